@@ -1,0 +1,51 @@
+"""What every command shares: one sentence and an exit code for what goes wrong.
+
+Exit codes: 0 done; 1 the work failed; 2 wrong arguments or configuration.
+"""
+
+from __future__ import annotations
+
+import sys
+import traceback
+from collections.abc import Callable
+
+DONE, FAILED, MISUSED = 0, 1, 2
+
+
+class UserError(Exception):
+    """Something the user can mend; its text is one sentence naming the file and the remedy."""
+
+    exit_code = FAILED
+
+
+class ConfigError(UserError):
+    """A wrong argument or configuration value; its text names the value and what is allowed."""
+
+    exit_code = MISUSED
+
+
+def run(work: Callable[[], int | None], *, debug: bool = False) -> int:
+    """Run `work` and turn what goes wrong into a sentence on stderr and an exit code.
+
+    Args:
+      work: does the job; may return an exit code (None means done).
+      debug: let the traceback of a failure be printed before the sentence.
+
+    Returns:
+      The exit code for `sys.exit`.
+    """
+    try:
+        return work() or DONE
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130
+    except Exception as error:
+        if debug:
+            traceback.print_exc()
+        if isinstance(error, UserError):
+            print(f"error: {error}", file=sys.stderr)
+            return error.exit_code
+        what = " ".join(str(error).split())[:300] or "no further detail"
+        hint = "" if debug else " (--debug shows where)"
+        print(f"error: unexpected {type(error).__name__}: {what}{hint}", file=sys.stderr)
+        return FAILED
