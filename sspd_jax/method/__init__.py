@@ -1,0 +1,26 @@
+"""SSPD as pure functions: views, network, self-similarity, spectra, losses, target, routing.
+
+Nothing in here reads a file, keeps state or knows a configuration; everything runs under `jax.jit`.
+"""
+
+from sspd_jax.method import (
+    conv3d,
+    losses,
+    model,
+    routing,
+    self_similarity,
+    spectrum,
+    target_ema,
+    views,
+)
+
+__all__ = [
+    "conv3d",
+    "losses",
+    "model",
+    "routing",
+    "self_similarity",
+    "spectrum",
+    "target_ema",
+    "views",
+]

@@ -1,0 +1,196 @@
+"""How a 3-D convolution is written.
+
+One operation, two ways of computing it. XLA's own convolution is right on GPU and TPU; on CPU it
+reaches a few GFLOP/s for the few channels and many pixels of this network, and its gradients are
+slower still. There the same sums are written as matrix products, forward and backward, one small
+block of frames at a time, so that a block stays in the cache and the memory beyond inputs and outputs
+is one block's unfolding.
+"""
+
+from __future__ import annotations
+
+import functools
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jax.typing import ArrayLike
+
+FORMS = ("auto", "direct", "matmul")
+
+# Rows (pixels) per matrix product: enough to feed the cores, few enough to stay in the L2 cache.
+_ROWS_PER_BLOCK = 2048
+
+
+def resolve_form(form: str) -> str:
+    """Name the form that 'auto' stands for on the default backend.
+
+    Args:
+      form: 'auto', 'direct' or 'matmul'.
+
+    Returns:
+      'matmul' for 'auto' on CPU, 'direct' for 'auto' elsewhere, else `form` itself.
+
+    Raises:
+      ValueError: `form` is none of these.
+    """
+    if form not in FORMS:
+        raise ValueError(f"conv form {form!r} is none of {FORMS}")
+    if form == "auto":
+        return "matmul" if jax.default_backend() == "cpu" else "direct"
+    return form
+
+
+def conv3d(x: ArrayLike, kernel: ArrayLike, *, time_padding: int = 1, form: str = "auto") -> jax.Array:
+    """Convolve video with a kernel: zero padding in time, none in space, stride 1, no bias.
+
+    Like PyTorch's `Conv3d`, this is a cross-correlation.
+
+    Args:
+      x: float [n, t, h, w, c].
+      kernel: float [kt, kh, kw, c, c_out], of the dtype of `x`.
+      time_padding: zero frames put before and after.
+      form: 'direct' (XLA's convolution), 'matmul' (matrix products over blocks of frames) or 'auto'.
+
+    Returns:
+      float [n, t + 2·time_padding − kt + 1, h − kh + 1, w − kw + 1, c_out].
+
+    Raises:
+      ValueError: the form is unknown, or the kernel does not fit into the video.
+    """
+    x, kernel = jnp.asarray(x), jnp.asarray(kernel)
+    kt, kh, kw, c, _ = kernel.shape
+    n, t, h, w, channels = x.shape
+    if channels != c or t + 2 * time_padding < kt or h < kh or w < kw:
+        raise ValueError(f"kernel {kernel.shape} does not fit into video {x.shape}")
+    if resolve_form(form) == "direct" or kh == kw == 1:
+        return _direct(x, kernel, time_padding)
+    return _matmul(x, kernel, time_padding)
+
+
+def _direct(x: jax.Array, kernel: jax.Array, time_padding: int) -> jax.Array:
+    return lax.conv_general_dilated(
+        x,
+        kernel,
+        window_strides=(1, 1, 1),
+        padding=[(time_padding, time_padding), (0, 0), (0, 0)],
+        dimension_numbers=("NDHWC", "DHWIO", "NDHWC"),
+    )
+
+
+def _frames_per_block(n_frames: int, rows_per_frame: int) -> int:
+    """Largest divisor of `n_frames` whose rows fit a block (at least one frame)."""
+    most = max(1, _ROWS_PER_BLOCK // rows_per_frame)
+    return max(d for d in range(1, n_frames + 1) if n_frames % d == 0 and d <= most)
+
+
+def _block_starts(n: int, t_out: int, frames: int) -> tuple[jax.Array, jax.Array]:
+    clip, block = jnp.meshgrid(jnp.arange(n), jnp.arange(t_out // frames), indexing="ij")
+    return clip.ravel(), block.ravel() * frames
+
+
+def _pad_time(x: jax.Array, amount: int) -> jax.Array:
+    return jnp.pad(x, ((0, 0), (amount, amount), (0, 0), (0, 0), (0, 0)))
+
+
+def _stack_frames(padded: jax.Array, start, frames: int, kt: int) -> jax.Array:
+    """Lay the `kt` frames that meet in an output side by side on the channels: [frames, h, w, kt·c]."""
+    _, _, h, w, c = padded.shape
+    block = lax.dynamic_slice(padded, (*start, 0, 0, 0), (1, frames + kt - 1, h, w, c))[0]
+    return jnp.concatenate([block[dt : dt + frames] for dt in range(kt)], axis=-1)
+
+
+def _unfold_rows(stacked: jax.Array, kw: int) -> jax.Array:
+    """Lay `kw` horizontal shifts side by side on the channels: [frames, h, w', kw·channels]."""
+    w_out = stacked.shape[2] - kw + 1
+    return jnp.concatenate([stacked[:, :, dw : dw + w_out] for dw in range(kw)], axis=-1)
+
+
+def _taps_meet_outputs(kernel_shape: tuple[int, ...]) -> bool:
+    """Whether the spatial taps are unfolded beside the outputs rather than the inputs.
+
+    A product over pixels has the taps on one of its sides; the thinner side costs less to unfold.
+    """
+    kt, _, _, c, c_out = kernel_shape
+    return c_out <= kt * c
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
+def _matmul(x: jax.Array, kernel: jax.Array, time_padding: int) -> jax.Array:
+    kt, kh, kw, c, c_out = kernel.shape
+    n, t, h, w, _ = x.shape
+    t_out, h_out, w_out = t + 2 * time_padding - kt + 1, h - kh + 1, w - kw + 1
+    padded = _pad_time(x, time_padding)
+    frames = _frames_per_block(t_out, h_out * w_out)
+    by_tap = kernel.transpose(1, 2, 0, 3, 4).reshape(kh, kw, kt * c, c_out)
+
+    def meet_outputs(stacked):
+        # One product gives what every pixel adds to each output around it; shift and sum.
+        every_tap = by_tap.transpose(2, 0, 1, 3).reshape(kt * c, kh * kw * c_out)
+        parts = (stacked.reshape(-1, kt * c) @ every_tap).reshape(frames, h, w, kh, kw, c_out)
+        return sum(parts[:, dh : dh + h_out, dw : dw + w_out, dh, dw] for dh in range(kh) for dw in range(kw))
+
+    def meet_inputs(stacked):
+        # One product per vertical tap, over rows unfolded by the horizontal ones.
+        rows = _unfold_rows(stacked, kw)
+        products = [
+            rows[:, dh : dh + h_out].reshape(-1, kw * kt * c) @ by_tap[dh].reshape(kw * kt * c, c_out)
+            for dh in range(kh)
+        ]
+        return sum(products).reshape(frames, h_out, w_out, c_out)
+
+    meet = meet_outputs if _taps_meet_outputs(kernel.shape) else meet_inputs
+    out = lax.map(
+        lambda start: meet(_stack_frames(padded, start, frames, kt)), _block_starts(n, t_out, frames)
+    )
+    return out.reshape(n, t_out, h_out, w_out, c_out)
+
+
+def _matmul_forward(x: jax.Array, kernel: jax.Array, time_padding: int):
+    return _matmul(x, kernel, time_padding), (x, kernel)
+
+
+def _matmul_backward(time_padding: int, residuals, cotangent: jax.Array):
+    x, kernel = residuals
+    kt, kh, kw, c, c_out = kernel.shape
+
+    # To the input: the cotangent, padded to full overlap, meets the kernel turned about.
+    turned = kernel[::-1, ::-1, ::-1].swapaxes(3, 4)
+    edge = [(0, 0), (0, 0), (kh - 1, kh - 1), (kw - 1, kw - 1), (0, 0)]
+    to_x = _matmul(jnp.pad(cotangent, edge), turned, kt - 1 - time_padding)
+
+    # To the kernel: each block's frames meet the block's cotangent, summed over the blocks.
+    n, t_out, h_out, w_out, _ = cotangent.shape
+    padded = _pad_time(x, time_padding)
+    frames = _frames_per_block(t_out, h_out * w_out)
+
+    def product(a, b):
+        a, b = a.reshape(-1, a.shape[-1]), b.reshape(-1, b.shape[-1])
+        return jnp.matmul(a.T, b, preferred_element_type=jnp.float32)
+
+    def meet_outputs(stacked, ct):
+        moved = [
+            jnp.pad(ct, ((0, 0), (dh, kh - 1 - dh), (dw, kw - 1 - dw), (0, 0)))
+            for dh in range(kh)
+            for dw in range(kw)
+        ]
+        return product(stacked, jnp.concatenate(moved, axis=-1)).reshape(kt, c, kh, kw, c_out)
+
+    def meet_inputs(stacked, ct):
+        rows = _unfold_rows(stacked, kw)
+        taps = [product(rows[:, dh : dh + h_out], ct) for dh in range(kh)]
+        return jnp.stack(taps).reshape(kh, kw, kt, c, c_out).transpose(2, 3, 0, 1, 4)
+
+    meet = meet_outputs if _taps_meet_outputs(kernel.shape) else meet_inputs
+
+    def add_block(total, start):
+        shape = (1, frames, h_out, w_out, c_out)
+        ct = lax.dynamic_slice(cotangent, (*start, 0, 0, 0), shape)[0]
+        return total + meet(_stack_frames(padded, start, frames, kt), ct), None
+
+    nothing = jnp.zeros((kt, c, kh, kw, c_out), jnp.float32)
+    to_kernel, _ = lax.scan(add_block, nothing, _block_starts(n, t_out, frames))
+    return to_x, to_kernel.transpose(0, 2, 3, 1, 4).astype(kernel.dtype)
+
+
+_matmul.defvjp(_matmul_forward, _matmul_backward)

@@ -1,0 +1,417 @@
+"""The network: a 3-D convolutional backbone, a wave predictor, and temporal-similarity blocks.
+
+Online and target network are this one module with two sets of parameters and statistics. Video is
+[n, t, h, w, 3], RGB frame differences in intensity levels; the network's first BatchNorm is the only
+normalisation. F2 is the backbone's last map, F1 its spatial mean. The predictor reads
+stop_gradient(F2), so nothing that is asked of the wave can change the backbone; the temporal-similarity
+(TS) blocks read F1 and exist in training only.
+
+Reference: Zhang et al. 2024 (arXiv 2311.05100), and the authors' released network, whose sizes are the
+defaults.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jax.typing import ArrayLike
+
+from sspd_jax.method.conv3d import conv3d
+from sspd_jax.method.losses import Reading, read_similarities
+
+# Kernels are Xavier-normal, untruncated, as PyTorch's.
+_XAVIER_NORMAL = nn.initializers.variance_scaling(1.0, "fan_avg", "normal")
+
+_PREDICTOR_REACH = 3  # a 3×3 window after 2×2 pooling
+RECEPTIVE_HALO = 12
+"""Difference frames on either side that an output sample can depend on (METHOD §5)."""
+
+
+@dataclasses.dataclass(frozen=True)
+class NetworkSettings:
+    """Sizes and variants of the network; the defaults are the released ones.
+
+    Attributes:
+      input_size: height and width of the video in pixels.
+      stages: channels of the two convolutions (3×5×5, 3×3×3) of each stage before its pool.
+      features: channels of F2 and F1.
+      predictor_width: channels inside the predictor.
+      ts_kernels: width in samples of each TS block's embedding; their number is L.
+      ts_strides: stride of each embedding; every stride divides the rate of all later scales.
+      ts_heads: attention heads; they divide `features`.
+      ts_attention_scale: 'keys' divides Q Kᵀ by the number of keys (released), 'channels' by C (paper).
+      ts_projection: 'tanh' for tanh(Linear(A')) (released), 'linear' for A'W (paper).
+      ts_residual: 'input' adds the resized block input (released), 'embedding' adds E (paper).
+      conv: form of the convolutions, see `conv3d`.
+      dtype: compute dtype, 'float32' or 'bfloat16'; parameters, statistics, spectra and losses stay
+        float32.
+    """
+
+    input_size: int = 128
+    stages: tuple[tuple[int, int], ...] = ((8, 16), (16, 32), (32, 64))
+    features: int = 256
+    predictor_width: int = 64
+    ts_kernels: tuple[int, ...] = (9, 7, 5)
+    ts_strides: tuple[int, ...] = (1, 1, 1)
+    ts_heads: int = 2
+    ts_attention_scale: str = "keys"
+    ts_projection: str = "tanh"
+    ts_residual: str = "input"
+    conv: str = "auto"
+    dtype: str = "float32"
+
+    def __post_init__(self):
+        object.__setattr__(self, "stages", tuple(tuple(pair) for pair in self.stages))
+        object.__setattr__(self, "ts_kernels", tuple(self.ts_kernels))
+        object.__setattr__(self, "ts_strides", tuple(self.ts_strides))
+        if len(self.ts_kernels) != len(self.ts_strides):
+            raise ValueError(
+                f"ts_kernels {self.ts_kernels} and ts_strides {self.ts_strides} differ in number"
+            )
+        if self.features % self.ts_heads:
+            raise ValueError(f"ts_heads {self.ts_heads} does not divide features {self.features}")
+        smallest = smallest_input(len(self.stages))
+        if self.input_size < smallest:
+            raise ValueError(
+                f"input_size {self.input_size} does not fit {len(self.stages)} stages: "
+                f"{smallest} and every larger size do"
+            )
+
+    @property
+    def relative_rates(self) -> tuple[float, ...]:
+        """Sampling rate of each scale divided by the video's."""
+        return tuple(1 / math.prod(self.ts_strides[: i + 1]) for i in range(len(self.ts_strides)))
+
+    def scale_lengths(self, t: int) -> tuple[int, ...]:
+        """T_i of each scale for `t` difference frames: floor((T_{i−1} − k_i) / r_i) + 1.
+
+        Raises:
+          ValueError: a scale would have fewer than 3 samples.
+        """
+        lengths = []
+        last = t
+        for kernel, stride in zip(self.ts_kernels, self.ts_strides, strict=True):
+            last = (last - kernel) // stride + 1
+            if last < 3:
+                raise ValueError(
+                    f"{t} difference frames are too few for TS kernels {self.ts_kernels} "
+                    f"with strides {self.ts_strides}"
+                )
+            lengths.append(last)
+        return tuple(lengths)
+
+
+def smallest_input(n_stages: int) -> int:
+    """Say the smallest input size that leaves the predictor its window.
+
+    Args:
+      n_stages: stages of two convolutions (5×5, 3×3) and a pool.
+
+    Returns:
+      Pixels; every larger size fits too, since pools drop an odd last row.
+    """
+    size = 2 * _PREDICTOR_REACH + 2
+    for _ in range(n_stages):
+        size = 2 * size + 6
+    return size
+
+
+class BatchNorm(nn.Module):
+    """Batch normalisation over all but the channels, with PyTorch's running statistics.
+
+    The running variance averages the *unbiased* batch variance, which `flax.linen.BatchNorm` does not,
+    and variances are computed in two passes: one pass loses digits where the mean is large. Statistics
+    are float32 whatever the input's dtype.
+    """
+
+    epsilon: float = 1e-5
+    momentum: float = 0.1
+    """Weight of the batch in the running average (PyTorch's convention)."""
+
+    @nn.compact
+    def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
+        channels = x.shape[-1]
+        scale = self.param("scale", nn.initializers.ones, (channels,))
+        bias = self.param("bias", nn.initializers.zeros, (channels,))
+        running_mean = self.variable("batch_stats", "mean", jnp.zeros, (channels,))
+        running_var = self.variable("batch_stats", "var", jnp.ones, (channels,))
+        if train:
+            axes = tuple(range(x.ndim - 1))
+            wide = x.astype(jnp.float32)
+            mean = jnp.mean(wide, axis=axes)
+            var = jnp.mean((wide - mean) ** 2, axis=axes)
+            if not self.is_initializing():
+                count = x.size // channels
+                keep = 1 - self.momentum
+                running_mean.value = keep * running_mean.value + self.momentum * mean
+                unbiased = var * (count / (count - 1))
+                running_var.value = keep * running_var.value + self.momentum * unbiased
+        else:
+            mean, var = running_mean.value, running_var.value
+        factor = scale * jax.lax.rsqrt(var + self.epsilon)
+        normalised = (x.astype(jnp.float32) - mean) * factor + bias
+        return normalised.astype(x.dtype)
+
+
+class Conv3d(nn.Module):
+    """A 3-D convolution: zero padding in time, none in space; see `conv3d`."""
+
+    features: int
+    kernel_size: tuple[int, int, int]
+    form: str
+    time_padding: int = 1
+    use_bias: bool = False
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        shape = (*self.kernel_size, x.shape[-1], self.features)
+        kernel = self.param("kernel", _XAVIER_NORMAL, shape).astype(x.dtype)
+        y = conv3d(x, kernel, time_padding=self.time_padding, form=self.form)
+        if self.use_bias:
+            y = y + self.param("bias", nn.initializers.zeros, (self.features,)).astype(x.dtype)
+        return y
+
+
+def average_pool(x: ArrayLike, window: tuple[int, int, int]) -> jax.Array:
+    """Average over windows of (time, height, width); what does not fill a window is dropped.
+
+    Args:
+      x: float [n, t, h, w, c].
+      window: sizes and strides.
+
+    Returns:
+      float [n, t // window[0], h // window[1], w // window[2], c].
+    """
+    x = jnp.asarray(x)
+    n, *sizes, c = x.shape
+    kept = [size // step for size, step in zip(sizes, window, strict=True)]
+    x = x[:, : kept[0] * window[0], : kept[1] * window[1], : kept[2] * window[2]]
+    split = [length for pair in zip(kept, window, strict=True) for length in pair]
+    return jnp.mean(x.reshape(n, *split, c), axis=(2, 4, 6))
+
+
+class Stage(nn.Module):
+    """Two convolutions (3×5×5, 3×3×3), each normalised and squashed, then a 2×2 pool in space."""
+
+    channels: tuple[int, int]
+    form: str
+
+    @nn.compact
+    def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
+        x = Conv3d(self.channels[0], (3, 5, 5), self.form, name="conv1")(x)
+        x = jnp.tanh(BatchNorm(name="norm1")(x, train=train))
+        x = Conv3d(self.channels[1], (3, 3, 3), self.form, name="conv2")(x)
+        x = jnp.tanh(BatchNorm(name="norm2")(x, train=train))
+        return average_pool(x, (1, 2, 2))
+
+
+class FinalConv(nn.Module):
+    """The last convolution of the backbone, normalised and squashed: F2."""
+
+    features: int
+    form: str
+
+    @nn.compact
+    def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
+        x = Conv3d(self.features, (3, 3, 3), self.form, name="conv")(x)
+        return jnp.tanh(BatchNorm(name="norm")(x, train=train))
+
+
+class Backbone(nn.Module):
+    """Frame differences → F2."""
+
+    settings: NetworkSettings
+
+    @nn.compact
+    def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
+        s = self.settings
+        x = BatchNorm(name="input_norm")(x.astype(s.dtype), train=train)
+        for i, channels in enumerate(s.stages, 1):
+            x = Stage(channels, s.conv, name=f"stage{i}")(x, train=train)
+        return FinalConv(s.features, s.conv, name="final")(x, train=train)
+
+
+class Predictor(nn.Module):
+    """F2 → wave: float32 [n, t]; t must be even."""
+
+    settings: NetworkSettings
+
+    @nn.compact
+    def __call__(self, f2: jax.Array, *, train: bool) -> jax.Array:
+        width, form = self.settings.predictor_width, self.settings.conv
+        if f2.shape[1] % 2:
+            raise ValueError(f"the predictor needs an even number of difference frames, not {f2.shape[1]}")
+        x = Conv3d(width, (3, 1, 1), form, name="conv1")(f2)
+        x = jnp.tanh(BatchNorm(name="norm1")(x, train=train))
+        x = average_pool(x, (2, 2, 2))
+        x = Conv3d(width, (3, 3, 3), form, name="conv2")(x)
+        x = jnp.tanh(BatchNorm(name="norm2")(x, train=train))
+        x = jnp.repeat(x, 2, axis=1)
+        x = Conv3d(width, (3, 1, 1), form, name="conv3")(x)
+        x = jnp.tanh(BatchNorm(name="norm3")(x, train=train))
+        x = jnp.mean(x.astype(jnp.float32), axis=(2, 3), keepdims=True)
+        x = Conv3d(1, (1, 1, 1), form, time_padding=0, use_bias=True, name="conv4")(x)
+        return x[:, :, 0, 0, 0]
+
+
+def attend(query: ArrayLike, key: ArrayLike, value: ArrayLike, *, heads: int, scale: float) -> jax.Array:
+    """Attend without a softmax: (Q Kᵀ / s) V for each head, heads concatenated.
+
+    Without a softmax the products may be taken in the other order, Q (Kᵀ V) / s, which costs t·c²
+    instead of t²·c and keeps no t × t matrix.
+
+    Args:
+      query: float [n, t, c].
+      key: float [n, t, c].
+      value: float [n, t, c].
+      heads: head h takes channels [h·c/heads, (h+1)·c/heads).
+      scale: s.
+
+    Returns:
+      float [n, t, c].
+    """
+    query, key, value = (jnp.reshape(x, (*jnp.shape(x)[:2], heads, -1)) for x in (query, key, value))
+    memory = jnp.einsum("nthc,nthd->nhcd", key, value) / scale
+    out = jnp.einsum("nthc,nhcd->nthd", query, memory)
+    return out.reshape(*out.shape[:2], -1)
+
+
+def _nearest_resize(x: jax.Array, length: int) -> jax.Array:
+    """Resize [n, t, c] in time, taking index floor(i·t/length) as PyTorch's nearest does."""
+    return x[:, [i * x.shape[1] // length for i in range(length)]]
+
+
+class TemporalSimilarity(nn.Module):
+    """One TS block: (A, output) of an input [n, t, c]; METHOD §2."""
+
+    settings: NetworkSettings
+    index: int
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> tuple[jax.Array, jax.Array]:
+        s = self.settings
+        kernel, stride, c = s.ts_kernels[self.index], s.ts_strides[self.index], s.features
+
+        def linear(name: str, *, bias: bool = True):
+            return nn.Dense(c, use_bias=bias, kernel_init=_XAVIER_NORMAL, dtype=x.dtype, name=name)
+
+        e = nn.Conv(
+            c, (kernel,), stride, padding="VALID", kernel_init=_XAVIER_NORMAL, dtype=x.dtype, name="embed"
+        )(x)
+        e = nn.LayerNorm(epsilon=1e-6, use_fast_variance=False, dtype=x.dtype, name="norm")(e)
+        t = e.shape[1]
+        a = attend(
+            linear("query")(e),
+            linear("key")(e),
+            linear("value")(e),
+            heads=s.ts_heads,
+            scale={"keys": t, "channels": c}[s.ts_attention_scale],
+        )
+        if s.ts_projection == "tanh":
+            a = jnp.tanh(linear("proj")(a))
+        else:
+            a = linear("proj", bias=False)(a)
+        residual = {"input": lambda: _nearest_resize(x, t), "embedding": lambda: e}[s.ts_residual]()
+        return a, residual + a
+
+
+class SimilarityBlocks(nn.Module):
+    """F1 → the features A_i of every scale."""
+
+    settings: NetworkSettings
+
+    @nn.compact
+    def __call__(self, f1: jax.Array) -> tuple[jax.Array, ...]:
+        features = []
+        x = f1
+        for i in range(len(self.settings.ts_kernels)):
+            a, x = TemporalSimilarity(self.settings, i, name=f"block{i + 1}")(x)
+            features.append(a)
+        return tuple(features)
+
+
+class Network(nn.Module):
+    """The whole network."""
+
+    settings: NetworkSettings
+
+    def setup(self):
+        """Name the three parts that `routing` tells apart."""
+        self.backbone = Backbone(self.settings)
+        self.predictor = Predictor(self.settings)
+        self.ts = SimilarityBlocks(self.settings)
+
+    def __call__(self, video: jax.Array, *, train: bool) -> tuple[jax.Array, tuple[jax.Array, ...]]:
+        """Compute wave float32 [n, t] and features A_i [n, t_i, c]."""
+        f2 = self.backbone(video, train=train)
+        features = self.ts(jnp.mean(f2, axis=(2, 3)))
+        return self.predictor(jax.lax.stop_gradient(f2), train=train), features
+
+    def wave(self, video: jax.Array) -> jax.Array:
+        """Compute the wave alone, in evaluation mode, without the TS blocks: float32 [n, t]."""
+        return self.predictor(self.backbone(video, train=False), train=False)
+
+
+def init(settings: NetworkSettings, key: jax.Array, n_frames: int = 64) -> tuple[Any, Any]:
+    """Draw parameters (Xavier-normal kernels, zero biases) and fresh statistics.
+
+    Args:
+      settings: of the network.
+      key: a JAX random key.
+      n_frames: difference frames of the video used for shapes; no parameter depends on it.
+
+    Returns:
+      Parameters and batch statistics, two nested dicts of float32.
+    """
+    n_frames = max(n_frames, sum(settings.ts_kernels) * math.prod(settings.ts_strides) * 4)
+    n_frames += n_frames % 2
+    video = jax.ShapeDtypeStruct((1, n_frames, settings.input_size, settings.input_size, 3), jnp.float32)
+    # The form of the convolutions changes no parameter; XLA's own traces fastest.
+    network = Network(dataclasses.replace(settings, conv="direct"))
+    variables = _init_lazily(network, key, video)
+    return variables["params"], variables["batch_stats"]
+
+
+def _init_lazily(network: Network, key: jax.Array, video: jax.ShapeDtypeStruct) -> Mapping[str, Any]:
+    """Draw the parameters without computing the network."""
+    return network.lazy_init(key, video, train=True)
+
+
+def read(settings: NetworkSettings, params: Any, batch_stats: Any, video: ArrayLike) -> tuple[Reading, Any]:
+    """Read a view in training mode.
+
+    Args:
+      settings: of the network.
+      params: its parameters.
+      batch_stats: its running statistics.
+      video: float [n, t, h, w, 3] frame differences, RGB; t even.
+
+    Returns:
+      The reading, and the statistics after this batch.
+    """
+    (wave, features), updated = Network(settings).apply(
+        {"params": params, "batch_stats": batch_stats}, video, train=True, mutable=["batch_stats"]
+    )
+    return read_similarities(wave, features, settings.relative_rates), updated["batch_stats"]
+
+
+def read_wave(settings: NetworkSettings, params: Any, batch_stats: Any, video: ArrayLike) -> jax.Array:
+    """Read the wave of a video in evaluation mode.
+
+    Args:
+      settings: of the network.
+      params: its parameters; those of the TS blocks may be absent.
+      batch_stats: its running statistics.
+      video: float [n, t, h, w, 3] frame differences, RGB; t even.
+
+    Returns:
+      float32 [n, t].
+    """
+    variables = {"params": params, "batch_stats": batch_stats}
+    return Network(settings).apply(variables, video, method="wave")

@@ -1,0 +1,145 @@
+"""Spectra of waves, and how much of them lies where a heart can beat.
+
+Two spectra occur. The paper's is the *power* of the mean-free wave. The released code's is the
+*amplitude* of the raw wave, its mean included. Both run in float32 (half-precision FFTs lose the pulse),
+and have finite gradients for constant and for zero waves.
+"""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.typing import ArrayLike
+
+PULSE_BAND_HZ = (0.5, 3.0)
+"""30 to 180 bpm: where the method looks for a pulse, at every sampling rate."""
+
+TOTAL_LIMIT_HZ = 15.0
+"""Upper end of the total power: the Nyquist frequency of 30 fps video."""
+
+_TINY = 1e-20  # inside the root of an amplitude: |0| gets gradient 0 instead of NaN
+_NO_POWER = 1e-8  # far below the power of any wave that varies
+
+
+def power_spectrum(wave: ArrayLike) -> jax.Array:
+    """Compute the power P_k = |rfft(wave − mean)|² at the frequencies k·fps/t.
+
+    Args:
+      wave: float [..., t].
+
+    Returns:
+      float32 [..., t // 2 + 1]; bin 0 is 0 up to rounding.
+    """
+    wave = jnp.asarray(wave, jnp.float32)
+    bins = jnp.fft.rfft(wave - jnp.mean(wave, axis=-1, keepdims=True))
+    return bins.real**2 + bins.imag**2
+
+
+def amplitude_spectrum(wave: ArrayLike, n_bins: int) -> jax.Array:
+    """Compute the first bins of |FFT| of the raw wave, divided by their largest.
+
+    Args:
+      wave: float [..., t].
+      n_bins: how many bins to keep, DC first; at most t // 2 + 1.
+
+    Returns:
+      float32 [..., n_bins] in [0, 1]. Gradients flow through the largest bin.
+
+    References:
+      The authors' released code.
+    """
+    bins = jnp.fft.rfft(jnp.asarray(wave, jnp.float32))[..., :n_bins]
+    amplitude = jnp.sqrt(bins.real**2 + bins.imag**2 + _TINY)
+    return amplitude / jnp.max(amplitude, axis=-1, keepdims=True)
+
+
+def band_bins(t: int, fps: float, low_hz: float, high_hz: float) -> np.ndarray:
+    """Say which bins of a spectrum of `t` samples lie in the closed band.
+
+    Args:
+      t: samples in the wave.
+      fps: their rate in Hz.
+      low_hz: lower end, included.
+      high_hz: upper end, included.
+
+    Returns:
+      bool [t // 2 + 1], a host constant under jit.
+    """
+    frequency = np.arange(t // 2 + 1) * fps / t
+    slack = 1e-9 * fps  # a bin on the edge stays in, whichever way its quotient was rounded
+    return (frequency >= low_hz - slack) & (frequency <= high_hz + slack)
+
+
+def snr(wave: ArrayLike, fps: float, *, band_hz: tuple[float, float] = PULSE_BAND_HZ) -> jax.Array:
+    """Compute the share of a wave's power that lies in the pulse band.
+
+    SNR = power in [0.5, 3] Hz ÷ power in (0, min(15, fps/2)] Hz; the mean (DC) is never counted.
+
+    Args:
+      wave: float [..., t].
+      fps: sampling rate of the wave in Hz.
+      band_hz: ends of the pulse band in Hz, both included.
+
+    Returns:
+      float32 [...] in (0, 1]; 1 for a wave without any power.
+
+    Raises:
+      ValueError: `fps` is too low to hold the band, or the wave too short to have a bin in it.
+
+    References:
+      Zhang et al. 2024, L_SNR; the open points as METHOD settles them.
+    """
+    power = power_spectrum(wave)
+    t = jnp.shape(wave)[-1]
+    in_band = _require_band(t, fps, band_hz)
+    in_total = band_bins(t, fps, fps / t, min(TOTAL_LIMIT_HZ, fps / 2))
+    # The same small power in both keeps the quotient of an empty spectrum at 1 with gradient 0.
+    return _sum_bins(power, in_band, _NO_POWER) / _sum_bins(power, in_total, _NO_POWER)
+
+
+def _sum_bins(power: jax.Array, mask: np.ndarray, floor: float) -> jax.Array:
+    return jnp.sum(jnp.where(mask, power, 0), axis=-1) + floor
+
+
+def _require_band(t: int, fps: float, band_hz: tuple[float, float]) -> np.ndarray:
+    if fps < 2 * band_hz[1]:
+        raise ValueError(f"a wave at {fps:g} Hz cannot hold {band_hz[1]:g} Hz; needed: {2 * band_hz[1]:g} Hz")
+    mask = band_bins(t, fps, *band_hz)
+    if not mask.any():
+        raise ValueError(
+            f"{t} samples at {fps:g} Hz have no spectral bin in {band_hz[0]:g}–{band_hz[1]:g} Hz"
+        )
+    return mask
+
+
+def out_of_band_ratio(
+    wave: ArrayLike, fps: float, *, n_bins: int, band_hz: tuple[float, float] = PULSE_BAND_HZ
+) -> jax.Array:
+    """Compute the amplitude outside the pulse band per amplitude inside it: ΣP / ΣP[band] − 1.
+
+    P is `amplitude_spectrum`; the band's edges are bins int(f·t/fps), the upper one excluded.
+
+    Args:
+      wave: float [..., t].
+      fps: sampling rate of the wave in Hz.
+      n_bins: how many bins count, DC first.
+      band_hz: ends of the pulse band in Hz.
+
+    Returns:
+      float32 [...], 0 or more.
+
+    Raises:
+      ValueError: `fps` is too low to hold the band, or no bin lies in it.
+
+    References:
+      The authors' released code.
+    """
+    t = jnp.shape(wave)[-1]
+    low, high = (int(edge * t / fps) for edge in band_hz)
+    if fps < 2 * band_hz[1] or not low < min(high, n_bins):
+        raise ValueError(
+            f"{t} samples at {fps:g} Hz have no spectral bin in {band_hz[0]:g}–{band_hz[1]:g} Hz"
+        )
+    spectrum = amplitude_spectrum(wave, n_bins)
+    return jnp.sum(spectrum, axis=-1) / (jnp.sum(spectrum[..., low:high], axis=-1) + _TINY) - 1

@@ -1,0 +1,180 @@
+"""The two views of a clip, made on the device from uint8 frames and a random key.
+
+A view is: crop or resize the whole face to the network's input, flip, difference in time, and, for the
+online network, a mask that drops frames or pixels. Same key, same view. Frames stay floats between the
+steps (the released code rounds to uint8 after each).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.typing import ArrayLike
+
+
+@dataclasses.dataclass(frozen=True)
+class ViewSettings:
+    """How a view is made.
+
+    Attributes:
+      crop: 'random' cuts a window of the network's input size at a random place of each clip; 'whole'
+        resizes the whole face to it.
+      flip_horizontal: probability of a left-right flip of a clip.
+      flip_vertical: probability of an upside-down flip of a clip.
+      mask_unit: 'none', 'frame' (a difference frame is kept or dropped whole) or 'pixel' (each pixel of
+        each difference frame is, its three colours together).
+      mask_keep: probability of being kept.
+    """
+
+    crop: str = "whole"
+    flip_horizontal: float = 0.5
+    flip_vertical: float = 0.5
+    mask_unit: str = "none"
+    mask_keep: float = 0.7
+
+    def __post_init__(self):
+        if self.crop not in ("random", "whole"):
+            raise ValueError(f"crop is 'random' or 'whole', not {self.crop!r}")
+        if self.mask_unit not in ("none", "frame", "pixel"):
+            raise ValueError(f"mask.unit is 'none', 'frame' or 'pixel', not {self.mask_unit!r}")
+        for name in ("flip_horizontal", "flip_vertical", "mask_keep"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"{name} is a probability, not {getattr(self, name)}")
+
+
+def make_view(clips: ArrayLike, key: jax.Array, settings: ViewSettings, size: int) -> jax.Array:
+    """Make one random view of each clip.
+
+    Args:
+      clips: uint8 or float [n, t + 1, s, s, 3], RGB.
+      key: random key; each clip draws from a key of its own folded out of it.
+      settings: of the view.
+      size: height and width of the view, at most s for a random crop.
+
+    Returns:
+      float32 [n, t, size, size, 3] masked frame differences, in intensity levels.
+
+    Raises:
+      ValueError: a random crop of `size` does not fit.
+    """
+    clips = jnp.asarray(clips)
+    keys = jax.vmap(lambda i: jax.random.fold_in(key, i))(jnp.arange(clips.shape[0]))
+    return jax.vmap(lambda clip, k: _view(clip, k, settings, size))(clips, keys)
+
+
+def whole_view(clips: ArrayLike, size: int) -> jax.Array:
+    """Make the view that inference reads: the whole face, resized, not flipped, not masked.
+
+    Args:
+      clips: uint8 or float [n, t + 1, s, s, 3], RGB.
+      size: height and width of the view.
+
+    Returns:
+      float32 [n, t, size, size, 3] frame differences, in intensity levels.
+    """
+    return difference(resize_area(clips, size), axis=1)
+
+
+def _view(clip: jax.Array, key: jax.Array, settings: ViewSettings, size: int) -> jax.Array:
+    crop_key, flip_key, mask_key = jax.random.split(key, 3)
+    if settings.crop == "random":
+        clip = random_crop(clip, crop_key, size)
+    else:
+        clip = resize_area(clip, size)
+    clip = random_flip(clip.astype(jnp.float32), flip_key, settings.flip_horizontal, settings.flip_vertical)
+    change = difference(clip, axis=0)
+    if settings.mask_unit == "none":
+        return change
+    return change * keep_mask(mask_key, change.shape, settings.mask_unit, settings.mask_keep)
+
+
+def random_crop(clip: ArrayLike, key: jax.Array, size: int) -> jax.Array:
+    """Cut one window of `size` × `size`, the same in every frame, at a place drawn uniformly.
+
+    Args:
+      clip: [t, h, w, 3].
+      key: random key.
+      size: pixels.
+
+    Returns:
+      [t, size, size, 3], of the clip's dtype.
+
+    Raises:
+      ValueError: the window is larger than the frames.
+    """
+    clip = jnp.asarray(clip)
+    t, h, w, c = clip.shape
+    if size > min(h, w):
+        raise ValueError(f"a crop of {size} pixels does not fit into frames of {h}×{w}")
+    corner = jax.random.randint(key, (2,), 0, jnp.array([h - size + 1, w - size + 1]))
+    return jax.lax.dynamic_slice(clip, (0, corner[0], corner[1], 0), (t, size, size, c))
+
+
+def random_flip(clip: ArrayLike, key: jax.Array, horizontal: float, vertical: float) -> jax.Array:
+    """Flip a clip left-right and upside-down, each with its probability.
+
+    Args:
+      clip: [t, h, w, 3].
+      key: random key.
+      horizontal: probability of a left-right flip.
+      vertical: probability of an upside-down flip.
+
+    Returns:
+      [t, h, w, 3].
+    """
+    clip = jnp.asarray(clip)
+    draw = jax.random.uniform(key, (2,))
+    clip = jnp.where(draw[0] < horizontal, clip[:, :, ::-1], clip)
+    return jnp.where(draw[1] < vertical, clip[:, ::-1], clip)
+
+
+def difference(frames: ArrayLike, *, axis: int) -> jax.Array:
+    """Subtract each frame from the next along `axis`: float32, one frame fewer."""
+    return jnp.diff(jnp.asarray(frames, jnp.float32), axis=axis)
+
+
+def keep_mask(key: jax.Array, shape: tuple[int, ...], unit: str, keep: float) -> jax.Array:
+    """Draw which differences are kept.
+
+    Args:
+      key: random key.
+      shape: [t, h, w, c] of the differences.
+      unit: 'frame' or 'pixel'.
+      keep: probability of being kept.
+
+    Returns:
+      float32 of 0 and 1: [t, 1, 1, 1] by frame, [t, h, w, 1] by pixel.
+    """
+    t, h, w, _ = shape
+    drawn = (t, 1, 1, 1) if unit == "frame" else (t, h, w, 1)
+    return jax.random.bernoulli(key, keep, drawn).astype(jnp.float32)
+
+
+def resize_area(frames: ArrayLike, size: int) -> jax.Array:
+    """Resize frames so that each new pixel averages the area it covers (OpenCV's INTER_AREA).
+
+    Args:
+      frames: [..., h, w, 3].
+      size: new height and width, at most the old ones for the equality with OpenCV to hold.
+
+    Returns:
+      float32 [..., size, size, 3], not rounded.
+    """
+    frames = jnp.asarray(frames, jnp.float32)
+    h, w = frames.shape[-3:-1]
+    if (h, w) == (size, size):
+        return frames
+    across = jnp.einsum("...hwc,vw->...hvc", frames, _area_weights(w, size))
+    return jnp.einsum("...hvc,uh->...uvc", across, _area_weights(h, size))
+
+
+def _area_weights(old: int, new: int) -> np.ndarray:
+    """Share of each old pixel in each new one: float32 [new, old], rows sum to 1."""
+    edges = np.arange(new + 1) * (old / new)
+    start, end = edges[:-1, None], edges[1:, None]
+    pixel = np.arange(old)[None, :]
+    overlap = np.clip(np.minimum(end, pixel + 1) - np.maximum(start, pixel), 0, None)
+    return (overlap / overlap.sum(axis=1, keepdims=True)).astype(np.float32)
