@@ -60,7 +60,7 @@ def conv3d(x: ArrayLike, kernel: ArrayLike, *, time_padding: int = 1, form: str 
     """
     x, kernel = jnp.asarray(x), jnp.asarray(kernel)
     kt, kh, kw, c, _ = kernel.shape
-    n, t, h, w, channels = x.shape
+    _, t, h, w, channels = x.shape
     if channels != c or t + 2 * time_padding < kt or h < kh or w < kw:
         raise ValueError(f"kernel {kernel.shape} does not fit into video {x.shape}")
     if resolve_form(form) == "direct" or kh == kw == 1:

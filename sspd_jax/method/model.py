@@ -22,11 +22,19 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from sspd_jax.method.conv3d import conv3d
+from sspd_jax.method.conv3d import FORMS, conv3d
 from sspd_jax.method.losses import Reading, read_similarities
 
 # Kernels are Xavier-normal, untruncated, as PyTorch's.
 _XAVIER_NORMAL = nn.initializers.variance_scaling(1.0, "fan_avg", "normal")
+
+_CHOICES = {
+    "ts_attention_scale": ("keys", "channels"),
+    "ts_projection": ("tanh", "linear"),
+    "ts_residual": ("input", "embedding"),
+    "conv": FORMS,
+    "dtype": ("float32", "bfloat16"),
+}
 
 _PREDICTOR_REACH = 3  # a 3×3 window after 2×2 pooling
 RECEPTIVE_HALO = 12
@@ -70,9 +78,18 @@ class NetworkSettings:
         object.__setattr__(self, "stages", tuple(tuple(pair) for pair in self.stages))
         object.__setattr__(self, "ts_kernels", tuple(self.ts_kernels))
         object.__setattr__(self, "ts_strides", tuple(self.ts_strides))
-        if len(self.ts_kernels) != len(self.ts_strides):
+        for name, allowed in _CHOICES.items():
+            if getattr(self, name) not in allowed:
+                raise ValueError(f"{name} is {getattr(self, name)!r}; it must be one of {allowed}")
+        widths = [self.features, self.predictor_width, *self.ts_kernels, *self.ts_strides, self.ts_heads]
+        for size in (self.input_size, *(c for pair in self.stages for c in pair), *widths):
+            if not isinstance(size, int) or size < 1:
+                raise ValueError(f"{size!r} among the network's sizes is no whole number ≥ 1")
+        if not self.stages or any(len(pair) != 2 for pair in self.stages):
+            raise ValueError(f"stages {self.stages} must be pairs of channels, at least one")
+        if len(self.ts_kernels) != len(self.ts_strides) or not self.ts_kernels:
             raise ValueError(
-                f"ts_kernels {self.ts_kernels} and ts_strides {self.ts_strides} differ in number"
+                f"ts_kernels {self.ts_kernels} and ts_strides {self.ts_strides} must be as many, at least one"
             )
         if self.features % self.ts_heads:
             raise ValueError(f"ts_heads {self.ts_heads} does not divide features {self.features}")
@@ -136,6 +153,7 @@ class BatchNorm(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
+        """Normalise float [..., c] by the batch (`train`) or by the running statistics."""
         channels = x.shape[-1]
         scale = self.param("scale", nn.initializers.ones, (channels,))
         bias = self.param("bias", nn.initializers.zeros, (channels,))
@@ -170,6 +188,7 @@ class Conv3d(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
+        """Convolve float [n, t, h, w, c]."""
         shape = (*self.kernel_size, x.shape[-1], self.features)
         kernel = self.param("kernel", _XAVIER_NORMAL, shape).astype(x.dtype)
         y = conv3d(x, kernel, time_padding=self.time_padding, form=self.form)
@@ -204,6 +223,7 @@ class Stage(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
+        """Compute [n, t, (h − 6) // 2, (w − 6) // 2, c] of float [n, t, h, w, c]."""
         x = Conv3d(self.channels[0], (3, 5, 5), self.form, name="conv1")(x)
         x = jnp.tanh(BatchNorm(name="norm1")(x, train=train))
         x = Conv3d(self.channels[1], (3, 3, 3), self.form, name="conv2")(x)
@@ -219,6 +239,7 @@ class FinalConv(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
+        """Compute [n, t, h − 2, w − 2, features] of float [n, t, h, w, c]."""
         x = Conv3d(self.features, (3, 3, 3), self.form, name="conv")(x)
         return jnp.tanh(BatchNorm(name="norm")(x, train=train))
 
@@ -230,6 +251,7 @@ class Backbone(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
+        """Compute F2, [n, t, h', w', features], of frame differences [n, t, h, w, 3]."""
         s = self.settings
         x = BatchNorm(name="input_norm")(x.astype(s.dtype), train=train)
         for i, channels in enumerate(s.stages, 1):
@@ -244,6 +266,7 @@ class Predictor(nn.Module):
 
     @nn.compact
     def __call__(self, f2: jax.Array, *, train: bool) -> jax.Array:
+        """Compute the wave, float32 [n, t], of F2 [n, t, h, w, c]."""
         width, form = self.settings.predictor_width, self.settings.conv
         if f2.shape[1] % 2:
             raise ValueError(f"the predictor needs an even number of difference frames, not {f2.shape[1]}")
@@ -295,6 +318,7 @@ class TemporalSimilarity(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array) -> tuple[jax.Array, jax.Array]:
+        """Compute A and the output, both [n, t', c], of an input [n, t, c]."""
         s = self.settings
         kernel, stride, c = s.ts_kernels[self.index], s.ts_strides[self.index], s.features
 
@@ -328,6 +352,7 @@ class SimilarityBlocks(nn.Module):
 
     @nn.compact
     def __call__(self, f1: jax.Array) -> tuple[jax.Array, ...]:
+        """Compute A_i [n, t_i, c] of every scale of F1 [n, t, c]."""
         features = []
         x = f1
         for i in range(len(self.settings.ts_kernels)):

@@ -1,0 +1,341 @@
+"""Experiments as configurations: defaults, forms, checks.
+
+A file in `configs/` has `get_config(variants: str)` that starts from `default()` and applies the
+variants a user names after a colon: `configs/ubfc.py:released,smoke`. Everything that can be wrong with a
+configuration is said by `validate`, in one place, before any work begins.
+"""
+
+from __future__ import annotations
+
+import copy
+import difflib
+import inspect
+import math
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import ml_collections
+from absl import flags
+from ml_collections import config_flags
+
+from sspd_jax import forms
+from sspd_jax.command import ConfigError
+from sspd_jax.method import losses, model, routing, spectrum, target_ema, views
+from sspd_jax.train_step import Method, make_optimizer
+
+
+def default(form: Mapping[str, Any] = forms.PAPER) -> ml_collections.ConfigDict:
+    """Build the configuration of the published training, in the given form.
+
+    Args:
+      form: a table out of `sspd_jax.forms`.
+
+    Returns:
+      A new, unlocked ConfigDict.
+    """
+    config = ml_collections.ConfigDict(
+        {
+            "seed": 0,
+            "fps": 30.0,  # Hz, of the clips
+            "clip_frames": 300,  # difference frames in a clip (T); one more frame is read
+            "crop_size": 151,  # pixels, height and width of the face crops that views are made from
+            "batch_size": 12,  # clips in a step
+            "epochs": 30,  # each draws one random window of every recording
+            "network": network_table(model.NetworkSettings()),
+            "views": {},
+            "terms": {},
+            "optimizer": {"learning_rate": 1e-3, "b1": 0.9, "b2": 0.999, "eps": 1e-8, "frozen": ()},
+            "target": {"momentum": 0.9},  # at the first step; it rises to 1 by a cosine
+        }
+    )
+    apply_form(config, form)
+    return config
+
+
+def network_table(settings: model.NetworkSettings) -> dict[str, Any]:
+    """Write network settings as a plain table."""
+    return {name: getattr(settings, name) for name in model.NetworkSettings.__dataclass_fields__}
+
+
+def apply_form(config: ml_collections.ConfigDict, form: Mapping[str, Any]) -> None:
+    """Write a form's views, network variant and terms into a configuration, in place."""
+    form = copy.deepcopy(dict(form))
+    config.views = form["views"]
+    config.terms = form["terms"]
+    config.network.update(form["network"])
+
+
+def apply_smoke(config: ml_collections.ConfigDict) -> None:
+    """Shrink an experiment, in place, to one that any machine runs in seconds."""
+    config.network.update(
+        input_size=58, stages=((4, 4), (4, 8)), features=16, predictor_width=8, ts_kernels=(9, 7, 5)
+    )
+    config.crop_size = 68
+    config.clip_frames = 96
+    config.batch_size = 2
+    config.epochs = 2
+
+
+def _halving_strides(config: ml_collections.ConfigDict) -> tuple[int, ...]:
+    """Stride 2 in every block, as long as the scale still holds the pulse band (30 Hz: 15, 7.5, 7.5)."""
+    strides: list[int] = []
+    for _ in config.network.ts_kernels:
+        rate = config.fps / math.prod([*strides, 2])
+        strides.append(2 if rate >= 2 * spectrum.PULSE_BAND_HZ[1] else 1)
+    return tuple(strides)
+
+
+VARIANTS: Mapping[str, Callable[[ml_collections.ConfigDict], None]] = {
+    "paper": lambda config: apply_form(config, forms.PAPER),
+    "released": lambda config: apply_form(config, forms.RELEASED),
+    "downsampled": lambda config: config.network.update(ts_strides=_halving_strides(config)),
+    "smoke": apply_smoke,
+}
+"""What may follow the colon in `--config=configs/ubfc.py:…`, several separated by commas."""
+
+
+def with_variants(config: ml_collections.ConfigDict, variants: str) -> ml_collections.ConfigDict:
+    """Apply comma-separated variants, in order, in place.
+
+    Args:
+      config: the configuration without variants.
+      variants: names out of `VARIANTS`, or ''.
+
+    Returns:
+      The same configuration.
+
+    Raises:
+      ConfigError: a variant is unknown.
+    """
+    for name in filter(None, (part.strip() for part in variants.split(","))):
+        if name not in VARIANTS:
+            raise ConfigError(f"config variant {name!r} is unknown{_did_you_mean(name, VARIANTS)}")
+        VARIANTS[name](config)
+    return config
+
+
+def load(spec: str, overrides: Iterable[str] = ()) -> ml_collections.ConfigDict:
+    """Load `path/to/config.py[:variants]` and override values in it.
+
+    Args:
+      spec: a path to a file with `get_config(variants)`, and variants after a colon.
+      overrides: `key.subkey=value` assignments, as on the command line after `--config.`.
+
+    Returns:
+      The locked configuration, not validated yet.
+
+    Raises:
+      ConfigError: the file is missing or cannot be executed as a configuration, or an override names no
+        key or has a value of another type.
+    """
+    path = spec.partition(":")[0]
+    if not Path(path).is_file():
+        raise ConfigError(f"config file {path} does not exist; the shipped ones are in configs/")
+    values = flags.FlagValues()
+    arguments = [f"--config={spec}", *(f"--config.{assignment}" for assignment in overrides)]
+    config_flags.DEFINE_config_file("config", flag_values=values, sys_argv=["sspd_jax", *arguments])
+    try:
+        values(["sspd_jax", *arguments])
+    except ConfigError:
+        raise
+    except (flags.Error, AttributeError, KeyError, TypeError, ValueError) as error:
+        raise ConfigError(f"{' '.join(arguments)}: {_one_line(error)}") from error
+    except Exception as error:  # whatever the user's own file raises
+        raise ConfigError(f"config file {path} fails with {type(error).__name__}: {error}") from error
+    if not isinstance(values.config, ml_collections.ConfigDict):
+        raise ConfigError(f"config file {path}: get_config returns {values.config!r}, not a ConfigDict")
+    return values.config
+
+
+def _one_line(error: Exception) -> str:
+    text = " ".join(str(error.args[0] if error.args else error).split())
+    # ml_collections raises these with little more than the key's name.
+    return f"unknown key {text}" if isinstance(error, AttributeError | KeyError) else text
+
+
+def _as_tuple(value: Any) -> Any:
+    return tuple(_as_tuple(item) for item in value) if isinstance(value, list | tuple) else value
+
+
+def _did_you_mean(name: str, known: Iterable[str]) -> str:
+    known = sorted(known)
+    close = difflib.get_close_matches(name, known, n=1)
+    if close:
+        return f"; did you mean {close[0]!r}?"
+    return f"; known: {', '.join(known)}" if known else ""
+
+
+def validate(config: ml_collections.ConfigDict) -> Method:
+    """Check every value and every rule between values, and build the method they describe.
+
+    Args:
+      config: of an experiment.
+
+    Returns:
+      The method; `momentum` is for one step an epoch until `method` is told the number of recordings.
+
+    Raises:
+      ConfigError: one sentence naming the key, its value and what is allowed.
+    """
+    return method(config, total_steps=int(config.get("epochs", 1)) or 1)
+
+
+def method(config: ml_collections.ConfigDict, total_steps: int) -> Method:
+    """Check a configuration and build the method it describes.
+
+    Args:
+      config: of an experiment.
+      total_steps: optimiser steps of the whole training, over which the target's momentum rises.
+
+    Returns:
+      The static part of a training step.
+
+    Raises:
+      ConfigError: one sentence naming the key, its value and what is allowed.
+    """
+    _check_keys(config, default(), "")
+    for key in ("clip_frames", "crop_size", "batch_size", "epochs"):
+        _require(isinstance(config[key], int) and config[key] >= 1, key, config[key], "a whole number ≥ 1")
+    _require(isinstance(config.seed, int) and config.seed >= 0, "seed", config.seed, "a whole number ≥ 0")
+    _require(6 <= config.fps <= 1000, "fps", config.fps, "6 to 1000 Hz (the pulse band ends at 3 Hz)")
+    _require(config.clip_frames % 2 == 0, "clip_frames", config.clip_frames, "an even number")
+    optimizer, momentum = config.optimizer, config.target.momentum
+    _require(optimizer.learning_rate > 0, "optimizer.learning_rate", optimizer.learning_rate, "more than 0")
+    _require(optimizer.eps > 0, "optimizer.eps", optimizer.eps, "more than 0")
+    for key in ("b1", "b2"):
+        _require(0 <= optimizer[key] < 1, f"optimizer.{key}", optimizer[key], "0 or more and less than 1")
+    _require(
+        set(optimizer.frozen) <= set(routing.LABELS),
+        "optimizer.frozen",
+        tuple(optimizer.frozen),
+        f"a choice of {routing.LABELS}",
+    )
+    _require(0 <= momentum <= 1, "target.momentum", momentum, "0 to 1")
+
+    network = network_settings(config)
+    local, whole = (_view_settings(config, name) for name in ("local", "global"))
+    for name, view in (("local", local), ("global", whole)):
+        if view.crop == "random" and network.input_size > config.crop_size:
+            raise ConfigError(
+                f"views.{name}.crop cuts {network.input_size} pixels (network.input_size) out of crops of "
+                f"{config.crop_size} (crop_size); make crop_size larger or input_size smaller"
+            )
+    terms = _check_terms(config)
+    _check_scales(config, network)
+    schedule = target_ema.target_momentum(total_steps, base=momentum)
+    return Method(
+        network=network,
+        local_view=local,
+        global_view=whole,
+        terms=terms,
+        optimizer=make_optimizer(
+            optimizer.learning_rate,
+            schedule,
+            b1=optimizer.b1,
+            b2=optimizer.b2,
+            eps=optimizer.eps,
+            frozen=tuple(optimizer.frozen),
+        ),
+        momentum=schedule,
+        fps=float(config.fps),
+        seed=config.seed,
+    )
+
+
+def network_settings(config: Mapping[str, Any]) -> model.NetworkSettings:
+    """Build the network's settings from a configuration.
+
+    Args:
+      config: anything with a table 'network'.
+
+    Raises:
+      ConfigError: a key is unknown or a value impossible.
+    """
+    table = {name: _as_tuple(value) for name, value in dict(config["network"]).items()}
+    known = model.NetworkSettings.__dataclass_fields__
+    for name in table:
+        if name not in known:
+            raise ConfigError(f"config key 'network.{name}' is unknown{_did_you_mean(name, known)}")
+    try:
+        return model.NetworkSettings(**table)
+    except (ValueError, TypeError) as error:
+        raise ConfigError(f"config network: {error}") from error
+
+
+def _view_settings(config: ml_collections.ConfigDict, name: str) -> views.ViewSettings:
+    table = config.views[name]
+    try:
+        return views.ViewSettings(
+            crop=table.crop,
+            flip_horizontal=table.flip.horizontal,
+            flip_vertical=table.flip.vertical,
+            mask_unit=table.mask.unit,
+            mask_keep=table.mask.keep,
+        )
+    except ValueError as error:
+        raise ConfigError(f"config views.{name}: {error}") from error
+
+
+def _check_terms(config: ml_collections.ConfigDict) -> dict[str, dict[str, Any]]:
+    """Check that every term exists, has a weight and exactly its settings; return them as plain dicts."""
+    terms = {name: dict(settings) for name, settings in config.terms.items()}
+    _require(bool(terms), "terms", terms, "at least one term")
+    for name, settings in terms.items():
+        if name not in losses.TERMS:
+            raise ConfigError(f"config key 'terms.{name}' is unknown{_did_you_mean(name, losses.TERMS)}")
+        takes = {"weight", *list(inspect.signature(losses.TERMS[name]).parameters)[2:]}
+        if set(settings) != takes:
+            raise ConfigError(f"terms.{name} has {sorted(settings)} and needs {sorted(takes)}")
+        weight = settings["weight"]
+        _require(math.isfinite(weight) and weight >= 0, f"terms.{name}.weight", weight, "0 or more")
+    return terms
+
+
+def _check_scales(config: ml_collections.ConfigDict, network: model.NetworkSettings) -> None:
+    """Check that every scale is long and fast enough to show a pulse."""
+    try:
+        lengths = network.scale_lengths(config.clip_frames)
+    except ValueError as error:
+        raise ConfigError(f"clip_frames: {error}") from error
+    low, high = spectrum.PULSE_BAND_HZ
+    for i, (length, rate) in enumerate(zip(lengths, network.relative_rates, strict=True), 1):
+        fps = config.fps * rate
+        if fps < 2 * high:
+            raise ConfigError(
+                f"network.ts_strides {tuple(network.ts_strides)} leave {fps:g} Hz at scale {i}; "
+                f"the pulse band needs {2 * high:g} Hz or more"
+            )
+        if length < fps / low:
+            raise ConfigError(
+                f"clip_frames {config.clip_frames} leaves {length / fps:.2g} s at scale {i}; "
+                f"one period of {low:g} Hz needs {1 / low:g} s"
+            )
+
+
+def _require(holds: bool, key: str, value: Any, allowed: str) -> None:
+    if not holds:
+        raise ConfigError(f"config {key} is {value!r}; it must be {allowed}")
+
+
+_FREE_TABLES = ("terms",)  # their keys are checked against the registry, not against the default
+
+
+def _check_keys(table: Any, reference: Any, prefix: str) -> None:
+    """Check that a table has exactly the default's keys, all the way down."""
+    known = set(reference.keys())
+    for name in table:
+        if name not in known:
+            raise ConfigError(f"config key '{prefix}{name}' is unknown{_did_you_mean(name, known)}")
+    for name in sorted(known):
+        if name not in table:
+            raise ConfigError(f"config key '{prefix}{name}' is missing")
+        value, default_value = table[name], reference[name]
+        if isinstance(default_value, ml_collections.ConfigDict):
+            if not isinstance(value, ml_collections.ConfigDict):
+                raise ConfigError(f"config key '{prefix}{name}' must be a table, not {value!r}")
+            if prefix + name not in _FREE_TABLES:
+                _check_keys(value, default_value, f"{prefix}{name}.")
+        elif isinstance(default_value, int | float) and not isinstance(default_value, bool):
+            number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+            _require(number, prefix + name, value, "a finite number")
