@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Mapping
 from typing import Any
 
 import flax.linen as nn
@@ -383,29 +382,53 @@ class Network(nn.Module):
         return self.predictor(self.backbone(video, train=False), train=False)
 
 
-def init(settings: NetworkSettings, key: jax.Array, n_frames: int = 64) -> tuple[Any, Any]:
-    """Draw parameters (Xavier-normal kernels, zero biases) and fresh statistics.
+def abstract(settings: NetworkSettings) -> tuple[Any, Any]:
+    """Say the shapes and dtypes of a network's trees without making them.
+
+    Args:
+      settings: of the network.
+
+    Returns:
+      Parameters and batch statistics, two nested dicts of `jax.ShapeDtypeStruct`.
+    """
+    # Long enough for every scale; no parameter depends on it.
+    n_frames = 2 * sum(settings.ts_kernels) * math.prod(settings.ts_strides)
+    video = jax.ShapeDtypeStruct((1, n_frames, settings.input_size, settings.input_size, 3), jnp.float32)
+    network = Network(settings)
+    variables = jax.eval_shape(lambda v: network.init(jax.random.key(0), v, train=True), video)
+    return variables["params"], variables["batch_stats"]
+
+
+def init(settings: NetworkSettings, key: jax.Array) -> tuple[Any, Any]:
+    """Draw fresh parameters: Xavier-normal kernels, zero biases, norms at the identity.
+
+    All kernels are cut out of one draw. A draw for each, as `Network.init` makes them, takes half a
+    minute of compilation on a small CPU.
 
     Args:
       settings: of the network.
       key: a JAX random key.
-      n_frames: difference frames of the video used for shapes; no parameter depends on it.
 
     Returns:
       Parameters and batch statistics, two nested dicts of float32.
     """
-    n_frames = max(n_frames, sum(settings.ts_kernels) * math.prod(settings.ts_strides) * 4)
-    n_frames += n_frames % 2
-    video = jax.ShapeDtypeStruct((1, n_frames, settings.input_size, settings.input_size, 3), jnp.float32)
-    # The form of the convolutions changes no parameter; XLA's own traces fastest.
-    network = Network(dataclasses.replace(settings, conv="direct"))
-    variables = _init_lazily(network, key, video)
-    return variables["params"], variables["batch_stats"]
-
-
-def _init_lazily(network: Network, key: jax.Array, video: jax.ShapeDtypeStruct) -> Mapping[str, Any]:
-    """Draw the parameters without computing the network."""
-    return network.lazy_init(key, video, train=True)
+    params, batch_stats = abstract(settings)
+    leaves, treedef = jax.tree_util.tree_flatten_with_path(params)
+    drawn = jax.random.normal(key, (sum(math.prod(leaf.shape) for _, leaf in leaves),))
+    values, start = [], 0
+    for path, leaf in leaves:
+        end = start + math.prod(leaf.shape)
+        kind = path[-1].key
+        if kind == "kernel":
+            *window, fan_in, fan_out = leaf.shape
+            deviation = math.sqrt(2 / (math.prod(window) * (fan_in + fan_out)))
+            values.append(drawn[start:end].reshape(leaf.shape) * deviation)
+        else:
+            values.append(jnp.full(leaf.shape, {"scale": 1.0, "bias": 0.0}[kind]))
+        start = end
+    fresh = {"mean": jnp.zeros, "var": jnp.ones}
+    batch_stats = jax.tree_util.tree_map_with_path(lambda p, leaf: fresh[p[-1].key](leaf.shape), batch_stats)
+    return jax.tree_util.tree_unflatten(treedef, values), batch_stats
 
 
 def read(settings: NetworkSettings, params: Any, batch_stats: Any, video: ArrayLike) -> tuple[Reading, Any]:

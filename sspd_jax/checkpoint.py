@@ -1,0 +1,129 @@
+"""Networks on disk: an Orbax checkpoint holding a network's settings, parameters and statistics.
+
+Layout of a checkpoint directory: item `config` (JSON: the tables `network`, `fps`, `crop_size` and where
+the network came from) and item `network` (the trees `params` and `batch_stats`). Orbax writes aside and
+renames, so a directory of that name is always whole; paths may be on any file system that `etils.epath`
+knows, such as `gs://`.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import orbax.checkpoint as ocp
+from etils import epath
+
+from sspd_jax import config as experiments
+from sspd_jax.command import ConfigError, UserError
+from sspd_jax.method import model
+
+MAKE_ONE = "`python -m sspd_jax.convert WEIGHTS.pth --output=DIR` makes one"
+
+
+def save_network(directory: epath.PathLike, config: Mapping[str, Any], params: Any, batch_stats: Any) -> None:
+    """Write a network to a new checkpoint directory.
+
+    Args:
+      directory: must not exist yet.
+      config: plain tables, `network` (see `model.NetworkSettings`) and `fps` (Hz) among them.
+      params: nested dict of float32; the TS blocks' may be absent.
+      batch_stats: nested dict of float32.
+
+    Raises:
+      UserError: the directory exists or cannot be written.
+    """
+    directory = epath.Path(directory)
+    items = ocp.args.Composite(
+        config=ocp.args.JsonSave(json.loads(json.dumps(config))),
+        network=ocp.args.StandardSave({"params": params, "batch_stats": batch_stats}),
+    )
+    try:
+        if directory.exists():
+            raise UserError(f"{directory}: exists already; delete it or choose another output directory")
+        with _checkpointer() as checkpointer:
+            checkpointer.save(_absolute(directory), items)
+    except (OSError, ValueError) as error:
+        raise UserError(f"{directory}: cannot be written ({_brief(error)}); choose another place") from error
+
+
+def load_network(directory: epath.PathLike) -> tuple[dict[str, Any], Any, Any]:
+    """Read a network from a checkpoint directory.
+
+    Args:
+      directory: what `save_network` wrote.
+
+    Returns:
+      The configuration's tables, the parameters and the statistics (nested dicts of float32).
+
+    Raises:
+      UserError: it is missing, is no checkpoint, is damaged, or holds another network than it says.
+    """
+    directory = epath.Path(directory)
+    if not directory.exists():
+        raise UserError(f"{directory}: no such checkpoint; {MAKE_ONE}")
+    if not (directory / "config").exists() or not (directory / "network").exists():
+        raise UserError(f"{directory}: is not a checkpoint of a network; {MAKE_ONE}")
+    try:
+        with _checkpointer() as checkpointer:
+            path = _absolute(directory)
+            config = checkpointer.restore(path, ocp.args.Composite(config=ocp.args.JsonRestore())).config
+            settings = experiments.network_settings(config)
+            stored = checkpointer.restore(
+                path, ocp.args.Composite(network=_as_arrays(checkpointer, path))
+            ).network
+        params, batch_stats = stored["params"], stored["batch_stats"]
+    except ConfigError as error:
+        raise UserError(f"{directory}: holds another kind of network ({error}); {MAKE_ONE}") from error
+    except Exception as error:  # Orbax and its storage raise a dozen kinds for damaged files
+        raise UserError(f"{directory}: is damaged ({_brief(error)}); {MAKE_ONE}") from error
+    _check_shapes(directory, settings, params, batch_stats)
+    return config, params, batch_stats
+
+
+def _checkpointer() -> ocp.Checkpointer:
+    handlers = {"config": ocp.JsonCheckpointHandler(), "network": ocp.StandardCheckpointHandler()}
+    return ocp.Checkpointer(ocp.CompositeCheckpointHandler(**handlers))
+
+
+def _as_arrays(checkpointer: ocp.Checkpointer, path: epath.Path) -> ocp.args.StandardRestore:
+    """Ask for every array on this machine's first device, whatever it was saved from."""
+    device = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
+    stored = checkpointer.metadata(path).item_metadata.network.tree
+    return ocp.args.StandardRestore(
+        jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=device), stored)
+    )
+
+
+def _check_shapes(
+    directory: epath.Path, settings: model.NetworkSettings, params: Any, batch_stats: Any
+) -> None:
+    expected = dict(zip(("params", "batch_stats"), model.abstract(settings), strict=True))
+    if "ts" not in params:  # a network for inference alone
+        expected["params"].pop("ts")
+    shapes = [
+        {jax.tree_util.keystr(path): tuple(leaf.shape) for path, leaf in leaves}
+        for leaves in (
+            jax.tree_util.tree_leaves_with_path(tree)
+            for tree in (expected, {"params": params, "batch_stats": batch_stats})
+        )
+    ]
+    wrong = sorted(
+        name for name in shapes[0].keys() | shapes[1].keys() if shapes[0].get(name) != shapes[1].get(name)
+    )
+    if wrong:
+        name = wrong[0]
+        raise UserError(
+            f"{directory}: holds another network than its config says: {name} has shape "
+            f"{shapes[1].get(name, 'none')}, expected {shapes[0].get(name, 'none')}; {MAKE_ONE}"
+        )
+
+
+def _absolute(path: epath.Path) -> epath.Path:
+    return path if "://" in str(path) else path.expanduser().absolute()
+
+
+def _brief(error: Exception) -> str:
+    return (" ".join(str(error).split()) or type(error).__name__)[:120]

@@ -1,0 +1,195 @@
+"""A network ready to read: pulse waves from face crops, of any length and frame rate."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import itertools
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.typing import ArrayLike
+
+from sspd_jax import checkpoint
+from sspd_jax import config as experiments
+from sspd_jax.heart_rate.wave import Wave
+from sspd_jax.method import model, views
+from sspd_jax.video import clock
+
+WINDOW = 320
+"""Difference frames read at once. Memory is that of a window, however long the video."""
+
+RATE_TOLERANCE = 0.02
+"""A video whose rate is this near the network's is read as it is: 29.97 Hz needs no resampling to 30."""
+
+
+def load(directory: str | Path) -> Reader:
+    """Load a network from a checkpoint.
+
+    Args:
+      directory: what `sspd_jax.convert` or a training wrote.
+
+    Returns:
+      A reader.
+
+    Raises:
+      UserError: the checkpoint is missing, damaged, or holds another network than it says.
+    """
+    config, params, batch_stats = checkpoint.load_network(directory)
+    params = {part: tree for part, tree in params.items() if part != "ts"}  # they exist in training only
+    return Reader(
+        network=experiments.network_settings(config),
+        params=params,
+        batch_stats=batch_stats,
+        fps=float(config["fps"]),
+        crop_size=int(config["crop_size"]),
+        name=str(directory),
+    )
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Reader:
+    """A trained network in evaluation mode.
+
+    Attributes:
+      network: its settings.
+      params: backbone and predictor.
+      batch_stats: running statistics.
+      fps: rate it was trained at, Hz.
+      crop_size: side of the face crops its training views were made from, pixels.
+      name: where it came from.
+    """
+
+    network: model.NetworkSettings
+    params: Any
+    batch_stats: Any
+    fps: float
+    crop_size: int
+    name: str
+
+    def waveform(self, frames: ArrayLike, fps: float) -> np.ndarray:
+        """Read the pulse wave of a face.
+
+        Frames at another rate than the network's are resampled to it and the wave back; an odd number of
+        differences is padded by one and cut.
+
+        Args:
+          frames: uint8 [t, h, w, 3] RGB, already cropped to the face, t ≥ 2.
+          fps: their rate, Hz.
+
+        Returns:
+          float32 [t − 1]; sample i lies between frames i and i + 1. Its sign and phase mean nothing.
+
+        Raises:
+          ValueError: an array of another shape or dtype, or an fps that is not positive.
+        """
+        frames = np.asarray(frames)
+        if frames.ndim != 4 or frames.shape[-1] != 3 or frames.dtype != np.uint8 or len(frames) < 2:
+            raise ValueError(
+                f"frames must be uint8 [t ≥ 2, h, w, 3], got {frames.dtype} {list(frames.shape)}"
+            )
+        if not fps > 0:
+            raise ValueError(f"fps must be above 0 Hz, got {fps}")
+        rate = self.clock_rate(fps)
+        if rate == fps:
+            return self.wave_of(frames)
+        times = np.arange(len(frames)) / fps
+        ticks = clock.uniform(zip(times, frames, strict=True), rate, max_gap_s=float("inf"))
+        wave = self.wave_of(image for _, _, image in ticks)
+        between = (times[:-1] + times[1:]) / 2
+        resampled = clock.resample_wave(wave, (np.arange(len(wave)) + 0.5) / rate, between)
+        return resampled.astype(np.float32)
+
+    def predict(self, path: str | Path, **options: Any):
+        """Read a video's heart rate, see `sspd_jax.predict.predict`."""
+        from sspd_jax import predict  # it uses this module
+
+        return predict.predict(path, reader=self, **options)
+
+    def clock_rate(self, fps: float) -> float:
+        """Choose the rate to read video of `fps` Hz at: its own if it is near the network's."""
+        return fps if abs(fps / self.fps - 1) <= RATE_TOLERANCE else self.fps
+
+    def read(self, images: Iterable[np.ndarray], fps: float, start_s: float) -> Wave:
+        """Read a stream of face crops on a uniform clock.
+
+        Args:
+          images: uint8 or float32 [s, s, 3] RGB, at least 2.
+          fps: of the clock, Hz.
+          start_s: time of the first image, s.
+
+        Returns:
+          The wave; its first sample lies half a period after the first image.
+        """
+        return Wave(self.wave_of(images), fps, start_s + 0.5 / fps)
+
+    def wave_of(self, images: Iterable[np.ndarray]) -> np.ndarray:
+        """Read a stream of images in windows that join exactly: float32 [number of images − 1].
+
+        Each output depends on ±12 differences, so windows overlap by twice that and keep their inner part;
+        only where the stream itself begins or ends does a window's edge count, as it does in one pass.
+        """
+        parts = [np.asarray(self._window(window))[keep] for window, keep in _windows(images, WINDOW)]
+        return np.concatenate(parts)
+
+    def _window(self, window: np.ndarray) -> jax.Array:
+        return _read_window(self.params, self.batch_stats, window, settings=self.network)
+
+
+@functools.partial(jax.jit, static_argnames="settings")
+def _read_window(
+    params: Any, batch_stats: Any, window: jax.Array, *, settings: model.NetworkSettings
+) -> jax.Array:
+    """Read images [t + 1, s, s, 3], t even: float32 [t]."""
+    video = views.whole_view(jnp.asarray(window)[None], settings.input_size)
+    return model.read_wave(settings, params, batch_stats, video)[0]
+
+
+def _windows(images: Iterable[np.ndarray], length: int) -> Iterator[tuple[np.ndarray, slice]]:
+    """Cut a stream of images into windows of `length` differences (or one shorter window).
+
+    Args:
+      images: at least two.
+      length: even.
+
+    Yields:
+      Images [t + 1, …] with t even, and which of their t outputs to keep; the kept parts, one after the
+      other, are one output for each difference in the stream.
+    """
+    halo = model.RECEPTIVE_HALO
+    stream = iter(images)
+    held = list(itertools.islice(stream, length + 1))  # from the start of the current window on
+    if len(held) < 2:
+        raise ValueError(f"a wave needs at least 2 images, got {len(held)}")
+    done = start = 0  # differences whose outputs were kept; place of held[0] in the stream
+    while True:
+        # Images of the next window; without any, the current one is the last.
+        ahead = list(itertools.islice(stream, length - 2 * halo))
+        if len(ahead) < length - 2 * halo:
+            break
+        yield np.stack(held[: length + 1]), slice(done - start, length - halo)
+        done = start + length - halo
+        held = held[length - 2 * halo :] + ahead
+        start += length - 2 * halo
+    yield from _last_windows(held + ahead, start, done, length)
+
+
+def _last_windows(
+    held: list[np.ndarray], start: int, done: int, length: int
+) -> Iterator[tuple[np.ndarray, slice]]:
+    """Cut what is left at the end of the stream: at most two windows, the last ending where it ends."""
+    halo = model.RECEPTIVE_HALO
+    total = start + len(held) - 1
+    odd = total % 2
+    images = held + held[-1:] * odd  # an odd number of differences gets one more, of zeros
+    end = total + odd
+    if end - start > length:
+        yield np.stack(images[: length + 1]), slice(done - start, length - halo)
+        done = start + length - halo
+        # The last window ends with the stream; its start stays even, as the pooling in time asks.
+        images, start = images[end - length - start :], end - length
+    yield np.stack(images), slice(done - start, total - start)

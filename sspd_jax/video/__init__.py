@@ -1,0 +1,1 @@
+"""From a video file to a steady crop of the face on a uniform clock; nothing learned."""
