@@ -42,6 +42,7 @@ class Prediction:
     Attributes:
       file: the video.
       method: 'sspd' or the name of a classical method.
+      read_out: how the rate was read from the wave: 'spectrum' or 'wavelet'.
       heart_rate_bpm: beats per minute, over the whole wave.
       wave: the pulse wave. Its sign and phase mean nothing for 'sspd'.
       face_box: left, top, right, bottom of the crop in pixels of the video's frames.
@@ -51,6 +52,7 @@ class Prediction:
 
     file: str
     method: str
+    read_out: str
     heart_rate_bpm: float
     wave: Wave
     face_box: tuple[int, int, int, int]
@@ -64,7 +66,7 @@ class Prediction:
             "method": self.method,
             "checkpoint": self.checkpoint,
             "heart_rate_bpm": self.heart_rate_bpm,
-            "read_out": "4th-order Butterworth 0.5-3 Hz, wavelet selection, mean beat-to-beat rate",
+            "read_out": self.read_out,
             "fps": self.wave.fps,
             "start_s": self.wave.start_s,
             "duration_s": self.wave.duration_s,
@@ -75,7 +77,9 @@ class Prediction:
         }
 
 
-def predict(path: str | Path, *, reader: Reader | None = None, method: str = "sspd") -> Prediction:
+def predict(
+    path: str | Path, *, reader: Reader | None = None, method: str = "sspd", read_out: str = "spectrum"
+) -> Prediction:
     """Read the heart rate of the face in a video.
 
     The longest stretch without a gap in time counts; the others are named in the notes.
@@ -84,16 +88,19 @@ def predict(path: str | Path, *, reader: Reader | None = None, method: str = "ss
       path: a file that FFmpeg can decode.
       reader: the network, for the method 'sspd'.
       method: 'sspd', 'green', 'chrom' or 'pos'.
+      read_out: from the wave to its rate: 'spectrum' (interpolated peak) or 'wavelet' (as published).
 
     Returns:
       The prediction.
 
     Raises:
       UserError: the video cannot be read, shows no face, is too short or holds no pulse wave.
-      ConfigError: an unknown method, or 'sspd' without a network.
+      ConfigError: an unknown method or read-out, or 'sspd' without a network.
     """
     if method not in METHODS:
         raise ConfigError(f"method {method!r} is none of {', '.join(METHODS)}")
+    if read_out not in rate.READ_OUTS:
+        raise ConfigError(f"read-out {read_out!r} is none of {', '.join(rate.READ_OUTS)}")
     if method == "sspd" and reader is None:
         raise ConfigError(
             "the method sspd needs --checkpoint=DIR (`python -m sspd_jax.convert` makes one); "
@@ -129,14 +136,14 @@ def predict(path: str | Path, *, reader: Reader | None = None, method: str = "ss
             f"film for {MIN_DURATION_S:g} s or more, better 10"
         )
     try:
-        bpm = rate.wavelet_peak_rate(wave.values, wave.fps)
+        bpm = rate.READ_OUTS[read_out](wave.values, wave.fps)
     except ValueError as error:
         raise UserError(f"{path}: at {wave.fps:g} frames/s no pulse can be read ({error})") from error
     if not math.isfinite(bpm):
         raise UserError(f"{path}: shows no pulse (its wave is flat); film a living face, well lit")
     checkpoint = reader.name if method == "sspd" else None
     box = dataclasses.astuple(clip.box)
-    return Prediction(str(path), method, bpm, wave, box, checkpoint, tuple(notes))
+    return Prediction(str(path), method, read_out, bpm, wave, box, checkpoint, tuple(notes))
 
 
 def _read_stretch(
@@ -180,6 +187,13 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("videos", nargs="+", metavar="VIDEO", help="files that FFmpeg can decode")
     parser.add_argument("--checkpoint", metavar="DIR", help="network to read with (for --method=sspd)")
     parser.add_argument("--method", default="sspd", choices=METHODS, help="how to read (default: sspd)")
+    parser.add_argument(
+        "--read-out",
+        default="spectrum",
+        choices=tuple(rate.READ_OUTS),
+        help="from wave to rate: its interpolated spectral peak (default), or wavelet selection and mean "
+        "beat-to-beat rate as published",
+    )
     parser.add_argument("--json", metavar="FILE", help="write heart rate, wave and times to FILE")
     parser.add_argument("--debug", action="store_true", help="show tracebacks")
     args = parser.parse_args(argv)
@@ -195,7 +209,7 @@ def main(argv: list[str] | None = None) -> int:
         done: list[Prediction] = []
 
         def read(video: str) -> None:
-            prediction = predict(video, reader=reader, method=args.method)
+            prediction = predict(video, reader=reader, method=args.method, read_out=args.read_out)
             done.append(prediction)
             wave = prediction.wave
             print(
