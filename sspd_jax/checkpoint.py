@@ -8,8 +8,11 @@ knows, such as `gs://`.
 
 from __future__ import annotations
 
+import contextlib
 import json
-from collections.abc import Mapping
+import sys
+import time
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import jax
@@ -67,7 +70,7 @@ def load_network(directory: epath.PathLike) -> tuple[dict[str, Any], Any, Any]:
     if not (directory / "config").exists() or not (directory / "network").exists():
         raise UserError(f"{directory}: is not a checkpoint of a network; {MAKE_ONE}")
     try:
-        with _checkpointer() as checkpointer:
+        with _quiet_stragglers(), _checkpointer() as checkpointer:
             path = _absolute(directory)
             config = checkpointer.restore(path, ocp.args.Composite(config=ocp.args.JsonRestore())).config
             settings = experiments.network_settings(config)
@@ -86,6 +89,28 @@ def load_network(directory: epath.PathLike) -> tuple[dict[str, Any], Any, Any]:
 def _checkpointer() -> ocp.Checkpointer:
     handlers = {"config": ocp.JsonCheckpointHandler(), "network": ocp.StandardCheckpointHandler()}
     return ocp.Checkpointer(ocp.CompositeCheckpointHandler(**handlers))
+
+
+@contextlib.contextmanager
+def _quiet_stragglers() -> Iterator[None]:
+    """Keep reads that end after a failed one from printing tracebacks of their own.
+
+    Orbax reads all arrays at once; when one fails it closes the event loop that the others still report to.
+    """
+    others = sys.unraisablehook
+
+    def hook(unraisable: Any) -> None:
+        if "Event loop is closed" not in str(unraisable.exc_value):
+            others(unraisable)
+
+    sys.unraisablehook = hook
+    try:
+        yield
+    except BaseException:
+        time.sleep(0.5)  # for the stragglers
+        raise
+    finally:
+        sys.unraisablehook = others
 
 
 def _as_arrays(checkpointer: ocp.Checkpointer, path: epath.Path) -> ocp.args.StandardRestore:

@@ -149,7 +149,10 @@ def load(spec: str, overrides: Iterable[str] = ()) -> ml_collections.ConfigDict:
 
 
 def _one_line(error: Exception) -> str:
-    text = " ".join(str(error.args[0] if error.args else error).split())
+    text = str(error.args[0] if error.args else error)
+    if "Traceback" in text:  # of the user's file: what it ends with is what went wrong
+        text = text.strip().splitlines()[-1]
+    text = " ".join(text.split())
     # ml_collections raises these with little more than the key's name.
     return f"unknown key {text}" if isinstance(error, AttributeError | KeyError) else text
 
@@ -214,8 +217,8 @@ def method(config: ml_collections.ConfigDict, total_steps: int) -> Method:
     _require(0 <= momentum <= 1, "target.momentum", momentum, "0 to 1")
 
     network = network_settings(config)
-    local, whole = (_view_settings(config, name) for name in ("local", "global"))
-    for name, view in (("local", local), ("global", whole)):
+    local, whole = (_view_settings(config, name) for name in ("online", "target"))
+    for name, view in (("online", local), ("target", whole)):
         if view.crop == "random" and network.input_size > config.crop_size:
             raise ConfigError(
                 f"views.{name}.crop cuts {network.input_size} pixels (network.input_size) out of crops of "

@@ -17,8 +17,8 @@ _FLIPS = {"horizontal": 0.5, "vertical": 0.5}
 
 PAPER: Mapping[str, Any] = {
     "views": {
-        "local": {"crop": "random", "flip": _FLIPS, "mask": {"unit": "frame", "keep": 0.7}},
-        "global": {"crop": "whole", "flip": _FLIPS, "mask": {"unit": "none", "keep": 0.7}},
+        "online": {"crop": "random", "flip": _FLIPS, "mask": {"unit": "frame", "keep": 0.7}},
+        "target": {"crop": "whole", "flip": _FLIPS, "mask": {"unit": "none", "keep": 0.7}},
     },
     "network": {
         "ts_heads": 1,
@@ -39,8 +39,8 @@ PAPER: Mapping[str, Any] = {
 
 RELEASED: Mapping[str, Any] = {
     "views": {
-        "local": {"crop": "random", "flip": _FLIPS, "mask": {"unit": "pixel", "keep": 0.7}},
-        "global": {"crop": "whole", "flip": _FLIPS, "mask": {"unit": "none", "keep": 0.7}},
+        "online": {"crop": "random", "flip": _FLIPS, "mask": {"unit": "pixel", "keep": 0.7}},
+        "target": {"crop": "whole", "flip": _FLIPS, "mask": {"unit": "none", "keep": 0.7}},
     },
     "network": {
         "ts_heads": 2,

@@ -26,6 +26,9 @@ WINDOW = 320
 RATE_TOLERANCE = 0.02
 """A video whose rate is this near the network's is read as it is: 29.97 Hz needs no resampling to 30."""
 
+MIN_RESAMPLED_S = 0.2
+"""A shorter clip has too few ticks of the network's clock to resample by."""
+
 
 def load(directory: str | Path) -> Reader:
     """Load a network from a checkpoint.
@@ -85,7 +88,8 @@ class Reader:
           float32 [t − 1]; sample i lies between frames i and i + 1. Its sign and phase mean nothing.
 
         Raises:
-          ValueError: an array of another shape or dtype, or an fps that is not positive.
+          ValueError: an array of another shape or dtype, an fps that is not positive, or too few frames to
+            resample.
         """
         frames = np.asarray(frames)
         if frames.ndim != 4 or frames.shape[-1] != 3 or frames.dtype != np.uint8 or len(frames) < 2:
@@ -97,6 +101,11 @@ class Reader:
         rate = self.clock_rate(fps)
         if rate == fps:
             return self.wave_of(frames)
+        if len(frames) / fps < MIN_RESAMPLED_S:
+            raise ValueError(
+                f"{len(frames)} frames at {fps:g} Hz are too few to resample to {rate:g} Hz; "
+                f"{MIN_RESAMPLED_S:g} s are needed"
+            )
         times = np.arange(len(frames)) / fps
         ticks = clock.uniform(zip(times, frames, strict=True), rate, max_gap_s=float("inf"))
         wave = self.wave_of(image for _, _, image in ticks)

@@ -1,7 +1,5 @@
 """One step of SSPD: a pure function, and the one place where jit, sharding and donation are applied."""
 
-from __future__ import annotations
-
 import dataclasses
 import functools
 from collections.abc import Callable, Mapping, Sequence
@@ -10,7 +8,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import optax
+from jax import Array
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+from jax.typing import ArrayLike
+from jaxtyping import Float32
 
 from sspd_jax.method import losses, model, routing, target_ema, views
 from sspd_jax.train_state import TrainState
@@ -72,8 +73,8 @@ def make_optimizer(
 
 
 def train_step(
-    state: TrainState, batch: Mapping[str, jax.Array], *, method: Method
-) -> tuple[TrainState, dict[str, jax.Array]]:
+    state: TrainState, batch: Mapping[str, ArrayLike], *, method: Method
+) -> tuple[TrainState, dict[str, Float32[Array, ""]]]:
     """Learn from a batch of clips: views, then `learn`.
 
     Args:
@@ -93,8 +94,12 @@ def train_step(
 
 
 def learn(
-    state: TrainState, online_video: jax.Array, target_video: jax.Array, *, method: Method
-) -> tuple[TrainState, dict[str, jax.Array]]:
+    state: TrainState,
+    online_video: Float32[ArrayLike, "n t s s 3"],
+    target_video: Float32[ArrayLike, "n t s s 3"],
+    *,
+    method: Method,
+) -> tuple[TrainState, dict[str, Float32[Array, ""]]]:
     """Learn from two views that are ready: both readings, losses, optimiser, target, statistics.
 
     Args:
@@ -110,8 +115,10 @@ def learn(
         state.params, state, online_video, target_video, method=method
     )
 
-    # The optimiser's last link averages the stepped parameters into the target.
-    updates, opt_state = method.optimizer.update(gradients, state.opt_state, state.params)
+    # The optimiser's last link averages the stepped parameters into the target. Optax raises a float to
+    # an int32 power, which a program under strict dtype promotion would not be allowed to.
+    with jax.numpy_dtype_promotion("standard"):
+        updates, opt_state = method.optimizer.update(gradients, state.opt_state, state.params)
     metrics = {
         "loss": loss,
         "target_momentum": jnp.asarray(method.momentum(state.step), jnp.float32),
@@ -128,13 +135,13 @@ def learn(
 
 
 def loss_fn(
-    params: Any,
+    params: model.Floats,
     state: TrainState,
-    online_video: jax.Array,
-    target_video: jax.Array,
+    online_video: Float32[ArrayLike, "n t s s 3"],
+    target_video: Float32[ArrayLike, "n t s s 3"],
     *,
     method: Method,
-) -> tuple[jax.Array, tuple[dict[str, jax.Array], Any, Any]]:
+) -> tuple[Float32[Array, ""], tuple[dict[str, Float32[Array, ""]], model.Floats, model.Floats]]:
     """Compute the loss as a function of the online parameters.
 
     Args:

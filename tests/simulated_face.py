@@ -7,8 +7,6 @@ import numpy as np
 
 from sspd_jax.video.face_clip import open_face_clip
 
-REAL_FACE = Path(__file__).parents[2] / "shared" / "real" / "face.mp4"
-
 
 def write_sound(path: Path) -> None:
     """Write a file that holds sound only."""

@@ -19,7 +19,6 @@ from sspd_jax import torch_file
 from sspd_jax.command import UserError
 from sspd_jax.torch_file import read_state_dict
 
-REAL = Path(__file__).parents[2] / "shared" / "reference" / "ubfc.pth"
 FUZZ = settings(max_examples=150, deadline=None, database=None)
 WEIGHTS = {
     "conv.weight": np.arange(24, dtype=np.float32).reshape(2, 3, 4),
@@ -186,9 +185,9 @@ def _without_frame(description):
     return description[:2] + description[11:] if description[2:3] == b"\x95" else description
 
 
-@pytest.mark.skipif(not REAL.exists(), reason="the published weights are not here")
+@needs(PUBLISHED_WEIGHTS)
 def test_published_file():
-    found = read_state_dict(REAL)
+    found = read_state_dict(PUBLISHED_WEIGHTS)
     learned = [n for n in found if not n.rpartition(".")[2].startswith(("running_", "num_batches"))]
     assert sum(found[name].size for name in learned) == 786_079
     assert all(np.isfinite(array).all() for array in found.values())

@@ -14,7 +14,6 @@ from sspd_jax.torch_file import read_state_dict
 from sspd_jax.torch_layout import check_layout, from_torch, to_torch, torch_layout_of
 
 GOLDEN = Path(__file__).parent / "golden"
-REAL = Path(__file__).parents[2] / "shared" / "reference" / "ubfc.pth"
 
 
 def load_recipe():
@@ -329,11 +328,11 @@ def test_golden_weights_through_a_file(weights, tmp_path):
     assert_same_tree(from_torch(found)[0], from_torch(weights)[0])
 
 
-@pytest.mark.skipif(not REAL.exists(), reason="the published weights are not here")
+@needs(PUBLISHED_WEIGHTS)
 def test_published_file_is_the_inference_network():
-    state_dict = read_state_dict(REAL)
+    state_dict = read_state_dict(PUBLISHED_WEIGHTS)
     assert {name: array.shape for name, array in state_dict.items()} == INFERENCE
-    check_layout(state_dict, LAYOUT, REAL)
+    check_layout(state_dict, LAYOUT, PUBLISHED_WEIGHTS)
     params, batch_stats = from_torch(state_dict)
     assert "ts" not in params
     assert _count(params) == 786_079

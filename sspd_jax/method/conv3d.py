@@ -7,14 +7,13 @@ block of frames at a time, so that a block stays in the cache and the memory bey
 is one block's unfolding.
 """
 
-from __future__ import annotations
-
 import functools
 
 import jax
 import jax.numpy as jnp
-from jax import lax
+from jax import Array, lax
 from jax.typing import ArrayLike
+from jaxtyping import Float
 
 FORMS = ("auto", "direct", "matmul")
 
@@ -41,7 +40,13 @@ def resolve_form(form: str) -> str:
     return form
 
 
-def conv3d(x: ArrayLike, kernel: ArrayLike, *, time_padding: int = 1, form: str = "auto") -> jax.Array:
+def conv3d(
+    x: Float[ArrayLike, "n t h w c"],
+    kernel: Float[ArrayLike, "kt kh kw c c_out"],
+    *,
+    time_padding: int = 1,
+    form: str = "auto",
+) -> Float[Array, "n t+2*{time_padding}-kt+1 h-kh+1 w-kw+1 c_out"]:
     """Convolve video with a kernel: zero padding in time, none in space, stride 1, no bias.
 
     Like PyTorch's `Conv3d`, this is a cross-correlation.
@@ -68,7 +73,7 @@ def conv3d(x: ArrayLike, kernel: ArrayLike, *, time_padding: int = 1, form: str 
     return _matmul(x, kernel, time_padding)
 
 
-def _direct(x: jax.Array, kernel: jax.Array, time_padding: int) -> jax.Array:
+def _direct(x: Array, kernel: Array, time_padding: int) -> Array:
     return lax.conv_general_dilated(
         x,
         kernel,
@@ -84,23 +89,23 @@ def _frames_per_block(n_frames: int, rows_per_frame: int) -> int:
     return max(d for d in range(1, n_frames + 1) if n_frames % d == 0 and d <= most)
 
 
-def _block_starts(n: int, t_out: int, frames: int) -> tuple[jax.Array, jax.Array]:
+def _block_starts(n: int, t_out: int, frames: int) -> tuple[Array, Array]:
     clip, block = jnp.meshgrid(jnp.arange(n), jnp.arange(t_out // frames), indexing="ij")
     return clip.ravel(), block.ravel() * frames
 
 
-def _pad_time(x: jax.Array, amount: int) -> jax.Array:
+def _pad_time(x: Array, amount: int) -> Array:
     return jnp.pad(x, ((0, 0), (amount, amount), (0, 0), (0, 0), (0, 0)))
 
 
-def _stack_frames(padded: jax.Array, start, frames: int, kt: int) -> jax.Array:
+def _stack_frames(padded: Array, start, frames: int, kt: int) -> Array:
     """Lay the `kt` frames that meet in an output side by side on the channels: [frames, h, w, kt·c]."""
     _, _, h, w, c = padded.shape
     block = lax.dynamic_slice(padded, (*start, 0, 0, 0), (1, frames + kt - 1, h, w, c))[0]
     return jnp.concatenate([block[dt : dt + frames] for dt in range(kt)], axis=-1)
 
 
-def _unfold_rows(stacked: jax.Array, kw: int) -> jax.Array:
+def _unfold_rows(stacked: Array, kw: int) -> Array:
     """Lay `kw` horizontal shifts side by side on the channels: [frames, h, w', kw·channels]."""
     w_out = stacked.shape[2] - kw + 1
     return jnp.concatenate([stacked[:, :, dw : dw + w_out] for dw in range(kw)], axis=-1)
@@ -116,7 +121,7 @@ def _taps_meet_outputs(kernel_shape: tuple[int, ...]) -> bool:
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
-def _matmul(x: jax.Array, kernel: jax.Array, time_padding: int) -> jax.Array:
+def _matmul(x: Array, kernel: Array, time_padding: int) -> Array:
     kt, kh, kw, c, c_out = kernel.shape
     n, t, h, w, _ = x.shape
     t_out, h_out, w_out = t + 2 * time_padding - kt + 1, h - kh + 1, w - kw + 1
@@ -146,11 +151,11 @@ def _matmul(x: jax.Array, kernel: jax.Array, time_padding: int) -> jax.Array:
     return out.reshape(n, t_out, h_out, w_out, c_out)
 
 
-def _matmul_forward(x: jax.Array, kernel: jax.Array, time_padding: int):
+def _matmul_forward(x: Array, kernel: Array, time_padding: int):
     return _matmul(x, kernel, time_padding), (x, kernel)
 
 
-def _matmul_backward(time_padding: int, residuals, cotangent: jax.Array):
+def _matmul_backward(time_padding: int, residuals, cotangent: Array):
     x, kernel = residuals
     kt, kh, kw, c, c_out = kernel.shape
 

@@ -7,15 +7,14 @@ the network (`routing` names them): waves come from the predictor behind a `stop
 from the backbone and the temporal-similarity blocks.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import flax.struct
-import jax
 import jax.numpy as jnp
+from jax import Array
 from jax.typing import ArrayLike
+from jaxtyping import Float, Float32
 
 from sspd_jax.method import self_similarity, spectrum
 
@@ -27,15 +26,15 @@ class Reading:
     """What one network says of one view.
 
     Attributes:
-      wave: the pulse wave y. # float [n, t]
-      ssm: self-similarity matrix of each scale. # float32 [n, t_i, t_i]
-      ssw: self-similarity wave of each scale. # float32 [n, t_i]
+      wave: the pulse wave y.
+      ssm: self-similarity matrix of each scale, t_i its length.
+      ssw: self-similarity wave of each scale.
       relative_rates: sampling rate of each scale divided by the video's: 1 / ∏ strides so far.
     """
 
-    wave: jax.Array
-    ssm: tuple[jax.Array, ...]
-    ssw: tuple[jax.Array, ...]
+    wave: Float[Array, "n t"]
+    ssm: tuple[Float32[Array, "n t_i t_i"], ...]
+    ssw: tuple[Float32[Array, "n t_i"], ...]
     relative_rates: tuple[float, ...] = flax.struct.field(pytree_node=False)
 
 
@@ -48,7 +47,9 @@ class Outputs:
 
 
 def read_similarities(
-    wave: ArrayLike, features: tuple[ArrayLike, ...], relative_rates: tuple[float, ...] | None = None
+    wave: Float[ArrayLike, "n t"],
+    features: tuple[Float[ArrayLike, "n _ c"], ...],
+    relative_rates: tuple[float, ...] | None = None,
 ) -> Reading:
     """Turn a network's wave and features into a reading.
 
@@ -66,7 +67,9 @@ def read_similarities(
     return Reading(jnp.asarray(wave), ssm, ssw, rates)
 
 
-def pearson_distance(x: ArrayLike, y: ArrayLike) -> jax.Array:
+def pearson_distance(
+    x: Float[ArrayLike, "*batch t"], y: Float[ArrayLike, "*batch t"]
+) -> Float32[Array, "*batch"]:
     """Compute 1 − Pearson over the last axis.
 
     As half the squared distance of the standardised signals: near agreement, where the losses live,
@@ -87,7 +90,9 @@ def pearson_distance(x: ArrayLike, y: ArrayLike) -> jax.Array:
     return (product * half_square + _PEARSON_EPS) / (product + _PEARSON_EPS)
 
 
-def _standardise(x: ArrayLike) -> tuple[jax.Array, jax.Array]:
+def _standardise(
+    x: Float[ArrayLike, "*batch t"],
+) -> tuple[Float32[Array, "*batch t"], Float32[Array, "*batch"]]:
     """Centre and divide by the deviation (ddof 1): float32 [..., t] and [...]."""
     x = jnp.asarray(x, jnp.float32)
     x = x - jnp.mean(x, axis=-1, keepdims=True)
@@ -96,25 +101,25 @@ def _standardise(x: ArrayLike) -> tuple[jax.Array, jax.Array]:
     return x / deviation[..., None], deviation
 
 
-def negative_pearson(x: ArrayLike, y: ArrayLike) -> jax.Array:
+def negative_pearson(x: Float[ArrayLike, "*batch t"], y: Float[ArrayLike, "*batch t"]) -> Float32[Array, ""]:
     """Average 1 − Pearson over everything but the last axis: NP(x, y), float32 scalar."""
     return jnp.mean(pearson_distance(x, y))
 
 
-def _mean_squared(x: jax.Array, y: jax.Array) -> jax.Array:
+def _mean_squared(x: Float[Array, "*shape"], y: Float[Array, "*shape"]) -> Float32[Array, ""]:
     return jnp.mean((x.astype(jnp.float32) - y.astype(jnp.float32)) ** 2)
 
 
 # --- on the predicted wave --------------------------------------------------------------------------
 
 
-def wave_pearson(outputs: Outputs, fps: float) -> jax.Array:
+def wave_pearson(outputs: Outputs, fps: float) -> Float32[Array, ""]:
     """Let the waves agree: NP(y_o, y_t). First part of the paper's L_RPD."""
     del fps
     return negative_pearson(outputs.online.wave, outputs.target.wave)
 
 
-def wave_power_mse(outputs: Outputs, fps: float) -> jax.Array:
+def wave_power_mse(outputs: Outputs, fps: float) -> Float32[Array, ""]:
     """Let the waves' power spectra agree: MSE(PSD(y_o), PSD(y_t)), each divided by its maximum.
 
     Second part of the paper's L_RPD.
@@ -128,20 +133,20 @@ def wave_power_mse(outputs: Outputs, fps: float) -> jax.Array:
     return _mean_squared(psd(outputs.online.wave), psd(outputs.target.wave))
 
 
-def _wave_bins(wave: jax.Array, fps: float) -> int:
+def _wave_bins(wave: Float[Array, "n t"], fps: float) -> int:
     """Bins below 15 Hz (at 30 fps: all but the last), as the released code counts them."""
     t = wave.shape[-1]
     return min(int(spectrum.TOTAL_LIMIT_HZ * t / fps), t // 2)
 
 
-def wave_amplitude_pearson(outputs: Outputs, fps: float) -> jax.Array:
+def wave_amplitude_pearson(outputs: Outputs, fps: float) -> Float32[Array, ""]:
     """Let the waves' amplitude spectra agree: NP(P_o, P_t). Released form."""
     o, t = outputs.online.wave, outputs.target.wave
     n_bins = _wave_bins(o, fps)
     return negative_pearson(spectrum.amplitude_spectrum(o, n_bins), spectrum.amplitude_spectrum(t, n_bins))
 
 
-def wave_out_of_band(outputs: Outputs, fps: float) -> jax.Array:
+def wave_out_of_band(outputs: Outputs, fps: float) -> Float32[Array, ""]:
     """Keep the online wave inside the pulse band: mean(ΣP_o / ΣP_o[0.5–3 Hz] − 1). Released form."""
     wave = outputs.online.wave
     return jnp.mean(spectrum.out_of_band_ratio(wave, fps, n_bins=_wave_bins(wave, fps)))
@@ -150,7 +155,7 @@ def wave_out_of_band(outputs: Outputs, fps: float) -> jax.Array:
 # --- on the self-similarities -----------------------------------------------------------------------
 
 
-def similarity_mse(outputs: Outputs, fps: float) -> jax.Array:
+def similarity_mse(outputs: Outputs, fps: float) -> Float32[Array, ""]:
     """Let the similarities agree: Σ_i MSE(SSM) + MSE(SSW). The paper's L_MSE; in both forms."""
     del fps
     o, t = outputs.online, outputs.target
@@ -158,7 +163,7 @@ def similarity_mse(outputs: Outputs, fps: float) -> jax.Array:
     return sum(_mean_squared(a, b) for a, b in pairs)
 
 
-def similarity_pearson(outputs: Outputs, fps: float) -> jax.Array:
+def similarity_pearson(outputs: Outputs, fps: float) -> Float32[Array, ""]:
     """Let the similarities agree in shape: Σ_i NP(SSM rows) + NP(SSW). Released form."""
     del fps
     o, t = outputs.online, outputs.target
@@ -166,7 +171,9 @@ def similarity_pearson(outputs: Outputs, fps: float) -> jax.Array:
     return sum(negative_pearson(a, b) for a, b in pairs)
 
 
-def similarity_deviation(outputs: Outputs, fps: float, *, weight_by_length: bool, ddof: int) -> jax.Array:
+def similarity_deviation(
+    outputs: Outputs, fps: float, *, weight_by_length: bool, ddof: int
+) -> Float32[Array, ""]:
     """Keep the online network's diagonals even: mean deviation along them, over lags 1 … t_i − 2.
 
     Args:
@@ -190,7 +197,7 @@ def similarity_deviation(outputs: Outputs, fps: float, *, weight_by_length: bool
     return sum(terms) / len(terms)
 
 
-def similarity_inverse_snr(outputs: Outputs, fps: float) -> jax.Array:
+def similarity_inverse_snr(outputs: Outputs, fps: float) -> Float32[Array, ""]:
     """Keep the online similarity waves inside the pulse band: Σ_i mean(1 / SNR(SSW_i)).
 
     The paper's L_SNR.
@@ -202,7 +209,7 @@ def similarity_inverse_snr(outputs: Outputs, fps: float) -> jax.Array:
     )
 
 
-def similarity_out_of_band(outputs: Outputs, fps: float) -> jax.Array:
+def similarity_out_of_band(outputs: Outputs, fps: float) -> Float32[Array, ""]:
     """Keep the online similarity waves inside the pulse band: mean_i mean(ΣP / ΣP[0.5–3 Hz] − 1).
 
     Released form, over the first t_i // 2 bins.
@@ -215,7 +222,7 @@ def similarity_out_of_band(outputs: Outputs, fps: float) -> jax.Array:
     return sum(terms) / len(terms)
 
 
-WAVE_TERMS: Mapping[str, Callable[..., jax.Array]] = {
+WAVE_TERMS: Mapping[str, Callable[..., Float32[Array, ""]]] = {
     "wave_pearson": wave_pearson,
     "wave_power_mse": wave_power_mse,
     "wave_amplitude_pearson": wave_amplitude_pearson,
@@ -223,7 +230,7 @@ WAVE_TERMS: Mapping[str, Callable[..., jax.Array]] = {
 }
 """Terms on y, the paper's L_RPD among them: they reach the predictor and nothing else."""
 
-SIMILARITY_TERMS: Mapping[str, Callable[..., jax.Array]] = {
+SIMILARITY_TERMS: Mapping[str, Callable[..., Float32[Array, ""]]] = {
     "similarity_mse": similarity_mse,
     "similarity_pearson": similarity_pearson,
     "similarity_deviation": similarity_deviation,
@@ -232,13 +239,13 @@ SIMILARITY_TERMS: Mapping[str, Callable[..., jax.Array]] = {
 }
 """Terms on SSM and SSW, the paper's L_TSPD among them: they reach backbone and TS blocks."""
 
-TERMS: Mapping[str, Callable[..., jax.Array]] = {**WAVE_TERMS, **SIMILARITY_TERMS}
+TERMS: Mapping[str, Callable[..., Float32[Array, ""]]] = {**WAVE_TERMS, **SIMILARITY_TERMS}
 """Every term by the name that a configuration uses."""
 
 
 def total_loss(
     outputs: Outputs, fps: float, terms: Mapping[str, Mapping[str, Any]]
-) -> tuple[jax.Array, dict[str, jax.Array]]:
+) -> tuple[Float32[Array, ""], dict[str, Float32[Array, ""]]]:
     """Sum the weighted terms of a form.
 
     Args:

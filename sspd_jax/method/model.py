@@ -10,19 +10,21 @@ Reference: Zhang et al. 2024 (arXiv 2311.05100), and the authors' released netwo
 defaults.
 """
 
-from __future__ import annotations
-
 import dataclasses
 import math
-from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from jax import Array
 from jax.typing import ArrayLike
+from jaxtyping import Float, Float32, PRNGKeyArray, PyTree
 
 from sspd_jax.method.conv3d import FORMS, conv3d
 from sspd_jax.method.losses import Reading, read_similarities
+
+Floats = PyTree[Float32[ArrayLike, "..."]]
+"""Parameters or statistics: nested dicts of float32 arrays."""
 
 # Kernels are Xavier-normal, untruncated, as PyTorch's.
 _XAVIER_NORMAL = nn.initializers.variance_scaling(1.0, "fan_avg", "normal")
@@ -151,8 +153,8 @@ class BatchNorm(nn.Module):
     """Weight of the batch in the running average (PyTorch's convention)."""
 
     @nn.compact
-    def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
-        """Normalise float [..., c] by the batch (`train`) or by the running statistics."""
+    def __call__(self, x: Float[Array, "*batch c"], *, train: bool) -> Float[Array, "*batch c"]:
+        """Normalise by the batch (`train`) or by the running statistics."""
         channels = x.shape[-1]
         scale = self.param("scale", nn.initializers.ones, (channels,))
         bias = self.param("bias", nn.initializers.zeros, (channels,))
@@ -186,8 +188,8 @@ class Conv3d(nn.Module):
     use_bias: bool = False
 
     @nn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
-        """Convolve float [n, t, h, w, c]."""
+    def __call__(self, x: Float[Array, "n t h w c"]) -> Float[Array, "n _ _ _ {self.features}"]:
+        """Convolve."""
         shape = (*self.kernel_size, x.shape[-1], self.features)
         kernel = self.param("kernel", _XAVIER_NORMAL, shape).astype(x.dtype)
         y = conv3d(x, kernel, time_padding=self.time_padding, form=self.form)
@@ -196,7 +198,9 @@ class Conv3d(nn.Module):
         return y
 
 
-def average_pool(x: ArrayLike, window: tuple[int, int, int]) -> jax.Array:
+def average_pool(
+    x: Float[ArrayLike, "n t h w c"], window: tuple[int, int, int]
+) -> Float[Array, "n t//{window[0]} h//{window[1]} w//{window[2]} c"]:
     """Average over windows of (time, height, width); what does not fill a window is dropped.
 
     Args:
@@ -221,8 +225,10 @@ class Stage(nn.Module):
     form: str
 
     @nn.compact
-    def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
-        """Compute [n, t, (h − 6) // 2, (w − 6) // 2, c] of float [n, t, h, w, c]."""
+    def __call__(
+        self, x: Float[Array, "n t h w c"], *, train: bool
+    ) -> Float[Array, "n t (h-6)//2 (w-6)//2 {self.channels[1]}"]:
+        """Convolve twice and pool."""
         x = Conv3d(self.channels[0], (3, 5, 5), self.form, name="conv1")(x)
         x = jnp.tanh(BatchNorm(name="norm1")(x, train=train))
         x = Conv3d(self.channels[1], (3, 3, 3), self.form, name="conv2")(x)
@@ -237,8 +243,10 @@ class FinalConv(nn.Module):
     form: str
 
     @nn.compact
-    def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
-        """Compute [n, t, h − 2, w − 2, features] of float [n, t, h, w, c]."""
+    def __call__(
+        self, x: Float[Array, "n t h w c"], *, train: bool
+    ) -> Float[Array, "n t h-2 w-2 {self.features}"]:
+        """Compute F2 of the last stage's output."""
         x = Conv3d(self.features, (3, 3, 3), self.form, name="conv")(x)
         return jnp.tanh(BatchNorm(name="norm")(x, train=train))
 
@@ -249,10 +257,12 @@ class Backbone(nn.Module):
     settings: NetworkSettings
 
     @nn.compact
-    def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
-        """Compute F2, [n, t, h', w', features], of frame differences [n, t, h, w, 3]."""
+    def __call__(
+        self, x: Float[ArrayLike, "n t h w 3"], *, train: bool
+    ) -> Float[Array, "n t _ _ {self.settings.features}"]:
+        """Compute F2 of frame differences."""
         s = self.settings
-        x = BatchNorm(name="input_norm")(x.astype(s.dtype), train=train)
+        x = BatchNorm(name="input_norm")(jnp.asarray(x, s.dtype), train=train)
         for i, channels in enumerate(s.stages, 1):
             x = Stage(channels, s.conv, name=f"stage{i}")(x, train=train)
         return FinalConv(s.features, s.conv, name="final")(x, train=train)
@@ -264,8 +274,8 @@ class Predictor(nn.Module):
     settings: NetworkSettings
 
     @nn.compact
-    def __call__(self, f2: jax.Array, *, train: bool) -> jax.Array:
-        """Compute the wave, float32 [n, t], of F2 [n, t, h, w, c]."""
+    def __call__(self, f2: Float[Array, "n t h w c"], *, train: bool) -> Float32[Array, "n t"]:
+        """Compute the wave of F2."""
         width, form = self.settings.predictor_width, self.settings.conv
         if f2.shape[1] % 2:
             raise ValueError(f"the predictor needs an even number of difference frames, not {f2.shape[1]}")
@@ -282,7 +292,14 @@ class Predictor(nn.Module):
         return x[:, :, 0, 0, 0]
 
 
-def attend(query: ArrayLike, key: ArrayLike, value: ArrayLike, *, heads: int, scale: float) -> jax.Array:
+def attend(
+    query: Float[ArrayLike, "n t c"],
+    key: Float[ArrayLike, "n t c"],
+    value: Float[ArrayLike, "n t c"],
+    *,
+    heads: int,
+    scale: float,
+) -> Float[Array, "n t c"]:
     """Attend without a softmax: (Q Kᵀ / s) V for each head, heads concatenated.
 
     Without a softmax the products may be taken in the other order, Q (Kᵀ V) / s, which costs t·c²
@@ -304,7 +321,7 @@ def attend(query: ArrayLike, key: ArrayLike, value: ArrayLike, *, heads: int, sc
     return out.reshape(*out.shape[:2], -1)
 
 
-def _nearest_resize(x: jax.Array, length: int) -> jax.Array:
+def _nearest_resize(x: Float[Array, "n t c"], length: int) -> Float[Array, "n {length} c"]:
     """Resize [n, t, c] in time, taking index floor(i·t/length) as PyTorch's nearest does."""
     return x[:, [i * x.shape[1] // length for i in range(length)]]
 
@@ -316,8 +333,10 @@ class TemporalSimilarity(nn.Module):
     index: int
 
     @nn.compact
-    def __call__(self, x: jax.Array) -> tuple[jax.Array, jax.Array]:
-        """Compute A and the output, both [n, t', c], of an input [n, t, c]."""
+    def __call__(
+        self, x: Float[Array, "n t c"]
+    ) -> tuple[Float[Array, "n t_out c"], Float[Array, "n t_out c"]]:
+        """Compute A and the output."""
         s = self.settings
         kernel, stride, c = s.ts_kernels[self.index], s.ts_strides[self.index], s.features
 
@@ -350,8 +369,8 @@ class SimilarityBlocks(nn.Module):
     settings: NetworkSettings
 
     @nn.compact
-    def __call__(self, f1: jax.Array) -> tuple[jax.Array, ...]:
-        """Compute A_i [n, t_i, c] of every scale of F1 [n, t, c]."""
+    def __call__(self, f1: Float[Array, "n t c"]) -> tuple[Float[Array, "n _ c"], ...]:
+        """Compute A_i of every scale of F1."""
         features = []
         x = f1
         for i in range(len(self.settings.ts_kernels)):
@@ -371,18 +390,20 @@ class Network(nn.Module):
         self.predictor = Predictor(self.settings)
         self.ts = SimilarityBlocks(self.settings)
 
-    def __call__(self, video: jax.Array, *, train: bool) -> tuple[jax.Array, tuple[jax.Array, ...]]:
-        """Compute wave float32 [n, t] and features A_i [n, t_i, c]."""
+    def __call__(
+        self, video: Float[ArrayLike, "n t h w 3"], *, train: bool
+    ) -> tuple[Float32[Array, "n t"], tuple[Float[Array, "n _ {self.settings.features}"], ...]]:
+        """Compute the wave and the features A_i."""
         f2 = self.backbone(video, train=train)
         features = self.ts(jnp.mean(f2, axis=(2, 3)))
         return self.predictor(jax.lax.stop_gradient(f2), train=train), features
 
-    def wave(self, video: jax.Array) -> jax.Array:
-        """Compute the wave alone, in evaluation mode, without the TS blocks: float32 [n, t]."""
+    def wave(self, video: Float[ArrayLike, "n t h w 3"]) -> Float32[Array, "n t"]:
+        """Compute the wave alone, in evaluation mode, without the TS blocks."""
         return self.predictor(self.backbone(video, train=False), train=False)
 
 
-def abstract(settings: NetworkSettings) -> tuple[Any, Any]:
+def abstract(settings: NetworkSettings) -> tuple[PyTree[jax.ShapeDtypeStruct], PyTree[jax.ShapeDtypeStruct]]:
     """Say the shapes and dtypes of a network's trees without making them.
 
     Args:
@@ -399,7 +420,7 @@ def abstract(settings: NetworkSettings) -> tuple[Any, Any]:
     return variables["params"], variables["batch_stats"]
 
 
-def init(settings: NetworkSettings, key: jax.Array) -> tuple[Any, Any]:
+def init(settings: NetworkSettings, key: PRNGKeyArray) -> tuple[Floats, Floats]:
     """Draw fresh parameters: Xavier-normal kernels, zero biases, norms at the identity.
 
     All kernels are cut out of one draw. A draw for each, as `Network.init` makes them, takes half a
@@ -431,7 +452,9 @@ def init(settings: NetworkSettings, key: jax.Array) -> tuple[Any, Any]:
     return jax.tree_util.tree_unflatten(treedef, values), batch_stats
 
 
-def read(settings: NetworkSettings, params: Any, batch_stats: Any, video: ArrayLike) -> tuple[Reading, Any]:
+def read(
+    settings: NetworkSettings, params: Floats, batch_stats: Floats, video: Float[ArrayLike, "n t h w 3"]
+) -> tuple[Reading, Floats]:
     """Read a view in training mode.
 
     Args:
@@ -449,7 +472,9 @@ def read(settings: NetworkSettings, params: Any, batch_stats: Any, video: ArrayL
     return read_similarities(wave, features, settings.relative_rates), updated["batch_stats"]
 
 
-def read_wave(settings: NetworkSettings, params: Any, batch_stats: Any, video: ArrayLike) -> jax.Array:
+def read_wave(
+    settings: NetworkSettings, params: Floats, batch_stats: Floats, video: Float[ArrayLike, "n t h w 3"]
+) -> Float32[Array, "n t"]:
     """Read the wave of a video in evaluation mode.
 
     Args:

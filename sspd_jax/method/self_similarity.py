@@ -8,17 +8,17 @@ Everything is computed in float32 whatever the features' dtype, with finite grad
 for zero features.
 """
 
-from __future__ import annotations
-
 import jax
 import jax.numpy as jnp
+from jax import Array
 from jax.typing import ArrayLike
+from jaxtyping import Bool, Float, Float32, Shaped
 
 # Added inside square roots: far below any variance that matters, far above float32's smallest.
 _TINY = 1e-12
 
 
-def similarity_matrix(features: ArrayLike) -> jax.Array:
+def similarity_matrix(features: Float[ArrayLike, "*batch t c"]) -> Float32[Array, "*batch t t"]:
     """Compute the cosine similarity of every two moments: SSM[j, k] = cos(A_j, A_k).
 
     Args:
@@ -35,7 +35,7 @@ def similarity_matrix(features: ArrayLike) -> jax.Array:
     return jnp.einsum("...jc,...kc->...jk", unit, unit)
 
 
-def diagonals(matrix: ArrayLike) -> jax.Array:
+def diagonals(matrix: Shaped[ArrayLike, "*batch t t"]) -> Shaped[Array, "*batch t t"]:
     """Shear square matrices so that column d holds the d-th upper diagonal.
 
     The rows, written one after the other and read again with rows one longer, start one entry later
@@ -53,7 +53,7 @@ def diagonals(matrix: ArrayLike) -> jax.Array:
     return jnp.where(_inside(t), flat.reshape(*batch, t, t + 1)[..., :t], 0)
 
 
-def similarity_wave(matrix: ArrayLike) -> jax.Array:
+def similarity_wave(matrix: Float[ArrayLike, "*batch t t"]) -> Float32[Array, "*batch t"]:
     """Average the upper diagonals: SSW[d] = mean over j of SSM[j, j + d].
 
     Args:
@@ -69,7 +69,9 @@ def similarity_wave(matrix: ArrayLike) -> jax.Array:
     return jnp.sum(sheared, axis=-2) / _lengths(sheared.shape[-1])
 
 
-def diagonal_deviation(matrix: ArrayLike, *, ddof: int = 0) -> jax.Array:
+def diagonal_deviation(
+    matrix: Float[ArrayLike, "*batch t t"], *, ddof: int = 0
+) -> Float32[Array, "*batch t"]:
     """Compute the standard deviation along each upper diagonal.
 
     Args:
@@ -87,11 +89,11 @@ def diagonal_deviation(matrix: ArrayLike, *, ddof: int = 0) -> jax.Array:
     return jnp.sqrt(jnp.sum(from_mean**2, axis=-2) / freedom + _TINY)
 
 
-def _inside(t: int) -> jax.Array:
+def _inside(t: int) -> Bool[Array, "{t} {t}"]:
     """Which entries [j, d] of a sheared matrix lie on a diagonal: bool [t, t]."""
     return jnp.arange(t)[:, None] + jnp.arange(t)[None, :] < t
 
 
-def _lengths(t: int) -> jax.Array:
+def _lengths(t: int) -> Float32[Array, " {t}"]:
     """Lengths t, t − 1, …, 1 of the upper diagonals: float32 [t]."""
     return jnp.arange(t, 0, -1, dtype=jnp.float32)

@@ -5,12 +5,11 @@ Two spectra occur. The paper's is the *power* of the mean-free wave. The release
 and have finite gradients for constant and for zero waves.
 """
 
-from __future__ import annotations
-
-import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import Array
 from jax.typing import ArrayLike
+from jaxtyping import Bool, Float, Float32
 
 PULSE_BAND_HZ = (0.5, 3.0)
 """30 to 180 bpm: where the method looks for a pulse, at every sampling rate."""
@@ -22,7 +21,7 @@ _TINY = 1e-20  # inside the root of an amplitude: |0| gets gradient 0 instead of
 _NO_POWER = 1e-8  # far below the power of any wave that varies
 
 
-def power_spectrum(wave: ArrayLike) -> jax.Array:
+def power_spectrum(wave: Float[ArrayLike, "*batch t"]) -> Float32[Array, "*batch t//2+1"]:
     """Compute the power P_k = |rfft(wave − mean)|² at the frequencies k·fps/t.
 
     Args:
@@ -36,7 +35,7 @@ def power_spectrum(wave: ArrayLike) -> jax.Array:
     return bins.real**2 + bins.imag**2
 
 
-def amplitude_spectrum(wave: ArrayLike, n_bins: int) -> jax.Array:
+def amplitude_spectrum(wave: Float[ArrayLike, "*batch t"], n_bins: int) -> Float32[Array, "*batch {n_bins}"]:
     """Compute the first bins of |FFT| of the raw wave, divided by their largest.
 
     Args:
@@ -54,7 +53,7 @@ def amplitude_spectrum(wave: ArrayLike, n_bins: int) -> jax.Array:
     return amplitude / jnp.max(amplitude, axis=-1, keepdims=True)
 
 
-def band_bins(t: int, fps: float, low_hz: float, high_hz: float) -> np.ndarray:
+def band_bins(t: int, fps: float, low_hz: float, high_hz: float) -> Bool[np.ndarray, " {t}//2+1"]:
     """Say which bins of a spectrum of `t` samples lie in the closed band.
 
     Args:
@@ -71,7 +70,9 @@ def band_bins(t: int, fps: float, low_hz: float, high_hz: float) -> np.ndarray:
     return (frequency >= low_hz - slack) & (frequency <= high_hz + slack)
 
 
-def snr(wave: ArrayLike, fps: float, *, band_hz: tuple[float, float] = PULSE_BAND_HZ) -> jax.Array:
+def snr(
+    wave: Float[ArrayLike, "*batch t"], fps: float, *, band_hz: tuple[float, float] = PULSE_BAND_HZ
+) -> Float32[Array, "*batch"]:
     """Compute the share of a wave's power that lies in the pulse band.
 
     SNR = power in [0.5, 3] Hz ÷ power in (0, min(15, fps/2)] Hz; the mean (DC) is never counted.
@@ -98,11 +99,13 @@ def snr(wave: ArrayLike, fps: float, *, band_hz: tuple[float, float] = PULSE_BAN
     return _sum_bins(power, in_band, _NO_POWER) / _sum_bins(power, in_total, _NO_POWER)
 
 
-def _sum_bins(power: jax.Array, mask: np.ndarray, floor: float) -> jax.Array:
+def _sum_bins(
+    power: Float32[Array, "*batch bins"], mask: Bool[np.ndarray, " bins"], floor: float
+) -> Float32[Array, "*batch"]:
     return jnp.sum(jnp.where(mask, power, 0), axis=-1) + floor
 
 
-def _require_band(t: int, fps: float, band_hz: tuple[float, float]) -> np.ndarray:
+def _require_band(t: int, fps: float, band_hz: tuple[float, float]) -> Bool[np.ndarray, " {t}//2+1"]:
     if fps < 2 * band_hz[1]:
         raise ValueError(f"a wave at {fps:g} Hz cannot hold {band_hz[1]:g} Hz; needed: {2 * band_hz[1]:g} Hz")
     mask = band_bins(t, fps, *band_hz)
@@ -114,8 +117,12 @@ def _require_band(t: int, fps: float, band_hz: tuple[float, float]) -> np.ndarra
 
 
 def out_of_band_ratio(
-    wave: ArrayLike, fps: float, *, n_bins: int, band_hz: tuple[float, float] = PULSE_BAND_HZ
-) -> jax.Array:
+    wave: Float[ArrayLike, "*batch t"],
+    fps: float,
+    *,
+    n_bins: int,
+    band_hz: tuple[float, float] = PULSE_BAND_HZ,
+) -> Float32[Array, "*batch"]:
     """Compute the amplitude outside the pulse band per amplitude inside it: ΣP / ΣP[band] − 1.
 
     P is `amplitude_spectrum`; the band's edges are bins int(f·t/fps), the upper one excluded.

@@ -5,19 +5,19 @@ this: it starts at zero, averages updates and has one decay. Put this transforma
 `optax.chain`, so that the updates it sees are the ones that will be applied.
 """
 
-from __future__ import annotations
-
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import optax
+from jax import Array
+from jaxtyping import Int32
 
 
 class TargetState(NamedTuple):
     """State of `target_ema`."""
 
-    count: jax.Array  # shape=(), dtype=int32: updates made so far
+    count: Int32[Array, ""]  # updates made so far
     target: Any  # like the parameters
 
 
@@ -37,7 +37,7 @@ def target_momentum(total_steps: int, *, base: float = 0.9) -> optax.Schedule:
       Zhang et al. 2024; BYOL (Grill et al. 2020).
     """
     step_size = optax.cosine_decay_schedule(1 - base, total_steps)
-    return lambda count: 1 - step_size(count)
+    return lambda count: 1 - step_size(jnp.asarray(count, jnp.float32))
 
 
 def target_ema(momentum: optax.Schedule) -> optax.GradientTransformation:

@@ -5,14 +5,14 @@ online network, a mask that drops frames or pixels. Same key, same view. Frames 
 steps (the released code rounds to uint8 after each).
 """
 
-from __future__ import annotations
-
 import dataclasses
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import Array
 from jax.typing import ArrayLike
+from jaxtyping import Float32, PRNGKeyArray, Real
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,7 +45,9 @@ class ViewSettings:
                 raise ValueError(f"{name} is a probability, not {getattr(self, name)}")
 
 
-def make_view(clips: ArrayLike, key: jax.Array, settings: ViewSettings, size: int) -> jax.Array:
+def make_view(
+    clips: Real[ArrayLike, "n frames s s 3"], key: PRNGKeyArray, settings: ViewSettings, size: int
+) -> Float32[Array, "n frames-1 {size} {size} 3"]:
     """Make one random view of each clip.
 
     Args:
@@ -65,7 +67,9 @@ def make_view(clips: ArrayLike, key: jax.Array, settings: ViewSettings, size: in
     return jax.vmap(lambda clip, k: _view(clip, k, settings, size))(clips, keys)
 
 
-def whole_view(clips: ArrayLike, size: int) -> jax.Array:
+def whole_view(
+    clips: Real[ArrayLike, "n frames s s 3"], size: int
+) -> Float32[Array, "n frames-1 {size} {size} 3"]:
     """Make the view that inference reads: the whole face, resized, not flipped, not masked.
 
     Args:
@@ -78,7 +82,9 @@ def whole_view(clips: ArrayLike, size: int) -> jax.Array:
     return difference(resize_area(clips, size), axis=1)
 
 
-def _view(clip: jax.Array, key: jax.Array, settings: ViewSettings, size: int) -> jax.Array:
+def _view(
+    clip: Real[Array, "frames s s 3"], key: PRNGKeyArray, settings: ViewSettings, size: int
+) -> Float32[Array, "frames-1 {size} {size} 3"]:
     crop_key, flip_key, mask_key = jax.random.split(key, 3)
     if settings.crop == "random":
         clip = random_crop(clip, crop_key, size)
@@ -91,7 +97,9 @@ def _view(clip: jax.Array, key: jax.Array, settings: ViewSettings, size: int) ->
     return change * keep_mask(mask_key, change.shape, settings.mask_unit, settings.mask_keep)
 
 
-def random_crop(clip: ArrayLike, key: jax.Array, size: int) -> jax.Array:
+def random_crop(
+    clip: Real[ArrayLike, "t h w 3"], key: PRNGKeyArray, size: int
+) -> Real[Array, "t {size} {size} 3"]:
     """Cut one window of `size` × `size`, the same in every frame, at a place drawn uniformly.
 
     Args:
@@ -113,7 +121,9 @@ def random_crop(clip: ArrayLike, key: jax.Array, size: int) -> jax.Array:
     return jax.lax.dynamic_slice(clip, (0, corner[0], corner[1], 0), (t, size, size, c))
 
 
-def random_flip(clip: ArrayLike, key: jax.Array, horizontal: float, vertical: float) -> jax.Array:
+def random_flip(
+    clip: Real[ArrayLike, "t h w 3"], key: PRNGKeyArray, horizontal: float, vertical: float
+) -> Real[Array, "t h w 3"]:
     """Flip a clip left-right and upside-down, each with its probability.
 
     Args:
@@ -131,12 +141,14 @@ def random_flip(clip: ArrayLike, key: jax.Array, horizontal: float, vertical: fl
     return jnp.where(draw[1] < vertical, clip[:, ::-1], clip)
 
 
-def difference(frames: ArrayLike, *, axis: int) -> jax.Array:
+def difference(frames: Real[ArrayLike, "..."], *, axis: int) -> Float32[Array, "..."]:
     """Subtract each frame from the next along `axis`: float32, one frame fewer."""
     return jnp.diff(jnp.asarray(frames, jnp.float32), axis=axis)
 
 
-def keep_mask(key: jax.Array, shape: tuple[int, ...], unit: str, keep: float) -> jax.Array:
+def keep_mask(
+    key: PRNGKeyArray, shape: tuple[int, int, int, int], unit: str, keep: float
+) -> Float32[Array, "t _ _ 1"]:
     """Draw which differences are kept.
 
     Args:
@@ -153,7 +165,9 @@ def keep_mask(key: jax.Array, shape: tuple[int, ...], unit: str, keep: float) ->
     return jax.random.bernoulli(key, keep, drawn).astype(jnp.float32)
 
 
-def resize_area(frames: ArrayLike, size: int) -> jax.Array:
+def resize_area(
+    frames: Real[ArrayLike, "*batch h w 3"], size: int
+) -> Float32[Array, "*batch {size} {size} 3"]:
     """Resize frames so that each new pixel averages the area it covers (OpenCV's INTER_AREA).
 
     Args:
@@ -171,7 +185,7 @@ def resize_area(frames: ArrayLike, size: int) -> jax.Array:
     return jnp.einsum("...hvc,uh->...uvc", across, _area_weights(h, size))
 
 
-def _area_weights(old: int, new: int) -> np.ndarray:
+def _area_weights(old: int, new: int) -> Float32[np.ndarray, "{new} {old}"]:
     """Share of each old pixel in each new one: float32 [new, old], rows sum to 1."""
     edges = np.arange(new + 1) * (old / new)
     start, end = edges[:-1, None], edges[1:, None]

@@ -1,0 +1,45 @@
+"""The contract of every dataset reader: what it yields is a `Recording`."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Ppg:
+    """A contact pulse wave on the video's clock.
+
+    Attributes:
+      times_s: float64 [m], increasing, s since the video's first frame.
+      values: float64 [m], any unit.
+    """
+
+    times_s: np.ndarray
+    values: np.ndarray
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Recording:
+    """One video of one person, as its owner stored it.
+
+    Attributes:
+      recording_id: unique in the dataset and stable, such as 'subject1'; file-name safe.
+      person_id: who is seen; people, not recordings, are split.
+      frames: opens the video and yields (time in s, uint8 [h, w, 3] RGB), times increasing; each call
+        starts anew.
+      ppg: the contact pulse wave, or None where there is none. It is never used in training.
+      file: of the video, for messages.
+      meta: whatever else the dataset tells (device heart rate, light, task, …), JSON's types only.
+    """
+
+    recording_id: str
+    person_id: str
+    frames: Callable[[], Iterator[tuple[float, np.ndarray]]]
+    ppg: Ppg | None
+    file: Path
+    meta: Mapping[str, Any] = dataclasses.field(default_factory=dict)
