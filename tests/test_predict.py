@@ -230,7 +230,9 @@ def test_weights_that_do_not_convert_leave_nothing(tmp_path, capsys, kind):
     if kind == "text":
         weights.write_text("weights")
     elif kind == "other":
-        torch_file_writer.save(weights, {"BN.weight": np.ones(4, np.float32), "head.bias": np.ones(2, np.float32)})
+        torch_file_writer.save(
+            weights, {"BN.weight": np.ones(4, np.float32), "head.bias": np.ones(2, np.float32)}
+        )
     elif kind == "truncated":
         torch_file_writer.save(weights, {"BN.weight": np.ones(3, np.float32)})
         weights.write_bytes(weights.read_bytes()[:-40])

@@ -14,6 +14,7 @@ import pytest
 import torch_file_writer as writer
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from shared_files import PUBLISHED_WEIGHTS, needs
 
 from sspd_jax import torch_file
 from sspd_jax.command import UserError

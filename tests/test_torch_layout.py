@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch_file_writer as writer
+from shared_files import PUBLISHED_WEIGHTS, needs
 
 from sspd_jax.command import UserError
 from sspd_jax.torch_file import read_state_dict

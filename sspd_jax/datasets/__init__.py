@@ -1,1 +1,1 @@
-"""From recordings on disk to clips for training: readers, the preparer, the prepared format, the simulator."""
+"""From recordings on disk to clips: readers, preparer, prepared format, input pipeline, simulator."""
