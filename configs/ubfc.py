@@ -16,6 +16,8 @@ Variants combine: `configs/ubfc.py:released,smoke`.
 
 from sspd_jax import config as experiments
 
+_IDS = (1, 3, 4, 5, *range(8, 19), 20, *range(22, 28), *range(30, 50))  # DATASET_2 has these 42
+
 
 def get_config(variants: str = ""):
     """Return the experiment's configuration.
@@ -23,4 +25,7 @@ def get_config(variants: str = ""):
     Args:
       variants: comma-separated names out of `sspd_jax.config.VARIANTS`.
     """
-    return experiments.with_variants(experiments.default(), variants)
+    config = experiments.default()
+    config.data.train_people = tuple(f"subject{i}" for i in _IDS if i <= 37)
+    config.data.test_people = tuple(f"subject{i}" for i in _IDS if i > 37)
+    return experiments.with_variants(config, variants)

@@ -21,6 +21,7 @@ from ml_collections import config_flags
 
 from sspd_jax import forms
 from sspd_jax.command import ConfigError
+from sspd_jax.heart_rate import rate as read_outs
 from sspd_jax.method import losses, model, routing, spectrum, target_ema, views
 from sspd_jax.train_step import Method, make_optimizer
 
@@ -47,6 +48,21 @@ def default(form: Mapping[str, Any] = forms.PAPER) -> ml_collections.ConfigDict:
             "terms": {},
             "optimizer": {"learning_rate": 1e-3, "b1": 0.9, "b2": 0.999, "eps": 1e-8, "frozen": ()},
             "target": {"momentum": 0.9},  # at the first step; it rises to 1 by a cosine
+            "data": {
+                "name": "ubfc_rppg",  # which reader understands the recordings
+                "source": "",  # where the recordings are; '' once they are prepared
+                "data_dir": "data/ubfc_rppg",  # where the prepared dataset is, or lands
+                "train_people": (),
+                "test_people": (),
+            },
+            "evaluation": {
+                "reader": "target",  # which of the two networks is *the* reader, fixed before testing
+                "read_out": "spectrum",  # from wave to rate, see sspd_jax.heart_rate.rate
+                "window_s": 10.0,  # s
+                "stride_s": 10.0,  # s
+            },
+            "checkpoint": {"keep": 3},  # the last ones, beside the best by the label-free score
+            "log_every": 5,  # steps between two lines of the log
         }
     )
     apply_form(config, form)
@@ -148,6 +164,12 @@ def load(spec: str, overrides: Iterable[str] = ()) -> ml_collections.ConfigDict:
     return values.config
 
 
+def name_of(spec: str) -> str:
+    """Name an experiment after its file and variants: 'configs/ubfc.py:released' is 'ubfc-released'."""
+    path, _, variants = spec.partition(":")
+    return "-".join([Path(path).stem, *filter(None, variants.split(","))])
+
+
 def _one_line(error: Exception) -> str:
     text = str(error.args[0] if error.args else error)
     if "Traceback" in text:  # of the user's file: what it ends with is what went wrong
@@ -198,7 +220,7 @@ def method(config: ml_collections.ConfigDict, total_steps: int) -> Method:
       ConfigError: one sentence naming the key, its value and what is allowed.
     """
     _check_keys(config, default(), "")
-    for key in ("clip_frames", "crop_size", "batch_size", "epochs"):
+    for key in ("clip_frames", "crop_size", "batch_size", "epochs", "log_every"):
         _require(isinstance(config[key], int) and config[key] >= 1, key, config[key], "a whole number ≥ 1")
     _require(isinstance(config.seed, int) and config.seed >= 0, "seed", config.seed, "a whole number ≥ 0")
     _require(6 <= config.fps <= 1000, "fps", config.fps, "6 to 1000 Hz (the pulse band ends at 3 Hz)")
@@ -215,6 +237,10 @@ def method(config: ml_collections.ConfigDict, total_steps: int) -> Method:
         f"a choice of {routing.LABELS}",
     )
     _require(0 <= momentum <= 1, "target.momentum", momentum, "0 to 1")
+    _check_people(config)
+    _check_evaluation(config)
+    keep = config.checkpoint.keep
+    _require(isinstance(keep, int) and keep >= 1, "checkpoint.keep", keep, "a whole number ≥ 1")
 
     network = network_settings(config)
     local, whole = (_view_settings(config, name) for name in ("online", "target"))
@@ -293,6 +319,26 @@ def _check_terms(config: ml_collections.ConfigDict) -> dict[str, dict[str, Any]]
         weight = settings["weight"]
         _require(math.isfinite(weight) and weight >= 0, f"terms.{name}.weight", weight, "0 or more")
     return terms
+
+
+def _check_people(config: ml_collections.ConfigDict) -> None:
+    """Check that nobody is both learned from and tested on."""
+    lists = {key: tuple(config.data[key]) for key in ("train_people", "test_people")}
+    for key, people in lists.items():
+        named = all(isinstance(person, str) and person for person in people)
+        _require(named, f"data.{key}", people, "a tuple of names of people")
+    both = sorted(set(lists["train_people"]) & set(lists["test_people"]))
+    if both:
+        raise ConfigError(f"data.train_people and data.test_people share {', '.join(both)}; split by person")
+
+
+def _check_evaluation(config: ml_collections.ConfigDict) -> None:
+    table = config.evaluation
+    _require(table.reader in ("online", "target"), "evaluation.reader", table.reader, "'online' or 'target'")
+    known = tuple(read_outs.READ_OUTS)
+    _require(table.read_out in known, "evaluation.read_out", table.read_out, f"one of {known}")
+    _require(table.window_s >= 4, "evaluation.window_s", table.window_s, "4 s or more")
+    _require(table.stride_s > 0, "evaluation.stride_s", table.stride_s, "more than 0 s")
 
 
 def _check_scales(config: ml_collections.ConfigDict, network: model.NetworkSettings) -> None:

@@ -37,6 +37,13 @@ def test_ubfc_is_the_papers_form_as_published():
     assert method.network.relative_rates == (1, 1, 1)
 
 
+def test_ubfc_splits_its_people_as_published():
+    data = experiments.load(UBFC).data
+    assert (len(data.train_people), len(data.test_people)) == (30, 12)
+    assert data.test_people == tuple(f"subject{i}" for i in range(38, 50))
+    assert not set(data.train_people) & set(data.test_people)
+
+
 def test_released_variant_is_the_released_form():
     method = experiments.validate(experiments.load(f"{UBFC}:released"))
     assert method.local_view.mask_unit == "pixel"
@@ -108,6 +115,12 @@ def test_default_configs_share_nothing():
         (["optimizer.b1=1"], ["optimizer.b1", "1"]),
         (["optimizer.frozen=('head',)"], ["frozen", "head", "backbone"]),
         (["target.momentum=1.2"], ["target.momentum", "1.2"]),
+        (["data.test_people=('subject1', 'subject38')"], ["train_people", "test_people", "share subject1"]),
+        (["data.test_people=(38,)"], ["data.test_people", "38"]),
+        (["evaluation.reader=best"], ["evaluation.reader", "best", "online"]),
+        (["evaluation.read_out=fft"], ["evaluation.read_out", "fft", "spectrum"]),
+        (["evaluation.window_s=1"], ["evaluation.window_s", "4 s"]),
+        (["checkpoint.keep=0"], ["checkpoint.keep", "0"]),
     ],
     ids=lambda value: value[0] if isinstance(value, list) else None,
 )

@@ -445,7 +445,7 @@ def init(settings: NetworkSettings, key: PRNGKeyArray) -> tuple[Floats, Floats]:
             deviation = math.sqrt(2 / (math.prod(window) * (fan_in + fan_out)))
             values.append(drawn[start:end].reshape(leaf.shape) * deviation)
         else:
-            values.append(jnp.full(leaf.shape, {"scale": 1.0, "bias": 0.0}[kind]))
+            values.append(jnp.full(leaf.shape, {"scale": 1.0, "bias": 0.0}[kind], jnp.float32))
         start = end
     fresh = {"mean": jnp.zeros, "var": jnp.ones}
     batch_stats = jax.tree_util.tree_map_with_path(lambda p, leaf: fresh[p[-1].key](leaf.shape), batch_stats)

@@ -1,0 +1,47 @@
+"""Train, test and report an experiment.
+
+python -m sspd_jax.main --config=configs/ubfc.py --config.data.source=/path/to/UBFC-rPPG
+python -m sspd_jax.main --config=configs/ubfc.py:released --workdir=runs/released --config.seed=1
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+
+from sspd_jax import command
+from sspd_jax import config as experiments
+from sspd_jax.command import ConfigError
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the command."""
+    parser = argparse.ArgumentParser(
+        prog="python -m sspd_jax.main",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+        epilog="Any value of the configuration is overridden by --config.KEY=VALUE.",
+    )
+    parser.add_argument("--config", required=True, metavar="FILE[:VARIANTS]", help="the experiment")
+    parser.add_argument("--workdir", metavar="DIR", help="of the run (default: workdir/<experiment>)")
+    parser.add_argument("--no_progress", action="store_true", help="draw no progress bar")
+    parser.add_argument("--debug", action="store_true", help="show tracebacks")
+    args, rest = parser.parse_known_args(argv)
+
+    def work():
+        for argument in rest:
+            if not argument.startswith("--config.") or "=" not in argument:
+                raise ConfigError(f"argument {argument!r} is unknown; overrides look like --config.seed=1")
+        config = experiments.load(args.config, [argument.removeprefix("--config.") for argument in rest])
+        experiments.validate(config)
+        from sspd_jax import train  # the checks above answer before the heavy imports
+
+        workdir = args.workdir or f"workdir/{experiments.name_of(args.config)}"
+        train.train_and_evaluate(config, workdir, progress=not args.no_progress)
+
+    return command.run(work, debug=args.debug)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
