@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import time
@@ -144,19 +145,22 @@ def train(
         "seed": config.seed,
         "epochs": config.epochs,
     }
-    batches = pipeline.clip_batches(dataset, tuple(config.data.train_people), **settings)
+    people = tuple(config.data.train_people)
+    batches = pipeline.clip_batches(dataset, people, **settings)
+    choice = pipeline.choose(dataset, people, config.clip_frames)
     total_steps = len(batches)
     steps_per_epoch = total_steps // config.epochs
+    last_batch = len(choice.segments) - (steps_per_epoch - 1) * config.batch_size
 
     # 2) Method, and the one compiled step.
     method = experiments.method(config, total_steps)
-    sizes = {len(batches[i]["start"]) for i in (0, steps_per_epoch - 1)}
-    mesh = train_step.data_mesh(jax.devices()[: math.gcd(jax.device_count(), *sizes)])
+    first_batch = min(config.batch_size, len(choice.segments))
+    mesh = train_step.data_mesh(jax.devices()[: math.gcd(jax.device_count(), first_batch, last_batch)])
     step_fn = train_step.compile_train_step(method, mesh)
 
     # 3) State: fresh, or that of the last whole checkpoint.
     with checkpoint_manager(workdir, config.checkpoint.keep) as manager:
-        state = restore(manager, method, config.seed)
+        state = train_step.place(restore(manager, method, config.seed), mesh)
         first_step = int(state.step)
 
         # 4) Steps. The device is read when a line is logged, not in between.
@@ -165,7 +169,9 @@ def train(
         waited = stepped = 0.0
         stream = pipeline.prefetch(batches, first_step)
         log = run_log.RunLog(workdir, first_step=first_step, total_steps=total_steps, progress=progress)
-        with log:
+        with log, contextlib.closing(stream):
+            for note in choice.left_out:
+                log.say(f"note: {note}")
             for step in range(first_step, total_steps):
                 began = time.perf_counter()
                 batch = {"clips": next(stream)["clips"]}

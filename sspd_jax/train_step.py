@@ -13,7 +13,7 @@ from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 from jax.typing import ArrayLike
 from jaxtyping import Float32
 
-from sspd_jax.method import losses, model, routing, target_ema, views
+from sspd_jax.method import health, losses, model, routing, target_ema, views
 from sspd_jax.train_state import TrainState
 
 DATA_AXIS = "data"
@@ -109,11 +109,12 @@ def learn(
       method: the static part.
 
     Returns:
-      The next state, and float32 scalars: 'loss', 'terms/<name>' (weighted) and 'target_momentum'.
+      The next state, and float32 scalars: 'loss', 'terms/<name>' (weighted), 'target_momentum' and
+      'health/<name>' of the target's waves, which come from unmasked views.
     """
-    (loss, (terms, batch_stats, target_batch_stats)), gradients = jax.value_and_grad(loss_fn, has_aux=True)(
-        state.params, state, online_video, target_video, method=method
-    )
+    (loss, (terms, wave, batch_stats, target_batch_stats)), gradients = jax.value_and_grad(
+        loss_fn, has_aux=True
+    )(state.params, state, online_video, target_video, method=method)
 
     # The optimiser's last link averages the stepped parameters into the target. Optax raises a float to
     # an int32 power, which a program under strict dtype promotion would not be allowed to.
@@ -123,6 +124,7 @@ def learn(
         "loss": loss,
         "target_momentum": jnp.asarray(method.momentum(state.step), jnp.float32),
         **{f"terms/{name}": value for name, value in terms.items()},
+        **{f"health/{name}": value for name, value in health.wave_health(wave, method.fps).items()},
     }
     next_state = state.replace(
         step=state.step + 1,
@@ -141,7 +143,7 @@ def loss_fn(
     target_video: Float32[ArrayLike, "n t s s 3"],
     *,
     method: Method,
-) -> tuple[Float32[Array, ""], tuple[dict[str, Float32[Array, ""]], model.Floats, model.Floats]]:
+) -> tuple[Float32[Array, ""], tuple[dict[str, Float32[Array, ""]], Array, model.Floats, model.Floats]]:
     """Compute the loss as a function of the online parameters.
 
     Args:
@@ -152,7 +154,7 @@ def loss_fn(
       method: the static part.
 
     Returns:
-      The loss, and (the weighted terms, the online statistics, the target statistics).
+      The loss, and (the weighted terms, the target's waves, the online statistics, the target's).
     """
     online, batch_stats = model.read(method.network, params, state.batch_stats, online_video)
     # The target trains by averaging alone; it is in training mode and keeps its own statistics.
@@ -160,13 +162,21 @@ def loss_fn(
         model.read(method.network, state.target_params, state.target_batch_stats, target_video)
     )
     loss, terms = losses.total_loss(losses.Outputs(online, target), method.fps, method.terms)
-    return loss, (terms, batch_stats, target_batch_stats)
+    return loss, (terms, target.wave, batch_stats, target_batch_stats)
 
 
 def data_mesh(devices: Sequence[jax.Device] | None = None) -> Mesh:
     """Lay devices (all of them, if not given) out along one axis for data parallelism."""
     devices = jax.devices() if devices is None else devices
     return jax.make_mesh((len(devices),), (DATA_AXIS,), axis_types=(AxisType.Auto,), devices=devices)
+
+
+def place(state: TrainState, mesh: Mesh) -> TrainState:
+    """Put a state on a mesh, whole on every device.
+
+    A step's output lies there; a fresh state that does not would cost a second compilation of the step.
+    """
+    return jax.device_put(state, NamedSharding(mesh, PartitionSpec()))
 
 
 def compile_train_step(
@@ -179,7 +189,7 @@ def compile_train_step(
       mesh: from `data_mesh`; the number of clips must be a multiple of its size.
 
     Returns:
-      `step(state, batch)`: state replicated and donated, clips spread over the mesh. BatchNorm's
+      `step(state, batch)`: state `place`d on the mesh and donated, clips spread over the mesh. BatchNorm's
       statistics and the losses are those of the whole batch, whatever the number of devices.
     """
     replicated = NamedSharding(mesh, PartitionSpec())

@@ -35,6 +35,14 @@ def real_face() -> Path:
     return shared_file("real/face.mp4")
 
 
+@pytest.fixture(scope="module")
+def quick_compilation():
+    """Compile without optimising: for networks so small that compiling takes longer than running."""
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", False)
+
+
 @pytest.fixture
 def in_repository(monkeypatch) -> Path:
     """Run the test from the repository's root, as a user would."""

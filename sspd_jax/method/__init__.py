@@ -1,10 +1,11 @@
-"""SSPD as pure functions: views, network, self-similarity, spectra, losses, target, routing.
+"""SSPD as pure functions: views, network, self-similarity, spectra, losses, target, routing, health.
 
 Nothing in here reads a file, keeps state or knows a configuration; everything runs under `jax.jit`.
 """
 
 from sspd_jax.method import (
     conv3d,
+    health,
     losses,
     model,
     routing,
@@ -16,6 +17,7 @@ from sspd_jax.method import (
 
 __all__ = [
     "conv3d",
+    "health",
     "losses",
     "model",
     "routing",

@@ -95,7 +95,8 @@ def _block_starts(n: int, t_out: int, frames: int) -> tuple[Array, Array]:
 
 
 def _pad_time(x: Array, amount: int) -> Array:
-    return jnp.pad(x, ((0, 0), (amount, amount), (0, 0), (0, 0), (0, 0)))
+    # Not jnp.pad: the gradient of padding wider than the kernel cuts frames off, a negative amount.
+    return lax.pad(x, jnp.zeros((), x.dtype), [(0, 0, 0), (amount, amount, 0), *[(0, 0, 0)] * 3])
 
 
 def _stack_frames(padded: Array, start, frames: int, kt: int) -> Array:

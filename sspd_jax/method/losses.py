@@ -19,6 +19,7 @@ from jaxtyping import Float, Float32
 from sspd_jax.method import self_similarity, spectrum
 
 _PEARSON_EPS = 1e-7
+_NO_DEVIATION = 1e-10  # what a constant has
 
 
 @flax.struct.dataclass
@@ -86,8 +87,10 @@ def pearson_distance(
     y, y_deviation = _standardise(y)
     product = x_deviation * y_deviation
     half_square = jnp.sum((x - y) ** 2, axis=-1) / (2 * (x.shape[-1] - 1))
+    # A constant has no standardised square of 1 to give to the distance: half of each is missing.
+    missing = ((_NO_DEVIATION / x_deviation) ** 2 + (_NO_DEVIATION / y_deviation) ** 2) / 2
     # r·p / (p + ε), as released, is 1 minus this.
-    return (product * half_square + _PEARSON_EPS) / (product + _PEARSON_EPS)
+    return (product * (half_square + missing) + _PEARSON_EPS) / (product + _PEARSON_EPS)
 
 
 def _standardise(
@@ -96,8 +99,8 @@ def _standardise(
     """Centre and divide by the deviation (ddof 1): float32 [..., t] and [...]."""
     x = jnp.asarray(x, jnp.float32)
     x = x - jnp.mean(x, axis=-1, keepdims=True)
-    # The root's epsilon: without it a constant signal, such as a frozen video's, has gradient NaN.
-    deviation = jnp.sqrt(jnp.sum(x**2, axis=-1) / (x.shape[-1] - 1) + 1e-20)
+    # Without the addition a constant signal, such as a frozen video's, has gradient NaN.
+    deviation = jnp.sqrt(jnp.sum(x**2, axis=-1) / (x.shape[-1] - 1) + _NO_DEVIATION**2)
     return x / deviation[..., None], deviation
 
 

@@ -39,7 +39,7 @@ _CHOICES = {
 
 _PREDICTOR_REACH = 3  # a 3×3 window after 2×2 pooling
 RECEPTIVE_HALO = 12
-"""Difference frames on either side that an output sample can depend on (METHOD §5)."""
+"""`NetworkSettings.receptive_halo` of three stages."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -105,6 +105,13 @@ class NetworkSettings:
     def relative_rates(self) -> tuple[float, ...]:
         """Sampling rate of each scale divided by the video's."""
         return tuple(1 / math.prod(self.ts_strides[: i + 1]) for i in range(len(self.ts_strides)))
+
+    @property
+    def receptive_halo(self) -> int:
+        """Difference frames on either side that an output sample can depend on (METHOD §5)."""
+        # One for each convolution of the backbone, five for the predictor: 1, 1 and (at half rate) 1 and
+        # a half, either half.
+        return 2 * len(self.stages) + 1 + 5
 
     def scale_lengths(self, t: int) -> tuple[int, ...]:
         """T_i of each scale for `t` difference frames: floor((T_{i−1} − k_i) / r_i) + 1.
@@ -346,7 +353,8 @@ class TemporalSimilarity(nn.Module):
         e = nn.Conv(
             c, (kernel,), stride, padding="VALID", kernel_init=_XAVIER_NORMAL, dtype=x.dtype, name="embed"
         )(x)
-        e = nn.LayerNorm(epsilon=1e-6, use_fast_variance=False, dtype=x.dtype, name="norm")(e)
+        norm = nn.LayerNorm(epsilon=1e-6, use_fast_variance=False, name="norm")
+        e = norm(e.astype(jnp.float32)).astype(x.dtype)
         t = e.shape[1]
         a = attend(
             linear("query")(e),

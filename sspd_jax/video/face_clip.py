@@ -1,8 +1,8 @@
-"""The one road from a video file to the network's input: training, evaluation and prediction share it."""
+"""The one road from video to the network's input: training, evaluation and prediction share it."""
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from contextlib import closing
 from itertools import chain
 from pathlib import Path
@@ -88,24 +88,66 @@ def open_face_clip(
       UserError: the file cannot be read (see `decode.frames`), no face is found, or fewer than 2 frames
         are left from there on.
     """
-    path = Path(path)
+    return cut_face(
+        frames(path),
+        Path(path),
+        size=size,
+        resize=resize,
+        face_search_s=face_search_s,
+        max_gap_s=max_gap_s,
+        detector=detector,
+    )
+
+
+def cut_face(
+    video: Iterable[tuple[float, np.ndarray]],
+    file: Path,
+    *,
+    size: int = SIZE,
+    resize: Resize = "linear",
+    face_search_s: float = 30.0,
+    max_gap_s: float = 0.5,
+    detector: FaceDetector | None = None,
+) -> FaceClip:
+    """Find the face in a stream of frames and stream its crops, as `open_face_clip` does for a file.
+
+    Args:
+      video: (time in s, uint8 [h, w, 3] RGB), times increasing, such as a `Recording` yields.
+      file: where the frames come from, for messages and `FaceClip.file`.
+      size: side of the crops, pixels.
+      resize: 'linear' or 'area', see `crop`.
+      face_search_s: how far into the video to search, s.
+      max_gap_s: longest gap between two frames that `FaceClip.on_clock` bridges, s.
+      detector: to share one among videos; by default a new one.
+
+    Returns:
+      The clip. It closes the stream, if it is a generator, when it ends or is closed.
+
+    Raises:
+      UserError: no face is found, or fewer than 2 frames are left from there on.
+    """
     detector = detector or FaceDetector()
-    video = frames(path)
+    video = _closable(video)
     found = _search(video, detector, face_search_s)
     if found is None:
         video.close()
         raise UserError(
-            f"{path}: no face found in the first {face_search_s:g} s; film one face from the front, "
+            f"{file}: no face found in the first {face_search_s:g} s; film one face from the front, "
             "upright, well lit and at least a tenth of the picture wide"
         )
     start_s, first, marked = found
     second = next(video, None)
     if second is None:
-        raise UserError(f"{path}: has fewer than 2 frames with a face; a pulse needs a video of seconds")
+        raise UserError(f"{file}: has fewer than 2 frames with a face; a pulse needs a video of seconds")
     box = widen(marked, first.shape[1], first.shape[0])
     return FaceClip(
-        path, box, start_s, _crops([(start_s, first), second], video, box, size, resize), max_gap_s
+        file, box, start_s, _crops([(start_s, first), second], video, box, size, resize), max_gap_s
     )
+
+
+def _closable(video: Iterable) -> Generator:
+    """Make a generator of any stream; closing it closes the stream, if that is one too."""
+    yield from video
 
 
 def _search(video, detector, face_search_s) -> tuple[float, np.ndarray, FaceBox] | None:

@@ -14,7 +14,7 @@ import argparse
 import csv
 import os
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from fractions import Fraction
 from pathlib import Path
 
@@ -52,6 +52,16 @@ def ppg(times_s: np.ndarray, bpm: float) -> np.ndarray:
     return (np.sin(phase) + 0.3 * np.sin(2 * phase - 0.5)) / 1.25
 
 
+def read_portrait() -> tuple[np.ndarray, np.ndarray]:
+    """Read the portrait and mark its skin.
+
+    Returns:
+      The picture, uint8 [256, 256, 3] RGB, and its skin, float32 [256, 256] from 0 to 1, soft at the edges.
+    """
+    portrait = cv2.cvtColor(cv2.imread(str(PORTRAIT)), cv2.COLOR_BGR2RGB)
+    return portrait, _skin(portrait)
+
+
 def face_frames(times_s: np.ndarray, bpm: float, seed: int) -> Iterator[np.ndarray]:
     """Draw the portrait at every time: pulse on the skin, sway, sensor noise.
 
@@ -64,9 +74,9 @@ def face_frames(times_s: np.ndarray, bpm: float, seed: int) -> Iterator[np.ndarr
       uint8 [256, 256, 3] RGB.
     """
     rng = np.random.default_rng(seed)
-    portrait = cv2.cvtColor(cv2.imread(str(PORTRAIT)), cv2.COLOR_BGR2RGB)
+    portrait, skin = read_portrait()
     height, width = portrait.shape[:2]
-    skin = _skin(portrait)[..., None] * PULSE_COLOUR
+    skin = skin[..., None] * PULSE_COLOUR
     portrait = portrait.astype(np.float32)
     for time_s, blood in zip(times_s, ppg(times_s, bpm), strict=True):
         # More blood, darker skin.
@@ -85,6 +95,7 @@ def write_video(
     *,
     codec: str = "libx264",
     rotation: int = 0,
+    options: Mapping[str, str] | None = None,
 ) -> None:
     """Encode pictures with their timestamps; the file appears under its name when it is complete.
 
@@ -94,6 +105,7 @@ def write_video(
       times_s: [t], increasing, s.
       codec: FFmpeg's name of an encoder, such as 'libx264', 'mjpeg' or 'rawvideo'.
       rotation: degrees counter-clockwise by which players are told to turn the picture.
+      options: the encoder's own, by FFmpeg's names; by default those of the sample video.
     """
     times_s = np.asarray(times_s, np.float64)
     rate = Fraction((len(times_s) - 1) / (times_s[-1] - times_s[0])).limit_denominator(1001)
@@ -102,7 +114,7 @@ def write_video(
     try:
         with av.open(str(aside), "w") as container:
             stream = container.add_stream(codec, rate=rate)
-            stream.options = CODEC_OPTIONS.get(codec, {})
+            stream.options = dict(CODEC_OPTIONS.get(codec, {}) if options is None else options)
             stream.pix_fmt = PIXEL_FORMATS.get(codec, "yuv420p")
             stream.codec_context.time_base = ticks
             if rotation:

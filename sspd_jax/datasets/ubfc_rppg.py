@@ -1,0 +1,209 @@
+"""Read UBFC-rPPG, DATASET_2: 42 people, one webcam video each, a finger's pulse wave on the same clock.
+
+The dataset cannot be downloaded freely: the University of Burgundy gives it away after a request on its page.
+Layout: `subjectN/vid.avi` and `subjectN/ground_truth.txt`, three lines of numbers separated by spaces, one
+number per frame in each: PPG, heart rate in bpm as the oximeter computed it, time in s. The heart rate line
+is unreliable (60 bpm where the wave shows 134); read the rate from the wave.
+
+Frames get the times of the third line: the camera did not run at exactly the rate its files state.
+
+What is checked when:
+- `recordings` reads every text and looks into every video file (its header and one frame) before it returns
+  anything; only where a header disagrees with the text, or the file is shorter than it says, are the file's
+  pictures counted, without decoding them. A fault that would cost hours later is found in a second.
+- reading the frames to their end finds pictures that are there and cannot be decoded.
+
+References:
+  Bobbia, Macwan, Benezeth, Mansouri & Dubois, Pattern Recognit. Lett. 124 (2019), 82–90.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+
+from sspd_jax.command import UserError
+from sspd_jax.datasets.recording import Ppg, Recording
+from sspd_jax.video import decode
+
+PAGE = "https://sites.google.com/view/ybenezeth/ubfcrppg"
+FOLDER = "DATASET_2"
+SUBJECT = re.compile(r"subject(\d+)")
+VIDEO, TRUTH = "vid.avi", "ground_truth.txt"
+LINES = ("PPG", "heart rate", "time")
+SIMULATION = "simulation.json"  # what the simulator leaves beside its recordings
+LOOSE_END = 30  # frames by which a video and its text may differ: about a second, at the end
+LEAST_FRAMES = 30
+GET_IT = (
+    f"request UBFC-rPPG at {PAGE} and give the folder that holds its {FOLDER}, or make simulated recordings: "
+    "python -m sspd_jax.datasets.simulator OUT"
+)
+COPY_IT = "copy the subject again from the dataset, or remove its folder"
+
+
+def recordings(source: str | Path) -> list[Recording]:
+    """List the recordings of UBFC-rPPG's DATASET_2, or of the simulator.
+
+    Where a video and its text differ by up to a second at the end, both are cut to the shorter and
+    `meta['notes']` says so. `meta['device_heart_rate']` is the heart rate line, bpm, per frame (None where it
+    is no number); `meta['simulation']` the simulator's settings, where it made the recordings.
+
+    Args:
+      source: folder that holds DATASET_2, or the subjects' folders themselves.
+
+    Returns:
+      One recording per subject, by their numbers.
+
+    Raises:
+      UserError: no such folder, no subject in it, or a subject without its two files or with files that do
+        not fit their format or each other. Frames raise it at their end if the video broke off before.
+    """
+    source = Path(source)
+    if not source.is_dir():
+        raise UserError(f"{source}: no such folder; {GET_IT}")
+    folder = source / FOLDER if (source / FOLDER).is_dir() else source
+    subjects = {}
+    for path in folder.iterdir():
+        if (match := SUBJECT.fullmatch(path.name)) and path.is_dir():
+            subjects[int(match[1])] = path
+    if not subjects:
+        raise UserError(f"{folder}: holds no folder subject1, subject2, …; {GET_IT}")
+    simulation = _simulation(folder)
+    return [_recording(path, simulation) for _, path in sorted(subjects.items())]
+
+
+def _recording(folder: Path, simulation: dict[str, Any] | None) -> Recording:
+    video = folder / VIDEO
+    ppg, rate, times_s = _read_truth(folder / TRUTH)
+    facts = _look_into(video)
+    pictures = _picture_count(video, len(times_s))
+    if pictures is not None and abs(pictures - len(times_s)) > LOOSE_END:
+        raise _does_not_fit(video, pictures, len(times_s))
+    meta: dict[str, Any] = {"dataset": "UBFC-rPPG DATASET_2", "notes": []}
+    used = min(len(times_s), pictures or len(times_s))
+    if pictures is not None and pictures != len(times_s):
+        meta["notes"].append(
+            f"{VIDEO} has {pictures} frames, {TRUTH} {len(times_s)} values: the first {used} of both count"
+        )
+    meta["device_heart_rate"] = [float(bpm) if np.isfinite(bpm) else None for bpm in rate[:used]]
+    if simulation is not None:
+        meta["simulation"] = simulation
+    times_s = times_s[:used] - times_s[0]
+    return Recording(
+        recording_id=folder.name,
+        person_id=folder.name,
+        frames=functools.partial(_frames, video, times_s, facts.fps),
+        ppg=Ppg(times_s, ppg[:used]),
+        file=video,
+        meta=meta,
+    )
+
+
+def _frames(video: Path, times_s: np.ndarray, stated_fps: float | None) -> Iterator[tuple[float, np.ndarray]]:
+    """Decode a video with the times of its text.
+
+    Frame and time belong together by the frame's number. The number is read from the file's own clock, which
+    counts pictures: one that cannot be decoded and is skipped must not shift those after it.
+    """
+    number = -1
+    for order, (file_s, rgb) in enumerate(decode.frames(video)):
+        number = order if stated_fps is None else round(file_s * stated_fps)
+        if number >= len(times_s):
+            if number >= len(times_s) + LOOSE_END:
+                raise _does_not_fit(video, f"more than {number}", len(times_s))
+            continue
+        yield float(times_s[number]), rgb
+    if number + 1 < len(times_s) - LOOSE_END:
+        raise _does_not_fit(video, number + 1, len(times_s))
+
+
+def _does_not_fit(video: Path, pictures: int | str, values: int) -> UserError:
+    return UserError(f"{video}: has {pictures} frames where {TRUTH} has {values} values; {COPY_IT}")
+
+
+def _look_into(video: Path) -> decode.Video:
+    if not video.exists():
+        raise UserError(f"{video}: missing; {COPY_IT}")
+    try:
+        return decode.read_facts(video)
+    except UserError as error:
+        # The video's own remedies (record it again) are not for a dataset.
+        raise UserError(f"{str(error).partition(';')[0]}; {COPY_IT}") from error
+
+
+def _picture_count(video: Path, expected: int) -> int | None:
+    """Return how many pictures a file holds, None if it does not say; counts them only on suspicion."""
+    with av.open(str(video)) as container:
+        stream = container.streams.video[0]
+        stated = stream.frames or None
+        if _is_whole(video) and (stated is None or abs(stated - expected) <= LOOSE_END):
+            return stated
+        try:
+            return sum(packet.size > 0 for packet in container.demux(stream))
+        except av.FFmpegError:
+            return None  # reading the frames will tell
+
+
+def _is_whole(video: Path) -> bool:
+    """Tell whether an AVI file is as long as its first chunk says; true of what is no AVI file."""
+    with video.open("rb") as file:
+        head = file.read(8)
+    stated = int.from_bytes(head[4:8], "little")
+    return head[:4] != b"RIFF" or stated + 8 <= video.stat().st_size
+
+
+def _read_truth(path: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Read and check the three lines: PPG, heart rate in bpm, time in s; each float64 [frames]."""
+    try:
+        text = path.read_text()
+    except FileNotFoundError as error:
+        raise UserError(f"{path}: missing; {COPY_IT}") from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: cannot be read as text; {COPY_IT}") from error
+    rows = [line.split() for line in text.splitlines() if line.strip()]
+    if len(rows) != len(LINES):
+        raise UserError(
+            f"{path}: has {len(rows)} line{'s' * (len(rows) != 1)} of numbers where 3 are due "
+            f"({', '.join(LINES)}); {COPY_IT}"
+        )
+    try:
+        ppg, rate, times_s = values = [np.array([float(word) for word in row]) for row in rows]
+    except ValueError as error:
+        raise UserError(f"{path}: holds something that is no number ({error}); {COPY_IT}") from error
+    lengths = [len(line) for line in values]
+    if len(set(lengths)) != 1:
+        raise UserError(
+            f"{path}: its lines ({', '.join(LINES)}) have {', '.join(map(str, lengths))} values, not equally "
+            f"many; {COPY_IT}"
+        )
+    # The heart rate line may have gaps: it is kept for the record only.
+    for name, line in (("PPG", ppg), ("time", times_s)):
+        bad = np.flatnonzero(~np.isfinite(line))
+        if len(bad):
+            raise UserError(
+                f"{path}: value {bad[0] + 1} of the {name} line is {line[bad[0]]:g}, and {len(bad)} in all "
+                f"are not finite; {COPY_IT}"
+            )
+    if len(times_s) < LEAST_FRAMES:
+        raise UserError(f"{path}: has values for {len(times_s)} frames only, too few for a pulse; {COPY_IT}")
+    back = np.flatnonzero(np.diff(times_s) <= 0)
+    if len(back):
+        raise UserError(
+            f"{path}: its times do not increase (value {back[0] + 2}: {times_s[back[0] + 1]:g} s after "
+            f"{times_s[back[0]]:g} s); {COPY_IT}"
+        )
+    return ppg, rate, times_s
+
+
+def _simulation(folder: Path) -> dict[str, Any] | None:
+    try:
+        return json.loads((folder / SIMULATION).read_text())
+    except (OSError, ValueError):
+        return None

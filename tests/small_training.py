@@ -1,0 +1,58 @@
+"""A method small enough to compile and run in seconds: one stage, two scales, 22 × 22 pixels."""
+
+import dataclasses
+
+import numpy as np
+
+from sspd_jax import forms, train_state, train_step
+from sspd_jax.method import model, target_ema, views
+
+FRAMES = 24  # differences in a clip
+CROP = 26
+
+
+def network(form=forms.PAPER, **changes):
+    """Settings of a small network in the form's variant."""
+    small = {"input_size": 22, "stages": ((4, 4),), "features": 8, "predictor_width": 4}
+    scales = {"ts_kernels": (5, 3), "ts_strides": (1, 1)}
+    return model.NetworkSettings(**{**small, **scales, **form["network"], **changes})
+
+
+def method(form=forms.PAPER, *, frozen=(), total_steps=4, fps=30.0, **changes):
+    """A whole method around it; `changes` are of the network."""
+    momentum = target_ema.target_momentum(total_steps)
+    local, whole = (
+        views.ViewSettings(crop=v["crop"], mask_unit=v["mask"]["unit"]) for v in form["views"].values()
+    )
+    return train_step.Method(
+        network=network(form, **changes),
+        local_view=local,
+        global_view=whole,
+        terms=form["terms"],
+        optimizer=train_step.make_optimizer(1e-3, momentum, frozen=frozen),
+        momentum=momentum,
+        fps=fps,
+    )
+
+
+def state(method, seed=0):
+    """A fresh state."""
+    return train_state.init(method.network, method.optimizer, seed)
+
+
+def clips(n=2, *, frames=FRAMES, seed=0):
+    """Noise with a pulse common to a clip's pixels: uint8 [n, frames + 1, 26, 26, 3]."""
+    rng = np.random.default_rng(seed)
+    beat = np.sin(2 * np.pi * rng.uniform(1, 2, (n, 1)) * np.arange(frames + 1) / 30)
+    noise = rng.normal(120, 20, (n, frames + 1, CROP, CROP, 3))
+    return np.clip(noise + 10 * beat[:, :, None, None, None], 0, 255).astype(np.uint8)
+
+
+def differences(n=2, *, seed=0, size=22):
+    """Frame differences that a network can read: float32 [n, 24, 22, 22, 3]."""
+    return np.diff(clips(n, seed=seed)[:, :, :size, :size].astype(np.float32), axis=1)
+
+
+def replace(method, **changes):
+    """The method with other fields."""
+    return dataclasses.replace(method, **changes)

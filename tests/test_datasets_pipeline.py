@@ -1,0 +1,201 @@
+import pickle
+import time
+from collections import Counter
+
+import numpy as np
+import pytest
+from prepared_faces import portrait, recording
+
+from sspd_jax.command import ConfigError, UserError
+from sspd_jax.datasets import pipeline, prepared
+from sspd_jax.prepare import prepare
+
+FRAMES = 20  # difference frames of a clip
+EPOCHS = 1000  # enough to see every window
+SETTINGS = {"clip_frames": FRAMES, "batch_size": 3, "seed": 0, "epochs": 4}
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory):
+    """Eight recordings of seven people; `broken` has segments of 1 s and 2 s; `short` is too short for 45."""
+    broken = np.r_[np.arange(30), 90 + np.arange(60)] / 30
+    recordings = [recording(f"p{n}", seconds=1 + n / 10, shade=n) for n in range(1, 6)]
+    recordings += [
+        recording("p5again", person="p5", seconds=2),
+        recording("broken", broken, ppg=False, frames=lambda: portrait(broken)),
+        recording("short", seconds=1),
+    ]
+    path = tmp_path_factory.mktemp("pipeline") / "faces"
+    prepare(recordings, path, crop_size=16, progress=False)
+    return prepared.open_prepared(path)
+
+
+def batches(dataset, people=None, **changes):
+    return pipeline.clip_batches(dataset, people or dataset.people, **(SETTINGS | changes))
+
+
+def same(a, b):
+    return a.keys() == b.keys() and all(np.array_equal(a[key], b[key]) for key in a)
+
+
+def drawn(all_batches):
+    return [(int(s), int(t)) for b in all_batches for s, t in zip(b["segment"], b["start"], strict=True)]
+
+
+def test_elements_are_clips_of_the_dataset(dataset):
+    all_batches = batches(dataset)
+    assert len(all_batches) == 4 * 3
+    for batch in all_batches:
+        n = len(batch["start"])
+        assert batch["clips"].shape == (n, FRAMES + 1, 16, 16, 3)
+        assert [batch[key].dtype for key in ("clips", "segment", "start")] == [np.uint8, np.int32, np.int32]
+        for clip, segment, start in zip(*(batch[key] for key in ("clips", "segment", "start")), strict=True):
+            wanted = dataset.clip(dataset.segments[segment], int(start), FRAMES + 1)
+            np.testing.assert_array_equal(clip, wanted)
+
+
+def test_every_recording_comes_up_once_in_an_epoch_in_another_order(dataset):
+    all_batches = batches(dataset)
+    assert [len(all_batches[k]["start"]) for k in range(6)] == [3, 3, 2, 3, 3, 2]
+    orders = []
+    for epoch in range(4):
+        segments = [s for s, _ in drawn(all_batches[3 * epoch + k] for k in range(3))]
+        orders.append([dataset.segments[s].recording_id for s in segments])
+        assert sorted(orders[-1]) == sorted({s.recording_id for s in dataset.segments})
+    assert len({tuple(order) for order in orders}) == 4
+    windows = [sorted(drawn(all_batches[3 * epoch + k] for k in range(3))) for epoch in range(4)]
+    assert windows[0] != windows[1]
+
+
+def test_a_batch_depends_on_seed_and_step_alone(dataset):
+    all_batches = batches(dataset)
+    again = batches(dataset, epochs=40)
+    for step in (11, 0, 5):  # in any order
+        assert same(all_batches[step], again[step])
+    other = batches(dataset, seed=1)
+    assert drawn(all_batches) != drawn(other)
+    assert same(pickle.loads(pickle.dumps(all_batches))[7], all_batches[7])
+
+
+@pytest.mark.parametrize("ahead", [0, 1, 2, 5])
+def test_reading_ahead_changes_nothing(dataset, ahead):
+    all_batches = batches(dataset)
+    for first_step in (0, 7, len(all_batches)):
+        stream = pipeline.prefetch(all_batches, first_step, ahead=ahead)
+        read = list(stream)
+        assert len(read) == len(all_batches) - first_step
+        assert all(same(b, all_batches[first_step + k]) for k, b in enumerate(read))
+    stream = pipeline.prefetch(all_batches, 2, ahead=ahead)
+    next(stream)
+    state = stream.get_state()
+    wanted = next(stream)
+    stream.set_state(state)
+    assert same(next(stream), wanted)
+    stream.close()
+
+
+def test_what_is_read_ahead_is_not_waited_for(dataset, monkeypatch):
+    honest = prepared.PreparedDataset.clip
+
+    def slow(*args, **settings):
+        time.sleep(0.02)
+        return honest(*args, **settings)
+
+    monkeypatch.setattr(prepared.PreparedDataset, "clip", slow)
+    stream = pipeline.prefetch(batches(dataset), ahead=2)
+    time.sleep(0.6)  # the network's step; two batches are 0.12 s
+    began = time.perf_counter()
+    next(stream)
+    assert time.perf_counter() - began < 0.03
+    stream.close()
+
+
+def test_a_failure_while_reading_ahead_comes_out(dataset, monkeypatch):
+    def damaged(*_, **__):
+        raise UserError("shard 3: is damaged")
+
+    monkeypatch.setattr(prepared.PreparedDataset, "clip", damaged)
+    with pytest.raises(UserError, match="shard 3: is damaged"):
+        next(pipeline.prefetch(batches(dataset)))
+
+
+def test_windows_cover_the_recordings_evenly(dataset, monkeypatch):
+    monkeypatch.setattr(prepared.PreparedDataset, "clip", lambda *_, **__: None)
+    counts = Counter(drawn(batches(dataset, epochs=EPOCHS)))
+    numbers = {s.segment_id: n for n, s in enumerate(dataset.segments)}
+    # A recording of 33 frames holds 13 clips of 21; one of 30 and 60 frames 10 + 40.
+    for parts in (["p1/0"], ["p5again/0"], ["broken/0", "broken/1"]):
+        windows = [
+            (numbers[part], start)
+            for part in parts
+            for start in range(dataset.segments[numbers[part]].n_frames - FRAMES)
+        ]
+        expected = EPOCHS / len(windows)
+        found = np.array([counts[window] for window in windows])
+        assert found.sum() == EPOCHS  # and no other window
+        assert ((found - expected) ** 2 / expected).sum() < 2 * len(windows)  # chi-square, seeded
+
+
+@pytest.mark.parametrize("processes", [2, 3])
+def test_processes_share_every_batch(dataset, monkeypatch, processes):
+    reads = []
+    honest = prepared.PreparedDataset.clip
+
+    def counted(self, segment, *args, **options):
+        reads.append(segment)
+        return honest(self, segment, *args, **options)
+
+    monkeypatch.setattr(prepared.PreparedDataset, "clip", counted)
+    settings = {"batch_size": 6, "process_count": processes}
+    whole = batches(dataset, batch_size=6)
+    parts = [batches(dataset, process_index=i, **settings) for i in range(processes)]
+    lengths = {len(part) for part in parts}
+    # Eight recordings: 6 and 2; three processes cannot share the 2, which then come up in other epochs only.
+    assert lengths == {8 if processes == 2 else 4}
+    for step in range(lengths.pop()):
+        epoch, batch = divmod(step, len(parts[0]) // 4)
+        reads.clear()
+        shares = [part[step] for part in parts]
+        assert {len(share["start"]) for share in shares} == {(6 if batch == 0 else 2) // processes}
+        assert len(reads) == sum(len(share["start"]) for share in shares)
+        joined = {key: np.concatenate([share[key] for share in shares]) for key in shares[0]}
+        assert same(joined, whole[2 * epoch + batch])
+
+
+def test_steps_of_an_epoch():
+    assert pipeline.steps_per_epoch(30, 12) == 3
+    assert pipeline.steps_per_epoch(24, 12) == 2
+    assert pipeline.steps_per_epoch(25, 12, process_count=2) == 2
+    assert pipeline.steps_per_epoch(27, 12, process_count=2) == 3
+    assert pipeline.steps_per_epoch(1, 12, process_count=2) == 0
+
+
+def test_people_are_chosen_and_what_is_too_short_is_left_out(dataset):
+    choice = pipeline.choose(dataset, ["p5", "short", "broken"], 40)
+    ids = [[dataset.segments[n].segment_id for n in numbers] for numbers in choice.segments]
+    assert ids == [["p5/0"], ["p5again/0"], ["broken/1"]]
+    assert choice.windows == ((5,), (20,), (20,))
+    assert choice.left_out == ("short: 30 unbroken frames are fewer than a clip's 41",)
+    seen = {
+        dataset.segments[s].person_id for s, _ in drawn(batches(dataset, ["p5", "short"], clip_frames=40))
+    }
+    assert seen == {"p5"}
+    exact = batches(dataset, ["short"], clip_frames=29)
+    assert set(drawn(exact)) == {(drawn(exact)[0][0], 0)}
+
+
+def test_what_cannot_be_read_is_refused(dataset):
+    with pytest.raises(UserError, match=r"no recording of p9, q; name people it has: p1, p2, p3, p4, p5, …"):
+        batches(dataset, ["p1", "p9", "q"])
+    with pytest.raises(UserError, match=r"no recording of short, p1 has the 301 unbroken frames .*10\.0 s"):
+        batches(dataset, ["short", "p1"], clip_frames=300)
+    with pytest.raises(UserError, match="no recording of nobody"):
+        pipeline.clip_batches(dataset, [], **SETTINGS)
+    with pytest.raises(UserError, match="1 recordings are too few for 3 processes"):
+        batches(dataset, ["short"], process_count=3)
+    for wrong in ({"batch_size": 0}, {"epochs": 0}, {"clip_frames": 0}):
+        with pytest.raises(ConfigError, match=r"0 is not 1 or more"):
+            batches(dataset, **wrong)
+    for wrong in ({"process_count": 2}, {"process_index": 1}, {"process_index": -1}):
+        with pytest.raises(ConfigError, match="cannot be shared"):
+            batches(dataset, **wrong)

@@ -1,0 +1,220 @@
+import dataclasses
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+from sspd_jax.command import ConfigError, UserError
+from sspd_jax.datasets import simulator, ubfc_rppg
+from sspd_jax.heart_rate.classical import METHODS
+from sspd_jax.heart_rate.rate import spectral_peak_rate
+from sspd_jax.video.crop import crop
+from sspd_jax.video.face import FaceDetector
+from sspd_jax.video.face_clip import open_face_clip
+
+TIMES = np.arange(600) / 30
+
+
+@pytest.fixture(scope="module")
+def easy(tmp_path_factory):
+    out = tmp_path_factory.mktemp("easy")
+    simulator.write_recordings(out, preset="easy", people=2, seconds=10, seed=50)
+    return out
+
+
+def contents(folder):
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+def test_recordings_are_what_the_reader_of_the_dataset_reads(easy):
+    assert sorted(path.name for path in easy.iterdir()) == ["simulation.json", "subject1", "subject2"]
+    for i, recording in enumerate(ubfc_rppg.recordings(easy), 1):
+        assert recording.recording_id == f"subject{i}"
+        assert recording.meta["notes"] == []
+        assert recording.meta["simulation"]["preset"] == "easy"
+        times, images = zip(*recording.frames(), strict=True)
+        np.testing.assert_allclose(times, TIMES[:300], atol=1e-6)
+        assert images[0].shape == (240, 320, 3)
+        person = simulator.draw_person(50, i)
+        ppg, rate = person.pulse(TIMES[:300])
+        np.testing.assert_allclose(recording.ppg.values, ppg, atol=1e-6)
+        np.testing.assert_allclose(recording.meta["device_heart_rate"], rate, rtol=1e-6)
+
+
+def test_the_pulse_in_the_pictures_is_the_truth_in_the_text(easy):
+    for recording in ubfc_rppg.recordings(easy):
+        trace = np.array([image.mean((0, 1)) for _, _, image in open_face_clip(recording.file).on_clock(30)])
+        truth = spectral_peak_rate(recording.ppg.values, 30)
+        for name, method in METHODS.items():
+            assert spectral_peak_rate(method(trace, 30), 30) == pytest.approx(truth, abs=1.5), name
+        green = METHODS["green"](trace, 30)
+        spectrum = np.fft.rfft((green - green.mean()) * np.hanning(len(green)))
+        drawn = np.fft.rfft(recording.ppg.values * np.hanning(len(green)))
+        at = round(truth / 60 * 10)
+        turn = np.angle(spectrum[at] / drawn[at])
+        assert abs(abs(turn) - np.pi) < 0.5  # in time with the truth: more blood, darker
+
+
+def test_the_same_seed_writes_the_same_bytes_whichever_others_are_written(easy, tmp_path):
+    simulator.write_recording(tmp_path / "again", "easy", 2, 10, 50)
+    assert contents(tmp_path / "again") == contents(easy / "subject2")
+    assert contents(easy / "subject1")["vid.avi"] != contents(easy / "subject2")["vid.avi"]
+
+
+def test_a_longer_recording_begins_like_a_shorter_one():
+    person, preset = simulator.draw_person(3, 1), simulator.PRESETS["hard"]
+    short, long = ([*simulator.film(person, preset, TIMES[:n], 3, 1)] for n in (4, 8))
+    np.testing.assert_array_equal(short, long[:4])
+
+
+def test_people_are_distinct_and_every_face_is_found():
+    detector = FaceDetector()
+    people = [simulator.draw_person(seed, number) for seed in (50, 51) for number in range(1, 9)]
+    faces = []
+    for person in people:
+        picture = next(simulator.film(person, simulator.PRESETS["easy"], TIMES[:1], 0, 1))
+        box = detector.detect(picture)
+        assert 80 < box.width < 150
+        faces.append(crop(picture, box, 32).astype(float))
+    for i, one in enumerate(faces):
+        for other in faces[:i]:
+            assert np.abs(one - other).mean() > 5
+    brightness = [person.texture[95:105, 120:145].mean() for person in people]
+    assert max(brightness) > 1.5 * min(brightness)
+
+
+def test_heart_rates_and_pulses_are_as_asked():
+    people = [simulator.draw_person(50, number) for number in range(1, 13)]
+    rates = np.array([person.heart_rate_bpm for person in people])
+    assert rates.min() >= 45
+    assert rates.max() <= 150
+    assert np.ptp(rates) > 80
+    assert np.diff(np.sort(rates)).min() > 2
+    for person in people:
+        ppg, rate = person.pulse(TIMES)
+        assert np.abs(ppg).max() <= 1
+        assert rate.mean() == pytest.approx(person.heart_rate_bpm, rel=0.06)
+        assert 0.005 < rate.std() / rate.mean() < 0.06  # it varies
+        assert spectral_peak_rate(ppg, 30) == pytest.approx(rate.mean(), rel=0.05)
+        on_skin = person.blood[person.skin > 0.999]
+        assert 0.002 <= on_skin.min() < on_skin.max() <= 0.008 + 1e-9
+        assert on_skin.std() > 0.0005
+        assert (person.blood[(person.skin == 0)] == 0).all()
+
+
+def test_a_beat_has_a_systolic_peak_and_a_dicrotic_notch():
+    person = simulator.draw_person(50, 1)
+    times = np.arange(4000) / 1000
+    ppg, rate = person.pulse(times)
+    peaks = np.flatnonzero((ppg[1:-1] > ppg[:-2]) & (ppg[1:-1] >= ppg[2:]))
+    beats = rate.mean() / 60 * 4
+    # A second, lower maximum or at least a shoulder: the fall slows down before it ends.
+    assert abs((ppg[peaks] > 0.8).sum() - beats) <= 1
+    high = np.flatnonzero(ppg[peaks] > 0.8)[0]
+    fall = ppg[peaks[high] : peaks[high] + round(0.6 * 60 / rate.mean() * 1000)]
+    slope = np.diff(fall)
+    assert slope[len(slope) // 2 :].max() > 0.5 * slope.min()
+
+
+def test_presets_get_harder_and_are_frozen():
+    easy, default, hard = (simulator.PRESETS[name] for name in ("easy", "default", "hard"))
+    assert easy.burst_px == easy.band_light == easy.band_colour == default.band_colour == 0
+    assert default.burst_px > 0
+    assert hard.band_colour > 0.002
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        easy.noise = 0
+
+
+def test_motion_moves_and_in_band_light_colours():
+    person = simulator.draw_person(50, 1)
+    traces = {}
+    for name in ("easy", "default", "hard"):
+        pictures = simulator.film(person, simulator.PRESETS[name], TIMES[:60], 50, 1)
+        traces[name] = np.array([picture[20:60, 10:60].mean((0, 1)) for picture in pictures])  # background
+    swing = {name: np.ptp(trace[:, 1] / trace.mean(0)[1]) for name, trace in traces.items()}
+    assert swing["easy"] < 0.01
+    ratio = traces["hard"] / traces["hard"].mean(0)
+    colour = np.ptp(ratio - ratio.mean(1, keepdims=True), axis=0).max()
+    ratio = traces["default"] / traces["default"].mean(0)
+    assert colour > 1.5 * np.ptp(ratio - ratio.mean(1, keepdims=True), axis=0).max()
+
+
+def test_run_killed_half_way_leaves_whole_subjects_only_and_is_finished_by_a_second(easy, tmp_path):
+    out = tmp_path / "out"
+    arguments = [str(out), "--preset=easy", "--seconds=10", "--seed=50"]
+    command = [sys.executable, "-m", "sspd_jax.datasets.simulator", *arguments, "--people=9"]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+    until = time.monotonic() + 30
+    while not (out / ".subject2.partial" / ".vid.partial.avi").exists() and time.monotonic() < until:
+        time.sleep(0.01)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    assert contents(out / "subject1") == contents(easy / "subject1")
+    assert not (out / "subject2").exists()
+    assert (out / ".subject2.partial").exists()
+    assert [r.recording_id for r in ubfc_rppg.recordings(out)] == ["subject1"]
+    before = (out / "subject1" / "vid.avi").stat()
+    assert simulator.main([*arguments, "--people=2"]) == 0
+    assert sorted(path.name for path in out.iterdir()) == ["simulation.json", "subject1", "subject2"]
+    assert contents(out / "subject2") == contents(easy / "subject2")
+    after = (out / "subject1" / "vid.avi").stat()
+    assert (after.st_mtime_ns, after.st_ino) == (before.st_mtime_ns, before.st_ino)
+
+
+def test_a_folder_of_something_else_is_left_alone(easy, tmp_path, monkeypatch):
+    (tmp_path / "subject1").mkdir()
+    with pytest.raises(UserError, match="something else"):
+        simulator.write_recordings(tmp_path, people=1, seconds=1)
+    with pytest.raises(ConfigError, match="other settings"):
+        simulator.write_recordings(easy, preset="hard", people=3, seconds=10, seed=50)
+    with pytest.raises(UserError, match="cannot be written"):
+        simulator.write_recordings(easy / "simulation.json", people=1, seconds=1)
+
+    def full(*args, **settings):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(simulator.sample, "write_video", full)
+    with pytest.raises(UserError, match=r"no space left.*free space"):
+        simulator.write_recordings(tmp_path / "full", people=1, seconds=1)
+    assert [path.name for path in (tmp_path / "full").iterdir()] == ["simulation.json"]
+
+
+@pytest.mark.parametrize(
+    ("flag", "words"),
+    [
+        ("--preset=medium", "none of easy, default, hard"),
+        ("--people=0", "1 or more"),
+        ("--seconds=0.1", "too short"),
+        ("--seconds=nan", "too short"),
+        ("--seed=-1", "negative"),
+        ("--size=100x100", "at least 120"),
+        ("--size=321x240", "even"),
+        ("--size=120x240", "twice the height"),
+    ],
+)
+def test_wrong_arguments_are_a_sentence(tmp_path, capsys, flag, words):
+    assert simulator.main([str(tmp_path / "out"), flag]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert words in line
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_command_writes_the_size_asked_for(tmp_path, capsys):
+    out = tmp_path / "out"
+    assert simulator.main([str(out), "--people=1", "--seconds=1.5", "--seed=4", "--size=256x192"]) == 0
+    assert "subject1: 1.5 s, default" in capsys.readouterr().out
+    (recording,) = ubfc_rppg.recordings(out)
+    times, images = zip(*recording.frames(), strict=True)
+    assert len(times) == 45
+    assert images[0].shape == (192, 256, 3)
+    assert json.loads((out / "simulation.json").read_text())["size"] == [256, 192]
+    shutil.rmtree(out)
+    with pytest.raises(SystemExit) as stop:
+        simulator.main(["--help"])
+    assert stop.value.code == 0

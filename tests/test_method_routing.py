@@ -1,0 +1,101 @@
+"""Which loss reaches which parameters: exact zeros, in both forms, for every term."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import small_training as small
+
+from sspd_jax import forms, train_step
+from sspd_jax.method import losses, routing
+
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
+FORMS = {"paper": forms.PAPER, "released": forms.RELEASED}
+SETTINGS = {"similarity_deviation": {"weight": 1.0, "weight_by_length": True, "ddof": 1}}
+EVERY_TERM = {name: SETTINGS.get(name, {"weight": 1.0}) for name in losses.TERMS}
+
+
+@pytest.fixture(scope="module", params=FORMS)
+def gradients(request, quick_compilation):
+    """Gradients of every term, {term: {'online': …, 'target': …, …}}, with respect to all that is float."""
+    # 'direct' compiles sooner; how a convolution is written moves no gradient elsewhere.
+    method = small.replace(small.method(FORMS[request.param], conv="direct"), terms=EVERY_TERM)
+    state = small.state(method)
+
+    @jax.jit
+    @jax.jacrev
+    def each_term(values):
+        ema = state.opt_state[-1]._replace(target=values["target"])
+        whole = state.replace(
+            batch_stats=values["batch_stats"],
+            target_batch_stats=values["target_batch_stats"],
+            opt_state=(*state.opt_state[:-1], ema),
+        )
+        _, (terms, *_) = train_step.loss_fn(
+            values["online"], whole, values["online_video"], values["target_video"], method=method
+        )
+        return terms
+
+    # The networks differ: at the very start some terms between them are at a minimum.
+    return each_term(
+        {
+            "online": state.params,
+            "target": small.state(method, seed=1).params,
+            "batch_stats": state.batch_stats,
+            "target_batch_stats": state.target_batch_stats,
+            "online_video": small.differences(seed=0),
+            "target_video": small.differences(seed=1),
+        }
+    )
+
+
+def by_label(tree):
+    parts = {label: [] for label in routing.LABELS}
+    for label, leaf in zip(jax.tree.leaves(routing.labels(tree)), jax.tree.leaves(tree), strict=True):
+        parts[label].append(np.asarray(leaf))
+    return parts
+
+
+@pytest.mark.parametrize("term", losses.TERMS)
+def test_a_term_moves_what_it_may_reach_and_nothing_else(gradients, term):
+    reach = routing.REACH[term.split("_")[0]]
+    for label, leaves in by_label(gradients[term]["online"]).items():
+        assert leaves
+        if label in reach:
+            assert any(np.any(leaf) for leaf in leaves), f"{term} does not move {label}"
+        else:
+            assert not any(np.any(leaf) for leaf in leaves), f"{term} moves {label}"
+
+
+@pytest.mark.parametrize("term", losses.TERMS)
+def test_no_term_reaches_the_target_or_any_running_statistic(gradients, term):
+    for name in ("target", "batch_stats", "target_batch_stats", "target_video"):
+        leaves = jax.tree.leaves(gradients[term][name])
+        assert leaves
+        assert not any(np.any(leaf) for leaf in leaves), f"{term} reaches {name}"
+
+
+def test_waves_do_not_even_reach_the_video_through_the_backbone(gradients):
+    for term in losses.WAVE_TERMS:
+        assert not np.any(gradients[term]["online_video"])
+    for term in losses.SIMILARITY_TERMS:
+        assert np.any(gradients[term]["online_video"])
+
+
+def test_every_kind_of_term_has_a_reach():
+    assert {name.split("_")[0] for name in losses.TERMS} == set(routing.REACH)
+    assert set().union(*routing.REACH.values()) == set(routing.LABELS)
+    assert set(losses.WAVE_TERMS) | set(losses.SIMILARITY_TERMS) == set(losses.TERMS)
+    assert all(name.startswith("wave_") for name in losses.WAVE_TERMS)
+    assert all(name.startswith("similarity_") for name in losses.SIMILARITY_TERMS)
+    for form in FORMS.values():
+        assert set(form["terms"]) <= set(losses.TERMS)
+
+
+def test_an_unknown_parameter_is_refused_by_name():
+    params = {"backbone": {"kernel": jnp.ones(1)}, "head": {"bias": jnp.ones(1)}}
+    with pytest.raises(ValueError, match=r"\['head'\]\['bias'\]"):
+        routing.labels(params)
+    with pytest.raises(ValueError, match="no known part"):
+        routing.labels(jnp.ones(3))
