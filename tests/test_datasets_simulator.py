@@ -37,6 +37,7 @@ def test_recordings_are_what_the_reader_of_the_dataset_reads(easy):
     for i, recording in enumerate(ubfc_rppg.recordings(easy), 1):
         assert recording.recording_id == f"subject{i}"
         assert recording.meta["notes"] == []
+        assert recording.meta["dataset"] == "simulated"
         assert recording.meta["simulation"]["preset"] == "easy"
         times, images = zip(*recording.frames(), strict=True)
         np.testing.assert_allclose(times, TIMES[:300], atol=1e-6)
@@ -103,23 +104,22 @@ def test_heart_rates_and_pulses_are_as_asked():
         assert 0.005 < rate.std() / rate.mean() < 0.06  # it varies
         assert spectral_peak_rate(ppg, 30) == pytest.approx(rate.mean(), rel=0.05)
         on_skin = person.blood[person.skin > 0.999]
-        assert 0.002 <= on_skin.min() < on_skin.max() <= 0.008 + 1e-9
+        assert 0.002 <= on_skin.min() + 1e-5 < on_skin.max() <= 0.008 + 1e-9
         assert on_skin.std() > 0.0005
         assert (person.blood[(person.skin == 0)] == 0).all()
 
 
-def test_a_beat_has_a_systolic_peak_and_a_dicrotic_notch():
-    person = simulator.draw_person(50, 1)
-    times = np.arange(4000) / 1000
-    ppg, rate = person.pulse(times)
-    peaks = np.flatnonzero((ppg[1:-1] > ppg[:-2]) & (ppg[1:-1] >= ppg[2:]))
-    beats = rate.mean() / 60 * 4
-    # A second, lower maximum or at least a shoulder: the fall slows down before it ends.
-    assert abs((ppg[peaks] > 0.8).sum() - beats) <= 1
-    high = np.flatnonzero(ppg[peaks] > 0.8)[0]
-    fall = ppg[peaks[high] : peaks[high] + round(0.6 * 60 / rate.mean() * 1000)]
-    slope = np.diff(fall)
-    assert slope[len(slope) // 2 :].max() > 0.5 * slope.min()
+@pytest.mark.parametrize("number", [1, 2, 3])
+def test_a_beat_has_a_systolic_peak_and_behind_it_a_second_wave(number):
+    ppg, rate = simulator.draw_person(50, number).pulse(np.arange(4000) / 1000)
+    feet = np.flatnonzero((ppg[1:-1] < ppg[:-2]) & (ppg[1:-1] <= ppg[2:]) & (ppg[1:-1] < -0.3)) + 1
+    assert len(feet) == pytest.approx(4 * rate.mean() / 60, abs=1)
+    foot, peak = feet[0], feet[0] + ppg[feet[0] : feet[1]].argmax()
+    assert ppg[peak] > 0.9
+    assert peak - foot < feet[1] - peak  # it rises faster than it falls
+    slope = np.convolve(np.diff(ppg[peak : feet[1]]), np.ones(15) / 15, "valid")
+    steepest = np.flatnonzero((slope[1:-1] < slope[:-2]) & (slope[1:-1] <= slope[2:]))
+    assert len(steepest) >= 2  # the fall slows down, then goes on
 
 
 def test_presets_get_harder_and_are_frozen():

@@ -75,6 +75,7 @@ def test_recordings_by_the_contract(tmp_path, inner):
     np.testing.assert_allclose(recording.ppg.values, PPG, atol=1e-6)
     assert recording.meta["device_heart_rate"] == [60.25] * FRAMES
     assert recording.meta["notes"] == []
+    assert recording.meta["dataset"] == "UBFC-rPPG DATASET_2"
     assert "simulation" not in recording.meta
 
 

@@ -12,6 +12,8 @@ from hypothesis import strategies as st
 
 from sspd_jax.method import conv3d as conv
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
 
 def draw(x_shape, kernel_shape, dtype=np.float32):
     rng = np.random.default_rng(0)

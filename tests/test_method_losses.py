@@ -12,6 +12,8 @@ import pytest
 from sspd_jax import forms
 from sspd_jax.method import losses
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
 SETTINGS = {
     **{name: {} for name in losses.TERMS},
     "similarity_deviation": {"weight_by_length": True, "ddof": 1},

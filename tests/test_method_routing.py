@@ -19,8 +19,7 @@ EVERY_TERM = {name: SETTINGS.get(name, {"weight": 1.0}) for name in losses.TERMS
 @pytest.fixture(scope="module", params=FORMS)
 def gradients(request, quick_compilation):
     """Gradients of every term, {term: {'online': …, 'target': …, …}}, with respect to all that is float."""
-    # 'direct' compiles sooner; how a convolution is written moves no gradient elsewhere.
-    method = small.replace(small.method(FORMS[request.param], conv="direct"), terms=EVERY_TERM)
+    method = small.replace(small.method(FORMS[request.param]), terms=EVERY_TERM)
     state = small.state(method)
 
     @jax.jit

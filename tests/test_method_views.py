@@ -8,6 +8,8 @@ import pytest
 
 from sspd_jax.method import views
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
 make_view = jax.jit(views.make_view, static_argnames=("settings", "size"))
 
 STILL = {"flip_horizontal": 0.0, "flip_vertical": 0.0}

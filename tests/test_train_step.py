@@ -23,14 +23,14 @@ def compiled(method, devices=1):
     return train_step.compile_train_step(method, mesh), mesh
 
 
-def run(method, step, mesh, batches, *, state=None):
-    """The state and all metrics after a step on each batch, on the host."""
-    state = train_step.place(state or small.state(method), mesh)
-    metrics = []
+def run(start, step, mesh, batches):
+    """What a step on each batch leaves and measures, on the host: [(state, metrics)]."""
+    state = train_step.place(start, mesh)
+    results = []
     for batch in batches:
-        state, measured = step(state, {"clips": batch})
-        metrics.append(jax.device_get(measured))
-    return jax.device_get(state), metrics
+        state, metrics = step(state, {"clips": batch})
+        results.append(jax.device_get((state, metrics)))
+    return results
 
 
 @pytest.fixture(scope="module")
@@ -41,8 +41,8 @@ def traces():
 
 @pytest.fixture(scope="module")
 def method(traces, quick_compilation):
-    """The paper's form; 'direct' as on the devices that come in numbers."""
-    plain = small.method(conv="direct")
+    """The paper's form."""
+    plain = small.method()
 
     def momentum(step):
         traces.append(step)
@@ -55,9 +55,15 @@ def method(traces, quick_compilation):
 
 
 @pytest.fixture(scope="module")
-def paper(method):
-    """The method, its step on one device, that device."""
-    return method, *compiled(method)
+def start(method):
+    """A fresh state, on the host."""
+    return jax.device_get(small.state(method))
+
+
+@pytest.fixture(scope="module")
+def one_device(method):
+    """The step on one device, and that device."""
+    return compiled(method)
 
 
 @pytest.fixture(scope="module")
@@ -66,8 +72,8 @@ def batches():
 
 
 @pytest.fixture(scope="module")
-def two_steps(paper, batches):
-    return run(*paper, batches)
+def two_steps(start, one_device, batches):
+    return run(start, *one_device, batches)
 
 
 def assert_finite(tree):
@@ -78,23 +84,21 @@ def assert_finite(tree):
 # --- what a step does -------------------------------------------------------------------------------
 
 
-def test_metrics_are_finite_scalars_with_every_weighted_term(paper, two_steps):
-    method = paper[0]
-    for s, metrics in enumerate(two_steps[1]):
-        assert {name for name in metrics if name.startswith("terms/")} == {f"terms/{t}" for t in method.terms}
-        assert all(np.shape(v) == () and v.dtype == np.float32 for v in metrics.values())
+def test_metrics_are_finite_scalars_with_every_weighted_term(method, two_steps):
+    for s, (_, metrics) in enumerate(two_steps):
+        terms = {name: value for name, value in metrics.items() if name.startswith("terms/")}
+        assert set(terms) == {f"terms/{name}" for name in method.terms}
+        assert all(np.shape(value) == () and value.dtype == np.float32 for value in metrics.values())
         assert_finite(metrics)
-        assert metrics["loss"] == pytest.approx(
-            sum(v for name, v in metrics.items() if name.startswith("terms/")), rel=1e-5
-        )
+        assert metrics["loss"] == pytest.approx(sum(terms.values()), rel=1e-5)
         assert metrics["target_momentum"] == pytest.approx(1 - 0.05 * (1 + np.cos(np.pi * s / 4)))
 
 
-def test_every_part_of_both_networks_moves(paper, two_steps):
-    before, after = jax.device_get(small.state(paper[0])), two_steps[0]
+def test_every_part_of_both_networks_moves(start, two_steps):
+    after = two_steps[-1][0]
     assert after.step == 2
-    for start, end in ((before.params, after.params), (before.target_params, after.target_params)):
-        moved = jax.tree.map(lambda a, b: np.any(a != b), start, end)
+    for old, new in ((start.params, after.params), (start.target_params, after.target_params)):
+        moved = jax.tree.map(lambda a, b: np.any(a != b), old, new)
         assert all(jax.tree.leaves(moved)), moved
 
 
@@ -104,95 +108,118 @@ def test_target_keeps_the_statistics_of_its_own_view(two_steps, batches):
     for batch in batches:
         seen = np.asarray(views.whole_view(batch, 22), np.float64).reshape(-1, 3)
         mean, var = 0.9 * mean + 0.1 * seen.mean(axis=0), 0.9 * var + 0.1 * seen.var(axis=0, ddof=1)
-    state = two_steps[0]
+    state = two_steps[-1][0]
     own = state.target_batch_stats["backbone"]["input_norm"]
     np.testing.assert_allclose(own["mean"], mean, atol=1e-4)
     np.testing.assert_allclose(own["var"], var, rtol=1e-4)
     assert not np.allclose(state.batch_stats["backbone"]["input_norm"]["var"], var, rtol=0.1)
 
 
-def test_views_are_drawn_anew_at_every_step(paper, batches):
-    method, *rest = paper
-    first, second = (
-        run(method, *rest, batches[:1], state=small.state(method).replace(step=jnp.int32(s)))[1][0]["loss"]
-        for s in (0, 1)
-    )
-    assert first != second
+def test_views_are_drawn_anew_at_every_step(start, one_device, batches, two_steps):
+    ((_, later),) = run(start.replace(step=np.int32(1)), *one_device, batches[:1])
+    assert later["loss"] != two_steps[0][1]["loss"]
 
 
-def test_same_state_and_batches_give_equal_results(paper, batches, two_steps):
-    again = run(*paper, batches)
+def test_same_state_and_batches_give_equal_results(start, one_device, batches, two_steps):
+    again = run(start, *one_device, batches)
     jax.tree.map(np.testing.assert_array_equal, again, two_steps)
 
 
-def test_steps_share_one_trace_and_one_compilation(paper, two_steps, traces):
+def test_steps_share_one_trace_and_one_compilation(one_device, two_steps, traces):
     assert len(traces) == 1
-    assert paper[1]._cache_size() == 1
+    assert one_device[0]._cache_size() == 1
 
 
-def test_state_is_donated(paper, batches):
-    method, step, mesh = paper
-    state = train_step.place(small.state(method), mesh)
+def test_state_is_donated(start, one_device, batches):
+    step, mesh = one_device
+    state = train_step.place(start, mesh)
     step(state, {"clips": batches[0]})
     assert all(leaf.is_deleted() for leaf in jax.tree.leaves((state.params, state.target_params)))
 
 
-def test_state_shares_no_buffer_between_its_fields():
-    leaves = jax.tree.leaves(small.state(small.method()))
+def test_state_shares_no_buffer_between_its_fields(method):
+    leaves = jax.tree.leaves(small.state(method))
     assert len({leaf.unsafe_buffer_pointer() for leaf in leaves}) == len(leaves)
 
 
 # --- several devices --------------------------------------------------------------------------------
 
 
-def test_eight_devices_equal_one(method, two_steps, batches):
-    eight = run(method, *compiled(method, 8), batches)
-    for on_one, on_eight in zip(two_steps[1], eight[1], strict=True):
-        for name, value in on_one.items():
-            assert on_eight[name] == pytest.approx(float(value), rel=1e-5, abs=1e-6), name
-    for (path, leaf), other in zip(
-        jax.tree_util.tree_leaves_with_path(two_steps[0]), jax.tree.leaves(eight[0]), strict=True
+def test_eight_devices_equal_one(start, method, two_steps, batches):
+    one, on_one = two_steps[0]
+    ((eight, on_eight),) = run(start, *compiled(method, 8), batches[:1])
+    for name, value in on_one.items():
+        assert on_eight[name] == pytest.approx(float(value), rel=1e-5, abs=1e-6), name
+    # An update is 1e-3 of a parameter. Moments hold gradients of 1/SNR, which is ill-conditioned here.
+    for field, relative in (
+        ("params", 1e-5),
+        ("target_params", 1e-5),
+        ("batch_stats", 1e-5),
+        ("target_batch_stats", 1e-5),
+        ("opt_state", 1e-3),
     ):
-        tolerance = 1e-5 * np.max(np.abs(leaf)) + 1e-6
-        np.testing.assert_allclose(other, leaf, rtol=0, atol=tolerance, err_msg=jax.tree_util.keystr(path))
+        leaves = jax.tree_util.tree_leaves_with_path(getattr(one, field))
+        for (path, leaf), other in zip(leaves, jax.tree.leaves(getattr(eight, field)), strict=True):
+            atol = relative * max(np.max(np.abs(leaf)), 1.0 if field != "opt_state" else 1e-4)
+            np.testing.assert_allclose(other, leaf, rtol=0, atol=atol, err_msg=jax.tree_util.keystr(path))
 
 
 # --- whatever comes in ------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("form", FORMS)
-def test_frozen_clips_leave_everything_finite(form, paper, batches):
-    # Every frame the same: all differences, features and waves are flat.
-    frozen = np.repeat(batches[0][:, :1], small.FRAMES + 1, axis=1)
-    if form == "paper":
-        method, step, mesh = paper
-    else:
-        method = small.method(FORMS[form], conv="direct")
-        step, mesh = compiled(method)
-    state, metrics = run(method, step, mesh, [frozen])
-    assert_finite(metrics)
-    assert_finite(state)
+def frozen(batch):
+    """Clips of one frame each, repeated: all differences, features and waves are flat."""
+    return np.repeat(batch[:, :1], batch.shape[1], axis=1)
 
 
-def test_bfloat16_network_learns_with_float32_parameters(batches):
-    method = small.method(dtype="bfloat16", conv="direct")
-    state, metrics = run(method, *compiled(method), batches[:1])
-    assert_finite(metrics)
-    assert_finite(state)
-    for path, leaf in jax.tree_util.tree_leaves_with_path(state):
-        assert leaf.dtype in (np.float32, np.int32), jax.tree_util.keystr(path)
-    assert all(value.dtype == np.float32 for value in metrics[0].values())
+def test_frozen_clips_leave_everything_finite(start, one_device, batches):
+    assert_finite(run(start, *one_device, [frozen(batches[0])]))
+
+
+@pytest.mark.slow
+def test_frozen_clips_leave_everything_finite_in_the_released_form(batches):
+    method = small.method(forms.RELEASED)
+    assert_finite(run(small.state(method), *compiled(method), [frozen(batches[0])]))
+
+
+def test_bfloat16_network_keeps_parameters_and_metrics_in_float32():
+    method = small.method(dtype="bfloat16")
+    outcome = abstract_step(method)
+    for path, leaf in jax.tree_util.tree_leaves_with_path(outcome):
+        assert leaf.dtype in (jnp.float32, jnp.int32), jax.tree_util.keystr(path)
+    loss, (terms, *_) = first_loss(method)
+    assert_finite((loss, terms))
+    wide, _ = first_loss(small.method())
+    assert loss == pytest.approx(float(wide), rel=0.1)
+
+
+@pytest.mark.slow
+def test_bfloat16_network_learns(batches):
+    method = small.method(dtype="bfloat16")
+    assert_finite(run(small.state(method), *compiled(method), batches))
+
+
+def abstract_step(method, transform=jax.eval_shape):
+    """Trace a step, without compiling it."""
+    step = functools.partial(train_step.train_step, method=method)
+    clips = jax.ShapeDtypeStruct((2, small.FRAMES + 1, small.CROP, small.CROP, 3), jnp.uint8)
+    return transform(step, jax.eval_shape(lambda: small.state(method)), {"clips": clips})
+
+
+def first_loss(method):
+    """The loss of two clips at the start, without a step."""
+    state = small.state(method)
+    loss_fn = jax.jit(functools.partial(train_step.loss_fn, method=method))
+    return loss_fn(state.params, state, small.differences(seed=0), small.differences(seed=1))
 
 
 @pytest.mark.parametrize("form", FORMS)
 def test_no_fft_sees_half_precision(form):
     method = small.method(FORMS[form], dtype="bfloat16")
-    step = functools.partial(train_step.train_step, method=method)
-    clips = jax.ShapeDtypeStruct((2, small.FRAMES + 1, small.CROP, small.CROP, 3), jnp.uint8)
-    state = jax.eval_shape(lambda: small.state(method))
+    jaxpr = abstract_step(method, lambda step, *inputs: jax.make_jaxpr(step)(*inputs)).jaxpr
     dtypes = {
         variable.aval.dtype.name
-        for equation in _equations(jax.make_jaxpr(step)(state, {"clips": clips}).jaxpr)
+        for equation in _equations(jaxpr)
         if equation.primitive.name == "fft"
         for variable in (*equation.invars, *equation.outvars)
     }
@@ -221,13 +248,9 @@ def _open(value):
     ],
 )
 def test_strides_and_other_frame_rates_have_a_finite_loss(form, fps, network):
-    method = small.method(FORMS[form], fps=fps, conv="direct", **network)
-    state = small.state(method)
-    loss, (terms, *_) = jax.jit(functools.partial(train_step.loss_fn, method=method))(
-        state.params, state, small.differences(seed=0), small.differences(seed=1)
-    )
+    loss, (terms, *_) = first_loss(small.method(FORMS[form], fps=fps, **network))
     assert_finite((loss, terms))
-    assert terms["similarity_mse"] > 0
+    assert terms["similarity_deviation"] > 0
 
 
 # --- frozen parts -----------------------------------------------------------------------------------

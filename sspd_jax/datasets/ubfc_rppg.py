@@ -86,7 +86,8 @@ def _recording(folder: Path, simulation: dict[str, Any] | None) -> Recording:
     pictures = _picture_count(video, len(times_s))
     if pictures is not None and abs(pictures - len(times_s)) > LOOSE_END:
         raise _does_not_fit(video, pictures, len(times_s))
-    meta: dict[str, Any] = {"dataset": "UBFC-rPPG DATASET_2", "notes": []}
+    meta: dict[str, Any] = {"dataset": "UBFC-rPPG DATASET_2" if simulation is None else "simulated"}
+    meta["notes"] = []
     used = min(len(times_s), pictures or len(times_s))
     if pictures is not None and pictures != len(times_s):
         meta["notes"].append(
@@ -114,7 +115,8 @@ def _frames(video: Path, times_s: np.ndarray, stated_fps: float | None) -> Itera
     """
     number = -1
     for order, (file_s, rgb) in enumerate(decode.frames(video)):
-        number = order if stated_fps is None else round(file_s * stated_fps)
+        counted = order if stated_fps is None else round(file_s * stated_fps)
+        number = max(number + 1, counted)
         if number >= len(times_s):
             if number >= len(times_s) + LOOSE_END:
                 raise _does_not_fit(video, f"more than {number}", len(times_s))

@@ -109,8 +109,8 @@ class NetworkSettings:
     @property
     def receptive_halo(self) -> int:
         """Difference frames on either side that an output sample can depend on (METHOD §5)."""
-        # One for each convolution of the backbone, five for the predictor: 1, 1 and (at half rate) 1 and
-        # a half, either half.
+        # One for each convolution of the backbone. In the predictor one for conv1, three for conv2, which
+        # sees pairs of frames, and one for conv3.
         return 2 * len(self.stages) + 1 + 5
 
     def scale_lengths(self, t: int) -> tuple[int, ...]:
