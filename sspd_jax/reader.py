@@ -139,10 +139,12 @@ class Reader:
     def wave_of(self, images: Iterable[np.ndarray]) -> np.ndarray:
         """Read a stream of images in windows that join exactly: float32 [number of images − 1].
 
-        Each output depends on ±12 differences, so windows overlap by twice that and keep their inner part;
-        only where the stream itself begins or ends does a window's edge count, as it does in one pass.
+        Each output depends on a few differences to either side (12 for the published network), so windows
+        overlap by twice that and keep their inner part; only where the stream itself begins or ends does a
+        window's edge count, as it does in one pass.
         """
-        parts = [np.asarray(self._window(window))[keep] for window, keep in _windows(images, WINDOW)]
+        windows = _windows(images, WINDOW, self.network.receptive_halo)
+        parts = [np.asarray(self._window(window))[keep] for window, keep in windows]
         return np.concatenate(parts)
 
     def _window(self, window: np.ndarray) -> jax.Array:
@@ -158,18 +160,18 @@ def _read_window(
     return model.read_wave(settings, params, batch_stats, video)[0]
 
 
-def _windows(images: Iterable[np.ndarray], length: int) -> Iterator[tuple[np.ndarray, slice]]:
+def _windows(images: Iterable[np.ndarray], length: int, halo: int) -> Iterator[tuple[np.ndarray, slice]]:
     """Cut a stream of images into windows of `length` differences (or one shorter window).
 
     Args:
       images: at least two.
-      length: even.
+      length: even, more than twice the halo.
+      halo: differences on either side that an output depends on.
 
     Yields:
       Images [t + 1, …] with t even, and which of their t outputs to keep; the kept parts, one after the
       other, are one output for each difference in the stream.
     """
-    halo = model.RECEPTIVE_HALO
     stream = iter(images)
     held = list(itertools.islice(stream, length + 1))  # from the start of the current window on
     if len(held) < 2:
@@ -184,14 +186,13 @@ def _windows(images: Iterable[np.ndarray], length: int) -> Iterator[tuple[np.nda
         done = start + length - halo
         held = held[length - 2 * halo :] + ahead
         start += length - 2 * halo
-    yield from _last_windows(held + ahead, start, done, length)
+    yield from _last_windows(held + ahead, start, done, length, halo)
 
 
 def _last_windows(
-    held: list[np.ndarray], start: int, done: int, length: int
+    held: list[np.ndarray], start: int, done: int, length: int, halo: int
 ) -> Iterator[tuple[np.ndarray, slice]]:
     """Cut what is left at the end of the stream: at most two windows, the last ending where it ends."""
-    halo = model.RECEPTIVE_HALO
     total = start + len(held) - 1
     odd = total % 2
     images = held + held[-1:] * odd  # an odd number of differences gets one more, of zeros

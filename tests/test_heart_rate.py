@@ -85,7 +85,7 @@ def test_rate_equals_the_released_read_out(j):
 
 
 def released_read_out(wave, fps):
-    """METHOD.md §5, row by row and sample by sample."""
+    """The published read-out, row by row and sample by sample."""
     x = signal.filtfilt(*signal.butter(4, [0.5, 3], "bandpass", fs=fps), np.asarray(wave, np.float64))
     n = 2 ** int(np.ceil(np.log2(len(x))))
     omega = 2 * np.pi * np.fft.fftfreq(n, 1 / fps)

@@ -269,7 +269,7 @@ def test_an_output_depends_on_twelve_differences_on_either_side_and_on_no_more()
         assert np.all(np.abs(changed) <= settings.receptive_halo)
         reached |= set(changed.tolist())
     assert reached == set(range(-12, 13))
-    assert settings.receptive_halo == model.RECEPTIVE_HALO == 12
+    assert settings.receptive_halo == 12
 
 
 def test_evaluation_needs_no_similarity_blocks():

@@ -19,7 +19,8 @@ EVERY_TERM = {name: SETTINGS.get(name, {"weight": 1.0}) for name in losses.TERMS
 @pytest.fixture(scope="module", params=FORMS)
 def gradients(request, quick_compilation):
     """Gradients of every term, {term: {'online': …, 'target': …, …}}, with respect to all that is float."""
-    method = small.replace(small.method(FORMS[request.param]), terms=EVERY_TERM)
+    method = small.method(FORMS[request.param], ts_kernels=(5,), ts_strides=(1,))
+    method = small.replace(method, terms=EVERY_TERM)
     state = small.state(method)
 
     @jax.jit

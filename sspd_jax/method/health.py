@@ -1,7 +1,7 @@
 """Run health without labels: is the answer a pulse, and a different one to each face.
 
 Nothing in the losses forbids a network that answers the same wave to every face, or sits at the edge of the
-pulse band (METHOD §6). These numbers are computed from the waves of one batch, inside the step, and cost
+pulse band. These numbers are computed from the waves of one batch, inside the step, and cost
 nothing beside it.
 """
 

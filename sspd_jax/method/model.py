@@ -38,8 +38,6 @@ _CHOICES = {
 }
 
 _PREDICTOR_REACH = 3  # a 3×3 window after 2×2 pooling
-RECEPTIVE_HALO = 12
-"""`NetworkSettings.receptive_halo` of three stages."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -108,7 +106,7 @@ class NetworkSettings:
 
     @property
     def receptive_halo(self) -> int:
-        """Difference frames on either side that an output sample can depend on (METHOD §5)."""
+        """Difference frames on either side that an output sample can depend on."""
         # One for each convolution of the backbone. In the predictor one for conv1, three for conv2, which
         # sees pairs of frames, and one for conv3.
         return 2 * len(self.stages) + 1 + 5
@@ -334,7 +332,7 @@ def _nearest_resize(x: Float[Array, "n t c"], length: int) -> Float[Array, "n {l
 
 
 class TemporalSimilarity(nn.Module):
-    """One TS block: (A, output) of an input [n, t, c]; METHOD §2."""
+    """One TS block: (A, output) of an input [n, t, c]."""
 
     settings: NetworkSettings
     index: int

@@ -89,7 +89,7 @@ def snr(
       ValueError: `fps` is too low to hold the band, or the wave too short to have a bin in it.
 
     References:
-      Zhang et al. 2024, L_SNR; the open points as METHOD settles them.
+      Zhang et al. 2024, L_SNR, which leaves the limits' handling and the mean open.
     """
     power = power_spectrum(wave)
     t = jnp.shape(wave)[-1]
