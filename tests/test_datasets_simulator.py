@@ -145,6 +145,7 @@ def test_motion_moves_and_in_band_light_colours():
     assert colour > 1.5 * np.ptp(ratio - ratio.mean(1, keepdims=True), axis=0).max()
 
 
+@pytest.mark.slow
 def test_run_killed_half_way_leaves_whole_subjects_only_and_is_finished_by_a_second(easy, tmp_path):
     out = tmp_path / "out"
     arguments = [str(out), "--preset=easy", "--seconds=10", "--seed=50"]

@@ -91,7 +91,7 @@ def test_windows_keep_every_output_once_and_far_from_their_edges(n_images, lengt
     assert kept == list(range(n_images - 1))
 
 
-@pytest.mark.parametrize("n_frames", [97, 128, 130, 161, 211])
+@pytest.mark.parametrize("n_frames", [130, 161])
 def test_windows_join_exactly(small, monkeypatch, n_frames):
     network = sspd_jax.load(small)
     frames = clip(n_frames)
@@ -101,9 +101,7 @@ def test_windows_join_exactly(small, monkeypatch, n_frames):
     np.testing.assert_allclose(joined, whole, atol=2e-6 * np.abs(whole).max())
 
 
-@pytest.mark.parametrize(
-    ("n_frames", "fps"), [(2, 30), (3, 29.97), (41, 30), (41, 15.0), (40, 25.0), (12, 60.0), (41, 60.0)]
-)
+@pytest.mark.parametrize(("n_frames", "fps"), [(2, 30), (40, 25.0), (41, 60.0)])
 def test_waveform_has_one_value_for_each_two_frames_at_any_rate(small, n_frames, fps):
     wave = sspd_jax.load(small).waveform(clip(n_frames), fps)
     assert wave.shape == (n_frames - 1,) and wave.dtype == np.float32
