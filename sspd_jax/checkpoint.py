@@ -70,7 +70,7 @@ def load_network(directory: epath.PathLike) -> tuple[dict[str, Any], Any, Any]:
     if not (directory / "config").exists() or not (directory / "network").exists():
         raise UserError(f"{directory}: is not a checkpoint of a network; {MAKE_ONE}")
     try:
-        with _quiet_stragglers(), _checkpointer() as checkpointer:
+        with quiet_stragglers(), _checkpointer() as checkpointer:
             path = _absolute(directory)
             config = checkpointer.restore(path, ocp.args.Composite(config=ocp.args.JsonRestore())).config
             settings = experiments.network_settings(config)
@@ -92,7 +92,7 @@ def _checkpointer() -> ocp.Checkpointer:
 
 
 @contextlib.contextmanager
-def _quiet_stragglers() -> Iterator[None]:
+def quiet_stragglers() -> Iterator[None]:
     """Keep reads that end after a failed one from printing tracebacks of their own.
 
     Orbax reads all arrays at once; when one fails it closes the event loop that the others still report to.

@@ -288,7 +288,10 @@ def restore(manager: ocp.CheckpointManager, method: train_step.Method, seed: int
     device = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
     abstract = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=device), fresh)
     try:
-        return manager.restore(step, args=ocp.args.Composite(state=ocp.args.StandardRestore(abstract))).state
+        with checkpoint.quiet_stragglers():
+            return manager.restore(
+                step, args=ocp.args.Composite(state=ocp.args.StandardRestore(abstract))
+            ).state
     except Exception as error:  # Orbax and its storage raise a dozen kinds
         raise UserError(
             f"{manager.directory}: the checkpoint of step {step} is damaged or of another network; "

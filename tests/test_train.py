@@ -143,32 +143,37 @@ def test_a_finished_run_is_not_trained_again(finished, data_dir):
 
 
 @pytest.mark.slow
-def test_a_killed_run_ends_as_an_undisturbed_one(finished, data_dir, tmp_path):
-    config, undisturbed, result = finished
-    command = [
-        *(sys.executable, "-m", "sspd_jax.main", f"--config={ROOT}/configs/ubfc.py:released,smoke"),
-        *(f"--workdir={tmp_path / 'run'}", "--no_progress", "--config.epochs=4", "--config.log_every=1"),
-        f"--config.data.data_dir={data_dir}",
-        "--config.data.train_people=('ann', 'bob')",
-        "--config.data.test_people=('cleo', 'dan')",
-    ]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+def test_a_killed_run_ends_as_an_undisturbed_one(data_dir, tmp_path):
+    def start(workdir, said):
+        command = [
+            *(sys.executable, "-m", "sspd_jax.main", f"--config={ROOT}/configs/ubfc.py:released,smoke"),
+            *(f"--workdir={workdir}", "--no_progress", "--config.epochs=4", "--config.log_every=1"),
+            f"--config.data.data_dir={data_dir}",
+            "--config.data.train_people=('ann', 'bob')",
+            "--config.data.test_people=('cleo', 'dan')",
+        ]
+        environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+        return subprocess.Popen(command, env=environment, stdout=said, stderr=said)
+
+    killed, undisturbed = tmp_path / "killed", tmp_path / "undisturbed"
     with (tmp_path / "said").open("w") as said:
-        process = subprocess.Popen(command, env=environment, stdout=said, stderr=said)
-        deadline = time.monotonic() + 240
-        while not list((tmp_path / "run" / "checkpoints").glob("2*/commit_success.txt")):
+        assert start(undisturbed, said).wait(500) == 0, (tmp_path / "said").read_text()
+        process = start(killed, said)
+        deadline = time.monotonic() + 500
+        while not list((killed / "checkpoints").glob("2*/commit_success.txt")):
             assert process.poll() is None and time.monotonic() < deadline, (tmp_path / "said").read_text()
             time.sleep(0.02)
         process.send_signal(signal.SIGKILL)
         process.wait()
-    assert not (tmp_path / "run" / "report").exists()
-    # To resume here, in this process, is to resume in another one than began.
-    again = train.train_and_evaluate(config, tmp_path / "run", progress=False)
-    assert untimed(tmp_path / "run") == untimed(undisturbed)
-    ours, theirs = (final_state(folder, config) for folder in (tmp_path / "run", undisturbed))
-    for mine, other in zip(ours, theirs, strict=True):
+        assert not (killed / "report").exists()
+        assert start(killed, said).wait(500) == 0, (tmp_path / "said").read_text()
+
+    assert untimed(killed) == untimed(undisturbed)
+    config = small(data_dir)
+    for mine, other in zip(final_state(killed, config), final_state(undisturbed, config), strict=True):
         np.testing.assert_array_equal(mine, other)
-    assert again == result
+    scores = [(run / "report" / "scores.json").read_text() for run in (killed, undisturbed)]
+    assert scores[0] == scores[1]
 
 
 @pytest.mark.slow
