@@ -3,7 +3,8 @@
 `make demo` writes the recordings (`sspd_jax.datasets.simulator`, preset easy: people who hold nearly still),
 prepares them, trains on twelve people without any label and tests on four others. The network is a smaller
 one of the same code (58×58 pixels, two stages), in the released form: it learns in fewer steps than the
-paper's form does. It shows that the whole road works; it says nothing about real faces.
+paper's form does. GREEN reads such people as well: the demo shows that the whole road works, and says
+nothing about real faces. About 40 steps of 3 s on two cores.
 """
 
 from sspd_jax import config as experiments
