@@ -1,8 +1,6 @@
 """Settings that every test shares: strict dtypes, eight virtual devices, shapes checked at call time."""
 
-import os
-from pathlib import Path
-
+import hypothesis
 import jax
 import jaxtyping
 import pytest
@@ -14,25 +12,9 @@ jax.config.update("jax_numpy_dtype_promotion", "strict")
 # Before anything imports them. `shape_checks` is beside this file.
 jaxtyping.install_import_hook(["sspd_jax.method", "sspd_jax.train_step"], "shape_checks.checked")
 
-SHARED = Path(__file__).resolve().parents[2] / "shared"
-
-
-def shared_file(name: str) -> Path:
-    """Return a file that belongs to others and is only tested against, or skip the test."""
-    path = SHARED / name
-    if not path.exists():
-        pytest.skip(f"{name} is not here: it belongs to others and is not shipped")
-    return path
-
-
-@pytest.fixture(scope="session")
-def published_weights() -> Path:
-    return shared_file("reference/ubfc.pth")
-
-
-@pytest.fixture(scope="session")
-def real_face() -> Path:
-    return shared_file("real/face.mp4")
+# How long an example takes says how busy the machine is, not whether the code is right.
+hypothesis.settings.register_profile("untimed", deadline=None)
+hypothesis.settings.load_profile("untimed")
 
 
 @pytest.fixture(scope="module")
@@ -41,12 +23,3 @@ def quick_compilation():
     jax.config.update("jax_disable_most_optimizations", True)
     yield
     jax.config.update("jax_disable_most_optimizations", False)
-
-
-@pytest.fixture
-def in_repository(monkeypatch) -> Path:
-    """Run the test from the repository's root, as a user would."""
-    root = Path(__file__).resolve().parents[1]
-    monkeypatch.chdir(root)
-    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(filter(None, [str(root), os.environ.get("PYTHONPATH")])))
-    return root
