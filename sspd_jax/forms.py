@@ -13,13 +13,18 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-_FLIPS = {"horizontal": 0.5, "vertical": 0.5}
+
+def _views(mask_unit: str) -> Mapping[str, Any]:
+    """Both views of a clip; the forms differ in what the online network's mask drops."""
+    flip = {"horizontal": 0.5, "vertical": 0.5}
+    return {
+        "online": {"crop": "random", "flip": flip, "mask": {"unit": mask_unit, "keep": 0.7}},
+        "target": {"crop": "whole", "flip": flip, "mask": {"unit": "none", "keep": 0.7}},
+    }
+
 
 PAPER: Mapping[str, Any] = {
-    "views": {
-        "online": {"crop": "random", "flip": _FLIPS, "mask": {"unit": "frame", "keep": 0.7}},
-        "target": {"crop": "whole", "flip": _FLIPS, "mask": {"unit": "none", "keep": 0.7}},
-    },
+    "views": _views("frame"),
     "network": {
         "ts_heads": 1,
         "ts_attention_scale": "channels",
@@ -38,10 +43,7 @@ PAPER: Mapping[str, Any] = {
 }
 
 RELEASED: Mapping[str, Any] = {
-    "views": {
-        "online": {"crop": "random", "flip": _FLIPS, "mask": {"unit": "pixel", "keep": 0.7}},
-        "target": {"crop": "whole", "flip": _FLIPS, "mask": {"unit": "none", "keep": 0.7}},
-    },
+    "views": _views("pixel"),
     "network": {
         "ts_heads": 2,
         "ts_attention_scale": "keys",
