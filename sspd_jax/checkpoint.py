@@ -10,8 +10,10 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
 import sys
 import time
+import warnings
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -20,6 +22,7 @@ import orbax.checkpoint as ocp
 from etils import epath
 
 from sspd_jax import config as experiments
+from sspd_jax import storage
 from sspd_jax.command import ConfigError, UserError
 from sspd_jax.method import model
 
@@ -43,13 +46,11 @@ def save_network(directory: epath.PathLike, config: Mapping[str, Any], params: A
         config=ocp.args.JsonSave(json.loads(json.dumps(config))),
         network=ocp.args.StandardSave({"params": params, "batch_stats": batch_stats}),
     )
-    try:
+    with storage.storing(directory, errors=(OSError, ValueError)), quiet_stragglers():
         if directory.exists():
             raise UserError(f"{directory}: exists already; delete it or choose another output directory")
         with _checkpointer() as checkpointer:
             checkpointer.save(_absolute(directory), items)
-    except (OSError, ValueError) as error:
-        raise UserError(f"{directory}: cannot be written ({_brief(error)}); choose another place") from error
 
 
 def load_network(directory: epath.PathLike) -> tuple[dict[str, Any], Any, Any]:
@@ -93,9 +94,10 @@ def _checkpointer() -> ocp.Checkpointer:
 
 @contextlib.contextmanager
 def quiet_stragglers() -> Iterator[None]:
-    """Keep reads that end after a failed one from printing tracebacks of their own.
+    """Keep reads and writes that end after a failed one from printing tracebacks of their own.
 
-    Orbax reads all arrays at once; when one fails it closes the event loop that the others still report to.
+    Orbax handles all arrays at once; when one fails it closes the event loop that the others still report to.
+    A failure in one of its threads it both logs, traceback and all, and raises: what it raises is said.
     """
     others = sys.unraisablehook
 
@@ -103,7 +105,12 @@ def quiet_stragglers() -> Iterator[None]:
         if "Event loop is closed" not in str(unraisable.exc_value):
             others(unraisable)
 
+    def is_news(record: logging.LogRecord) -> bool:
+        return record.levelno < logging.ERROR or "orbax" not in record.pathname
+
     sys.unraisablehook = hook
+    log = logging.getLogger("absl")
+    log.addFilter(is_news)
     try:
         yield
     except BaseException:
@@ -111,6 +118,17 @@ def quiet_stragglers() -> Iterator[None]:
         raise
     finally:
         sys.unraisablehook = others
+        log.removeFilter(is_news)
+
+
+def _is_no_straggler(record: logging.LogRecord) -> bool:
+    error = record.exc_info[1] if record.exc_info else None
+    return "never retrieved" not in record.getMessage() or "OCDBT" not in str(error)
+
+
+# When one array cannot be written, the others' futures complain too, and only once they are collected.
+logging.getLogger("asyncio").addFilter(_is_no_straggler)
+warnings.filterwarnings("ignore", r"coroutine '.*serialize.*' was never awaited", RuntimeWarning)
 
 
 def _as_arrays(checkpointer: ocp.Checkpointer, path: epath.Path) -> ocp.args.StandardRestore:
@@ -147,7 +165,7 @@ def _check_shapes(
 
 
 def _absolute(path: epath.Path) -> epath.Path:
-    return path if "://" in str(path) else path.expanduser().absolute()
+    return path if storage.is_remote(path) else path.expanduser().absolute()
 
 
 def _brief(error: Exception) -> str:

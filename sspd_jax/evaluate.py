@@ -19,7 +19,7 @@ import ml_collections
 import numpy as np
 from etils import epath
 
-from sspd_jax import command, reader
+from sspd_jax import command, reader, storage
 from sspd_jax import config as experiments
 from sspd_jax.command import UserError
 from sspd_jax.datasets import prepared
@@ -116,11 +116,13 @@ def evaluate_run(
         "people": sorted({row.person for row in rows}),
         "scores": summarise(rows),
     }
+    page = report.render(config, workdir, dataset, result, rows, samples, faces=faces)
     folder = workdir / REPORT
-    folder.mkdir(parents=True, exist_ok=True)
-    _write(folder / "windows.csv", _as_csv(rows))
-    _write(folder / "scores.json", json.dumps(result, indent=2) + "\n")
-    _write(folder / "index.html", report.render(config, workdir, dataset, result, rows, samples, faces=faces))
+    with storage.storing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+    storage.write_text(folder / "windows.csv", _as_csv(rows))
+    storage.write_text(folder / "scores.json", json.dumps(result, indent=2) + "\n")
+    storage.write_text(folder / "index.html", page)
     return result
 
 
@@ -253,12 +255,6 @@ def _as_csv(rows: list[Row]) -> str:
     writer.writerow([field.name for field in dataclasses.fields(Row)])
     writer.writerows(dataclasses.astuple(row) for row in rows)
     return text.getvalue()
-
-
-def _write(path: epath.Path, text: str) -> None:
-    aside = path.parent / f".{path.name}.partial"
-    aside.write_text(text)
-    aside.replace(path)
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from sspd_jax import command
+from sspd_jax import command, storage
 from sspd_jax.command import ConfigError, UserError
 from sspd_jax.heart_rate import classical, rate
 from sspd_jax.heart_rate.wave import Wave
@@ -170,15 +170,8 @@ def write_json(path: str | Path, predictions: Sequence[Prediction]) -> None:
     Raises:
       UserError: it cannot be written.
     """
-    path = Path(path)
     rows = [prediction.to_json() for prediction in predictions]
-    aside = path.with_name(f".{path.name}.partial")
-    try:
-        aside.write_text(json.dumps(rows[0] if len(rows) == 1 else rows, allow_nan=False) + "\n")
-        aside.replace(path)
-    except OSError as error:
-        aside.unlink(missing_ok=True)
-        raise UserError(f"{path}: cannot be written ({error.strerror}); choose another place") from error
+    storage.write_text(path, json.dumps(rows[0] if len(rows) == 1 else rows, allow_nan=False) + "\n")
 
 
 def main(argv: list[str] | None = None) -> int:

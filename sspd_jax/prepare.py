@@ -28,16 +28,16 @@ import numpy as np
 import tqdm
 from etils import epath
 
-from sspd_jax import command
+from sspd_jax import command, storage
 from sspd_jax.command import ConfigError, UserError
 from sspd_jax.datasets import prepared
-from sspd_jax.datasets.recording import Ppg, Recording
+from sspd_jax.datasets.recording import Broken, Ppg, Recording
 from sspd_jax.video import clock, decode, face_clip
 from sspd_jax.video.crop import INTERPOLATION, Resize
 from sspd_jax.video.face import FaceDetector
 
 READERS = {"ubfc_rppg": "sspd_jax.datasets.ubfc_rppg"}
-"""Dataset → module with `recordings(source) -> list[Recording]`."""
+"""Dataset → module with `recordings(source) -> list[Recording | Broken]`."""
 
 MIN_SEGMENT_S = 1.0
 """Shorter stretches between two gaps are left out: not one beat is sure to be in them."""
@@ -89,7 +89,7 @@ def prepare_dataset(name: str, source: epath.PathLike, data_dir: epath.PathLike,
 
 
 def prepare(
-    recordings: Sequence[Recording],
+    recordings: Sequence[Recording | Broken],
     data_dir: epath.PathLike,
     *,
     name: str = "faces",
@@ -107,7 +107,8 @@ def prepare(
     that of a few chunks, however long the recordings.
 
     Args:
-      recordings: of the dataset, always the same ones in the same order.
+      recordings: of the dataset, always the same ones in the same order; broken ones count as those that
+        cannot be prepared, and are named before any work begins.
       data_dir: to write to; the folder it lies in must exist.
       name: of the dataset, a Python name.
       fps: of the clock, Hz.
@@ -139,30 +140,39 @@ def prepare(
         todo = [job for job in jobs if job.recording_id not in facts]
         bad: dict[str, str] = {}
         detector = FaceDetector()
+
         with _Bar(len(facts), len(jobs), progress) as bar:
-            for job in todo:
+
+            def is_bad(job: _Job, sentence: str) -> None:
+                bad[job.recording_id] = sentence
+                bar.say(f"{job.recording_id}: {sentence}")
+                if skip_bad:
+                    facts[job.recording_id] = job.leave_out(sentence)
+
+            for job in (job for job in todo if isinstance(job.recording, Broken)):
+                is_bad(job, job.recording.why)
+                bar.end()
+            for job in (job for job in todo if isinstance(job.recording, Recording)):
                 bar.begin(job.recording)
                 try:
                     facts[job.recording_id] = job.run(settings, detector, bar.at)
-                except prepared.StorageError:
+                except storage.StorageError:
                     raise
                 except (UserError, ValueError, OSError) as error:
-                    bad[job.recording_id] = sentence = _sentence(job.recording, error)
-                    bar.say(f"{job.recording_id}: {sentence}")
-                    if skip_bad:
-                        facts[job.recording_id] = job.leave_out(sentence)
+                    is_bad(job, _sentence(job.recording, error))
                 bar.end()
         if bad and not skip_bad:
             raise UserError(
                 f"{len(bad)} of {len(jobs)} recordings cannot be prepared ({', '.join(bad)}: see above); "
-                f"mend them and run again, or leave them out by --skip_bad; {len(facts)} are done and stay"
+                f"mend them and run again, or leave them out by `{prepared.PREPARE} … --skip_bad`; "
+                f"{len(facts)} are done and stay"
             )
         return _finish(
             data_dir, name, settings, [facts[job.recording_id] for job in jobs], len(todo) - len(bad)
         )
 
 
-def _check(settings: prepared.Settings, name: str, recordings: Sequence[Recording]) -> None:
+def _check(settings: prepared.Settings, name: str, recordings: Sequence[Recording | Broken]) -> None:
     if not 6 <= settings.fps <= 1000:
         raise ConfigError(f"fps {settings.fps:g} is not 6 to 1000 Hz")
     if not 8 <= settings.crop_size <= 4096:
@@ -190,10 +200,10 @@ def _claimed(data_dir: epath.Path, name: str, settings: prepared.Settings, ids: 
         "settings": dataclasses.asdict(settings),
         "recordings": ids,
     }
-    remote = prepared.is_remote(data_dir)
+    remote = storage.is_remote(data_dir)
     if not remote and not data_dir.parent.is_dir():
         raise UserError(f"{data_dir}: {data_dir.parent} is no folder; make it, or choose another --data_dir")
-    with prepared.storing(data_dir):
+    with storage.storing(data_dir, prepared.ELSEWHERE):
         data_dir.mkdir(exist_ok=True)
         lock = None if remote else os.open(data_dir, os.O_RDONLY)
     try:
@@ -207,7 +217,7 @@ def _claimed(data_dir: epath.Path, name: str, settings: prepared.Settings, ids: 
             except OSError:
                 pass  # a file system without locks: then nobody is kept out
         _match_plan(data_dir, plan)
-        with prepared.storing(data_dir):
+        with storage.storing(data_dir, prepared.ELSEWHERE):
             (data_dir / prepared.PARTS).mkdir(exist_ok=True)
         yield
     finally:
@@ -246,7 +256,7 @@ def _match_plan(data_dir: epath.Path, plan: dict[str, Any]) -> None:
 class _Job:
     """One recording on its way to its shard. A small file of facts, written last, says that it is done."""
 
-    def __init__(self, recording: Recording, data_dir: epath.Path, shard: str):
+    def __init__(self, recording: Recording | Broken, data_dir: epath.Path, shard: str):
         self.recording, self.recording_id = recording, recording.recording_id
         self._shard = data_dir / shard
         self._facts = data_dir / prepared.PARTS / f"{self.recording_id}.json"
@@ -256,7 +266,8 @@ class _Job:
         """Return the recording's facts if its shard is there (or it was left out), else None.
 
         Raises:
-          UserError: the shard was made from another recording than this.
+          UserError: the shard was made from another recording than this. (One that broke since then is
+            kept as it was.)
         """
         facts = prepared.read_json(self._facts)
         if facts is None:
@@ -268,7 +279,7 @@ class _Job:
             whole = self._shard.stat().length == facts.get("shard_bytes")
         except OSError:
             whole = False
-        if whole and not same:
+        if whole and not same and isinstance(self.recording, Recording):
             raise UserError(
                 f"{self.recording.file}: is not the recording that {self._shard} was prepared from; "
                 "choose another --data_dir, or delete that shard to prepare it anew"
@@ -436,12 +447,14 @@ class PpgOnClock:
         return read
 
 
-def fingerprint(recording: Recording) -> str:
+def fingerprint(recording: Recording | Broken) -> str:
     """Return what tells a recording from another of the same name, without reading all of it.
 
     From its pulse wave, its facts, and the video file's size and 16 pieces of 64 KiB; the file's place does
-    not matter.
+    not matter. Of a broken one, from what is wrong with it.
     """
+    if isinstance(recording, Broken):
+        return hashlib.sha256(recording.why.encode()).hexdigest()
     facts = [recording.person_id, json.dumps(dict(recording.meta), sort_keys=True, default=str)]
     digest = hashlib.sha256("\n".join(facts).encode())
     if recording.ppg is not None:
@@ -478,7 +491,7 @@ def _finish(
     index = _read_index(data_dir) if (data_dir / "dataset_info.json").exists() else None
     if made or index is None or index["recordings"] != good or index["left_out"] != left_out:
         prepared.write_index(data_dir, name, settings, facts, left_out)
-    if not prepared.is_remote(data_dir):
+    if not storage.is_remote(data_dir):
         for path in data_dir.glob(".*.partial"):  # of runs that were killed
             path.unlink(missing_ok=True)
     frames = sum(s["n_frames"] for f in good for s in f["segments"])

@@ -6,7 +6,7 @@ import contextlib
 import json
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import jax
@@ -16,7 +16,7 @@ import orbax.checkpoint as ocp
 from etils import epath
 from orbax.checkpoint import checkpoint_managers
 
-from sspd_jax import checkpoint, run_log, train_state, train_step
+from sspd_jax import checkpoint, run_log, storage, train_state, train_step
 from sspd_jax import config as experiments
 from sspd_jax.command import ConfigError, UserError
 from sspd_jax.datasets import pipeline, prepared
@@ -83,27 +83,23 @@ def claim_workdir(config: ml_collections.ConfigDict, workdir: epath.Path) -> Non
     """
     ours = json.loads(config.to_json())
     path = workdir / CONFIG
+    with storage.storing(workdir, run_log.ELSEWHERE, (OSError,)):
+        found = path.read_text() if path.exists() else None
+    if found is None:
+        with storage.storing(workdir, run_log.ELSEWHERE, (OSError,)):
+            workdir.mkdir(parents=True, exist_ok=True)
+        storage.write_text(path, json.dumps(ours, indent=2) + "\n", otherwise=run_log.ELSEWHERE)
+        return
     try:
-        if path.exists():
-            theirs = json.loads(path.read_text())
-            theirs = _flat(theirs)
-            for key, value in sorted(_flat(ours).items()):
-                if key not in IGNORED_ON_RESUME and theirs.get(key) != value:
-                    raise ConfigError(
-                        f"{workdir}: holds an experiment with {key} = {theirs.get(key)!r}, not {value!r}; "
-                        "choose another --workdir, or delete this one"
-                    )
-            return
-        workdir.mkdir(parents=True, exist_ok=True)
-        aside = workdir / f".{CONFIG}.partial"
-        aside.write_text(json.dumps(ours, indent=2) + "\n")
-        aside.replace(path)
-    except json.JSONDecodeError as error:
+        theirs = _flat(json.loads(found))
+    except (ValueError, AttributeError) as error:
         raise UserError(f"{path}: is damaged; delete it, or choose another --workdir") from error
-    except OSError as error:
-        raise UserError(
-            f"{workdir}: cannot be written ({error.strerror}); choose another --workdir"
-        ) from error
+    for key, value in sorted(_flat(ours).items()):
+        if key not in IGNORED_ON_RESUME and theirs.get(key) != value:
+            raise ConfigError(
+                f"{workdir}: holds an experiment with {key} = {theirs.get(key)!r}, not {value!r}; "
+                "choose another --workdir, or delete this one"
+            )
 
 
 IGNORED_ON_RESUME = frozenset({"data.source", "data.data_dir", "log_every", "checkpoint.keep"})
@@ -159,7 +155,7 @@ def train(
     step_fn = train_step.compile_train_step(method, mesh)
 
     # 3) State: fresh, or that of the last whole checkpoint.
-    with checkpoint_manager(workdir, config.checkpoint.keep) as manager:
+    with checkpoints(workdir, config.checkpoint.keep) as manager:
         state = train_step.place(restore(manager, method, config.seed), mesh)
         first_step = int(state.step)
 
@@ -208,7 +204,6 @@ def train(
                         log.say(f"warning: epoch {epoch}: {trouble}")
                     save(manager, taken, state, well)
             save(manager, total_steps, state, {})
-            manager.wait_until_finished()
 
     # 6) What readers load: both networks, without what only training needs.
     export_networks(config, state, workdir)
@@ -223,7 +218,7 @@ def _require_finite(rows: list[dict[str, float]], step: int, manager: ocp.Checkp
     for row in rows:
         if not math.isfinite(row["loss"]):
             bad = ", ".join(sorted(name for name, value in row.items() if not math.isfinite(value)))
-            manager.wait_until_finished()
+            finish(manager)
             raise UserError(
                 f"the loss stopped being finite before step {step} ({bad}); the last good checkpoint is of "
                 f"step {manager.latest_step() or 0}: try a lower optimizer.learning_rate, or check the "
@@ -231,8 +226,15 @@ def _require_finite(rows: list[dict[str, float]], step: int, manager: ocp.Checkp
             )
 
 
-def checkpoint_manager(workdir: epath.Path, keep: int) -> ocp.CheckpointManager:
-    """Open the checkpoints of a run: the last `keep` and the one with the best label-free score stay."""
+@contextlib.contextmanager
+def checkpoints(workdir: epath.Path, keep: int) -> Iterator[ocp.CheckpointManager]:
+    """Open the checkpoints of a run: the last `keep` and the one with the best label-free score stay.
+
+    When the block ends well, what was saved in it is on disk.
+
+    Raises:
+      StorageError: they cannot be written.
+    """
     policies = [
         checkpoint_managers.LatestN(keep),
         checkpoint_managers.BestN(
@@ -240,39 +242,52 @@ def checkpoint_manager(workdir: epath.Path, keep: int) -> ocp.CheckpointManager:
         ),
     ]
     directory = workdir / CHECKPOINTS
-    try:
-        return ocp.CheckpointManager(
-            directory if "://" in str(directory) else directory.absolute(),
+    with storage.storing(directory, run_log.ELSEWHERE, (OSError,)):
+        manager = ocp.CheckpointManager(
+            directory if storage.is_remote(directory) else directory.absolute(),
             options=ocp.CheckpointManagerOptions(
                 preservation_policy=checkpoint_managers.AnyPreservationPolicy(policies)
             ),
             item_handlers={"state": ocp.StandardCheckpointHandler()},
         )
-    except OSError as error:
-        raise UserError(
-            f"{workdir}: cannot be written ({error.strerror}); choose another --workdir"
-        ) from error
+    with checkpoint.quiet_stragglers():
+        try:
+            yield manager
+            finish(manager)
+        finally:
+            # A write that failed was said; the manager would raise it again.
+            with contextlib.suppress(*_WRITING_RAISES):
+                manager.close()
+
+
+_WRITING_RAISES = (OSError, RuntimeError, ValueError)
+"""What Orbax and TensorStore raise when a checkpoint cannot be written, often at the next one."""
 
 
 def save(
     manager: ocp.CheckpointManager, step: int, state: train_state.TrainState, scores: Mapping[str, float]
 ) -> None:
-    """Write a checkpoint of a step, unless there is one; Orbax writes aside and renames.
+    """Begin to write a checkpoint of a step, unless there is one; Orbax writes aside and renames.
 
     Raises:
-      UserError: it cannot be written (a full disk, say); the checkpoints before it stay.
+      StorageError: it, or the one before it, cannot be written (a full disk, say); what was written stays.
     """
     if step in manager.all_steps():
         return
-    try:
+    with storage.storing(manager.directory, run_log.ELSEWHERE, _WRITING_RAISES):
         manager.save(
             step, args=ocp.args.Composite(state=ocp.args.StandardSave(state)), metrics=dict(scores) or None
         )
-    except OSError as error:
-        raise UserError(
-            f"{manager.directory}: checkpoint of step {step} cannot be written ({error}); "
-            "make room and run again: it resumes at the one before"
-        ) from error
+
+
+def finish(manager: ocp.CheckpointManager) -> None:
+    """Wait until the checkpoints that were saved are on disk.
+
+    Raises:
+      StorageError: one cannot be written.
+    """
+    with storage.storing(manager.directory, run_log.ELSEWHERE, _WRITING_RAISES):
+        manager.wait_until_finished()
 
 
 def restore(manager: ocp.CheckpointManager, method: train_step.Method, seed: int) -> train_state.TrainState:
@@ -310,6 +325,12 @@ def export_networks(
     }
     for name, (params, batch_stats) in pairs.items():
         directory = workdir / NETWORK / name
-        if directory.exists():
-            directory.rmtree()  # of an export that a kill cut off from its end; the state has it all
-        checkpoint.save_network(directory, tables, params, batch_stats)
+        partial = storage.aside(directory)
+        with storage.storing(directory, run_log.ELSEWHERE, (OSError,)):
+            if partial.exists():
+                partial.rmtree()  # of a run that was killed
+        checkpoint.save_network(partial, tables, params, batch_stats)
+        with storage.storing(directory, run_log.ELSEWHERE, (OSError,)):
+            if directory.exists():
+                directory.rmtree()  # of an export that a kill cut off from its end; the state has it all
+            partial.rename(directory)

@@ -18,6 +18,7 @@ from sspd_jax.command import UserError
 from sspd_jax.datasets import prepared
 from sspd_jax.datasets.prepared import open_prepared
 from sspd_jax.prepare import prepare
+from sspd_jax.storage import StorageError
 from sspd_jax.video.face_clip import cut_face
 
 SIZE = 64
@@ -267,7 +268,7 @@ def test_a_shard_that_is_not_committed_leaves_nothing(tmp_path):
 def test_a_full_disk_is_said_in_a_sentence(tmp_path):
     (tmp_path / ".x.partial").symlink_to("/dev/full")  # what is written there meets a full disk
     with (
-        pytest.raises(prepared.StorageError, match=r"x: cannot be written \(no space left on device\); make"),
+        pytest.raises(StorageError, match=r"x: cannot be written \(no space left on device\); make"),
         prepared.ShardWriter(epath.Path(tmp_path) / "x", SIZE) as writer,
     ):
         for _ in range(20):
@@ -275,7 +276,7 @@ def test_a_full_disk_is_said_in_a_sentence(tmp_path):
         writer.commit()
     assert list(tmp_path.iterdir()) == []
     (tmp_path / ".t.json.partial").symlink_to("/dev/full")
-    with pytest.raises(prepared.StorageError, match="make room"):
+    with pytest.raises(StorageError, match="make room"):
         prepared.write_json(epath.Path(tmp_path) / "t.json", {"a": 1})
     assert list(tmp_path.iterdir()) == []
 
@@ -285,11 +286,11 @@ def test_a_folder_that_cannot_be_written_is_said_in_a_sentence(tmp_path, monkeyp
         raise OSError(errno.EROFS, "Read-only file system")
 
     with (
-        pytest.raises(prepared.StorageError, match=r"no such file or directory\); choose another --data_dir"),
+        pytest.raises(StorageError, match=r"no such file or directory\); choose another --data_dir"),
         prepared.ShardWriter(epath.Path(tmp_path) / "gone" / "x", SIZE) as writer,
     ):
         writer.write(**chunk())
         writer.commit()
     monkeypatch.setattr(type(epath.Path(tmp_path)), "write_text", refuse)
-    with pytest.raises(prepared.StorageError, match=r"\(read-only file system\); choose another --data_dir"):
+    with pytest.raises(StorageError, match=r"\(read-only file system\); choose another --data_dir"):
         prepared.write_json(epath.Path(tmp_path) / "t.json", {})

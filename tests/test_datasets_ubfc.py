@@ -6,6 +6,7 @@ import pytest
 
 from sspd_jax.command import UserError
 from sspd_jax.datasets import ubfc_rppg
+from sspd_jax.datasets.recording import Broken
 from sspd_jax.video.sample import write_video
 
 FRAMES = 90
@@ -47,6 +48,8 @@ def refusal(source) -> str:
     """Return the sentence by which a source is refused, or by which its frames end."""
     with pytest.raises(UserError) as caught:
         for recording in ubfc_rppg.recordings(source):
+            if isinstance(recording, Broken):
+                raise UserError(recording.why)
             list(recording.frames())
     text = str(caught.value)
     assert "\n" not in text
@@ -174,8 +177,18 @@ def test_a_video_that_breaks_off(tmp_path, codec):
     text = refusal(tmp_path)
     assert text.startswith(f"{video}: has ")
     assert "90 values" in text
-    with pytest.raises(UserError):  # found before a frame is asked for
-        ubfc_rppg.recordings(tmp_path)
+    (found,) = ubfc_rppg.recordings(tmp_path)
+    assert found == Broken("subject1", text)  # before a frame is asked for
+
+
+def test_a_broken_subject_does_not_hide_the_others(tmp_path):
+    for name in ("subject1", "subject2", "subject3"):
+        write_subject(tmp_path / name)
+    (tmp_path / "subject2" / "ground_truth.txt").unlink()
+    first, second, third = ubfc_rppg.recordings(tmp_path)
+    assert [r.recording_id for r in (first, second, third)] == ["subject1", "subject2", "subject3"]
+    assert isinstance(second, Broken) and "ground_truth.txt: missing" in second.why
+    assert len(list(third.frames())) == len(list(first.frames())) == FRAMES
 
 
 def test_pictures_that_cannot_be_decoded_at_the_end(tmp_path):

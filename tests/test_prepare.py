@@ -271,7 +271,7 @@ def test_a_bad_recording_is_named_and_the_others_go_on(tmp_path, capsys, kind):
         prepare([recording("a"), bad, recording("c")], tmp_path / "out")
     assert str(error.value) == (
         "1 of 3 recordings cannot be prepared (bad: see above); mend them and run again, "
-        "or leave them out by --skip_bad; 2 are done and stay"
+        "or leave them out by `python -m sspd_jax.prepare … --skip_bad`; 2 are done and stay"
     )
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith(f"bad: {said}")
@@ -309,6 +309,35 @@ def test_bad_recordings_are_left_out_on_request_and_not_tried_again(tmp_path, ca
     assert open_prepared(tmp_path / "out").people == ("a", "bad", "c")
     with pytest.raises(UserError, match="not one of the 1 recordings can be prepared"):
         prepare([bad], tmp_path / "none", skip_bad=True)
+
+
+def test_subjects_that_are_broken_on_disk_are_named_first_and_can_be_left_out(tmp_path, capsys):
+    source, out = tmp_path / "raw", tmp_path / "out"
+    for number in (1, 2, 3):
+        folder = source / f"subject{number}"
+        folder.mkdir(parents=True)
+        write_face_video(folder / "vid.avi", seconds=2, bpm=70 + number)
+        times = np.arange(60) / 30
+        lines = (ppg(times, 70 + number), np.full(60, 70.0), times)
+        text = "\n".join(" ".join(map(str, line)) for line in lines)
+        (folder / "ground_truth.txt").write_text(text)
+    truth = source / "subject1" / "ground_truth.txt"
+    text = truth.read_text()
+    truth.unlink()
+    arguments = ["--dataset=ubfc_rppg", f"--source={source}", f"--data_dir={out}", "--crop_size=64"]
+    arguments.append("--no_progress")
+    assert command.main(arguments) == 1
+    first, last = capsys.readouterr().err.splitlines()
+    assert first.startswith(f"subject1: {truth}: missing;")
+    assert last.startswith("error: 1 of 3 recordings") and "2 are done and stay" in last
+    assert command.main([*arguments, "--skip_bad"]) == 0
+    assert "2 recordings of 2 people" in capsys.readouterr().out
+    assert open_prepared(out).people == ("subject2", "subject3")
+    truth.write_text(text)  # mended
+    assert command.main(arguments) == 0
+    assert "3 recordings of 3 people" in capsys.readouterr().out
+    truth.unlink()  # what was prepared stays, whatever becomes of the raw files
+    assert command.main(arguments) == 0
 
 
 # Where it is written.

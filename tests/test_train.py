@@ -76,10 +76,10 @@ def final_state(workdir, config):
     """The leaves of the last checkpoint."""
     import jax
 
-    from sspd_jax.train import checkpoint_manager, restore
+    from sspd_jax.train import checkpoints, restore
 
     method = experiments.method(config, 4)
-    with checkpoint_manager(train.epath.Path(workdir), 3) as manager:
+    with checkpoints(train.epath.Path(workdir), 3) as manager:
         return jax.tree.leaves(restore(manager, method, config.seed))
 
 

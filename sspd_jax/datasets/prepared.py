@@ -18,16 +18,14 @@ remote dataset is written to the local temporary directory and then copied.
 from __future__ import annotations
 
 import dataclasses
-import errno
 import functools
 import json
 import os
-import re
 import tempfile
 import threading
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -36,6 +34,7 @@ from array_record.python import array_record_module
 from etils import epath
 from tensorflow_datasets.core import example_serializer
 
+from sspd_jax import storage
 from sspd_jax.command import UserError
 
 FORMAT = 1
@@ -47,15 +46,12 @@ CHUNK_S = 2.0
 """Length of a record, s: a 10 s clip reads at most 12 s of video."""
 
 PREPARE = "python -m sspd_jax.prepare"
+ELSEWHERE = "choose another --data_dir, one in a folder that exists and is yours"
 # One record to a compressed group: any other number makes random access read its neighbours. One writing
 # thread: more would queue up chunks in memory.
 WRITER_OPTIONS = "group_size:1,uncompressed,max_parallelism:1"
 READER_OPTIONS = "readahead_buffer_size:0,max_parallelism:0"
 MOST_OPEN = 64  # shards: a dataset can have more recordings than a process may open files
-
-
-class StorageError(UserError):
-    """The prepared dataset cannot be written; no recording is to blame."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -166,14 +162,14 @@ class ShardWriter:
         self.path = path
         self.count = 0  # records written
         self._folder = None
-        if is_remote(path):
+        if storage.is_remote(path):
             self._folder = tempfile.TemporaryDirectory(prefix="sspd_jax-")
             self._aside = epath.Path(self._folder.name) / path.name
         else:
-            self._aside = _aside(path)
+            self._aside = storage.aside(path)
         self._features = features(crop_size)
         self._serializer = example_serializer.ExampleSerializer(self._features.get_serialized_info())
-        with storing(path):
+        with storage.storing(path, ELSEWHERE):
             self._writer = array_record_module.ArrayRecordWriter(os.fspath(self._aside), WRITER_OPTIONS)
 
     def __enter__(self) -> ShardWriter:
@@ -227,7 +223,7 @@ class ShardWriter:
         )
         # The order of a protobuf map differs between processes unless one asks for a fixed one.
         encoded = self._serializer.get_tf_example(record).SerializeToString(deterministic=True)
-        with storing(self.path):
+        with storage.storing(self.path, ELSEWHERE):
             self._writer.write(encoded)
         self.count += 1
 
@@ -240,7 +236,7 @@ class ShardWriter:
         Raises:
           StorageError: it cannot be written to the end.
         """
-        with storing(self.path):
+        with storage.storing(self.path, ELSEWHERE):
             self._writer.close()
             self._writer = None
             size = self._aside.stat().length
@@ -257,17 +253,7 @@ def write_json(path: epath.Path, table: Mapping[str, Any]) -> None:
     Raises:
       StorageError: it cannot be written.
     """
-    text = json.dumps(table, ensure_ascii=False) + "\n"
-    with storing(path):
-        if is_remote(path):  # objects appear when they are complete
-            path.write_text(text)
-            return
-        aside = _aside(path)
-        try:
-            aside.write_text(text)
-            aside.replace(path)
-        finally:
-            aside.unlink(missing_ok=True)
+    storage.write_text(path, json.dumps(table, ensure_ascii=False) + "\n", otherwise=ELSEWHERE)
 
 
 def read_json(path: epath.Path) -> dict[str, Any] | None:
@@ -317,7 +303,7 @@ def write_index(
         num_bytes=sum(r.get("shard_bytes", 0) for r in recordings),
         filename_template=template,
     )
-    with storing(data_dir):
+    with storage.storing(data_dir, ELSEWHERE):
         tfds.folder_dataset.write_metadata(
             data_dir=data_dir,
             features=features(settings.crop_size),
@@ -336,32 +322,6 @@ def write_index(
             "left_out": dict(left_out),
         },
     )
-
-
-def is_remote(path: epath.Path) -> bool:
-    """Return whether a path is on other storage than files: 'gs://…'."""
-    return "://" in os.fspath(path)
-
-
-def _aside(path: epath.Path) -> epath.Path:
-    return path.parent / f".{path.name}.partial"
-
-
-@contextmanager
-def storing(path: epath.Path) -> Iterator[None]:
-    """Turn what goes wrong while writing into a `StorageError` that names the path and the remedy."""
-    try:
-        yield
-    except (OSError, RuntimeError) as error:  # ArrayRecord raises RuntimeError, with the reason in its text
-        text = (isinstance(error, OSError) and error.strerror) or str(error)
-        found = re.search(r"failed: ([^;]+)", text)
-        reason = " ".join((found[1] if found else text).split())[:200]
-        full = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-        if getattr(error, "errno", None) in full or reason in map(os.strerror, full):
-            remedy = "make room and run again: what is finished stays"
-        else:
-            remedy = "choose another --data_dir, one in a folder that exists and is yours"
-        raise StorageError(f"{path}: cannot be written ({reason.lower()}); {remedy}") from error
 
 
 # Reading.

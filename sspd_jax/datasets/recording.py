@@ -1,4 +1,4 @@
-"""The contract of every dataset reader: what it yields is a `Recording`."""
+"""The contract of every dataset reader: what it lists are `Recording`s, and `Broken` ones."""
 
 from __future__ import annotations
 
@@ -43,3 +43,16 @@ class Recording:
     ppg: Ppg | None
     file: Path
     meta: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+
+@dataclasses.dataclass(frozen=True)
+class Broken:
+    """A recording that is in the dataset and cannot be used as it is.
+
+    Attributes:
+      recording_id: as it would have if it were whole.
+      why: one sentence that names the file and the remedy.
+    """
+
+    recording_id: str
+    why: str

@@ -26,6 +26,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from sspd_jax import storage
 from sspd_jax.command import ConfigError, UserError, run
 from sspd_jax.video import sample
 from sspd_jax.video.face import FaceDetector
@@ -338,9 +339,7 @@ def _begin(out: Path, settings: dict) -> None:
     elif any(path for path in out.iterdir() if not path.name.startswith(".")):
         raise UserError(f"{out}: holds something else than simulated recordings; choose an empty folder")
     else:
-        aside = note.with_name(f".{note.name}.partial")
-        aside.write_text(json.dumps(settings) + "\n")
-        aside.replace(note)
+        storage.write_text(note, json.dumps(settings) + "\n")
 
 
 # The person.

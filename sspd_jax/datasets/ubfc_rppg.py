@@ -8,8 +8,7 @@ is unreliable (60 bpm where the wave shows 134); read the rate from the wave.
 Frames get the times of the third line: the camera did not run at exactly the rate its files state.
 
 What is checked when:
-- `recordings` reads every text and looks into every video file (its header and one frame) before it returns
-  anything; only where a header disagrees with the text, or the file is shorter than it says, are the file's
+- `recordings` reads every text and looks into every video file (its header and one frame); only where a header disagrees with the text, or the file is shorter than it says, are the file's
   pictures counted, without decoding them. A fault that would cost hours later is found in a second.
 - reading the frames to their end finds pictures that are there and cannot be decoded.
 
@@ -30,7 +29,7 @@ import av
 import numpy as np
 
 from sspd_jax.command import UserError
-from sspd_jax.datasets.recording import Ppg, Recording
+from sspd_jax.datasets.recording import Broken, Ppg, Recording
 from sspd_jax.video import decode
 
 PAGE = "https://sites.google.com/view/ybenezeth/ubfcrppg"
@@ -48,7 +47,7 @@ GET_IT = (
 COPY_IT = "copy the subject again from the dataset, or remove its folder"
 
 
-def recordings(source: str | Path) -> list[Recording]:
+def recordings(source: str | Path) -> list[Recording | Broken]:
     """List the recordings of UBFC-rPPG's DATASET_2, or of the simulator.
 
     Where a video and its text differ by up to a second at the end, both are cut to the shorter and
@@ -59,11 +58,12 @@ def recordings(source: str | Path) -> list[Recording]:
       source: folder that holds DATASET_2, or the subjects' folders themselves.
 
     Returns:
-      One recording per subject, by their numbers.
+      One recording per subject, by their numbers; `Broken` is a subject without its two files or with files
+      that do not fit their format or each other. Frames raise UserError at their end if the video broke off
+      before.
 
     Raises:
-      UserError: no such folder, no subject in it, or a subject without its two files or with files that do
-        not fit their format or each other. Frames raise it at their end if the video broke off before.
+      UserError: no such folder, or no subject in it.
     """
     source = Path(source)
     if not source.is_dir():
@@ -76,7 +76,13 @@ def recordings(source: str | Path) -> list[Recording]:
     if not subjects:
         raise UserError(f"{folder}: holds no folder subject1, subject2, …; {GET_IT}")
     simulation = _simulation(folder)
-    return [_recording(path, simulation) for _, path in sorted(subjects.items())]
+    listed: list[Recording | Broken] = []
+    for _, path in sorted(subjects.items()):
+        try:
+            listed.append(_recording(path, simulation))
+        except UserError as error:
+            listed.append(Broken(path.name, str(error)))
+    return listed
 
 
 def _recording(folder: Path, simulation: dict[str, Any] | None) -> Recording:
