@@ -93,12 +93,14 @@ class RunLog:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._bar.close()
-        try:
-            self._board.close()
-            self._lines.close()
-        except storage.StorageError:
-            if error is None:  # or the first of two failures is the one to tell
-                raise
+        failures = []
+        for file in (self._board, self._lines):
+            try:
+                file.close()
+            except storage.StorageError as failure:
+                failures.append(failure)
+        if failures and error is None:  # the first failure is the one to tell
+            raise failures[0]
 
 
 class _Appended:

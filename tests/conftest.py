@@ -1,9 +1,12 @@
 """Settings that every test shares: strict dtypes, eight virtual devices, shapes checked at call time."""
 
+import fsspec
 import hypothesis
 import jax
 import jaxtyping
 import pytest
+from etils.epath import backend
+from fsspec.implementations.memory import MemoryFileSystem
 
 # Before the backend starts: one machine's cores pose as eight devices for the parallel tests.
 jax.config.update("jax_num_cpu_devices", 8)
@@ -15,6 +18,16 @@ jaxtyping.install_import_hook(["sspd_jax.method", "sspd_jax.train_step"], "shape
 # How long an example takes says how busy the machine is, not whether the code is right.
 hypothesis.settings.register_profile("untimed", deadline=None)
 hypothesis.settings.load_profile("untimed")
+
+
+@pytest.fixture
+def bucket(monkeypatch):
+    """Paths on gs:// lie in memory; returns the store, path → file."""
+    there = MemoryFileSystem()
+    there.store, there.pseudo_dirs = {}, [""]
+    systems = {"file": fsspec.filesystem("file")}
+    monkeypatch.setattr(backend.fsspec_backend, "_get_filesystem", lambda name: systems.get(name, there))
+    return there.store
 
 
 @pytest.fixture(scope="module")

@@ -9,11 +9,9 @@ from functools import partial
 from itertools import islice
 from pathlib import Path
 
-import fsspec
 import numpy as np
 import pytest
 from etils.epath import backend
-from fsspec.implementations.memory import MemoryFileSystem
 from prepared_faces import FLAT, content, portrait, recording, three
 
 from sspd_jax import prepare as command
@@ -413,15 +411,11 @@ def test_a_read_only_disk_is_refused(tmp_path, monkeypatch):
         prepare(three(), tmp_path / "out")
 
 
-def test_a_bucket_gets_the_same_files(tmp_path, monkeypatch):
-    bucket = MemoryFileSystem()
-    bucket.store, bucket.pseudo_dirs = {}, [""]
-    systems = {"file": fsspec.filesystem("file")}
-    monkeypatch.setattr(backend.fsspec_backend, "_get_filesystem", lambda name: systems.get(name, bucket))
+def test_a_bucket_gets_the_same_files(tmp_path, bucket):
     assert prepare(three(), "gs://bucket/out").made == 3
     assert prepare(three(), "gs://bucket/out").made == 0
     prepare(three(), tmp_path / "out")
-    there = {path.partition("bucket/out/")[2]: bucket.store[path].getvalue() for path in bucket.store}
+    there = {path.partition("bucket/out/")[2]: bucket[path].getvalue() for path in bucket}
     assert there == content(tmp_path / "out")
     assert open_prepared("gs://bucket/out").segments == open_prepared(tmp_path / "out").segments
 

@@ -2,6 +2,8 @@
 
 import json
 import os
+import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -83,6 +85,24 @@ def final_state(workdir, config):
         return jax.tree.leaves(restore(manager, method, config.seed))
 
 
+def starts(workdir, data_dir, said, *, largest_file=None):
+    """Start the run of `small` in a process of its own."""
+    command = [
+        *(sys.executable, "-m", "sspd_jax.main", f"--config={ROOT}/configs/ubfc.py:released,smoke"),
+        *(f"--workdir={workdir}", "--no_progress", "--config.epochs=4", "--config.log_every=1"),
+        f"--config.data.data_dir={data_dir}",
+        "--config.data.train_people=('ann', 'bob')",
+        "--config.data.test_people=('cleo', 'dan')",
+    ]
+
+    def limit():
+        if largest_file is not None:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (largest_file, largest_file))
+
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    return subprocess.Popen(command, env=environment, stdout=said, stderr=said, preexec_fn=limit)
+
+
 @pytest.mark.slow
 def test_a_run_leaves_what_it_promises(finished):
     _, workdir, result = finished
@@ -144,21 +164,10 @@ def test_a_finished_run_is_not_trained_again(finished, data_dir):
 
 @pytest.mark.slow
 def test_a_killed_run_ends_as_an_undisturbed_one(data_dir, tmp_path):
-    def start(workdir, said):
-        command = [
-            *(sys.executable, "-m", "sspd_jax.main", f"--config={ROOT}/configs/ubfc.py:released,smoke"),
-            *(f"--workdir={workdir}", "--no_progress", "--config.epochs=4", "--config.log_every=1"),
-            f"--config.data.data_dir={data_dir}",
-            "--config.data.train_people=('ann', 'bob')",
-            "--config.data.test_people=('cleo', 'dan')",
-        ]
-        environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-        return subprocess.Popen(command, env=environment, stdout=said, stderr=said)
-
     killed, undisturbed = tmp_path / "killed", tmp_path / "undisturbed"
     with (tmp_path / "said").open("w") as said:
-        assert start(undisturbed, said).wait(500) == 0, (tmp_path / "said").read_text()
-        process = start(killed, said)
+        assert starts(undisturbed, data_dir, said).wait(500) == 0, (tmp_path / "said").read_text()
+        process = starts(killed, data_dir, said)
         deadline = time.monotonic() + 500
         while not list((killed / "checkpoints").glob("2*/commit_success.txt")):
             assert process.poll() is None and time.monotonic() < deadline, (tmp_path / "said").read_text()
@@ -166,7 +175,7 @@ def test_a_killed_run_ends_as_an_undisturbed_one(data_dir, tmp_path):
         process.send_signal(signal.SIGKILL)
         process.wait()
         assert not (killed / "report").exists()
-        assert start(killed, said).wait(500) == 0, (tmp_path / "said").read_text()
+        assert starts(killed, data_dir, said).wait(500) == 0, (tmp_path / "said").read_text()
 
     assert untimed(killed) == untimed(undisturbed)
     config = small(data_dir)
@@ -174,6 +183,38 @@ def test_a_killed_run_ends_as_an_undisturbed_one(data_dir, tmp_path):
         np.testing.assert_array_equal(mine, other)
     scores = [(run / "report" / "scores.json").read_text() for run in (killed, undisturbed)]
     assert scores[0] == scores[1]
+
+
+@pytest.mark.slow
+def test_a_full_disk_is_one_sentence_and_the_last_checkpoint_stays(finished, data_dir, tmp_path):
+    _, undisturbed, _ = finished
+    workdir, text = tmp_path / "run", tmp_path / "said"
+    shutil.copytree(undisturbed, workdir)
+    for name in ("report", "network", "checkpoints/3", "checkpoints/4"):
+        shutil.rmtree(workdir / name)  # as if it had been stopped after step 2
+    with text.open("w") as said:
+        assert starts(workdir, data_dir, said, largest_file=20_000).wait(500) == 1
+    (line,) = [line for line in text.read_text().splitlines() if not line.startswith("note:")]
+    assert line == (
+        f"error: {workdir / 'checkpoints'}: cannot be written (file too large); "
+        "make room and run again: what is finished stays"
+    )
+    assert not (workdir / "report").exists()
+    with text.open("w") as said:
+        assert starts(workdir, data_dir, said).wait(500) == 0, text.read_text()
+    rows = untimed(workdir)
+    assert [row["step"] for row in rows] == [1, 2, 3, 4]
+    # Not equal to the last digit: these tests compute on eight devices, the process on one.
+    assert rows[-1]["loss"] == pytest.approx(untimed(undisturbed)[-1]["loss"], rel=0.05)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/sys/kernel").is_dir(), reason="needs a folder that nobody may write to")
+def test_a_read_only_work_directory_is_said_before_training(data_dir):
+    with pytest.raises(
+        UserError, match=r"/sys/kernel/run: cannot be written \(.*\); choose another --workdir"
+    ):
+        train.train_and_evaluate(small(data_dir), "/sys/kernel/run", progress=False)
 
 
 @pytest.mark.slow
@@ -194,8 +235,6 @@ def test_a_loss_that_is_not_finite_stops_the_run(data_dir, tmp_path):
 
 @pytest.mark.slow
 def test_a_damaged_checkpoint_is_said(finished, data_dir, tmp_path):
-    import shutil
-
     config, workdir, _ = finished
     shutil.copytree(workdir / "checkpoints", tmp_path / "run" / "checkpoints")
     for file in (tmp_path / "run" / "checkpoints" / "4" / "state").rglob("manifest.ocdbt"):

@@ -16,11 +16,16 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import functools
 import json
 import math
+import multiprocessing
+import os
 import shutil
 import sys
 from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from contextlib import contextmanager
 from pathlib import Path
 
 import cv2
@@ -269,6 +274,7 @@ def write_recordings(
     seconds: float = 30.0,
     seed: int = 0,
     size: tuple[int, int] = SIZE,
+    workers: int = 1,
     tell: Callable[[str], None] | None = None,
 ) -> list[Path]:
     """Write recordings of subjects 1 … `people`; those that are there already are kept.
@@ -280,6 +286,7 @@ def write_recordings(
       seconds: length of each recording, s.
       seed: of the list of people.
       size: of the pictures, width and height, pixels.
+      workers: processes that film side by side, 100 MB each; what they write does not depend on them.
       tell: gets a line about each subject that was written.
 
     Returns:
@@ -291,19 +298,50 @@ def write_recordings(
     """
     out = Path(out)
     _check(preset, people, seconds, seed, size)
+    if workers < 1:
+        raise ConfigError(f"{workers} workers cannot film; ask for 1 or more")
     settings = {"version": VERSION, "preset": preset, "seconds": seconds, "seed": seed, "size": list(size)}
     folders = [out / f"subject{number}" for number in range(1, people + 1)]
     try:
         _begin(out, settings)
-        for number, folder in enumerate(folders, 1):
-            if not folder.exists():
-                write_recording(folder, preset, number, seconds, seed, size)
+        missing = {folder: number for number, folder in enumerate(folders, 1) if not folder.exists()}
+        one = functools.partial(write_recording, preset=preset, seconds=seconds, seed=seed, size=size)
+        with _film_crew(min(workers, len(missing))) as film_all:
+            for folder in film_all(one, missing):
                 if tell:
                     tell(f"{folder}: {seconds:g} s, {preset}")
     except OSError as error:
         why = (error.strerror or str(error)).lower()
         raise UserError(f"{out}: cannot be written ({why}); free space or choose another folder") from error
     return folders
+
+
+@contextmanager
+def _film_crew(workers: int) -> Iterator[Callable[..., Iterator[Path]]]:
+    """Yield what calls `one(folder, number=…)` for every folder, and yields each that is written."""
+    if workers < 2:
+
+        def in_turn(one, missing):
+            for folder, number in missing.items():
+                one(folder, number=number)
+                yield folder
+
+        yield in_turn
+        return
+    # Fresh processes: a forked one could inherit a lock that a thread of ours holds.
+    with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn")) as pool:
+
+        def side_by_side(one, missing):
+            filmed = {pool.submit(one, folder, number=number): folder for folder, number in missing.items()}
+            for future in as_completed(filmed):
+                future.result()
+                yield filmed[future]
+
+        try:
+            yield side_by_side
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise
 
 
 def _check(preset, people, seconds, seed, size) -> None:
@@ -685,6 +723,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--seconds", type=float, default=30.0, help="length of a recording")
     parser.add_argument("--seed", type=int, default=0, help="of the list of people")
     parser.add_argument("--size", type=_size, default="x".join(map(str, SIZE)), help="of the pictures, WxH")
+    parser.add_argument("--workers", type=int, default=os.cpu_count(), help="processes that film")
     parser.add_argument("--debug", action="store_true", help="show tracebacks")
     args = parser.parse_args(argv)
 
@@ -696,6 +735,7 @@ def main(argv: list[str] | None = None) -> int:
             seconds=args.seconds,
             seed=args.seed,
             size=args.size,
+            workers=args.workers,
             tell=lambda line: print(line, flush=True),
         )
         print(f"{args.output}: {len(folders)} recordings")

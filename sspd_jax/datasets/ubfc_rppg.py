@@ -8,8 +8,9 @@ is unreliable (60 bpm where the wave shows 134); read the rate from the wave.
 Frames get the times of the third line: the camera did not run at exactly the rate its files state.
 
 What is checked when:
-- `recordings` reads every text and looks into every video file (its header and one frame); only where a header disagrees with the text, or the file is shorter than it says, are the file's
-  pictures counted, without decoding them. A fault that would cost hours later is found in a second.
+- `recordings` reads every text and looks into every video file (its header and one frame); only where a
+  header disagrees with the text, or the file is shorter than it says, are the file's pictures counted,
+  without decoding them. A fault that would cost hours later is found in a second.
 - reading the frames to their end finds pictures that are there and cannot be decoded.
 
 References:
