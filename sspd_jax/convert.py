@@ -57,7 +57,11 @@ def _leaves(tree):
 
 def main(argv: list[str] | None = None) -> int:
     """Run the command."""
-    parser = argparse.ArgumentParser(prog="python -m sspd_jax.convert", description=__doc__.split("\n")[0])
+    parser = argparse.ArgumentParser(
+        prog="python -m sspd_jax.convert",
+        description=__doc__.split("\n")[0],
+        epilog="The way back: python -m sspd_jax.export --checkpoint=DIR --format=pytorch --output=FILE.pth",
+    )
     parser.add_argument("weights", metavar="WEIGHTS.pth", help="PyTorch state dict of the published network")
     parser.add_argument("--output", required=True, metavar="DIR", help="checkpoint directory to make")
     parser.add_argument("--debug", action="store_true", help="show tracebacks")

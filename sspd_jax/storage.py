@@ -28,11 +28,16 @@ def aside(path: epath.Path) -> epath.Path:
 
 
 def write_text(path: epath.PathLike, text: str, *, otherwise: str = "choose another place") -> None:
-    """Write a text file; it appears under its name when it is complete, in place of one that was there.
+    """Write a text file, in UTF-8; see `write_bytes`."""
+    write_bytes(path, text.encode(), otherwise=otherwise)
+
+
+def write_bytes(path: epath.PathLike, data: bytes, *, otherwise: str = "choose another place") -> None:
+    """Write a file; it appears under its name when it is complete, in place of one that was there.
 
     Args:
       path: of the file, local or remote.
-      text: what it shall hold.
+      data: what it shall hold.
       otherwise: see `storing`.
 
     Raises:
@@ -41,11 +46,11 @@ def write_text(path: epath.PathLike, text: str, *, otherwise: str = "choose anot
     path = epath.Path(path)
     with storing(path, otherwise):
         if is_remote(path):  # objects appear when they are complete
-            path.write_text(text)
+            path.write_bytes(data)
             return
         partial = aside(path)
         try:
-            partial.write_text(text)
+            partial.write_bytes(data)
             partial.replace(path)
         finally:
             partial.unlink(missing_ok=True)

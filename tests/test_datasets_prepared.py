@@ -291,6 +291,6 @@ def test_a_folder_that_cannot_be_written_is_said_in_a_sentence(tmp_path, monkeyp
     ):
         writer.write(**chunk())
         writer.commit()
-    monkeypatch.setattr(type(epath.Path(tmp_path)), "write_text", refuse)
+    monkeypatch.setattr(type(epath.Path(tmp_path)), "write_bytes", refuse)
     with pytest.raises(StorageError, match=r"\(read-only file system\); choose another --data_dir"):
         prepared.write_json(epath.Path(tmp_path) / "t.json", {})

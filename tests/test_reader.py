@@ -8,13 +8,12 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
-import torch_file_writer
 from golden import recipe
 from hypothesis import given
 from hypothesis import strategies as st
 
 import sspd_jax
-from sspd_jax import checkpoint, convert, reader
+from sspd_jax import checkpoint, convert, reader, torch_save
 from sspd_jax import config as experiments
 from sspd_jax.command import UserError
 from sspd_jax.method import model
@@ -42,7 +41,7 @@ def golden_reader(tmp_path_factory):
     """The golden weights, saved as a PyTorch file, converted and loaded."""
     folder = tmp_path_factory.mktemp("golden")
     layout = json.loads((GOLDEN / "state_dict_layout.json").read_text())
-    torch_file_writer.save(folder / "golden.pth", recipe.weights(layout))
+    torch_save.write_state_dict(folder / "golden.pth", recipe.weights(layout))
     assert convert.convert(folder / "golden.pth", folder / "checkpoint") == 2_954_143
     return sspd_jax.load(folder / "checkpoint")
 

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch_file_writer as writer
 from shared_files import PUBLISHED_WEIGHTS, needs
 
 from sspd_jax.command import UserError
 from sspd_jax.torch_file import read_state_dict
 from sspd_jax.torch_layout import check_layout, from_torch, to_torch, torch_layout_of
+from sspd_jax.torch_save import write_state_dict
 
 GOLDEN = Path(__file__).parent / "golden"
 
@@ -323,7 +323,7 @@ def test_check_layout_says_what_differs(weights, change, phrases):
 
 
 def test_golden_weights_through_a_file(weights, tmp_path):
-    writer.save(tmp_path / "weights.pth", weights)
+    write_state_dict(tmp_path / "weights.pth", weights)
     found = read_state_dict(tmp_path / "weights.pth")
     assert_same(found, weights)
     assert_same_tree(from_torch(found)[0], from_torch(weights)[0])

@@ -1,31 +1,30 @@
-"""Write PyTorch's weights format from NumPy arrays, without PyTorch, for tests.
+"""Write what PyTorch weights files can hold beyond a state dict, and what no honest program would write.
 
-`save` writes what `torch.save` of PyTorch 2 writes (zip of `data.pkl`, `byteorder`, `data/<key>`,
-`version`); `write_archive` and the opcode helpers below it also write what no honest program would.
+`sspd_jax.torch_save` writes state dicts; `save` here writes nested values, views and parameters as
+`torch.save` does, and with that module's opcodes a test can write anything.
 """
 
 from __future__ import annotations
 
 import struct
-import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
-STORAGE_NAMES = {
-    "float32": "FloatStorage",
-    "float64": "DoubleStorage",
-    "float16": "HalfStorage",
-    "bfloat16": "BFloat16Storage",
-    "int64": "LongStorage",
-    "int32": "IntStorage",
-    "int16": "ShortStorage",
-    "int8": "CharStorage",
-    "uint8": "ByteStorage",
-    "bool": "BoolStorage",
-}
+from sspd_jax import torch_save as opcodes
+from sspd_jax.torch_save import (
+    STORAGE_NAMES,
+    archive,
+    call,
+    contiguous,
+    integer,
+    storage,
+    string,
+    tensor,
+    tuple_,
+)
 
 
 class View(NamedTuple):
@@ -49,92 +48,30 @@ class Raw(NamedTuple):
     opcodes: bytes
 
 
-def save(path: Path, contents: Any, *, byte_order: str = "little", **archive: Any) -> None:
+def save(path: Path, contents: Any, *, byte_order: str = "little", **archived: Any) -> None:
     """Write nested dicts, lists, tuples, scalars and arrays as torch.save does.
 
     Args:
       path: the file to write.
       contents: what to save; a dict is written as an OrderedDict with `_metadata`, as a state dict is.
       byte_order: 'little' or 'big', of the storages.
-      **archive: further arguments of `write_archive`.
+      **archived: further arguments of `write_archive`.
     """
     description, storages = describe(contents, byte_order)
-    write_archive(path, description, storages, byte_order=byte_order.encode(), **archive)
+    write_archive(path, description, storages, byte_order=byte_order.encode(), **archived)
 
 
 def describe(contents: Any, byte_order: str = "little") -> tuple[bytes, dict[str, bytes]]:
     """Return the pickle of `contents` and the bytes of its storages."""
     writer = _Writer(byte_order)
-    return b"\x80\x02" + writer.value(contents) + b".", writer.storages
+    return opcodes.pickled(writer.value(contents)), writer.storages
 
 
 def write_archive(
-    path: Path,
-    description: bytes,
-    storages: Mapping[str, bytes] | None = None,
-    *,
-    name: str = "weights",
-    byte_order: bytes | None = b"little",
-    compression: int = zipfile.ZIP_STORED,
+    path: Path, description: bytes, storages: Mapping[str, bytes] | None = None, **archived: Any
 ) -> None:
-    """Write the zip around a pickle and its storages."""
-    with zipfile.ZipFile(path, "w", compression) as archive:
-        archive.writestr(f"{name}/data.pkl", description)
-        if byte_order is not None:
-            archive.writestr(f"{name}/byteorder", byte_order)
-        for key, elements in (storages or {}).items():
-            archive.writestr(f"{name}/data/{key}", elements)
-        archive.writestr(f"{name}/version", b"3\n")
-
-
-def global_(module: str, name: str) -> bytes:
-    """Return the opcode that asks for `module.name`."""
-    return f"c{module}\n{name}\n".encode()
-
-
-def string(text: str) -> bytes:
-    """Return the opcode that pushes a string."""
-    raw = text.encode()
-    return b"X" + struct.pack("<I", len(raw)) + raw
-
-
-def integer(value: int) -> bytes:
-    """Return the opcode that pushes an integer."""
-    if 0 <= value < 256:
-        return b"K" + bytes([value])
-    raw = value.to_bytes(value.bit_length() // 8 + 1, "little", signed=True)
-    return b"\x8a" + bytes([len(raw)]) + raw
-
-
-def tuple_(*values: bytes) -> bytes:
-    """Return the opcodes that push a tuple of pushed values."""
-    return b"(" + b"".join(values) + b"t"
-
-
-def call(module: str, name: str, *arguments: bytes) -> bytes:
-    """Return the opcodes that call `module.name`."""
-    return global_(module, name) + tuple_(*arguments) + b"R"
-
-
-def storage(kind: str, key: str, length: int) -> bytes:
-    """Return the opcodes that push the storage `key`."""
-    return (
-        tuple_(string("storage"), global_("torch", kind), string(key), string("cpu"), integer(length)) + b"Q"
-    )
-
-
-def tensor(stored: bytes, offset: int, size: tuple[int, ...], stride: tuple[int, ...]) -> bytes:
-    """Return the opcodes that push a tensor of a pushed storage."""
-    return call(
-        "torch._utils",
-        "_rebuild_tensor_v2",
-        stored,
-        integer(offset),
-        tuple_(*map(integer, size)),
-        tuple_(*map(integer, stride)),
-        b"\x89",
-        call("collections", "OrderedDict"),
-    )
+    """Write the zip around a pickle and its storages; the rest is for `archive`."""
+    path.write_bytes(archive(description, storages or {}, **archived))
 
 
 class _Writer:
@@ -154,9 +91,7 @@ class _Writer:
             stored = storage(*self._store(value.elements))
             return tensor(stored, value.offset, value.size, value.stride)
         if isinstance(value, np.ndarray):
-            flat = np.ascontiguousarray(value).reshape(-1)
-            strides = np.empty(value.shape, np.int8).strides
-            return tensor(storage(*self._store(flat)), 0, value.shape, strides)
+            return contiguous(storage(*self._store(value.reshape(-1))), value.shape)
         if isinstance(value, Mapping):
             items = b"".join(self.value(key) + self.value(item) for key, item in value.items())
             metadata = b"}" + string("_metadata") + call("collections", "OrderedDict") + b"s"
@@ -177,6 +112,5 @@ class _Writer:
         if id(flat) not in self._keys:
             key = self._keys[id(flat)] = str(len(self.storages))
             self._kept.append(flat)
-            raw = flat.view(np.uint16) if flat.dtype.name == "bfloat16" else flat
-            self.storages[key] = raw.astype(raw.dtype.newbyteorder(self._order)).tobytes()
+            self.storages[key] = opcodes.raw(flat, self._order)
         return STORAGE_NAMES[flat.dtype.name], self._keys[id(flat)], flat.size

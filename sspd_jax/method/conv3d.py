@@ -8,6 +8,7 @@ is one block's unfolding.
 """
 
 import functools
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -16,6 +17,11 @@ from jax.typing import ArrayLike
 from jaxtyping import Float
 
 FORMS = ("auto", "direct", "matmul")
+FORM_ON_CPU, FORM_ELSEWHERE = "matmul", "direct"
+"""What 'auto' stands for."""
+
+Length = Any
+"""An int, or a dimension of `jax.export` whose value is known when the exported code runs."""
 
 # Rows (pixels) per matrix product: enough to feed the cores, few enough to stay in the L2 cache.
 _ROWS_PER_BLOCK = 2048
@@ -36,7 +42,7 @@ def resolve_form(form: str) -> str:
     if form not in FORMS:
         raise ValueError(f"conv form {form!r} is none of {FORMS}")
     if form == "auto":
-        return "matmul" if jax.default_backend() == "cpu" else "direct"
+        return FORM_ON_CPU if jax.default_backend() == "cpu" else FORM_ELSEWHERE
     return form
 
 
@@ -83,13 +89,13 @@ def _direct(x: Array, kernel: Array, time_padding: int) -> Array:
     )
 
 
-def _frames_per_block(n_frames: int, rows_per_frame: int) -> int:
-    """Largest divisor of `n_frames` whose rows fit a block (at least one frame)."""
+def _frames_per_block(n_frames: Length, rows_per_frame: int) -> int:
+    """Largest divisor of `n_frames`, known by now, whose rows fit a block (at least one frame)."""
     most = max(1, _ROWS_PER_BLOCK // rows_per_frame)
-    return max(d for d in range(1, n_frames + 1) if n_frames % d == 0 and d <= most)
+    return max(d for d in range(1, most + 1) if n_frames % d == 0)
 
 
-def _block_starts(n: int, t_out: int, frames: int) -> tuple[Array, Array]:
+def _block_starts(n: int, t_out: Length, frames: int) -> tuple[Array, Array]:
     clip, block = jnp.meshgrid(jnp.arange(n), jnp.arange(t_out // frames), indexing="ij")
     return clip.ravel(), block.ravel() * frames
 
