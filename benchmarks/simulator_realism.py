@@ -40,6 +40,7 @@ RIGHT_BPM = 3.0
 HERE = Path(__file__).parent
 REPORT = HERE / "simulator_realism.md"
 ROWS = HERE / "results" / "simulator_realism.csv"
+CLASSICAL = ("green", "chrom", "pos")
 NAMES = {"green": "GREEN", "chrom": "CHROM", "pos": "POS", "weights": "published weights"}
 
 
@@ -92,7 +93,7 @@ def read_person(preset: str, seed: int, number: int, seconds: float, reader) -> 
     times_s = np.array([time_s for _, time_s, _ in ticks])
     truth = resample_wave(recording.ppg.values, recording.ppg.times_s, times_s)
     trace = crops.mean((1, 2), dtype=np.float64)
-    waves = {name: method(trace, FPS) for name, method in classical.METHODS.items()}
+    waves = {name: classical.read_trace(name, trace, FPS) for name in CLASSICAL}
     if reader is not None:
         waves["weights"] = reader.waveform(crops, FPS)
     length = round(WINDOW_S * FPS)

@@ -279,3 +279,13 @@ def test_evaluation_needs_no_similarity_blocks():
     video = small.differences()
     wave = jax.eval_shape(lambda *args: model.read_wave(settings, *args), params, batch_stats, video)
     assert (wave.shape, wave.dtype) == ((2, small.FRAMES), jnp.float32)
+
+
+@pytest.mark.parametrize("frames_at_once", [1, 5, 8, 30])
+def test_stages_in_blocks_of_frames_are_the_stages_at_once(frames_at_once):
+    settings = small.network(forms.RELEASED)
+    params, batch_stats = model.init(settings, jax.random.key(3))
+    video = small.differences(n=2, seed=4)
+    whole = model.read_wave(settings, params, batch_stats, video)
+    parts = model.read_wave(settings, params, batch_stats, video, frames_at_once=frames_at_once)
+    np.testing.assert_allclose(parts, whole, atol=1e-6 * np.abs(whole).max())

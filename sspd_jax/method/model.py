@@ -11,7 +11,9 @@ defaults.
 """
 
 import dataclasses
+import functools
 import math
+from collections.abc import Callable
 
 import flax.linen as nn
 import jax
@@ -256,10 +258,44 @@ class FinalConv(nn.Module):
         return jnp.tanh(BatchNorm(name="norm")(x, train=train))
 
 
+_STAGE_REACH = 2  # frames to either side that a stage's output depends on: one for each of its convolutions
+
+
+def _in_blocks(
+    compute: Callable[[Float[Array, "n _ h w c"]], Float[Array, "n _ h2 w2 c2"]],
+    x: Float[Array, "n t h w c"],
+    frames: int,
+    reach: int,
+) -> Float[Array, "n t h2 w2 c2"]:
+    """Compute what is local in time on blocks of frames, one after the other.
+
+    Blocks overlap by what they need of their neighbours. The first begins and the last ends with the video,
+    so that what `compute` does at a video's ends, such as padding, happens there and nowhere else.
+    """
+    n, t = x.shape[:2]
+    length = frames + 2 * reach
+    if t <= length:
+        return compute(x)
+    count = -(-t // frames)
+    firsts = jnp.minimum(jnp.arange(count) * frames, t - frames)  # of each block's outputs
+    starts = jnp.clip(firsts - reach, 0, t - length)
+
+    def one(at: tuple[Array, Array]) -> Array:
+        first, start = at
+        y = compute(jax.lax.dynamic_slice_in_dim(x, start, length, axis=1))
+        return jax.lax.dynamic_slice_in_dim(y, first - start, frames, axis=1)
+
+    blocks = jax.lax.map(one, (firsts, starts))  # [count, n, frames, …]
+    whole, rest = (count - 1) * frames, t - (count - 1) * frames
+    joined = jnp.moveaxis(blocks[:-1], 0, 1).reshape(n, whole, *blocks.shape[3:])
+    return jnp.concatenate([joined, blocks[-1][:, frames - rest :]], axis=1)
+
+
 class Backbone(nn.Module):
     """Frame differences → F2."""
 
     settings: NetworkSettings
+    frames_at_once: int | None = None
 
     @nn.compact
     def __call__(
@@ -269,7 +305,13 @@ class Backbone(nn.Module):
         s = self.settings
         x = BatchNorm(name="input_norm")(jnp.asarray(x, s.dtype), train=train)
         for i, channels in enumerate(s.stages, 1):
-            x = Stage(channels, s.conv, name=f"stage{i}")(x, train=train)
+            stage = Stage(channels, s.conv, name=f"stage{i}")
+            if self.frames_at_once is None or train:
+                x = stage(x, train=train)
+            else:
+                alone = Stage(channels, s.conv, parent=None)
+                compute = functools.partial(alone.apply, stage.variables, train=False)
+                x = _in_blocks(compute, x, self.frames_at_once, _STAGE_REACH)
         return FinalConv(s.features, s.conv, name="final")(x, train=train)
 
 
@@ -389,10 +431,11 @@ class Network(nn.Module):
     """The whole network."""
 
     settings: NetworkSettings
+    frames_at_once: int | None = None
 
     def setup(self):
         """Name the three parts that `routing` tells apart."""
-        self.backbone = Backbone(self.settings)
+        self.backbone = Backbone(self.settings, self.frames_at_once)
         self.predictor = Predictor(self.settings)
         self.ts = SimilarityBlocks(self.settings)
 
@@ -479,7 +522,12 @@ def read(
 
 
 def read_wave(
-    settings: NetworkSettings, params: Floats, batch_stats: Floats, video: Float[ArrayLike, "n t h w 3"]
+    settings: NetworkSettings,
+    params: Floats,
+    batch_stats: Floats,
+    video: Float[ArrayLike, "n t h w 3"],
+    *,
+    frames_at_once: int | None = None,
 ) -> Float32[Array, "n t"]:
     """Read the wave of a video in evaluation mode.
 
@@ -488,9 +536,11 @@ def read_wave(
       params: its parameters; those of the TS blocks may be absent.
       batch_stats: its running statistics.
       video: float [n, t, h, w, 3] frame differences, RGB; t even.
+      frames_at_once: compute the stages, whose maps take nine tenths of all memory, on blocks of so many
+        frames; the same wave to rounding.
 
     Returns:
       float32 [n, t].
     """
     variables = {"params": params, "batch_stats": batch_stats}
-    return Network(settings).apply(variables, video, method="wave")
+    return Network(settings, frames_at_once).apply(variables, video, method="wave")
