@@ -1,18 +1,25 @@
 """SSPD in JAX: heart rate from face video, learned without labels.
 
-`sspd_jax.method` holds the method as pure functions; `load` reads a checkpoint; the commands are
-`python -m sspd_jax.convert` and `python -m sspd_jax.predict`.
+`read` reads the heart rate of a video, an array of frames or any stream of them, `watch` that of a camera as
+it runs; `load` opens a checkpoint. `sspd_jax.method` holds the method as pure functions. Every command is
+`python -m sspd_jax.<name>`: main, prepare, evaluate, predict, live, convert, export.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    import numpy as np
+
+    from sspd_jax.live import Update
+    from sspd_jax.predict import Prediction
     from sspd_jax.reader import Reader
 
 __version__ = "0.1.0"
-__all__ = ["load"]
+__all__ = ["load", "read", "watch"]
 
 
 def load(checkpoint: str) -> Reader:
@@ -24,3 +31,52 @@ def load(checkpoint: str) -> Reader:
     from sspd_jax.reader import load  # JAX takes seconds to import: not before it is needed
 
     return load(checkpoint)
+
+
+def read(
+    video: str | Path | np.ndarray | Iterable[tuple[float, np.ndarray]],
+    *,
+    fps: float | None = None,
+    checkpoint: str | Reader | None = None,
+    method: str | None = None,
+    **settings: Any,
+) -> Prediction:
+    """Read the heart rate of the face in a video.
+
+    Args:
+      video: path of a file; or uint8 [t, h, w, 3] RGB, whole pictures; or an iterable of (time in s, uint8
+        [h, w, 3] RGB).
+      fps: of the pictures, Hz; a file states its own.
+      checkpoint: a network's directory, or what `load` returned; none is needed for a classical method.
+      method: 'sspd' (with a checkpoint, the default), 'pos' (without one, the default), 'chrom', …
+      **settings: fields of `sspd_jax.reading.Settings`: window_s, stride_s, read_out, min_confidence.
+
+    Returns:
+      The prediction: `heart_rate_bpm` (None where there is no reading), `confidence`, `windows`, `wave`, …
+
+    Raises:
+      UserError: the video cannot be read, shows no face or is too short; one sentence.
+      ConfigError: a wrong argument.
+    """
+    from sspd_jax import predict
+    from sspd_jax.command import ConfigError
+    from sspd_jax.reading import Settings
+
+    reader = load(checkpoint) if isinstance(checkpoint, str | Path) else checkpoint
+    options = {
+        "reader": reader,
+        "method": method or ("sspd" if reader else "pos"),
+        "settings": Settings(**settings),
+    }
+    if isinstance(video, str | Path):
+        return predict.predict(video, **options)
+    if fps is None:
+        raise ConfigError("frames without a file need their rate: read(frames, fps=30)")
+    return predict.predict_frames(video, fps, **options)
+
+
+def watch(frames: Iterable[tuple[float, np.ndarray]], fps: float, **options: Any) -> Iterator[Update]:
+    """Read a heart rate as the frames come, see `sspd_jax.live.watch`."""
+    from sspd_jax import live
+
+    return live.watch(frames, fps, **options)

@@ -29,6 +29,7 @@ from sspd_jax.method import model
 
 REPORT = "report"
 UNTRAINED = "untrained"
+CLASSICAL = ("green", "chrom", "pos")  # the methods that reports show
 
 
 @dataclasses.dataclass(frozen=True)
@@ -155,9 +156,9 @@ def read_segments(
             continue
         waves = {name: network.read(dataset.frames(segment), fps, 0.0) for name, network in networks.items()}
         trace = np.array([frame.mean(axis=(0, 1), dtype=np.float64) for frame in dataset.frames(segment)])
-        for name, method in classical.METHODS.items():
+        for name in CLASSICAL:
             try:
-                waves[name] = Wave(method(trace, fps), fps)
+                waves[name] = Wave(classical.read_trace(name, trace, fps), fps)
             except ValueError:  # too short a segment for this method's windows
                 waves[name] = Wave(np.full(len(trace), np.nan), fps)
         yield Sample(segment, fps, truth, waves)

@@ -10,18 +10,20 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 
 from sspd_jax import checkpoint
 from sspd_jax import config as experiments
 from sspd_jax.heart_rate.wave import Wave
-from sspd_jax.method import model, views
+from sspd_jax.method import model, streaming, views
 from sspd_jax.video import clock
 
 WINDOW = 320
 """Difference frames read at once. Memory is that of a window, however long the video."""
+
+FRAMES_AT_ONCE = 32
+"""Of them, so many in a stage of the network: at 128 × 128 pixels a frame takes 3 MB in the first one."""
 
 RATE_TOLERANCE = 0.02
 """A video whose rate is this near the network's is read as it is: 29.97 Hz needs no resampling to 30."""
@@ -147,8 +149,65 @@ class Reader:
         parts = [np.asarray(self._window(window))[keep] for window, keep in windows]
         return np.concatenate(parts)
 
+    def stream(self, step: int) -> Stream:
+        """Begin to read images as they come.
+
+        Args:
+          step: images that are read at once, even: the wave grows by as many samples at a time.
+
+        Raises:
+          ValueError: an odd step, or one that is not positive.
+        """
+        return Stream(self, step)
+
     def _window(self, window: np.ndarray) -> jax.Array:
         return _read_window(self.params, self.batch_stats, window, settings=self.network)
+
+
+class Stream:
+    """A wave that grows while its images come: that of `Reader.wave_of`, without the stream's last samples.
+
+    Every image goes through the network once, see `streaming`; memory is that of a step.
+
+    Attributes:
+      step: images that are read at once.
+      lag: differences that must follow a sample's own before it is known.
+    """
+
+    def __init__(self, reader: Reader, step: int):
+        if step < 2 or step % 2:
+            raise ValueError(f"a step must be an even number of images, got {step}")
+        self.step, self.lag = step, streaming.lag(reader.network)
+        self._reader = reader
+        self._images: list[np.ndarray] = []  # the last one read, and those that wait
+        self._held = streaming.begin(reader.network)
+        self._start = 0  # differences read
+
+    def push(self, images: Iterable[np.ndarray]) -> np.ndarray:
+        """Take the next images.
+
+        Args:
+          images: uint8 or float32 [s, s, 3] RGB, any number, all of one size.
+
+        Returns:
+          float32 [n], what they add to the wave; sample i of the whole lies between images i and i + 1.
+        """
+        parts = [np.zeros(0, np.float32)]
+        for image in images:
+            self._images.append(image)
+            if len(self._images) > self.step:
+                # A resampled image is float32, an untouched one uint8: one dtype, one compilation.
+                window = np.stack(self._images).astype(np.float32)
+                reader, start = self._reader, np.int32(self._start)
+                held, wave = _read_on(
+                    reader.params, reader.batch_stats, self._held, window, start, settings=reader.network
+                )
+                # On the host: what a call returns can be bound to a device as the zeros at the beginning are
+                # not, and for each of the two there would be a compilation.
+                self._held, wave = jax.device_get((held, wave))
+                parts.append(wave[max(0, self.lag - self._start) :])
+                self._images, self._start = self._images[-1:], self._start + self.step
+        return np.concatenate(parts)
 
 
 @functools.partial(jax.jit, static_argnames="settings")
@@ -156,8 +215,26 @@ def _read_window(
     params: Any, batch_stats: Any, window: jax.Array, *, settings: model.NetworkSettings
 ) -> jax.Array:
     """Read images [t + 1, s, s, 3], t even: float32 [t]."""
-    video = views.whole_view(jnp.asarray(window)[None], settings.input_size)
-    return model.read_wave(settings, params, batch_stats, video)[0]
+    resize = functools.partial(views.resize_area, size=settings.input_size)
+    frames = jax.lax.map(resize, window, batch_size=FRAMES_AT_ONCE)
+    video = views.difference(frames[None], axis=1)
+    return model.read_wave(settings, params, batch_stats, video, frames_at_once=FRAMES_AT_ONCE)[0]
+
+
+@functools.partial(jax.jit, static_argnames="settings")
+def _read_on(
+    params: Any,
+    batch_stats: Any,
+    held: streaming.Held,
+    window: jax.Array,
+    start: jax.Array,
+    *,
+    settings: model.NetworkSettings,
+) -> tuple[streaming.Held, jax.Array]:
+    """Read the next images [t + 1, s, s, 3], the first of them read before, t even: float32 [t]."""
+    video = views.whole_view(window[None], settings.input_size)
+    held, wave = streaming.advance(settings, params, batch_stats, held, video, start)
+    return held, wave[0]
 
 
 def _windows(images: Iterable[np.ndarray], length: int, halo: int) -> Iterator[tuple[np.ndarray, slice]]:

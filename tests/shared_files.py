@@ -6,6 +6,7 @@ import pytest
 
 _SHARED = Path(__file__).resolve().parents[2] / "shared"
 REAL_FACE = _SHARED / "real" / "face.mp4"
+FINGERS = _SHARED / "real" / "welltory"
 PUBLISHED_WEIGHTS = _SHARED / "reference" / "ubfc.pth"
 
 

@@ -8,14 +8,12 @@ from hypothesis import strategies as st
 from scipy import signal
 
 from sspd_jax.heart_rate import rate as rate_module
-from sspd_jax.heart_rate.classical import METHODS, chrom, green, pos
-from sspd_jax.heart_rate.filters import bandpass, detrend
+from sspd_jax.heart_rate.filters import bandpass
 from sspd_jax.heart_rate.rate import wavelet_peak_rate
 from sspd_jax.heart_rate.wave import Wave
 
 GOLDEN = Path(__file__).parent / "golden"
 RATES = np.load(GOLDEN / "heart_rate.npz")
-CLASSICAL = np.load(GOLDEN / "classical_methods.npz")
 
 
 def sine(bpm, seconds, fps):
@@ -40,33 +38,13 @@ def test_bandpass_at_1000_hz_keeps_the_pulse():
     np.testing.assert_allclose(bandpass(wave + 9, 0.5, 3, 1000, 4)[middle], wave[middle], atol=0.02)
 
 
-def test_detrend_is_the_dense_formula():
-    x = np.random.default_rng(1).normal(size=(90, 2)).cumsum(0)
-    second_difference = np.diff(np.eye(90), n=2, axis=0)
-    trend = np.linalg.inv(np.eye(90) + 100**2 * second_difference.T @ second_difference) @ x
-    np.testing.assert_allclose(detrend(x, 100), x - trend, atol=1e-9)
-    np.testing.assert_allclose(detrend(x[:, 0], 100), (x - trend)[:, 0], atol=1e-9)
-
-
-def test_detrend_removes_a_line_and_takes_half_an_hour():
-    time = np.arange(54_000) / 30
-    left = detrend(sine(72, 1800, 30) + 40 + 0.5 * time, 100)
-    np.testing.assert_allclose(left[300:-300], sine(72, 1800, 30)[300:-300], atol=0.03)
-
-
 @pytest.mark.parametrize(
     ("call", "words"),
     [
         (lambda: bandpass(np.ones(27), 0.5, 3, 30, 4), "more than 27 samples, got 27"),
         (lambda: bandpass(np.ones(99), 0.5, 3, 6, 4), "0.5–3 Hz does not lie inside 0–3 Hz"),
         (lambda: bandpass(np.ones(99), 3, 0.5, 30, 4), "3–0.5 Hz"),
-        (lambda: detrend(np.ones(2), 100), "got 2"),
         (lambda: wavelet_peak_rate(np.ones(20), 30), "got 20"),
-        (lambda: pos(np.ones((47, 3)), 30), "48 samples, the trace only 46"),
-        (lambda: chrom(np.ones((47, 3)), 30), "48 samples, the trace only 47"),
-        (lambda: chrom(np.ones((99, 3)), 10), "more than 21 samples, got 16"),
-        (lambda: green(np.ones((9, 4)), 30), r"\(9, 4\)"),
-        (lambda: pos(np.full((99, 3), np.nan), 30), "297 values"),
         (lambda: Wave(np.ones((2, 2)), 30.0), r"\(2, 2\)"),
         (lambda: Wave(np.ones(2), 0.0), "0.0"),
     ],
@@ -142,38 +120,7 @@ def test_rate_of_one_beat_is_nan():
     assert np.isnan(wavelet_peak_rate(np.exp(-((np.arange(28) - 14) ** 2) / 20.0), 30))
 
 
-# Classical methods.
-
-
-@pytest.mark.parametrize("method", METHODS)
-@pytest.mark.parametrize("j", range(3))
-def test_classical_methods_equal_the_toolbox(method, j):
-    fps = float(CLASSICAL[f"{j}/fps"])
-    wave = METHODS[method](CLASSICAL[f"{j}/rgb"], fps)
-    assert wave.dtype == np.float64
-    np.testing.assert_allclose(wave, CLASSICAL[f"{j}/{method.upper()}"], rtol=0, atol=1e-9)
-    assert wavelet_peak_rate(wave, fps) == pytest.approx(CLASSICAL[f"{j}/true_bpm"], abs=1.0)
-
-
-@pytest.mark.parametrize("method", METHODS)
-def test_classical_methods_on_a_frozen_or_black_picture_give_no_rate(method):
-    for colour in ([0, 0, 0], [100.1, 77.3, 55.7], [3, 0, 9]):
-        wave = METHODS[method](np.tile(np.array(colour, np.float64), (300, 1)), 30)
-        assert np.isfinite(wave).all()
-        assert np.isnan(wavelet_peak_rate(wave, 30))
-
-
-def test_pos_survives_two_frozen_seconds():
-    rgb = CLASSICAL["1/rgb"].astype(np.float64)
-    rgb[200:260] = rgb[200]
-    assert wavelet_peak_rate(pos(rgb, 30), 30) == pytest.approx(104, abs=3)
-
-
-def test_pos_in_pieces_is_pos_at_once(monkeypatch):
-    rgb = CLASSICAL["1/rgb"]
-    whole = pos(rgb, 30)
-    monkeypatch.setattr("sspd_jax.heart_rate.classical.WINDOWS_AT_ONCE", 100)
-    np.testing.assert_allclose(pos(rgb, 30), whole, atol=1e-12)
+# Wave.
 
 
 def test_wave_knows_its_times():

@@ -1,18 +1,23 @@
 """The commands: from a video to a number, and one sentence for whatever is wrong."""
 
+import csv
 import json
 import os
 import subprocess
 import sys
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 from shared_files import PUBLISHED_WEIGHTS, REAL_FACE, needs
 from simulated_face import write_sound
 
-from sspd_jax import convert, predict
-from sspd_jax.video import sample
+import sspd_jax
+from sspd_jax import convert, predict, reading
+from sspd_jax.command import ConfigError
+from sspd_jax.reading import METHODS, READ_OUTS, Settings
+from sspd_jax.video import decode, sample
 
 ROOT = Path(__file__).parents[1]
 
@@ -53,15 +58,22 @@ def published(tmp_path_factory):
     return directory
 
 
-@pytest.mark.parametrize("method", ["green", "chrom", "pos"])
+@pytest.mark.parametrize("method", METHODS[1:])
 def test_classical_methods_read_a_known_pulse(face, method):
     prediction = predict.predict(face, method=method)
     assert prediction.heart_rate_bpm == pytest.approx(84, abs=1.5)
+    assert prediction.confidence > 0.5
     assert prediction.wave.fps == 30
     assert prediction.notes == ()
     assert prediction.checkpoint is None
-    published = predict.predict(face, method=method, read_out="wavelet").heart_rate_bpm
-    assert published == pytest.approx(84, abs=1.5)
+    (window,) = prediction.windows
+    assert (window.start_s, window.duration_s, window.why) == (0, 10, "")
+
+
+@pytest.mark.parametrize("read_out", READ_OUTS)
+def test_every_read_out_reads_a_known_pulse(face, read_out):
+    prediction = predict.predict(face, method="pos", settings=Settings(read_out=read_out))
+    assert prediction.heart_rate_bpm == pytest.approx(84, abs=1.5)
 
 
 def test_predict_prints_a_rate_and_writes_wave_and_times(face, tmp_path):
@@ -69,24 +81,31 @@ def test_predict_prints_a_rate_and_writes_wave_and_times(face, tmp_path):
     assert run.returncode == 0, run.stderr
     assert run.stderr == ""
     result = json.loads((tmp_path / "out.json").read_text())
-    assert f"{face}: {result['heart_rate_bpm']:.1f} bpm (pos, 10.0 s at 30.00 Hz)" in run.stdout
+    sure = f"{result['confidence']:.0%} sure"
+    assert f"{face}: {result['heart_rate_bpm']:.1f} bpm, {sure} (pos, 10.0 s at 30.00 Hz)" in run.stdout
     assert result["heart_rate_bpm"] == pytest.approx(84, abs=1.5)
     assert len(result["wave"]) == len(result["times_s"]) == 300
     np.testing.assert_allclose(np.diff(result["times_s"]), 1 / 30, atol=1e-6)
-    assert (result["method"], result["read_out"], result["fps"]) == ("pos", "spectrum", 30.0)
+    assert (result["method"], result["read_out"], result["fps"]) == ("pos", "harmonic", 30.0)
+    assert len(result["beats_s"]) == pytest.approx(14, abs=1)
+    np.testing.assert_allclose(np.diff(result["beats_s"]), 60 / 84, atol=0.05)
     left, top, right, bottom = result["face_box"]
     assert 0 <= left < right and 0 <= top < bottom
     assert list(tmp_path.iterdir()) == [tmp_path / "out.json"]
 
 
-def test_a_gap_leaves_the_longest_stretch_and_says_so(tmp_path):
+def test_a_gap_makes_two_stretches_and_says_so(tmp_path):
     times = np.concatenate([np.arange(0, 1.5, 1 / 30), np.arange(4, 10, 1 / 30), np.arange(12, 17, 1 / 30)])
     sample.write_face_video(tmp_path / "gaps.mp4", bpm=66, times_s=times)
     prediction = predict.predict(tmp_path / "gaps.mp4", method="pos")
-    assert prediction.heart_rate_bpm == pytest.approx(66, abs=2)
-    assert (prediction.wave.start_s, prediction.wave.duration_s) == pytest.approx((4, 6), abs=0.05)
-    first, last = prediction.notes
-    assert "0.0–1.5 s" in first and "12.0–17.0 s" in last
+    assert [(w.start_s, w.duration_s) for w in prediction.windows] == [
+        (pytest.approx(4, abs=0.05), pytest.approx(6, abs=0.05)),
+        (pytest.approx(12, abs=0.05), pytest.approx(5, abs=0.05)),
+    ]
+    assert [w.candidate_bpm for w in prediction.windows] == pytest.approx([66, 66], abs=3)
+    left_out, first, second = prediction.notes
+    assert left_out == "left out 0.0–1.5 s: too short to hold a few beats"
+    assert first == "a gap in time, 1.5–4.0 s" and second == "a gap in time, 9.9–12.0 s"
 
 
 def test_a_variable_rate_reads_the_same_pulse(tmp_path):
@@ -101,8 +120,6 @@ def test_a_variable_rate_reads_the_same_pulse(tmp_path):
 @pytest.mark.slow
 @needs(PUBLISHED_WEIGHTS)
 def test_the_published_network_reads_a_known_pulse(face, published):
-    import sspd_jax
-
     prediction = sspd_jax.load(published).predict(face)
     assert prediction.heart_rate_bpm == pytest.approx(84, abs=2)
     assert prediction.checkpoint == str(published)
@@ -134,9 +151,7 @@ def test_classical_methods_read_a_real_face(method):
 @needs(REAL_FACE)
 @needs(PUBLISHED_WEIGHTS)
 def test_the_published_read_out_agrees_on_a_real_face(published):
-    import sspd_jax
-
-    prediction = sspd_jax.load(published).predict(REAL_FACE, read_out="wavelet")
+    prediction = sspd_jax.load(published).predict(REAL_FACE, settings=Settings(read_out="wavelet"))
     assert 51.5 <= prediction.heart_rate_bpm <= 53.5
 
 
@@ -183,9 +198,12 @@ def test_a_still_picture_gives_no_number(tmp_path, capsys):
     picture = next(iter(sample.face_frames(np.arange(1) / 30, 60.0, 0)))
     sample.write_video(tmp_path / "still.avi", iter([picture] * 180), np.arange(180) / 30, codec="ffv1")
     for method in ("green", "chrom", "pos"):
-        assert predict.main([str(tmp_path / "still.avi"), f"--method={method}"]) == 1
+        out = tmp_path / f"{method}.json"
+        assert predict.main([str(tmp_path / "still.avi"), f"--method={method}", f"--json={out}"]) == 0
         said = capsys.readouterr()
-        assert "still.avi" in said.err and "no pulse" in said.err and "bpm" not in said.out
+        assert f"still.avi: no reading, {reading.FLAT} ({method}" in said.out and "bpm" not in said.out
+        result = json.loads(out.read_text())
+        assert result["heart_rate_bpm"] is None and result["windows"][0]["heart_rate_bpm"] is None
 
 
 def test_one_bad_video_does_not_stop_the_others(face, tmp_path, capsys):
@@ -197,6 +215,110 @@ def test_one_bad_video_does_not_stop_the_others(face, tmp_path, capsys):
     assert json.loads(out.read_text())["file"] == str(face)
     assert predict.main([str(face), str(face), "--method=green", f"--json={out}"]) == 0
     assert [row["method"] for row in json.loads(out.read_text())] == ["green", "green"]
+
+
+def test_three_lines_of_python_read_files_arrays_and_streams(face):
+    by_file = sspd_jax.read(face, stride_s=2)
+    assert by_file.heart_rate_bpm == pytest.approx(84, abs=1.5) and by_file.method == "pos"
+    stream = list(decode.frames(face))
+    by_stream = sspd_jax.read(iter(stream), fps=30, method="pos")
+    by_array = sspd_jax.read(np.stack([picture for _, picture in stream]), fps=30, method="pos")
+    for prediction in (by_stream, by_array):
+        np.testing.assert_allclose(prediction.wave.values, by_file.wave.values, atol=1e-9)
+        assert prediction.file == "frames"
+    with pytest.raises(ConfigError, match="need their rate"):
+        sspd_jax.read(iter(stream))
+    with pytest.raises(ValueError, match=r"frames must be uint8 .* got float64"):
+        sspd_jax.read(np.zeros((9, 8, 8, 3)), fps=30)
+
+
+def test_csv_and_picture_hold_every_window(face, tmp_path, capsys):
+    csv_file, picture = tmp_path / "out.csv", tmp_path / "out.png"
+    options = ["--method=pos", f"--csv={csv_file}", f"--plot={picture}", "--window=5", "--stride=1"]
+    assert predict.main([str(face), *options]) == 0
+    rows = list(csv.DictReader(csv_file.read_text().splitlines()))
+    assert len(rows) == 6 and [float(row["start_s"]) for row in rows] == [0, 1, 2, 3, 4, 5]
+    read = [row for row in rows if row["heart_rate_bpm"]]
+    assert read and all(float(row["heart_rate_bpm"]) == pytest.approx(84, abs=2) for row in read)
+    assert f"{len(read)} of 6 windows" in capsys.readouterr().out
+    assert cv2.imread(str(picture)).shape[1] > 800
+    assert predict.main([str(face), "--method=pos", f"--plot={tmp_path / 'out.docx'}"]) == 2
+    assert "ends in" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("option", "said"),
+    [("--window=2", "window_s 2"), ("--stride=0", "stride_s 0"), ("--min_confidence=2", "min_confidence 2")],
+)
+def test_settings_out_of_range_end_with_2(face, option, said, capsys):
+    assert predict.main([str(face), "--method=pos", option]) == 2
+    assert said in capsys.readouterr().err
+
+
+def two_faces(folder):
+    """Write a video of two people, 60 bpm on the left and 96 on the right."""
+    times = np.arange(300) / 30
+    pair = zip(sample.face_frames(times, 60, 1), sample.face_frames(times, 96, 2), strict=True)
+    path = folder / "two.mp4"
+    sample.write_video(path, (np.hstack(pictures) for pictures in pair), times)
+    return path
+
+
+def test_everybody_in_view_is_read_on_request(tmp_path, capsys):
+    path, out = two_faces(tmp_path), tmp_path / "out.json"
+    assert predict.main([str(path), "--method=pos", "--all_faces", f"--json={out}"]) == 0
+    left, right = json.loads(out.read_text())
+    assert left["heart_rate_bpm"] == pytest.approx(60, abs=1.5)
+    assert right["heart_rate_bpm"] == pytest.approx(96, abs=1.5)
+    assert left["face_box"][2] < 300 < right["face_box"][2]
+    said = capsys.readouterr().out
+    assert "face 1 of 2" in said and "face 2 of 2" in said
+
+
+def test_a_face_that_leaves_and_comes_back_is_read_where_it_was(tmp_path):
+    times = np.arange(22 * 15) / 15
+    pictures = list(sample.face_frames(times, 72, 0))
+    for number in range(8 * 15, 14 * 15):
+        pictures[number] = np.full((256, 256, 3), 120, np.uint8)
+    sample.write_video(tmp_path / "away.mp4", pictures, times)
+    prediction = predict.predict(
+        tmp_path / "away.mp4", method="pos", settings=Settings(window_s=6, stride_s=2)
+    )
+    there = [w for w in prediction.windows if w.start_s + w.duration_s <= 8 or w.start_s >= 14]
+    assert len(there) >= 3 and all(w.candidate_bpm == pytest.approx(72, abs=3) for w in there)
+    assert any("out of view" in note for note in prediction.notes)
+    away = [w for w in prediction.windows if w not in there]
+    assert all(w.heart_rate_bpm is None or abs(w.heart_rate_bpm - 72) < 3 for w in away)
+
+
+def test_a_video_damaged_in_the_middle_is_read_around_the_damage(face, tmp_path):
+    data = bytearray(face.read_bytes())
+    middle = len(data) // 2
+    data[middle : middle + 3000] = bytes(3000)
+    (tmp_path / "hurt.mp4").write_bytes(data)
+    prediction = predict.predict(tmp_path / "hurt.mp4", method="pos")
+    assert any("damaged frame" in note for note in prediction.notes)
+    assert any(w.candidate_bpm == pytest.approx(84, abs=3) for w in prediction.windows)
+
+
+@pytest.mark.parametrize(
+    ("name", "codec", "pixels"),
+    [
+        ("ten_bit.mkv", "libx265", "yuv420p10le"),
+        ("grey.mkv", "ffv1", "gray"),
+        ("phone.mov", "libx264", "yuv420p"),
+    ],
+)
+def test_odd_pictures_are_read(tmp_path, name, codec, pixels, monkeypatch):
+    times = np.arange(180) / 30
+    monkeypatch.setitem(sample.PIXEL_FORMATS, codec, pixels)
+    path, turn = tmp_path / name, 90 if name == "phone.mov" else 0
+    pictures = (np.rot90(p, -turn // 90) for p in sample.face_frames(times, 84, 0))
+    options = {"crf": "12"} if codec != "ffv1" else {}
+    sample.write_video(path, pictures, times, codec=codec, rotation=turn, options=options)
+    prediction = predict.predict(path, method="green")
+    (window,) = prediction.windows
+    assert window.candidate_bpm == pytest.approx(84, abs=3)
 
 
 def test_json_that_cannot_be_written_is_said_before_the_work(face, tmp_path):

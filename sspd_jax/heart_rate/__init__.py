@@ -1,1 +1,1 @@
-"""From a wave to a heart rate: filters, read-outs and the classical methods, in NumPy and SciPy."""
+"""From a wave to a heart rate: filters and read-outs in NumPy and SciPy, the classical methods in JAX."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from typing import NamedTuple
 
 import numpy as np
 from scipy import signal
@@ -35,25 +36,67 @@ def spectral_peak_rate(wave: np.ndarray, fps: float, *, band_hz: tuple[float, fl
     Raises:
       ValueError: fewer than 8 samples, or too low an fps for the band.
     """
+    peaks = _spectral_peaks(wave, fps, band_hz)
+    return float(60 * peaks.hz[peaks.power.argmax()]) if len(peaks.hz) else float("nan")
+
+
+def fundamental_rate(wave: np.ndarray, fps: float, *, band_hz: tuple[float, float] = WIDE_BAND_HZ) -> float:
+    """Read one heart rate from a wave whose second harmonic may be its strongest part.
+
+    As `spectral_peak_rate`; but where a peak at half the strongest frequency has half of its power or more,
+    the strongest one is the second harmonic, and the half is the rate. A pulse's shape, or a method that
+    differentiates, can make it so.
+
+    Args:
+      wave: [t], any unit; offset, slope and scale do not matter.
+      fps: samples per second, Hz, above twice the band's upper end.
+      band_hz: ends of the band, Hz.
+
+    Returns:
+      bpm; NaN as in `spectral_peak_rate`.
+
+    Raises:
+      ValueError: as in `spectral_peak_rate`.
+    """
+    peaks = _spectral_peaks(wave, fps, band_hz)
+    if len(peaks.hz) == 0:
+        return float("nan")
+    top = peaks.power.argmax()
+    at_half = np.abs(peaks.hz - peaks.hz[top] / 2) <= HALF_WITHIN_HZ
+    at_half &= peaks.power >= HALF_POWER * peaks.power[top]
+    if at_half.any():
+        top = np.flatnonzero(at_half)[peaks.power[at_half].argmax()]
+    return float(60 * peaks.hz[top])
+
+
+HALF_POWER = 0.5  # on real fingers, a wandering baseline had a third of the pulse's there
+HALF_WITHIN_HZ = 0.06  # a quarter of a peak's width in 10 s
+
+
+class _Peaks(NamedTuple):
+    hz: np.ndarray  # interpolated
+    power: np.ndarray
+
+
+def _spectral_peaks(wave: np.ndarray, fps: float, band_hz: tuple[float, float]) -> _Peaks:
+    """Find the local maxima of a wave's power spectrum in a band, from low to high."""
     wave = np.asarray(wave, np.float64)
     if len(wave) < 8 or fps <= 2 * band_hz[1]:
         raise ValueError(f"{len(wave)} samples at {fps:g} Hz have no spectrum up to {band_hz[1]:g} Hz")
+    nothing = _Peaks(np.zeros(0), np.zeros(0))
     if not np.isfinite(wave).all():
-        return float("nan")
+        return nothing
     steady = signal.detrend(wave)
     # What rounding leaves of a constant or a slope would have a spectrum too.
     if np.abs(steady).max() <= 1e-12 * np.abs(wave).max():
-        return float("nan")
+        return nothing
     padded = 8 << (len(wave) - 1).bit_length()
     power = np.abs(np.fft.rfft(steady * np.hanning(len(wave)), padded)) ** 2
     first, last = (round(edge * padded / fps) for edge in band_hz)
     maxima = first + _peaks(power[first : last + 1])
-    if len(maxima) == 0:
-        return float("nan")
-    top = maxima[power[maxima].argmax()]
-    left, middle, right = np.log(power[top - 1 : top + 2] + 1e-300)
+    left, middle, right = (np.log(power[maxima + i] + 1e-300) for i in (-1, 0, 1))
     off = 0.5 * (left - right) / (left - 2 * middle + right)
-    return float(60 * fps * (top + off) / padded)
+    return _Peaks(fps * (maxima + off) / padded, power[maxima])
 
 
 def wavelet_peak_rate(wave: np.ndarray, fps: float) -> float:

@@ -53,7 +53,7 @@ def read_facts(path: str | Path) -> Video:
       UserError: see `frames`.
     """
     with _opened(path) as (container, stream):
-        first = next(_decoded(container, stream), None)
+        first = next(_decoded(container, stream, Damage()), None)
         if first is None:
             raise _no_frame(path)
         turns = _quarter_turns(first)
@@ -67,7 +67,28 @@ def read_facts(path: str | Path) -> Video:
         return Video(Path(path), width, height, rate, length, stream.codec_context.name, 90 * turns)
 
 
-def frames(path: str | Path) -> Iterator[tuple[float, np.ndarray]]:
+@dataclass
+class Damage:
+    """What of a video could not be read.
+
+    Attributes:
+      packets: pieces of the file that held nothing that could be decoded.
+      frames: pictures that were damaged.
+      cut_off: whether the file ends before it says, or cannot be read to its end.
+    """
+
+    packets: int = 0
+    frames: int = 0
+    cut_off: bool = False
+
+    def __str__(self) -> str:
+        lost = self.packets + self.frames
+        parts = [f"{lost} damaged frame{'s' * (lost != 1)} left out"] * bool(lost)
+        parts += ["the file breaks off before its end"] * self.cut_off
+        return ", ".join(parts)
+
+
+def frames(path: str | Path, damage: Damage | None = None) -> Iterator[tuple[float, np.ndarray]]:
     """Decode a video file, one frame at a time.
 
     Corrupt packets and frames are skipped, and so is a frame whose time does not advance. A stream without
@@ -76,6 +97,7 @@ def frames(path: str | Path) -> Iterator[tuple[float, np.ndarray]]:
 
     Args:
       path: a file that FFmpeg can decode.
+      damage: is told what could not be read.
 
     Yields:
       Time in s since the first frame, and the picture, uint8 [h, w, 3] RGB, turned as the recording asks.
@@ -87,7 +109,7 @@ def frames(path: str | Path) -> Iterator[tuple[float, np.ndarray]]:
     with _opened(path) as (container, stream):
         first_s = last_s = width = height = turns = period_s = None
         to_rgb = VideoReformatter()  # one for all frames: setting up the conversion is what costs
-        for frame in _decoded(container, stream):
+        for frame in _decoded(container, stream, damage or Damage()):
             if first_s is None:
                 width, height, turns = frame.width, frame.height, _quarter_turns(frame)
                 period_s = 1 / (_stated_rate(stream, frame) or ASSUMED_FPS)
@@ -129,21 +151,27 @@ def _opened(path: str | Path):
         yield container, streams[0]
 
 
-def _decoded(container, stream) -> Iterator[av.VideoFrame]:
+def _decoded(container, stream, damage: Damage) -> Iterator[av.VideoFrame]:
     """Yield every frame that can be decoded; damage costs the frames it hit, not the video."""
 
     def packets():
         try:
             yield from container.demux(stream)
         except av.FFmpegError:
+            damage.cut_off = True
             yield None  # the rest of the file cannot be read: ask the decoder for what it still holds
 
     for packet in packets():
         try:
             decoded = stream.decode(packet)
         except av.FFmpegError:
+            damage.packets += 1
             continue
-        yield from (frame for frame in decoded if not frame.is_corrupt)
+        for frame in decoded:
+            if frame.is_corrupt:
+                damage.frames += 1
+            else:
+                yield frame
 
 
 def _stated_rate(stream, first: av.VideoFrame) -> float | None:

@@ -54,8 +54,19 @@ class FaceDetector:
           rgb: uint8 [h, w, 3].
 
         Returns:
-          The box as the cascade marks it (brows to chin, about), or None. Of several faces the largest;
-          of those about as large as the largest the one nearest to the picture's centre.
+          The first of `detect_all`, or None.
+        """
+        return next(iter(self.detect_all(rgb)), None)
+
+    def detect_all(self, rgb: np.ndarray) -> list[FaceBox]:
+        """Find every face.
+
+        Args:
+          rgb: uint8 [h, w, 3].
+
+        Returns:
+          Boxes as the cascade marks them (brows to chin, about): the largest first, and of those about as
+          large as the largest the one nearest to the picture's centre.
         """
         height, width = rgb.shape[:2]
         scale = min(1.0, LONG_SIDE / max(height, width))
@@ -69,18 +80,29 @@ class FaceDetector:
             grey, scaleFactor=SCALE_STEP, minNeighbors=NEIGHBOURS, minSize=(smallest, smallest)
         )
         if len(found) == 0:
-            return None
+            return []
         found = np.asarray(found)
-        large = found[found[:, 2] >= ALIKE * found[:, 2].max()]
         centre = np.array(grey.shape[::-1]) / 2
-        distance = np.hypot(*(large[:, :2] + large[:, 2:] / 2 - centre).T)
-        left, top, box_width, box_height = large[distance.argmin()] / scale
-        return FaceBox(
-            max(0, round(left)),
-            max(0, round(top)),
-            min(width, round(left + box_width)),
-            min(height, round(top + box_height)),
-        )
+        distance = np.hypot(*(found[:, :2] + found[:, 2:] / 2 - centre).T)
+        small = found[:, 2] < ALIKE * found[:, 2].max()
+        order = np.lexsort((np.where(small, -found[:, 2], distance), small))
+        return [
+            FaceBox(
+                max(0, round(left)),
+                max(0, round(top)),
+                min(width, round(left + box_width)),
+                min(height, round(top + box_height)),
+            )
+            for left, top, box_width, box_height in found[order] / scale
+        ]
+
+
+def overlap(one: FaceBox, other: FaceBox) -> float:
+    """Return the area that two boxes share, as a share of what they cover together."""
+    across = min(one.right, other.right) - max(one.left, other.left)
+    down = min(one.bottom, other.bottom) - max(one.top, other.top)
+    shared = max(0, across) * max(0, down)
+    return shared / (one.width * one.height + other.width * other.height - shared)
 
 
 def widen(box: FaceBox, width: int, height: int) -> FaceBox:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Generator, Iterable, Iterator
 from contextlib import closing
 from itertools import chain
@@ -14,9 +15,11 @@ from sspd_jax.video import clock
 from sspd_jax.video.crop import Resize, crop
 from sspd_jax.video.decode import frames
 from sspd_jax.video.face import FaceBox, FaceDetector, widen
+from sspd_jax.video.follow import FaceFollower
 
 SIZE = 151  # pixels, as the reference implementation stores its crops
-LOOKS_PER_S = 5  # while searching: a face stays longer than that, and a search costs more than a frame
+BACKGROUND_STEP = 120  # of a picture's rows and columns about that many are looked at
+LEAST_BACKGROUND = 0.05  # of the picture
 
 
 class FaceClip(Iterator):
@@ -24,24 +27,24 @@ class FaceClip(Iterator):
 
     Attributes:
       file: the video.
-      box: what is cut out of every frame, in pixels: one box, widened, for the whole video.
+      box: what is cut out of the present frame, widened, in pixels; where the face is not followed, of every
+        frame.
       start_s: time of the clip's first frame, s since the video's first.
       max_gap_s: longest gap between two frames that `on_clock` bridges, s.
+      looks: (time in s, whether the face was seen), every look for it, where it is followed.
+      background: what lies around the box in every frame so far, where it is watched.
+      crops: the stream itself.
     """
 
-    def __init__(
-        self,
-        file: Path,
-        box: FaceBox,
-        start_s: float,
-        crops: Generator[tuple[float, np.ndarray], None, None],
-        max_gap_s: float,
-    ):
-        self.file, self.box, self.start_s, self.max_gap_s = file, box, start_s, max_gap_s
-        self._crops = crops
+    def __init__(self, file: Path, max_gap_s: float, looks: list[tuple[float, bool]]):
+        self.file, self.max_gap_s, self.looks = file, max_gap_s, looks
+        self.background = Trace(3)
+        self.box: FaceBox | None = None
+        self.start_s = 0.0
+        self.crops: Generator[tuple[float, np.ndarray], None, None] | None = None
 
     def __next__(self) -> tuple[float, np.ndarray]:
-        return next(self._crops)
+        return next(self.crops)
 
     def on_clock(self, fps: float) -> Iterator[tuple[int, float, np.ndarray]]:
         """Put the crops that are left on a uniform clock, see `clock.uniform`.
@@ -56,7 +59,31 @@ class FaceClip(Iterator):
 
     def close(self) -> None:
         """Close the file before its end; a clip read to its end, or forgotten, closes itself."""
-        self._crops.close()
+        self.crops.close()
+
+
+class Trace:
+    """Values that are noted frame by frame, packed: 4 bytes a value and 8 a time, no more."""
+
+    def __init__(self, width: int):
+        """Begin with none; each frame has `width` values."""
+        self._width = width
+        self._times, self._values = array("d"), array("f")
+
+    def note(self, time_s: float, values: Iterable[float]) -> None:
+        """Note a frame's values."""
+        self._times.append(time_s)
+        self._values.extend(values)
+
+    @property
+    def times_s(self) -> np.ndarray:
+        """Times, float64 [t], s."""
+        return np.array(self._times)
+
+    @property
+    def values(self) -> np.ndarray:
+        """Values, float32 [t, width]."""
+        return np.array(self._values).reshape(-1, self._width)
 
 
 def open_face_clip(
@@ -67,11 +94,15 @@ def open_face_clip(
     face_search_s: float = 30.0,
     max_gap_s: float = 0.5,
     detector: FaceDetector | None = None,
+    follow: bool = False,
+    near: FaceBox | None = None,
+    watch_background: bool = False,
 ) -> FaceClip:
     """Open a video, find the face and stream its crops.
 
     The first face found fixes the box for the whole video, and the clip starts there. One frame in 0.2 s is
-    searched. Memory does not grow with the video.
+    searched. Memory does not grow with the video, but for what is noted of looks and background: 30 bytes a
+    frame.
 
     Args:
       path: a file that FFmpeg can decode.
@@ -80,6 +111,10 @@ def open_face_clip(
       face_search_s: how far into the video to search, s.
       max_gap_s: longest gap between two frames that `FaceClip.on_clock` bridges, s.
       detector: to share one among videos; by default a new one.
+      follow: let the box follow the face, and leave out what was filmed while it is out of view, see
+        `follow.FaceFollower`; the box of training, one for all frames, is the published one.
+      near: which face, by where it is in the first frame with a face.
+      watch_background: note the mean colour around the box in every frame.
 
     Returns:
       The clip.
@@ -96,6 +131,9 @@ def open_face_clip(
         face_search_s=face_search_s,
         max_gap_s=max_gap_s,
         detector=detector,
+        follow=follow,
+        near=near,
+        watch_background=watch_background,
     )
 
 
@@ -108,6 +146,9 @@ def cut_face(
     face_search_s: float = 30.0,
     max_gap_s: float = 0.5,
     detector: FaceDetector | None = None,
+    follow: bool = False,
+    near: FaceBox | None = None,
+    watch_background: bool = False,
 ) -> FaceClip:
     """Find the face in a stream of frames and stream its crops, as `open_face_clip` does for a file.
 
@@ -119,6 +160,9 @@ def cut_face(
       face_search_s: how far into the video to search, s.
       max_gap_s: longest gap between two frames that `FaceClip.on_clock` bridges, s.
       detector: to share one among videos; by default a new one.
+      follow: see `open_face_clip`.
+      near: see `open_face_clip`.
+      watch_background: see `open_face_clip`.
 
     Returns:
       The clip. It closes the stream, if it is a generator, when it ends or is closed.
@@ -126,23 +170,39 @@ def cut_face(
     Raises:
       UserError: no face is found, or fewer than 2 frames are left from there on.
     """
-    detector = detector or FaceDetector()
+    follower = FaceFollower(detector or FaceDetector(), near)
+    clip = FaceClip(file, max_gap_s, follower.looks)
     video = _closable(video)
-    found = _search(video, detector, face_search_s)
-    if found is None:
+    marked = None
+    for time_s, rgb in video:
+        if time_s > face_search_s or (marked := follower.see(time_s, rgb)):
+            break
+    if marked is None:
         video.close()
         raise UserError(
             f"{file}: no face found in the first {face_search_s:g} s; film one face from the front, "
             "upright, well lit and at least a tenth of the picture wide"
         )
-    start_s, first, marked = found
     second = next(video, None)
     if second is None:
         raise UserError(f"{file}: has fewer than 2 frames with a face; a pulse needs a video of seconds")
-    box = widen(marked, first.shape[1], first.shape[0])
-    return FaceClip(
-        file, box, start_s, _crops([(start_s, first), second], video, box, size, resize), max_gap_s
-    )
+    clip.start_s, clip.box = time_s, widen(marked, rgb.shape[1], rgb.shape[0])
+    ahead = [(time_s, rgb), second]
+
+    def crops():
+        with closing(video):
+            for time_s, rgb in chain(ahead, video):
+                if follow:
+                    marked = follower.see(time_s, rgb)
+                    if marked is None:
+                        continue
+                    clip.box = widen(marked, rgb.shape[1], rgb.shape[0])
+                if watch_background:
+                    clip.background.note(time_s, mean_around(rgb, clip.box))
+                yield time_s, crop(rgb, clip.box, size, resize)
+
+    clip.crops = crops()
+    return clip
 
 
 def _closable(video: Iterable) -> Generator:
@@ -150,20 +210,21 @@ def _closable(video: Iterable) -> Generator:
     yield from video
 
 
-def _search(video, detector, face_search_s) -> tuple[float, np.ndarray, FaceBox] | None:
-    last_look = None
-    for time_s, rgb in video:
-        if time_s > face_search_s:
-            break
-        look = int((time_s + 0.001) * LOOKS_PER_S)  # timestamps are rounded, to 1 ms at worst
-        if look != last_look:
-            last_look = look
-            if marked := detector.detect(rgb):
-                return time_s, rgb, marked
-    return None
+def mean_around(rgb: np.ndarray, box: FaceBox) -> np.ndarray:
+    """Average the picture around a box.
 
+    Args:
+      rgb: uint8 [h, w, 3].
+      box: inside the picture, as `FaceClip.box`.
 
-def _crops(ahead, video, box, size, resize) -> Generator[tuple[float, np.ndarray], None, None]:
-    with closing(video):
-        for time_s, rgb in chain(ahead, video):
-            yield time_s, crop(rgb, box, size, resize)
+    Returns:
+      float64 [3]; NaN where hardly anything is left around it.
+    """
+    step = max(1, min(rgb.shape[:2]) // BACKGROUND_STEP)
+    coarse = rgb[::step, ::step]
+    face = coarse[-(-box.top // step) : -(-box.bottom // step), -(-box.left // step) : -(-box.right // step)]
+    pixels, inside = (part.shape[0] * part.shape[1] for part in (coarse, face))
+    if pixels - inside < LEAST_BACKGROUND * pixels:
+        return np.full(3, np.nan)
+    total = coarse.sum((0, 1), np.float64) - face.sum((0, 1), np.float64)
+    return total / (pixels - inside)

@@ -1,0 +1,395 @@
+"""What a confidence is worth: fit its weights on simulated people, and measure it on others.
+
+    python benchmarks/confidence.py --checkpoint=workdir/demo/run/network/target [--jobs=2]
+
+Films people with a pulse (the simulator's presets, and with stronger compression, noise and motion) and
+things without one (a photograph on the wall and in a hand, a mannequin that moves its head, lamps that
+flicker), reads every clip by GREEN, CHROM, POS and the given networks, and notes the evidence of every window
+in results/confidence.csv: killed and started again, it goes on with the next clip. Then it fits the weights
+on the people of seed 400, writes them to sspd_jax/heart_rate/confidence.json, and measures them on the people
+of seed 500, who were not looked at before: confidence.md beside this file, and confidence.png.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import dataclasses
+import functools
+import io
+import itertools
+import json
+import multiprocessing
+import os
+import sys
+import tempfile
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from pathlib import Path
+
+import numpy as np
+
+from sspd_jax import command, reading, storage
+from sspd_jax.datasets import simulator
+from sspd_jax.heart_rate import classical, confidence
+from sspd_jax.heart_rate.evidence import Evidence, weigh
+from sspd_jax.heart_rate.rate import fundamental_rate
+from sspd_jax.video import clock, decode, face_clip, sample
+
+HERE = Path(__file__).parent
+ROWS = HERE / "results" / "confidence.csv"
+REPORT = HERE / "confidence.md"
+PICTURE = HERE / "confidence.png"
+CLASSICAL = ("green", "chrom", "pos")
+FPS, SECONDS = 30.0, 20.0
+FITTED, HELD_OUT = 400, 500  # seeds of people
+PEOPLE = {FITTED: (8, 8, 6), HELD_OUT: (25, 8, 10)}  # of each kind: good, other, without a pulse
+BINS = (0.0, 0.1, 0.3, 0.5, 0.7, 0.9, 0.97, 1.0)
+RIDGE = 0.01  # per window
+
+EASY, DEFAULT, HARD = (simulator.PRESETS[name] for name in ("easy", "default", "hard"))
+
+
+def _times(preset: simulator.Preset, factor: float, *names: str) -> simulator.Preset:
+    return dataclasses.replace(preset, **{name: factor * getattr(preset, name) for name in names})
+
+
+MOTION = ("sway_px", "tilt_deg", "zoom", "turn_deg", "burst_px", "burst_deg", "mouth_px")
+STILL = _times(EASY, 0.0, *MOTION, "slow_light", "slow_colour")
+HAND_HELD = dataclasses.replace(STILL, sway_px=2.0, tilt_deg=1.0, zoom=0.01, bursts=0.5, burst_px=0.4)
+
+
+@dataclasses.dataclass(frozen=True)
+class Kind:
+    """What is filmed.
+
+    Attributes:
+      preset: of the simulator.
+      alive: whether it has a pulse.
+      crf: of H.264; None for the simulator's nearly lossless one.
+      lamp: relative swing of a lamp that flickers at one rate inside the pulse band, all over the picture.
+      good: whether a method that works should read it.
+    """
+
+    preset: simulator.Preset
+    alive: bool = True
+    crf: int | None = None
+    lamp: float = 0.0
+    good: bool = False
+
+
+KINDS = {
+    "easy": Kind(EASY, good=True),
+    "default": Kind(DEFAULT, good=True),
+    "default, H.264 crf 23": Kind(DEFAULT, crf=23, good=True),
+    "default, noise × 3": Kind(_times(DEFAULT, 3, "noise"), good=True),
+    "default, motion × 2": Kind(_times(DEFAULT, 2, *MOTION)),
+    "hard": Kind(HARD),
+    "photograph": Kind(STILL, alive=False),
+    "photograph, hand-held": Kind(HAND_HELD, alive=False),
+    "mannequin": Kind(DEFAULT, alive=False),
+    "mannequin, motion × 2, crf 23": Kind(_times(DEFAULT, 2, *MOTION), alive=False, crf=23),
+    "photograph, lamp": Kind(STILL, alive=False, lamp=0.008),
+    "mannequin, coloured lamp": Kind(HARD, alive=False),
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+    """One window of one clip, read by one method."""
+
+    kind: str
+    seed: int
+    person: int
+    method: str
+    start_s: float
+    true_bpm: float  # NaN of what has no pulse
+    bpm: float
+    evidence: Evidence
+
+    @property
+    def right(self) -> bool:
+        """Whether the rate is within 3 bpm of the truth; of what has no pulse, none is."""
+        return abs(self.bpm - self.true_bpm) <= confidence.WITHIN_BPM
+
+
+def film(path: Path, kind: Kind, seed: int, number: int) -> tuple[np.ndarray, np.ndarray]:
+    """Film a clip; returns the frames' times and the PPG."""
+    times_s = np.arange(round(SECONDS * FPS)) / FPS
+    person = simulator.draw_person(seed, number)
+    ppg, _ = person.pulse(times_s)
+    if not kind.alive:
+        person = dataclasses.replace(person, blood=np.zeros_like(person.blood))
+    rng = np.random.default_rng([seed, number, 9])
+    hz, phase = rng.uniform(0.8, 2.6), rng.uniform(0, 2 * np.pi)
+    flicker = 1 + kind.lamp * rng.uniform(0.5, 2) * np.sin(2 * np.pi * hz * times_s + phase)
+
+    def pictures() -> Iterator[np.ndarray]:
+        film = simulator.film(person, kind.preset, times_s, seed, number)
+        for picture, light in zip(film, flicker, strict=True):
+            dithered = picture * light + rng.random(picture.shape, np.float32) if kind.lamp else picture
+            yield np.clip(dithered, 0, 255).astype(np.uint8)
+
+    options = simulator.CODEC_OPTIONS if kind.crf is None else {"crf": str(kind.crf), "preset": "veryfast"}
+    sample.write_video(path, pictures(), times_s, codec="libx264", options=options)
+    return times_s, ppg
+
+
+@functools.cache
+def _reader(checkpoint: str):
+    import sspd_jax
+
+    return sspd_jax.load(checkpoint)
+
+
+def read_clip(name: str, seed: int, number: int, checkpoints: dict[str, str]) -> list[Row]:
+    """Film one clip, read it by every method and collect the evidence of its windows."""
+    kind = KINDS[name]
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "clip.mp4"
+        film_times_s, ppg = film(path, kind, seed, number)
+        sizes = {face_clip.SIZE, *(_reader(c).crop_size for c in checkpoints.values())}
+        crops = {}
+        for size in sizes:
+            clip = face_clip.cut_face(
+                decode.frames(path), path, size=size, follow=True, watch_background=True
+            )
+            ticks = list(clip.on_clock(FPS))
+            crops[size] = [image for _, _, image in ticks]
+    times_s = np.array([time_s for _, time_s, _ in ticks])
+    cells = np.stack([reading.mean_of_cells(image).reshape(-1, 3) for image in crops[face_clip.SIZE]])
+    around = np.stack([np.interp(times_s, clip.background.times_s, c) for c in clip.background.values.T], 1)
+    trace = cells.mean(axis=1, dtype=np.float64)
+    waves = {method: classical.read_trace(method, trace, FPS) for method in CLASSICAL}
+    for label, checkpoint in checkpoints.items():
+        network = _reader(checkpoint)
+        waves[label] = network.wave_of(crops[network.crop_size])
+    truth = clock.resample_wave(ppg, film_times_s, times_s)
+    rows = []
+    for method, (start, end) in itertools.product(
+        waves, reading.spans(len(times_s), FPS, reading.Settings())
+    ):
+        wave = np.asarray(waves[method][start:end], np.float64)
+        bpm = fundamental_rate(wave, FPS)
+        if np.isfinite(bpm):
+            found = weigh(wave, FPS, bpm, cells[start:end], around[start:end])
+            true = fundamental_rate(truth[start:end], FPS) if kind.alive else float("nan")
+            rows.append(Row(name, seed, number, method, start / FPS, true, bpm, found))
+    return rows
+
+
+def read_rows() -> list[Row]:
+    """Read what earlier runs found."""
+    if not ROWS.exists():
+        return []
+    with ROWS.open(newline="") as file:
+        return [
+            Row(
+                row["kind"],
+                int(row["seed"]),
+                int(row["person"]),
+                row["method"],
+                *(float(row[key]) for key in ("start_s", "true_bpm", "bpm")),
+                Evidence(**{field.name: float(row[field.name]) for field in dataclasses.fields(Evidence)}),
+            )
+            for row in csv.DictReader(file)
+        ]
+
+
+def write_rows(rows: list[Row]) -> None:
+    """Write all rows, aside and renamed."""
+    ROWS.parent.mkdir(exist_ok=True)
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    names = [field.name for field in dataclasses.fields(Row)][:-1]
+    writer.writerow([*names, *(field.name for field in dataclasses.fields(Evidence))])
+    for row in rows:
+        numbers = [row.start_s, row.true_bpm, row.bpm, *dataclasses.astuple(row.evidence)]
+        writer.writerow([row.kind, row.seed, row.person, row.method, *(f"{n:.5g}" for n in numbers)])
+    storage.write_text(ROWS, text.getvalue())
+
+
+def fit(rows: list[Row], names: list[str]) -> dict:
+    """Fit a logistic regression with a small ridge by Newton's steps.
+
+    Args:
+      rows: windows.
+      names: of the features.
+
+    Returns:
+      A table of `confidence.json`.
+    """
+    x = np.array([[confidence.features(row.evidence)[name] for name in names] for row in rows])
+    y = np.array([row.right for row in rows], np.float64)
+    centre = x.mean(axis=0)
+    design = np.column_stack([x - centre, np.ones(len(x))])
+    penalty = np.diag([RIDGE * len(x)] * len(names) + [0.0]) * np.append(x.var(axis=0), 0)
+    weight = np.zeros(len(names) + 1)
+    for _ in range(50):
+        p = 1 / (1 + np.exp(-np.clip(design @ weight, -30, 30)))
+        slope = design.T @ (p - y) + penalty @ weight
+        bend = (design * (p * (1 - p))[:, None]).T @ design + penalty + 1e-9 * np.eye(len(weight))
+        weight -= np.linalg.solve(bend, slope)
+    return {
+        "names": names,
+        "centre": [round(float(v), 4) for v in centre],
+        "weight": [round(float(v), 4) for v in weight[:-1]],
+        "bias": round(float(weight[-1]), 4),
+    }
+
+
+def fit_all(rows: list[Row]) -> None:
+    """Fit both sets of weights on the people they are for, and write them."""
+    fitted = [row for row in rows if row.seed == FITTED]
+    table = {
+        "video": fit(fitted, list(confidence.features(fitted[0].evidence))),
+        # A wave without a picture: a finger on a lens, say. What has no pulse there is noise.
+        "wave": fit(fitted, ["wave share"]),
+    }
+    storage.write_text(confidence.WEIGHTS, json.dumps(table, indent=1) + "\n")
+    confidence.weights.cache_clear()
+
+
+def wilson(right: int, n: int) -> tuple[float, float]:
+    """95 % interval of a share."""
+    z = 1.96
+    middle, spread = right + z * z / 2, z * np.sqrt(right * (n - right) / n + z * z / 4)
+    return (middle - spread) / (n + z * z), (middle + spread) / (n + z * z)
+
+
+def report(rows: list[Row]) -> str:
+    """Write the tables, and draw the reliability diagram."""
+    held = [row for row in rows if row.seed == HELD_OUT]
+    sure = np.array([confidence.confidence(row.evidence)[0] for row in held])
+    right = np.array([row.right for row in held])
+    methods = list(dict.fromkeys(row.method for row in held))
+    method = np.array([row.method for row in held])
+    lines = [
+        "# What a confidence is worth",
+        "",
+        "`python benchmarks/confidence.py`. "
+        f"Weights fitted on simulated people of seed {FITTED} (of every kind {_counts(FITTED)}), measured on "
+        f"others, of seed {HELD_OUT} ({_counts(HELD_OUT)}); {SECONDS:g} s each, windows of 10 s every 5 s. "
+        f"Right: within {confidence.WITHIN_BPM:g} bpm of the truth; what has no pulse is never read right.",
+        "",
+        "## Reliability, held-out people, all kinds and methods",
+        "",
+        "| confidence | windows | mean confidence | right | 95 % interval |",
+        "|---|---|---|---|---|",
+    ]
+    points = []
+    for low, high in itertools.pairwise(BINS):
+        inside = (sure >= low) & ((sure < high) | (high == 1))
+        n = int(inside.sum())
+        if n:
+            low_right, high_right = wilson(int(right[inside].sum()), n)
+            points.append((sure[inside].mean(), right[inside].mean(), low_right, high_right))
+            lines.append(
+                f"| {low:g}–{high:g} | {n} | {sure[inside].mean():.1%} | {right[inside].mean():.1%} | "
+                f"{low_right:.1%}–{high_right:.1%} |"
+            )
+    lines += ["", f"## Readings and refusals, held-out people, threshold {confidence.THRESHOLD:g}", ""]
+    lines += ["Share of windows with a reading (and, of these, right); of what has no pulse, false readings."]
+    lines += ["", f"| filmed | {' | '.join(methods)} |", "|---|" + "---|" * len(methods)]
+    for name, kind in KINDS.items():
+        cells = []
+        for m in methods:
+            mine = np.array([row.kind == name for row in held]) & (method == m)
+            read = mine & (sure >= confidence.THRESHOLD)
+            if kind.alive:
+                share = right[read].mean() if read.any() else float("nan")
+                cells.append(f"{read.sum() / max(mine.sum(), 1):.0%} ({share:.0%} right)")
+            else:
+                cells.append(f"{read.sum()} of {mine.sum()}")
+        lines.append(f"| {name} | {' | '.join(cells)} |")
+    lines += ["", "## Clips, held-out people", "", *_clips(held, sure, methods)]
+    _draw(points)
+    return "\n".join(lines) + "\n"
+
+
+def _counts(seed: int) -> str:
+    return "{} clips of those that should be read, {} of others with a pulse, {} without".format(
+        *PEOPLE[seed]
+    )
+
+
+def _clips(held: list[Row], sure: np.ndarray, methods: list[str]) -> list[str]:
+    """Count clips without a pulse that got a reading, and good ones that got none."""
+    lines = ["| method | pulse-free clips with a reading | good clips refused | of the good read: right |"]
+    lines.append("|---|---|---|---|")
+    for m in methods:
+        clips: dict[tuple, list[tuple[float, Row]]] = {}
+        for chance, row in zip(sure, held, strict=True):
+            if row.method == m:
+                clips.setdefault((row.kind, row.person), []).append((chance, row))
+        read = {
+            key: [row for chance, row in windows if chance >= confidence.THRESHOLD]
+            for key, windows in clips.items()
+        }
+        free = [bool(rows) for (kind, _), rows in read.items() if not KINDS[kind].alive]
+        good = [rows for (kind, _), rows in read.items() if KINDS[kind].good]
+        medians = [
+            abs(np.median([r.bpm for r in rows]) - np.median([r.true_bpm for r in rows]))
+            <= confidence.WITHIN_BPM
+            for rows in good
+            if rows
+        ]
+        refused = sum(not rows for rows in good)
+        lines.append(
+            f"| {m} | {sum(free)} of {len(free)} | {refused} of {len(good)} | "
+            f"{sum(medians)} of {len(medians)} |"
+        )
+    return lines
+
+
+def _draw(points: list[tuple]) -> None:
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(4.2, 4), layout="constrained")
+    axis = figure.subplots()
+    axis.plot([0, 1], [0, 1], color="#bbbbbb", linewidth=1)
+    x, y, low, high = (np.array(values) for values in zip(*points, strict=True))
+    axis.errorbar(x, y, yerr=[y - low, high - y], fmt="o-", color="#0072B2", markersize=4, capsize=2)
+    axis.set(xlabel="confidence", ylabel="share of windows right", title="held-out simulated people")
+    data = io.BytesIO()
+    figure.savefig(data, format="png", dpi=110)
+    storage.write_bytes(PICTURE, data.getvalue())
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the study, or what is left of it."""
+    parser = argparse.ArgumentParser("benchmarks/confidence.py", description=__doc__.split("\n")[0])
+    parser.add_argument(
+        "--checkpoint", nargs="*", default=[], metavar="NAME=DIR", help="networks to read with"
+    )
+    parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="clips at once (default: all cores)")
+    args = parser.parse_args(argv)
+
+    def work():
+        checkpoints = dict(spec.split("=", 1) if "=" in spec else ("sspd", spec) for spec in args.checkpoint)
+        rows = read_rows()
+        done = {(row.kind, row.seed, row.person) for row in rows}
+        todo = [
+            (name, seed, number)
+            for seed, counts in PEOPLE.items()
+            for name, kind in KINDS.items()
+            for number in range(1, counts[0 if kind.good else 1 if kind.alive else 2] + 1)
+            if (name, seed, number) not in done
+        ]
+        with ProcessPoolExecutor(args.jobs, multiprocessing.get_context("spawn")) as pool:
+            clips = [pool.submit(read_clip, *clip, checkpoints) for clip in todo]
+            for count, clip in enumerate(as_completed(clips), 1):
+                rows += clip.result()
+                if count % 10 == 0 or count == len(clips):
+                    write_rows(rows)
+                    print(f"{count} of {len(clips)} clips", flush=True)
+        rows = read_rows()  # as they were rounded
+        fit_all(rows)
+        storage.write_text(REPORT, report(rows))
+        print(REPORT.read_text())
+
+    return command.run(work, debug=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,132 @@
+"""Half an hour of video: the memory that `predict` takes, and its time beside decoding and network alone.
+
+    python benchmarks/long_video.py [--minutes=30]
+
+Films 20 s of a simulated person at 640×480 in H.264 and repeats their packets for half an hour (the pulse
+jumps where they join; decoder and network do not care). Then, each in a process of its own on the whole
+machine: decoding and conversion to RGB alone, the published-size network alone on as many frames in one
+stream, and `python -m sspd_jax.predict`, by the network and by POS. Results go to long_video.md beside this
+file.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import platform
+import subprocess
+import sys
+import tempfile
+import time
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import jax
+import numpy as np
+
+from sspd_jax import checkpoint, command, forms, storage
+from sspd_jax import config as experiments
+from sspd_jax.datasets import simulator
+from sspd_jax.method import model
+from sspd_jax.video import sample
+
+REPORT = Path(__file__).with_suffix(".md")
+ROOT = Path(__file__).parents[1]
+SECONDS, FPS = 20, 30
+
+DECODE = """
+import sys
+from sspd_jax.video import decode
+print(sum(1 for _ in decode.frames(sys.argv[1])), "frames")
+"""
+NETWORK = """
+import sys, itertools, numpy, sspd_jax
+picture = numpy.random.default_rng(0).integers(0, 256, (151, 151, 3), numpy.uint8)
+wave = sspd_jax.load(sys.argv[1]).wave_of(itertools.repeat(picture, int(sys.argv[2])))
+print(len(wave), "samples")
+"""
+
+
+def repeat(source: Path, path: Path, seconds: float) -> int:
+    """Write a file's packets over and over, with increasing times; returns the frames."""
+    with av.open(str(source)) as old, av.open(str(path), "w") as new:
+        stream = new.add_stream_from_template(old.streams.video[0])
+        stream.time_base = Fraction(1, FPS)
+        packets = [packet for packet in old.demux(video=0) if packet.size]
+        kept = [(bytes(packet), packet.is_keyframe) for packet in packets]
+        frames = round(seconds * FPS)
+        for number in range(frames):
+            data, key = kept[number % len(kept)]
+            packet = av.Packet(data)
+            packet.stream, packet.is_keyframe = stream, key
+            packet.time_base, packet.pts, packet.dts, packet.duration = Fraction(1, FPS), number, number, 1
+            new.mux(packet)
+    return frames
+
+
+def measure(*arguments: str) -> tuple[float, float, str]:
+    """Run Python with arguments; returns seconds, the most memory it held in MB, and its last line."""
+    began = time.perf_counter()
+    done = subprocess.Popen(
+        [sys.executable, *arguments], cwd=ROOT, stdout=subprocess.PIPE, text=True, env=os.environ
+    )
+    said = done.stdout.read()
+    _, status, used = os.wait4(done.pid, 0)
+    if status:
+        raise command.UserError(f"{' '.join(arguments[:3])}: failed")
+    return time.perf_counter() - began, used.ru_maxrss / 1024, said.strip().splitlines()[0]
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the benchmark."""
+    parser = argparse.ArgumentParser("benchmarks/long_video.py", description=__doc__.split("\n")[0])
+    parser.add_argument("--minutes", type=float, default=30.0, help="default: %(default)g")
+    args = parser.parse_args(argv)
+
+    def work():
+        with tempfile.TemporaryDirectory() as folder:
+            short, video, network = (Path(folder) / name for name in ("short.mp4", "long.mp4", "network"))
+            times_s = np.arange(SECONDS * FPS) / FPS
+            person = simulator.draw_person(0, 1, (640, 480))
+            pictures = simulator.film(person, simulator.PRESETS["default"], times_s, 0, 1)
+            options = {"crf": "20", "preset": "veryfast", "bf": "0", "g": "30"}
+            sample.write_video(short, pictures, times_s, codec="libx264", options=options)
+            frames = repeat(short, video, 60 * args.minutes)
+            config = experiments.default(forms.RELEASED)
+            params, batch_stats = model.init(experiments.network_settings(config), jax.random.key(0))
+            checkpoint.save_network(network, config.to_dict(), params, batch_stats)
+
+            runs = {
+                "decoding and conversion to RGB alone": ["-c", DECODE, str(video)],
+                "network alone, one stream": ["-c", NETWORK, str(network), str(frames)],
+                "predict, network": ["-m", "sspd_jax.predict", str(video), f"--checkpoint={network}"],
+                "predict, POS": ["-m", "sspd_jax.predict", str(video), "--method=pos"],
+            }
+            rows = {}
+            for name, arguments in runs.items():
+                rows[name] = measure(*arguments)
+                print(name, *rows[name], flush=True)
+        alone = sum(rows[name][0] for name in list(runs)[:2])
+        ratio = rows["predict, network"][0] / alone
+        lines = [
+            f"# {args.minutes:g} minutes of 640×480 H.264",
+            "",
+            f"`python benchmarks/long_video.py`, {frames} frames at {FPS} Hz, network of the published size "
+            f"with random weights. {os.cpu_count()} CPU cores, Python {platform.python_version()}, "
+            f"jax {jax.__version__}.",
+            "",
+            "| what | time, s | most memory, MB |",
+            "|---|---|---|",
+            *(f"| {name} | {seconds:.0f} | {memory:.0f} |" for name, (seconds, memory, _) in rows.items()),
+            "",
+            f"`predict` by the network takes {ratio:.2f} × the time of decoding alone plus network alone.",
+        ]
+        storage.write_text(REPORT, "\n".join(lines) + "\n")
+        print(REPORT.read_text())
+
+    return command.run(work, debug=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

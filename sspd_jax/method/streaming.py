@@ -1,0 +1,116 @@
+"""The network on video without an end: every difference goes through every layer once.
+
+Reading in overlapping windows computes the overlap twice, and the halo (24 differences of the published
+network) is about as long as what a second adds. Here each convolution in time keeps the two frames that its
+next output needs; the wave is that of one pass over the whole video, to rounding, but for its end, which
+never comes.
+"""
+
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+from jax.typing import ArrayLike
+from jaxtyping import Float, Float32, Int, PyTree
+
+from sspd_jax.method import model
+from sspd_jax.method.model import NetworkSettings
+
+Floats = PyTree[Float32[ArrayLike, "..."]]
+Held = tuple[ArrayLike, ...]
+"""The last two input frames of every convolution that spans three."""
+
+
+def lag(settings: NetworkSettings) -> int:
+    """Say how many differences must follow the one between which two frames a sample of the wave lies.
+
+    One for each convolution of the backbone and for the predictor's first and last, two for the one between
+    them, which sees pairs.
+    """
+    return 2 * len(settings.stages) + 1 + 4
+
+
+def begin(settings: NetworkSettings) -> Held:
+    """Return what is held before the first difference: the zeros that pad it in time.
+
+    Args:
+      settings: of the network.
+
+    Returns:
+      For each convolution of backbone and predictor that spans three frames, [1, 2, h, w, c].
+    """
+    shapes, size, channels = [], settings.input_size, 3
+    for first, second in settings.stages:
+        shapes += [(size, channels), (size - 4, first)]
+        size, channels = (size - 6) // 2, second
+    shapes.append((size, channels))
+    size, width = size - 2, settings.predictor_width
+    shapes += [(size, settings.features), (size // 2, width), (size // 2 - 2, width)]
+    return tuple(np.zeros((1, 2, side, side, depth), jnp.dtype(settings.dtype)) for side, depth in shapes)
+
+
+def advance(
+    settings: NetworkSettings,
+    params: Floats,
+    batch_stats: Floats,
+    held: Held,
+    video: Float[ArrayLike, "1 t h w 3"],
+    start: Int[ArrayLike, ""],
+) -> tuple[Held, Float32[Array, "1 t"]]:
+    """Read the next differences, in evaluation mode.
+
+    Args:
+      settings: of the network.
+      params: its parameters; those of the TS blocks may be absent.
+      batch_stats: its running statistics.
+      held: what the call before returned, or `begin`.
+      video: float [1, t, h, w, 3], the next differences, RGB; t even.
+      start: number of the first of them, the sum of t over the calls before.
+
+    Returns:
+      What is held now, and the samples start − lag … start − lag + t − 1 of the wave; those below 0 mean
+      nothing.
+
+    Raises:
+      ValueError: t is odd.
+    """
+    if jnp.shape(video)[1] % 2:
+        raise ValueError(
+            f"an even number of difference frames must be read at once, not {jnp.shape(video)[1]}"
+        )
+    before, after = iter(held), []
+    x, first = jnp.asarray(video, settings.dtype), start  # `first` is the number of the first frame in x
+
+    def apply(module, part, name, x, **more):
+        weights, statistics = part
+        return module.apply({"params": weights[name], "batch_stats": statistics.get(name, {})}, x, **more)
+
+    def convolve(part, conv, norm, x, first, features, window):
+        """Convolve, normalise and squash frames `first` …: as many, from first − 1 on."""
+        x = jnp.concatenate([next(before), x], axis=1)
+        after.append(x[:, -2:])
+        x = apply(model.Conv3d(features, (3, *window), settings.conv, time_padding=0), part, conv, x)
+        x = jnp.tanh(apply(model.BatchNorm(), part, norm, x, train=False))
+        # What comes before the video is padding for the next layer: zero, not this layer's answer to zeros.
+        inside = jnp.arange(x.shape[1]) + first - 1 >= 0
+        return jnp.where(inside[:, None, None, None], x, jnp.zeros((), x.dtype)), first - 1
+
+    backbone, predictor = ((params[name], batch_stats[name]) for name in ("backbone", "predictor"))
+    x = apply(model.BatchNorm(), backbone, "input_norm", x, train=False)
+    for number, (narrow, wide) in enumerate(settings.stages, 1):
+        stage = tuple(tree[f"stage{number}"] for tree in backbone)
+        x, first = convolve(stage, "conv1", "norm1", x, first, narrow, (5, 5))
+        x, first = convolve(stage, "conv2", "norm2", x, first, wide, (3, 3))
+        x = model.average_pool(x, (1, 2, 2))
+    final = tuple(tree["final"] for tree in backbone)
+    x, first = convolve(final, "conv", "norm", x, first, settings.features, (3, 3))
+
+    width = settings.predictor_width
+    x, first = convolve(predictor, "conv1", "norm1", x, first, width, (1, 1))
+    # The convolutions so far are even in number, and x an even number of frames late: pairs stay pairs.
+    x, first = model.average_pool(x, (2, 2, 2)), first // 2
+    x, first = convolve(predictor, "conv2", "norm2", x, first, width, (3, 3))
+    x, first = jnp.repeat(x, 2, axis=1), first * 2
+    x, first = convolve(predictor, "conv3", "norm3", x, first, width, (1, 1))
+    x = jnp.mean(x.astype(jnp.float32), axis=(2, 3), keepdims=True)
+    last = model.Conv3d(1, (1, 1, 1), settings.conv, time_padding=0, use_bias=True)
+    return tuple(after), apply(last, predictor, "conv4", x)[:, :, 0, 0, 0]
