@@ -35,6 +35,8 @@ if TYPE_CHECKING:  # JAX takes seconds to import: what is wrong with the argumen
     from sspd_jax.reader import Reader
 
 FACES_WITHIN_S = 3.0  # of the first face, the others are searched
+RATE_OFF = 0.2  # a header that is that far from the timestamps is wrong, or an average of an uneven rate
+MOST_FPS = 60.0  # a pulse needs no more: denser frames are averaged
 TEXT_WINDOWS = 24  # of a long video, so many lines are printed; files hold all
 
 
@@ -132,11 +134,19 @@ def predict(
       ConfigError: an unknown method, or 'sspd' without a network.
     """
     reading.wave_reader(method, reader, 30.0)  # what is wrong with the arguments comes first
-    stated = decode.read_facts(path).fps or decode.ASSUMED_FPS
+    stated = _rate(path)
     damage = decode.Damage()
     frames = decode.frames(path, damage)
     read = _predict(frames, Path(path), stated, reader, method, settings or Settings(), near)
     return dataclasses.replace(read, notes=(*read.notes, str(damage))) if str(damage) else read
+
+
+def _rate(path: str | Path) -> float:
+    """Say at what rate to read a file, Hz: as stated, where its timestamps do not say otherwise."""
+    stated, measured = decode.read_facts(path).fps, decode.measured_rate(path)
+    if stated is None or (measured is not None and abs(stated / measured - 1) > RATE_OFF):
+        stated = measured or decode.ASSUMED_FPS
+    return min(stated, MOST_FPS)
 
 
 def predict_frames(

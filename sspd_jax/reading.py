@@ -300,7 +300,8 @@ def judge_wave(wave: Wave, settings: Settings) -> Stretch:
 
     Args:
       wave: on a uniform clock; its sign stays.
-      settings: how waves become readings.
+      settings: how waves become readings; `confidence.WAVE_THRESHOLD` is the least confidence meant for
+        these.
 
     Returns:
       The wave with its windows and beats.

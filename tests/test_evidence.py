@@ -47,6 +47,15 @@ def test_white_light_is_not_the_colour_of_blood_and_shines_on_the_wall_too():
     assert e.behind == pytest.approx(0, abs=0.05) and e.behind_share > 0.95
 
 
+def test_a_screen_colours_the_wall_as_it_does_the_face_and_a_shadow_does_not():
+    pulse, lamp = cells((-BEAT, BLOOD, 0.004), noise=0.0), cells((BEAT, (1, 0.2, 0.1), 0.004), noise=0.0)
+    shadow = 90 * (1 + 0.004 * np.outer(BEAT, GREY))
+    screen = 90 * (1 + 0.004 * np.outer(BEAT, (1, 0.2, 0.1)))
+    assert weigh(BEAT, FPS, BPM, pulse, shadow).behind_colour < -2
+    assert weigh(BEAT, FPS, BPM, pulse, shadow).behind > -0.5
+    assert weigh(BEAT, FPS, BPM, lamp, screen).behind_colour == pytest.approx(0, abs=0.01)
+
+
 def test_noise_agrees_on_nothing():
     rng = np.random.default_rng(3)
     shares, agree, step = [], [], []
@@ -64,11 +73,23 @@ def test_what_beats_at_random_is_not_in_step():
     assert apart.in_step < 0.6 < together.in_step
 
 
+def test_a_heart_may_slow_down_in_a_long_window_and_noise_stays_noise():
+    time_s = np.arange(30 * FPS) / FPS
+    wave = np.sin(2 * np.pi * np.cumsum(1.4 - 0.3 * time_s / 30) / FPS)  # 84 to 66 bpm
+    picture = SKIN * (1 - 0.004 * wave[:, None, None] * BLOOD * np.ones((16, 1)))
+    e = weigh(wave, FPS, 75.0, picture)
+    assert e.wave_share > 0.95 and e.cells_agree > 0.95 and e.rates_apart_bpm < 1
+    noise = np.random.default_rng(4).normal(size=900)
+    assert weigh(noise, FPS, 75.0).wave_share < 0.3
+
+
 def test_no_picture_no_background_and_no_light_are_told_from_something():
-    alone = weigh(BEAT, FPS, BPM)
+    alone, noise = weigh(BEAT, FPS, BPM), np.random.default_rng(6).normal(size=300)
     assert alone.wave_share > 0.95 and np.isnan(alone.colour_share) and np.isnan(alone.behind)
     black = weigh(BEAT, FPS, BPM, np.zeros((300, 16, 3)), np.full((300, 3), np.nan))
     assert black.colour_share == 0 and np.isnan(black.behind) and black.strength == -6
+    beats = confidence.confidence(alone)[0]
+    assert beats > confidence.WAVE_THRESHOLD > confidence.confidence(weigh(noise, FPS, BPM))[0]
     for found in (alone, black):
         assert all(np.isfinite(v) for v in confidence.features(found).values())
         assert 0 <= confidence.confidence(found)[0] <= 1

@@ -105,7 +105,15 @@ def test_a_gap_makes_two_stretches_and_says_so(tmp_path):
     assert [w.candidate_bpm for w in prediction.windows] == pytest.approx([66, 66], abs=3)
     left_out, first, second = prediction.notes
     assert left_out == "left out 0.0–1.5 s: too short to hold a few beats"
-    assert first == "a gap in time, 1.5–4.0 s" and second == "a gap in time, 9.9–12.0 s"
+    assert first == "a gap in time, 1.5–4.0 s" and second == "a gap in time, 10.0–12.0 s"
+
+
+@pytest.mark.parametrize(("fps", "clock"), [(15, 15), (24, 24), (60, 60), (120, 60)])
+def test_frame_rates_from_15_to_120(tmp_path, fps, clock):
+    sample.write_face_video(tmp_path / "face.mp4", seconds=6, fps=fps, bpm=84)
+    prediction = predict.predict(tmp_path / "face.mp4", method="pos")
+    assert prediction.wave.fps == pytest.approx(clock, rel=0.01)
+    assert prediction.windows[0].candidate_bpm == pytest.approx(84, abs=2)
 
 
 def test_a_variable_rate_reads_the_same_pulse(tmp_path):

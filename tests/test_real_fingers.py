@@ -5,6 +5,7 @@ import pytest
 from shared_files import FINGERS, needs
 
 from sspd_jax import reading
+from sspd_jax.heart_rate.confidence import WAVE_THRESHOLD
 from sspd_jax.heart_rate.wave import Wave
 from sspd_jax.reading import Settings
 from sspd_jax.video import clock
@@ -30,7 +31,7 @@ def true_rate(folder, start_s, end_s):
 
 def read(read_out):
     """Errors in bpm of all windows, NaN where refused."""
-    settings = Settings(window_s=WINDOW_S, stride_s=STRIDE_S, read_out=read_out)
+    settings = Settings(WINDOW_S, STRIDE_S, read_out, WAVE_THRESHOLD)
     errors = []
     for folder in sorted(FINGERS.glob("subject_*")):
         for window in reading.judge_wave(red_wave(folder), settings).windows:

@@ -10,7 +10,9 @@ from __future__ import annotations
 import dataclasses
 import functools
 import json
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -18,8 +20,13 @@ from sspd_jax.heart_rate.evidence import Evidence
 
 WEIGHTS = Path(__file__).with_name("confidence.json")
 WITHIN_BPM = 3.0
-THRESHOLD = 0.5
-"""Below it there is no reading."""
+THRESHOLD = 0.9
+"""Below it there is no reading. Chosen on the people whom the weights were fitted to."""
+WAVE_THRESHOLD = 0.5
+"""The same of a wave without a picture, such as a finger's on a lens: nothing there passes for a pulse, and
+what can go wrong is noise."""
+
+FAINT, STRONG = -3.3, -2.7  # log10 of a relative change of colour: of blood, about 0.05 % and 0.2 %
 
 REASONS = {
     "wave": "the wave has no clear rhythm",
@@ -33,8 +40,8 @@ REASONS = {
 def features(evidence: Evidence) -> dict[str, float]:
     """Turn evidence into the numbers that are weighed, named after what they speak of.
 
-    Shares become log odds, so that the difference between 0.98 and 0.99 counts; what cannot be told is 0,
-    and says so in a feature of its own.
+    Shares become log odds, so that the difference between 0.98 and 0.99 counts. A colour that changes less
+    than blood can (`FAINT`) is noise, one that changes more (`STRONG`) motion or light.
     """
     e = evidence
     numbers = {"wave share": _odds(e.wave_share)}
@@ -42,17 +49,20 @@ def features(evidence: Evidence) -> dict[str, float]:
         numbers |= {
             "colour share": _odds(e.colour_share),
             "colour apart": min(e.rates_apart_bpm, 20.0) / 10,
-            "colour strength": e.strength + 3,
+            "colour faint": max(0.0, FAINT - e.strength),
+            "colour strong": max(0.0, e.strength - STRONG),
             "cells agree": e.cells_agree,
             "cells share": _odds(e.cells_share),
             "cells in step": _odds(e.in_step),
-            "blood": 4 * e.blood,
+            "blood": 10 * float(np.clip(e.blood, -0.1, 0.1)),
         }
-        told = np.isfinite(e.behind)
+    if np.isfinite(e.behind):
+        lit = max(0.0, min(e.behind_colour, 0.3) + 0.5)
         numbers |= {
-            "behind told": float(told),
-            "behind": float(np.clip(e.behind + 1, -1, 2)) if told else 0.0,
-            "behind beats": float(np.clip(e.behind + 1, 0, 2)) * e.behind_share if told else 0.0,
+            "behind beats": max(0.0, min(e.behind + 1, 2.0)) * e.behind_share,
+            "behind colour": float(np.clip(e.behind_colour, -1.2, 0.3)),
+            "behind lit": lit,
+            "behind agrees": lit * e.cells_agree,  # the same light on every part of the face and on the wall
         }
     return numbers
 
@@ -84,16 +94,21 @@ def weights(kind: str) -> Weights:
     """Load the weights.
 
     Args:
-      kind: 'video' (wave, colour, cells, background) or 'wave' (a wave alone).
+      kind: 'video', 'face' (one that fills the picture: nothing is known of what lies behind) or 'wave' (a
+        wave alone, as of a finger on a lens).
     """
-    table = json.loads(WEIGHTS.read_text())[kind]
+    return as_weights(json.loads(WEIGHTS.read_text())[kind])
+
+
+def as_weights(table: Mapping[str, Any]) -> Weights:
+    """Return the weights that a table of `confidence.json` holds."""
     return Weights(
         tuple(table["names"]), np.array(table["centre"]), np.array(table["weight"]), float(table["bias"])
     )
 
 
 def confidence(evidence: Evidence) -> tuple[float, str]:
-    """Weigh the evidence of a window.
+    """Weigh the evidence of a window by the weights that fit it.
 
     Args:
       evidence: of the window.
@@ -101,13 +116,28 @@ def confidence(evidence: Evidence) -> tuple[float, str]:
     Returns:
       The chance that its rate is within 3 bpm of the truth, 0 to 1, and in words what speaks against it most.
     """
+    kind = "wave" if not np.isfinite(evidence.colour_share) else "video"
+    if kind == "video" and not np.isfinite(evidence.behind):
+        kind = "face"
+    return weighed(evidence, weights(kind))
+
+
+def weighed(evidence: Evidence, weights: Weights) -> tuple[float, str]:
+    """Weigh the evidence of a window.
+
+    Args:
+      evidence: of the window.
+      weights: of features that it has.
+
+    Returns:
+      See `confidence`.
+    """
     numbers = features(evidence)
-    w = weights("video" if "blood" in numbers else "wave")
-    x = np.array([numbers[name] for name in w.names])
-    pull = w.weight * (x - w.centre)
+    x = np.array([numbers[name] for name in weights.names])
+    pull = weights.weight * (x - weights.centre)
     by_kind: dict[str, float] = {}
-    for name, part in zip(w.names, pull, strict=True):
+    for name, part in zip(weights.names, pull, strict=True):
         kind = name.split()[0]
         by_kind[kind] = by_kind.get(kind, 0.0) + part
     worst = min(by_kind, key=by_kind.get)
-    return float(1 / (1 + np.exp(-(w.bias + pull.sum())))), REASONS[worst]
+    return float(1 / (1 + np.exp(-(weights.bias + pull.sum())))), REASONS[worst]

@@ -12,11 +12,13 @@ import dataclasses
 import numpy as np
 from scipy import signal
 
-from sspd_jax.heart_rate.rate import WIDE_BAND_HZ, spectral_peak_rate
+from sspd_jax.heart_rate.rate import WIDE_BAND_HZ, fundamental_rate, spectral_peak_rate
 
 GRID = 4
 """A crop is looked at in 4 × 4 cells."""
 
+PART_S = 10.0  # what the weights of `confidence` were fitted on
+SWAY = 0.2  # relative: how far a heart rate may wander within a longer window
 NEAR_HZ = 0.12  # half width of a peak: 7 bpm, the main lobe of a 10 s window
 AGREE_BPM = 3.0
 # Relative pulse in red, green and blue under white light (de Haan & van Leest 2014), and what white light or
@@ -41,6 +43,8 @@ class Evidence:
       strength: log10 of the relative change of colour at the rate.
       behind: log10 of the change behind the person at the rate over that of the face, in green light.
       behind_share: share of the background's power that lies near the rate.
+      behind_colour: log10 of the change of colour behind the person at the rate, without what is white in it,
+        over that of the face: shadows of a moving head are white, the light of a screen is not.
     """
 
     wave_share: float
@@ -53,6 +57,7 @@ class Evidence:
     strength: float
     behind: float
     behind_share: float
+    behind_colour: float
 
 
 def weigh(
@@ -64,6 +69,9 @@ def weigh(
 ) -> Evidence:
     """Collect the evidence of one window.
 
+    A heart speeds up and slows down within a long window, which smears its peak and says nothing against it:
+    a window of more than 15 s is weighed in parts of 10 s, each at its own rate, and the mean returned.
+
     Args:
       wave: [t], the pulse wave that the rate was read from.
       fps: samples per second of everything, Hz.
@@ -74,6 +82,30 @@ def weigh(
     Returns:
       The evidence.
     """
+    parts = _parts(len(wave), fps)
+    if len(parts) == 1:
+        return _weigh(wave, fps, bpm, cells, background)
+    found = []
+    for part in parts:
+        own = fundamental_rate(wave[part], fps)
+        near = own if abs(own / bpm - 1) <= SWAY else bpm
+        inside = (None if x is None else x[part] for x in (cells, background))
+        found.append(dataclasses.astuple(_weigh(wave[part], fps, near, *inside)))
+    return Evidence(*np.mean(found, axis=0).tolist())
+
+
+def _parts(length: int, fps: float) -> list[slice]:
+    """Lay parts of 10 s, half over one another, over a window of more than 15 s."""
+    part = round(PART_S * fps)
+    if length <= 1.5 * part:
+        return [slice(0, length)]
+    starts = np.linspace(0, length - part, 1 + int(np.ceil(2 * (length - part) / part)))
+    return [slice(start, start + part) for start in starts.round().astype(int)]
+
+
+def _weigh(
+    wave: np.ndarray, fps: float, bpm: float, cells: np.ndarray | None, background: np.ndarray | None
+) -> Evidence:
     hz = bpm / 60
     nan = float("nan")
     found = dict.fromkeys((field.name for field in dataclasses.fields(Evidence)), nan)
@@ -99,6 +131,8 @@ def weigh(
             behind = relative_change(background)
             ratio = max(abs(_at(behind, fps, hz)[1]), FAINTEST) / max(abs(colour[1]), FAINTEST)
             found["behind"] = float(np.log10(ratio))
+            tints = [np.linalg.norm(at - at.mean()) for at in (_at(behind, fps, hz), colour)]
+            found["behind_colour"] = float(np.log10(max(tints[0], FAINTEST) / max(tints[1], FAINTEST)))
             found["behind_share"] = float(_share_near(behind[:, 1:2], fps, hz)[0])
     return Evidence(**found)
 

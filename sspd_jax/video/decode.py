@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 import av
@@ -65,6 +66,33 @@ def read_facts(path: str | Path) -> Video:
         elif container.duration is not None:
             length = container.duration / av.time_base
         return Video(Path(path), width, height, rate, length, stream.codec_context.name, 90 * turns)
+
+
+def measured_rate(path: str | Path, *, packets: int = 300) -> float | None:
+    """Measure the rate of a video's first frames by their timestamps, without decoding them.
+
+    A header can say anything; a phone's average is that of a whole, uneven recording.
+
+    Args:
+      path: a file that FFmpeg can decode.
+      packets: how many to look at.
+
+    Returns:
+      1 ÷ the median time between frames, Hz; None where the timestamps do not tell.
+
+    Raises:
+      UserError: see `frames`.
+    """
+    times: list[float] = []
+    with _opened(path) as (container, stream):
+        try:
+            for packet in islice(container.demux(stream), packets):
+                if packet.pts is not None and packet.size:
+                    times.append(float(packet.pts * packet.time_base))
+        except av.FFmpegError:
+            pass  # what was read so far tells as well
+    steps = np.diff(np.unique(times))  # frames are stored in the order of decoding
+    return float(1 / np.median(steps)) if len(steps) >= 10 else None
 
 
 @dataclass
