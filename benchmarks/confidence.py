@@ -452,7 +452,9 @@ def _draw(points: list[tuple]) -> None:
     axis = figure.subplots()
     axis.plot([0, 1], [0, 1], color="#bbbbbb", linewidth=1)
     x, y, low, high = (np.array(values) for values in zip(*points, strict=True))
-    axis.errorbar(x, y, yerr=[y - low, high - y], fmt="o-", color="#0072B2", markersize=4, capsize=2)
+    axis.errorbar(
+        x, y, yerr=np.maximum([y - low, high - y], 0), fmt="o-", color="#0072B2", markersize=4, capsize=2
+    )
     axis.set(xlabel="confidence", ylabel="share of windows right", title="held-out simulated people")
     data = io.BytesIO()
     figure.savefig(data, format="png", dpi=110)
