@@ -13,7 +13,6 @@ import argparse
 import dataclasses
 import fcntl
 import hashlib
-import importlib
 import json
 import os
 import re
@@ -30,14 +29,11 @@ from etils import epath
 
 from sspd_jax import command, storage
 from sspd_jax.command import ConfigError, UserError
-from sspd_jax.datasets import prepared
+from sspd_jax.datasets import prepared, readers
 from sspd_jax.datasets.recording import Broken, Ppg, Recording
 from sspd_jax.video import clock, decode, face_clip
 from sspd_jax.video.crop import INTERPOLATION, Resize
 from sspd_jax.video.face import FaceDetector
-
-READERS = {"ubfc_rppg": "sspd_jax.datasets.ubfc_rppg"}
-"""Dataset → module with `recordings(source) -> list[Recording | Broken]`."""
 
 MIN_SEGMENT_S = 1.0
 """Shorter stretches between two gaps are left out: not one beat is sure to be in them."""
@@ -70,7 +66,7 @@ def prepare_dataset(name: str, source: epath.PathLike, data_dir: epath.PathLike,
     """Prepare a dataset that there is a reader for.
 
     Args:
-      name: out of `READERS`.
+      name: out of `sspd_jax.datasets.readers.READERS`.
       source: where its recordings are.
       data_dir: to write to.
       **settings: see `prepare`.
@@ -82,10 +78,7 @@ def prepare_dataset(name: str, source: epath.PathLike, data_dir: epath.PathLike,
       ConfigError: there is no such reader.
       UserError: see `prepare`; or the recordings are not found.
     """
-    if name not in READERS:
-        raise ConfigError(f"dataset {name!r} is none of {', '.join(sorted(READERS))}")
-    reader = importlib.import_module(READERS[name])
-    return prepare(reader.recordings(source), data_dir, name=name, **settings)
+    return prepare(readers.read(name, source), data_dir, name=name, **settings)
 
 
 def prepare(
@@ -577,7 +570,9 @@ def main(argv: list[str] | None = None) -> int:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    parser.add_argument("--dataset", required=True, choices=sorted(READERS), help="whose layout it has")
+    parser.add_argument(
+        "--dataset", required=True, choices=sorted(readers.READERS), help="whose layout it has"
+    )
     parser.add_argument("--source", required=True, metavar="RAW", help="folder of the recordings")
     parser.add_argument("--data_dir", required=True, metavar="OUT", help="folder to make; gs://… too")
     parser.add_argument("--fps", type=float, default=30.0, help="of the clock, Hz (default: %(default)g)")

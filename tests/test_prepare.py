@@ -16,6 +16,7 @@ from prepared_faces import FLAT, content, portrait, recording, three
 
 from sspd_jax import prepare as command
 from sspd_jax.command import ConfigError, UserError
+from sspd_jax.datasets import readers
 from sspd_jax.datasets.prepared import open_prepared
 from sspd_jax.datasets.recording import Ppg
 from sspd_jax.prepare import PpgOnClock
@@ -452,7 +453,7 @@ def by_hand(monkeypatch):
         return three()
 
     monkeypatch.setitem(sys.modules, "by_hand", types.SimpleNamespace(recordings=recordings))
-    monkeypatch.setitem(command.READERS, "by_hand", "by_hand")
+    monkeypatch.setitem(readers.READERS, "by_hand", "by_hand")
 
 
 def test_the_command_prepares_with_a_progress_bar(tmp_path, by_hand, capsys):
@@ -475,12 +476,12 @@ def test_the_command_says_in_a_sentence_what_is_wrong(tmp_path, by_hand, capsys)
     assert command.main(["--dataset=by_hand", "--source=GONE", target]) == 1
     assert capsys.readouterr().err == "error: GONE: no such folder; give another --source\n"
     assert command.main(["--dataset=by_hand", "--source=RAW", target, "--fps=1"]) == 2
-    for wrong in (["--dataset=pure", "--source=RAW", target], ["--source=RAW"]):
+    for wrong in (["--dataset=purer", "--source=RAW", target], ["--source=RAW"]):
         with pytest.raises(SystemExit) as exit_:
             command.main(wrong)
         assert exit_.value.code == 2
-    with pytest.raises(ConfigError, match="dataset 'pure' is none of"):
-        command.prepare_dataset("pure", "RAW", tmp_path / "out")
+    with pytest.raises(ConfigError, match="dataset 'purer' is none of"):
+        command.prepare_dataset("purer", "RAW", tmp_path / "out")
     assert list(tmp_path.iterdir()) == []
 
 
@@ -491,6 +492,7 @@ import sys
 from pathlib import Path
 import numpy as np
 from prepared_faces import recording, portrait
+from sspd_jax.datasets import readers
 from sspd_jax.datasets.prepared import open_prepared
 from sspd_jax.prepare import prepare
 
