@@ -21,6 +21,7 @@ from ml_collections import config_flags
 
 from sspd_jax import forms
 from sspd_jax.command import ConfigError
+from sspd_jax.datasets.readers import READERS
 from sspd_jax.heart_rate import rate as read_outs
 from sspd_jax.method import losses, model, routing, spectrum, target_ema, views
 from sspd_jax.train_step import Method, make_optimizer
@@ -52,6 +53,9 @@ def default(form: Mapping[str, Any] = forms.PAPER) -> ml_collections.ConfigDict:
                 "name": "ubfc_rppg",  # which reader understands the recordings
                 "source": "",  # where the recordings are; '' once they are prepared
                 "data_dir": "data/ubfc_rppg",  # where the prepared dataset is, or lands
+                "keep_going": False,  # prepare without the recordings that cannot be
+                # Who is learned from and who is tested on, see sspd_jax.datasets.splits.of_dataset.
+                "split": {"kind": "people", "name": "", "folds": 5, "fold": 0, "seed": 0},
                 "train_people": (),
                 "test_people": (),
             },
@@ -101,6 +105,9 @@ def _halving_strides(config: ml_collections.ConfigDict) -> tuple[int, ...]:
         strides.append(2 if rate >= 2 * spectrum.PULSE_BAND_HZ[1] else 1)
     return tuple(strides)
 
+
+SPLIT_KINDS = ("people", "folds", "everyone", "published", "protocol", "own_folds")
+"""What `data.split.kind` may be, see `sspd_jax.datasets.splits.of_dataset`."""
 
 VARIANTS: Mapping[str, Callable[[ml_collections.ConfigDict], None]] = {
     "paper": lambda config: apply_form(config, forms.PAPER),
@@ -324,6 +331,19 @@ def _check_terms(config: ml_collections.ConfigDict) -> dict[str, dict[str, Any]]
 def _check_people(config: ml_collections.ConfigDict) -> None:
     """Check that nobody is both learned from and tested on."""
     lists = {key: tuple(config.data[key]) for key in ("train_people", "test_people")}
+    _require(isinstance(config.data.keep_going, bool), "data.keep_going", config.data.keep_going, "a boolean")
+    if config.data.source:
+        known = tuple(sorted(READERS))
+        _require(config.data.name in READERS, "data.name", config.data.name, f"one of {known}")
+    split = config.data.split
+    _require(split.kind in SPLIT_KINDS, "data.split.kind", split.kind, f"one of {SPLIT_KINDS}")
+    if split.kind == "folds":
+        for key, least in (("folds", 2), ("fold", 0), ("seed", 0)):
+            whole = isinstance(split[key], int) and split[key] >= least
+            _require(whole, f"data.split.{key}", split[key], f"a whole number ≥ {least}")
+        _require(
+            split.fold < split.folds, "data.split.fold", split.fold, f"below data.split.folds, {split.folds}"
+        )
     for key, people in lists.items():
         named = all(isinstance(person, str) and person for person in people)
         _require(named, f"data.{key}", people, "a tuple of names of people")

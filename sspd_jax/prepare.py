@@ -1,10 +1,14 @@
 """Prepare recordings for training: decode, find the face, crop, put on a uniform clock, store in chunks.
 
+python -m sspd_jax.prepare --dataset=ubfc_rppg --source=RAW --check_only
 python -m sspd_jax.prepare --dataset=ubfc_rppg --source=RAW --data_dir=OUT
+
+With --check_only everything is read and nothing written: what is broken, doubtful or missing is listed.
 
 Killed and started again, it continues at the recording it was at. Run once more, it does nothing. A
 recording that cannot be prepared is named in a sentence and the others go on; the run then ends with exit
-code 1 and the dataset is not finished, until the recording is mended or left out by `--skip_bad`.
+code 1, and the dataset is not finished until the recording is mended. With --keep_going the dataset is
+finished without it; the exit code is 1 all the same.
 """
 
 from __future__ import annotations
@@ -91,7 +95,7 @@ def prepare(
     resize: Resize = "linear",
     max_gap_s: float = 0.5,
     face_search_s: float = 30.0,
-    skip_bad: bool = False,
+    keep_going: bool = False,
     progress: bool = True,
 ) -> Report:
     """Prepare recordings, see `sspd_jax.datasets.prepared` for what is written.
@@ -109,8 +113,8 @@ def prepare(
       resize: 'linear' or 'area', see `sspd_jax.video.crop`.
       max_gap_s: longest gap between two frames that is interpolated, s; a longer one ends a segment.
       face_search_s: how far into a recording the face is searched, s.
-      skip_bad: finish the dataset without the recordings that cannot be prepared. Later runs do not try them
-        again, unless their files have changed.
+      keep_going: finish the dataset without the recordings that cannot be prepared. Later runs do not try
+        them again, unless their files have changed.
       progress: whether to draw a progress bar on stderr.
 
     Returns:
@@ -139,7 +143,7 @@ def prepare(
             def is_bad(job: _Job, sentence: str) -> None:
                 bad[job.recording_id] = sentence
                 bar.say(f"{job.recording_id}: {sentence}")
-                if skip_bad:
+                if keep_going:
                     facts[job.recording_id] = job.leave_out(sentence)
 
             for job in (job for job in todo if isinstance(job.recording, Broken)):
@@ -152,12 +156,12 @@ def prepare(
                 except storage.StorageError:
                     raise
                 except (UserError, ValueError, OSError) as error:
-                    is_bad(job, _sentence(job.recording, error))
+                    is_bad(job, sentence(job.recording, error))
                 bar.end()
-        if bad and not skip_bad:
+        if bad and not keep_going:
             raise UserError(
                 f"{len(bad)} of {len(jobs)} recordings cannot be prepared ({', '.join(bad)}: see above); "
-                f"mend them and run again, or leave them out by `{prepared.PREPARE} … --skip_bad`; "
+                f"mend them and run again, or leave them out by `{prepared.PREPARE} … --keep_going`; "
                 f"{len(facts)} are done and stay"
             )
         return _finish(
@@ -351,10 +355,7 @@ class _Job:
                     missing_s = (n_frames - n_read) / settings.fps
                     notes.append(f"no contact pulse wave for {missing_s:.1f} s from {start_s:.1f} s on")
             if not segments:
-                raise UserError(
-                    f"{recording.file}: has no {MIN_SEGMENT_S:g} s of unbroken video with a face; "
-                    "check that it plays, or record or copy it again"
-                )
+                raise UserError(too_broken(recording))
             size = writer.commit()
         facts = {
             "recording_id": recording.recording_id,
@@ -466,11 +467,20 @@ def fingerprint(recording: Recording | Broken) -> str:
     return digest.hexdigest()
 
 
-def _sentence(recording: Recording, error: Exception) -> str:
+def sentence(recording: Recording, error: Exception) -> str:
+    """Say in a sentence why a recording cannot be prepared."""
     text = " ".join(str(error).split())
     if isinstance(error, UserError):
         return text
     return f"{recording.file}: {text or type(error).__name__}; check that it plays, or copy it again"
+
+
+def too_broken(recording: Recording) -> str:
+    """Say in a sentence that nothing of a recording is long enough."""
+    return (
+        f"{recording.file}: has no {MIN_SEGMENT_S:g} s of unbroken video with a face; "
+        "check that it plays, or record or copy it again"
+    )
 
 
 def _finish(
@@ -562,6 +572,38 @@ class _Bar:
             print(sentence, file=sys.stderr, flush=True)
 
 
+def _check_only(name: str, source: epath.PathLike, *, progress: bool) -> int:
+    """Read everything, print what is found, and return the exit code."""
+    from sspd_jax.datasets import checker  # it needs this module
+
+    recordings = readers.read(name, source)
+    counts = dict.fromkeys((checker.BROKEN, checker.DOUBTFUL, checker.NOTE), 0)
+    bad: set[str] = set()
+    detector = FaceDetector()
+    with _Bar(0, len(recordings), progress) as bar:
+
+        def say(finding: checker.Finding) -> None:
+            counts[finding.kind] += 1
+            bad.update([finding.recording_id] * (finding.kind == checker.BROKEN))
+            with tqdm.tqdm.external_write_mode(file=sys.stdout):
+                print(finding, flush=True)
+
+        for finding in checker.check_dataset(name, recordings):
+            say(finding)
+        for recording in recordings:
+            if isinstance(recording, Recording):
+                bar.begin(recording)
+            for finding in checker.check_recording(recording, detector=detector, at=bar.at):
+                say(finding)
+            bar.end()
+    people = len({r.person_id for r in recordings if isinstance(r, Recording)})
+    print(
+        f"{source}: {len(recordings)} recordings, {people} people: {len(bad)} broken, "
+        f"{counts[checker.DOUBTFUL]} doubtful, {counts[checker.NOTE]} notes"
+    )
+    return command.FAILED if bad else command.DONE
+
+
 def main(argv: list[str] | None = None) -> int:
     """Run the command."""
     parser = argparse.ArgumentParser(
@@ -574,20 +616,25 @@ def main(argv: list[str] | None = None) -> int:
         "--dataset", required=True, choices=sorted(readers.READERS), help="whose layout it has"
     )
     parser.add_argument("--source", required=True, metavar="RAW", help="folder of the recordings")
-    parser.add_argument("--data_dir", required=True, metavar="OUT", help="folder to make; gs://… too")
+    parser.add_argument("--data_dir", metavar="OUT", help="folder to make; gs://… too")
+    parser.add_argument("--check_only", action="store_true", help="read everything, list what is wrong")
     parser.add_argument("--fps", type=float, default=30.0, help="of the clock, Hz (default: %(default)g)")
     parser.add_argument(
         "--crop_size", type=int, default=face_clip.SIZE, help="of the face, pixels (default: %(default)d)"
     )
     parser.add_argument("--resize", choices=sorted(INTERPOLATION), default="linear", help="how it is scaled")
     parser.add_argument(
-        "--skip_bad", action="store_true", help="finish without the recordings that cannot be prepared"
+        "--keep_going", action="store_true", help="finish without the recordings that cannot be prepared"
     )
     parser.add_argument("--no_progress", action="store_true", help="draw no progress bar")
     parser.add_argument("--debug", action="store_true", help="show tracebacks")
     args = parser.parse_args(argv)
 
     def work():
+        if args.check_only:
+            return _check_only(args.dataset, args.source, progress=not args.no_progress)
+        if args.data_dir is None:
+            raise ConfigError("--data_dir is missing; name the folder to make, or ask for --check_only")
         report = prepare_dataset(
             args.dataset,
             args.source,
@@ -595,7 +642,7 @@ def main(argv: list[str] | None = None) -> int:
             fps=args.fps,
             crop_size=args.crop_size,
             resize=args.resize,
-            skip_bad=args.skip_bad,
+            keep_going=args.keep_going,
             progress=not args.no_progress,
         )
         without = f", without {', '.join(report.left_out)}" if report.left_out else ""
@@ -603,6 +650,7 @@ def main(argv: list[str] | None = None) -> int:
             f"{args.data_dir}: {report.recordings} recordings of {report.people} people, "
             f"{report.seconds / 60:.1f} min, {report.size_bytes / 1e9:.2f} GB ({report.made} new{without})"
         )
+        return command.FAILED if report.left_out else command.DONE
 
     return command.run(work, debug=args.debug)
 

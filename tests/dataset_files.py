@@ -66,9 +66,9 @@ def ubfc_rppg_1(root, seconds=6):
 PURE_START_NS = 1392643993642815000
 
 
-def pure(root, seconds=6, layout="A", dropped=(), pulse_rate=None):
-    """Recording 02-01 in layout A or B; the first two values of the wave are corrupt, as they can be."""
-    for person, bpm in zip(("01", "02"), BPM, strict=True):
+def pure(root, seconds=6, layout="A", dropped=(), people=2):
+    """Layout A or B; the first two values of the wave are corrupt, as they can be."""
+    for person, bpm in list(zip(("01", "02"), BPM, strict=True))[:people]:
         name = f"{person}-01"
         folder = root / name / name if layout == "A" else root / name
         truth = root / name / f"{name}.json" if layout == "A" else root / f"{name}.json"
@@ -79,7 +79,9 @@ def pure(root, seconds=6, layout="A", dropped=(), pulse_rate=None):
             if number in dropped:
                 continue
             images.append({"Timestamp": stamp})
-            cv2.imwrite(str(folder / f"Image{stamp}.png"), picture[..., ::-1])
+            cv2.imwrite(
+                str(folder / f"Image{stamp}.png"), picture[..., ::-1], (cv2.IMWRITE_PNG_COMPRESSION, 1)
+            )
         # The oximeter's clock begins 0.1 s before the camera.
         times_s, values = wave(60, seconds + 0.1, bpm, -0.1)
         values = np.rint(1000 + 500 * values)
@@ -89,7 +91,7 @@ def pure(root, seconds=6, layout="A", dropped=(), pulse_rate=None):
                 "Timestamp": PURE_START_NS + round(1e9 * t),
                 "Value": {
                     "waveform": int(v),
-                    "pulseRate": int(pulse_rate or bpm),
+                    "pulseRate": int(bpm),
                     "o2saturation": 98,
                     "signalStrength": 5,
                 },

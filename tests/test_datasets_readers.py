@@ -244,6 +244,14 @@ def test_what_a_device_says_is_averaged_by_the_second():
     assert files.by_second(times_s, rates) == [61.0, None, None, 70.0]
 
 
+def test_a_video_shorter_than_its_header_says_is_noticed_at_its_end(tmp_path):
+    dataset_files.avi(tmp_path / "a.avi", 30, 2, BPM[0])
+    assert len(list(files.timed_frames(tmp_path / "a.avi", 2.0))) == 60
+    assert len(list(files.timed_frames(tmp_path / "a.avi", 3.9))) == 60  # headers round
+    with pytest.raises(UserError, match=r"a\.avi: breaks off at 2\.0 s where its header says 30\.0 s; copy"):
+        list(files.timed_frames(tmp_path / "a.avi", 30.0))
+
+
 def test_a_damaged_picture_is_none(tmp_path):
     path = tmp_path / "a.png"
     cv2.imwrite(str(path), np.full((9, 9, 3), (10, 20, 30), np.uint8))

@@ -270,7 +270,7 @@ def test_a_bad_recording_is_named_and_the_others_go_on(tmp_path, capsys, kind):
         prepare([recording("a"), bad, recording("c")], tmp_path / "out")
     assert str(error.value) == (
         "1 of 3 recordings cannot be prepared (bad: see above); mend them and run again, "
-        "or leave them out by `python -m sspd_jax.prepare … --skip_bad`; 2 are done and stay"
+        "or leave them out by `python -m sspd_jax.prepare … --keep_going`; 2 are done and stay"
     )
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith(f"bad: {said}")
@@ -291,7 +291,7 @@ def test_a_mended_recording_joins_the_others(tmp_path, capsys):
 def test_bad_recordings_are_left_out_on_request_and_not_tried_again(tmp_path, capsys):
     bad, said = broken("truncated")
     recordings = [recording("a"), bad, recording("c")]
-    report = prepare(recordings, tmp_path / "out", skip_bad=True)
+    report = prepare(recordings, tmp_path / "out", keep_going=True)
     assert (report.recordings, report.made, list(report.left_out)) == (2, 2, ["bad"])
     assert said in capsys.readouterr().err
     dataset = open_prepared(tmp_path / "out")
@@ -307,7 +307,7 @@ def test_bad_recordings_are_left_out_on_request_and_not_tried_again(tmp_path, ca
     assert (report.recordings, report.made, report.left_out) == (3, 1, {})
     assert open_prepared(tmp_path / "out").people == ("a", "bad", "c")
     with pytest.raises(UserError, match="not one of the 1 recordings can be prepared"):
-        prepare([bad], tmp_path / "none", skip_bad=True)
+        prepare([bad], tmp_path / "none", keep_going=True)
 
 
 def test_subjects_that_are_broken_on_disk_are_named_first_and_can_be_left_out(tmp_path, capsys):
@@ -329,7 +329,7 @@ def test_subjects_that_are_broken_on_disk_are_named_first_and_can_be_left_out(tm
     first, last = capsys.readouterr().err.splitlines()
     assert first.startswith(f"subject1: {truth}: missing;")
     assert last.startswith("error: 1 of 3 recordings") and "2 are done and stay" in last
-    assert command.main([*arguments, "--skip_bad"]) == 0
+    assert command.main([*arguments, "--keep_going"]) == 1  # the exit code says that it is not all of it
     assert "2 recordings of 2 people" in capsys.readouterr().out
     assert open_prepared(out).people == ("subject2", "subject3")
     truth.write_text(text)  # mended

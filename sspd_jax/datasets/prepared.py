@@ -24,7 +24,7 @@ import os
 import tempfile
 import threading
 from collections import OrderedDict
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import suppress
 from typing import Any
 
@@ -415,7 +415,7 @@ class PreparedDataset:
       data_dir: where it lies.
       settings: it was prepared with.
       segments: all of them, recording by recording.
-      left_out: recording id → why it could not be prepared (`--skip_bad`).
+      left_out: recording id → why it could not be prepared (`--keep_going`).
     """
 
     def __init__(
@@ -454,6 +454,15 @@ class PreparedDataset:
     def people(self) -> tuple[str, ...]:
         """Everyone seen, in the order of the recordings."""
         return tuple(dict.fromkeys(segment.person_id for segment in self.segments))
+
+    def only(self, recording_ids: Collection[str]) -> PreparedDataset:
+        """Return the dataset of some of the recordings.
+
+        Args:
+          recording_ids: whose segments stay.
+        """
+        kept = tuple(segment for segment in self.segments if segment.recording_id in recording_ids)
+        return PreparedDataset(self.data_dir, self.settings, kept, self.left_out)
 
     def clip(self, segment: Segment, start: int, length: int, out: np.ndarray | None = None) -> np.ndarray:
         """Read consecutive frames; only the chunks they lie in are read.
