@@ -1,5 +1,8 @@
 """Every reader on files of the real format: who is seen, when, and with which wave."""
 
+import re
+from pathlib import Path
+
 import cv2
 import dataset_files
 import h5py
@@ -261,3 +264,17 @@ def test_a_damaged_picture_is_none(tmp_path):
         path.write_bytes(bad)
         assert pure.read_picture(path) is None
     assert pure.read_picture(tmp_path / "nowhere.png") is None
+
+
+def test_the_reader_in_the_docs_works(tmp_path):
+    text = (Path(__file__).parents[1] / "docs" / "datasets.md").read_text()
+    (code,) = [part for part in re.findall(r"```python\n(.*?)```", text, re.DOTALL) if "GET_IT" in part]
+    names = {}
+    exec(code, names)
+    frames = dataset_files.pictures(30, 2, BPM[0])
+    sample.write_video(tmp_path / "ann.mp4", frames, np.arange(60) / 30)
+    dataset_files.column(tmp_path / "ann.txt", dataset_files.wave(100, 2, BPM[0])[1])
+    (recording,) = whole(names["recordings"](tmp_path))
+    assert (recording.person_id, len(list(recording.frames())), len(recording.ppg.values)) == ("ann", 60, 200)
+    (tmp_path / "ann.txt").unlink()
+    assert "ann.txt: missing; copy" in names["recordings"](tmp_path)[0].why
