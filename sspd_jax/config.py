@@ -54,6 +54,8 @@ def default(form: Mapping[str, Any] = forms.PAPER) -> ml_collections.ConfigDict:
                 "source": "",  # where the recordings are; '' once they are prepared
                 "data_dir": "data/ubfc_rppg",  # where the prepared dataset is, or lands
                 "keep_going": False,  # prepare without the recordings that cannot be
+                # 'haar' or 'yunet' (which needs its model's path); follow_every_s 0: one box for all frames.
+                "face": {"detector": "haar", "model": "", "follow_every_s": 0.0},
                 # Who is learned from and who is tested on, see sspd_jax.datasets.splits.of_dataset.
                 "split": {"kind": "people", "name": "", "folds": 5, "fold": 0, "seed": 0},
                 "train_people": (),
@@ -105,6 +107,9 @@ def _halving_strides(config: ml_collections.ConfigDict) -> tuple[int, ...]:
         strides.append(2 if rate >= 2 * spectrum.PULSE_BAND_HZ[1] else 1)
     return tuple(strides)
 
+
+DETECTORS = ("haar", "yunet")
+"""What `data.face.detector` may be, see `sspd_jax.video.face`."""
 
 SPLIT_KINDS = ("people", "folds", "everyone", "published", "protocol", "own_folds")
 """What `data.split.kind` may be, see `sspd_jax.datasets.splits.of_dataset`."""
@@ -335,6 +340,9 @@ def _check_people(config: ml_collections.ConfigDict) -> None:
     if config.data.source:
         known = tuple(sorted(READERS))
         _require(config.data.name in READERS, "data.name", config.data.name, f"one of {known}")
+    face = config.data.face
+    _require(face.detector in DETECTORS, "data.face.detector", face.detector, f"one of {DETECTORS}")
+    _require(face.follow_every_s >= 0, "data.face.follow_every_s", face.follow_every_s, "0 s or more")
     split = config.data.split
     _require(split.kind in SPLIT_KINDS, "data.split.kind", split.kind, f"one of {SPLIT_KINDS}")
     if split.kind == "folds":

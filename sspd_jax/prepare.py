@@ -37,7 +37,8 @@ from sspd_jax.datasets import prepared, readers
 from sspd_jax.datasets.recording import Broken, Ppg, Recording
 from sspd_jax.video import clock, decode, face_clip
 from sspd_jax.video.crop import INTERPOLATION, Resize
-from sspd_jax.video.face import FaceDetector
+from sspd_jax.video.face import DETECTORS, FaceDetector, make_detector
+from sspd_jax.video.follow import LOOK_EVERY_S
 
 MIN_SEGMENT_S = 1.0
 """Shorter stretches between two gaps are left out: not one beat is sure to be in them."""
@@ -95,6 +96,9 @@ def prepare(
     resize: Resize = "linear",
     max_gap_s: float = 0.5,
     face_search_s: float = 30.0,
+    face_detector: str = "haar",
+    face_model: str = "",
+    follow_every_s: float = 0.0,
     keep_going: bool = False,
     progress: bool = True,
 ) -> Report:
@@ -113,6 +117,10 @@ def prepare(
       resize: 'linear' or 'area', see `sspd_jax.video.crop`.
       max_gap_s: longest gap between two frames that is interpolated, s; a longer one ends a segment.
       face_search_s: how far into a recording the face is searched, s.
+      face_detector: 'haar' or 'yunet', see `sspd_jax.video.face`.
+      face_model: path of YuNet's model file.
+      follow_every_s: how often the face is looked for, s: the box follows it smoothly, and where it is lost
+        for longer than `follow.LOST_AFTER_S` is a gap; 0: the first face found fixes the box, as published.
       keep_going: finish the dataset without the recordings that cannot be prepared. Later runs do not try
         them again, unless their files have changed.
       progress: whether to draw a progress bar on stderr.
@@ -125,8 +133,11 @@ def prepare(
       UserError: recordings that cannot be prepared (each was named on stderr), other settings or recordings
         than those of the directory, or a directory that cannot be written.
     """
-    settings = prepared.Settings(float(fps), crop_size, resize, max_gap_s, face_search_s)
+    settings = prepared.Settings(
+        float(fps), crop_size, resize, max_gap_s, face_search_s, face_detector, float(follow_every_s)
+    )
     _check(settings, name, recordings)
+    detector = make_detector(face_detector, face_model)
     data_dir = epath.Path(data_dir)
     with _claimed(data_dir, name, settings, [r.recording_id for r in recordings]):
         jobs = [
@@ -136,7 +147,6 @@ def prepare(
         facts = {job.recording_id: found for job in jobs if (found := job.finished())}
         todo = [job for job in jobs if job.recording_id not in facts]
         bad: dict[str, str] = {}
-        detector = FaceDetector()
 
         with _Bar(len(facts), len(jobs), progress) as bar:
 
@@ -178,6 +188,8 @@ def _check(settings: prepared.Settings, name: str, recordings: Sequence[Recordin
         raise ConfigError(f"resize {settings.resize!r} is none of {', '.join(INTERPOLATION)}")
     if not settings.max_gap_s > 0:
         raise ConfigError(f"max_gap_s {settings.max_gap_s:g} is not above 0 s")
+    if not settings.follow_every_s >= 0:
+        raise ConfigError(f"follow_every_s {settings.follow_every_s:g} is not 0 s or more")
     if not re.fullmatch(r"[a-z][a-z0-9_]*", name):
         raise ConfigError(f"dataset name {name!r} is not made of lower-case letters, digits and _")
     if not recordings:
@@ -234,8 +246,10 @@ def _match_plan(data_dir: epath.Path, plan: dict[str, Any]) -> None:
         prepared.write_json(path, plan)
         return
     remedy = "choose another --data_dir, or delete this one"
+    # What is not in an older plan had the value that is the default now.
+    usual = {f.name: f.default for f in dataclasses.fields(prepared.Settings)}
     flat = [
-        {"format": p.get("format"), "dataset": p.get("name"), **(p.get("settings") or {})}
+        {"format": p.get("format"), "dataset": p.get("name"), **usual, **(p.get("settings") or {})}
         for p in (before, plan)
     ]
     for key, value in flat[1].items():
@@ -310,9 +324,13 @@ class _Job:
             face_search_s=settings.face_search_s,
             max_gap_s=settings.max_gap_s,
             detector=detector,
+            follow=settings.follow_every_s > 0,
+            look_every_s=settings.follow_every_s or LOOK_EVERY_S,
         )
         wave = PpgOnClock(recording.ppg, settings.fps, settings.max_gap_s)
         notes = [f"no face before {clip.start_s:.1f} s"] if clip.start_s > 0 else []
+        if clip.in_view > 1:
+            notes.append(f"{clip.in_view} faces in view: of the large ones the most central one was taken")
         segments: list[dict[str, Any]] = []
         end_s = None  # of the segment before
         with closing(clip), prepared.ShardWriter(self._shard, settings.crop_size) as writer:
@@ -321,7 +339,8 @@ class _Job:
                 head = next(chunks)
                 start_s = float(head.times_s[0])
                 if end_s is not None:
-                    notes.append(f"a gap in time, {end_s:.1f}–{start_s:.1f} s")
+                    what = "no face, or a gap in time" if settings.follow_every_s else "a gap in time"
+                    notes.append(f"{what}, {end_s:.1f}–{start_s:.1f} s")
                 end_s = float(head.times_s[-1])
                 if len(head.frames) < MIN_SEGMENT_S * settings.fps:
                     notes.append(f"left out {start_s:.1f}–{end_s:.1f} s, cut off by a gap in time")
@@ -572,14 +591,13 @@ class _Bar:
             print(sentence, file=sys.stderr, flush=True)
 
 
-def _check_only(name: str, source: epath.PathLike, *, progress: bool) -> int:
+def _check_only(name: str, source: epath.PathLike, detector: FaceDetector, *, progress: bool) -> int:
     """Read everything, print what is found, and return the exit code."""
     from sspd_jax.datasets import checker  # it needs this module
 
     recordings = readers.read(name, source)
     counts = dict.fromkeys((checker.BROKEN, checker.DOUBTFUL, checker.NOTE), 0)
     bad: set[str] = set()
-    detector = FaceDetector()
     with _Bar(0, len(recordings), progress) as bar:
 
         def say(finding: checker.Finding) -> None:
@@ -622,6 +640,15 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument(
         "--crop_size", type=int, default=face_clip.SIZE, help="of the face, pixels (default: %(default)d)"
     )
+    parser.add_argument("--face_detector", choices=DETECTORS, default="haar", help="what finds the face")
+    parser.add_argument("--face_model", default="", metavar="ONNX", help="YuNet's model file")
+    parser.add_argument(
+        "--follow_every_s",
+        type=float,
+        default=0.0,
+        metavar="S",
+        help="look for the face again (default: never)",
+    )
     parser.add_argument("--resize", choices=sorted(INTERPOLATION), default="linear", help="how it is scaled")
     parser.add_argument(
         "--keep_going", action="store_true", help="finish without the recordings that cannot be prepared"
@@ -632,7 +659,8 @@ def main(argv: list[str] | None = None) -> int:
 
     def work():
         if args.check_only:
-            return _check_only(args.dataset, args.source, progress=not args.no_progress)
+            detector = make_detector(args.face_detector, args.face_model)
+            return _check_only(args.dataset, args.source, detector, progress=not args.no_progress)
         if args.data_dir is None:
             raise ConfigError("--data_dir is missing; name the folder to make, or ask for --check_only")
         report = prepare_dataset(
@@ -642,6 +670,9 @@ def main(argv: list[str] | None = None) -> int:
             fps=args.fps,
             crop_size=args.crop_size,
             resize=args.resize,
+            face_detector=args.face_detector,
+            face_model=args.face_model,
+            follow_every_s=args.follow_every_s,
             keep_going=args.keep_going,
             progress=not args.no_progress,
         )

@@ -98,6 +98,9 @@ def open_data(config: ml_collections.ConfigDict) -> prepared.PreparedDataset:
             data.data_dir,
             fps=config.fps,
             crop_size=config.crop_size,
+            face_detector=data.face.detector,
+            face_model=data.face.model,
+            follow_every_s=data.face.follow_every_s,
             keep_going=data.keep_going,
         )
     return prepared.open_prepared(data.data_dir, fps=config.fps, crop_size=config.crop_size)
