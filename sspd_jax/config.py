@@ -21,6 +21,7 @@ from ml_collections import config_flags
 
 from sspd_jax import forms
 from sspd_jax.command import ConfigError
+from sspd_jax.datasets import splits
 from sspd_jax.datasets.readers import READERS
 from sspd_jax.heart_rate import rate as read_outs
 from sspd_jax.method import losses, model, routing, spectrum, target_ema, views
@@ -110,9 +111,6 @@ def _halving_strides(config: ml_collections.ConfigDict) -> tuple[int, ...]:
 
 DETECTORS = ("haar", "yunet")
 """What `data.face.detector` may be, see `sspd_jax.video.face`."""
-
-SPLIT_KINDS = ("people", "folds", "everyone", "published", "protocol", "own_folds")
-"""What `data.split.kind` may be, see `sspd_jax.datasets.splits.of_dataset`."""
 
 VARIANTS: Mapping[str, Callable[[ml_collections.ConfigDict], None]] = {
     "paper": lambda config: apply_form(config, forms.PAPER),
@@ -344,7 +342,12 @@ def _check_people(config: ml_collections.ConfigDict) -> None:
     _require(face.detector in DETECTORS, "data.face.detector", face.detector, f"one of {DETECTORS}")
     _require(face.follow_every_s >= 0, "data.face.follow_every_s", face.follow_every_s, "0 s or more")
     split = config.data.split
-    _require(split.kind in SPLIT_KINDS, "data.split.kind", split.kind, f"one of {SPLIT_KINDS}")
+    _require(split.kind in splits.KINDS, "data.split.kind", split.kind, f"one of {splits.KINDS}")
+    if split.kind == "published":
+        splits.published(config.data.name, split.name)
+    if split.kind == "protocol":
+        known = splits.PROTOCOLS
+        _require(split.name in known, "data.split.name", split.name, f"one of {known}")
     if split.kind == "folds":
         for key, least in (("folds", 2), ("fold", 0), ("seed", 0)):
             whole = isinstance(split[key], int) and split[key] >= least

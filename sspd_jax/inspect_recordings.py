@@ -36,6 +36,7 @@ SHOWN = 3  # frames
 THUMB = 240  # pixels, the longer side
 FPS = checker.FPS
 MAX_GAP_S = 0.5
+LEAST_BPM = 30.0  # that the axis spans: a tenth of a beat is no difference
 
 
 class Look(NamedTuple):
@@ -140,8 +141,12 @@ def draw(recording: Recording, look: Look) -> bytes:
         axis.set_title(f"{time_s:.1f} s", fontsize=9)
         axis.axis("off")
     colours, wave, rates = below.subplots(3, 1, sharex=True)
+    # A line does not run across a gap.
+    breaks = np.flatnonzero(np.diff(look.times_s) > MAX_GAP_S) + 1
+    times_s = np.insert(look.times_s, breaks, np.nan)
     for channel, (name, colour) in zip(look.colours.T, CHANNELS.items(), strict=True):
-        colours.plot(look.times_s, channel - channel.mean(), color=colour, linewidth=0.8, label=name)
+        values = np.insert(channel - channel.mean(), breaks, np.nan)
+        colours.plot(times_s, values, color=colour, linewidth=0.8, label=name)
     colours.set_ylabel("colour of the face,\ngrey levels")
     colours.legend(loc="upper right", fontsize=8)
     parts = checker.stretches(look.times_s, MAX_GAP_S)
@@ -163,6 +168,9 @@ def draw(recording: Recording, look: Look) -> bytes:
         for number, (start_s, end_s, bpm) in enumerate(windows):
             label = name if number == 0 else None
             rates.plot([start_s, end_s], [bpm, bpm], color=colour, linewidth=3, label=label)
+    low, high = rates.get_ylim()
+    middle, half = (low + high) / 2, max(LEAST_BPM, high - low) / 2
+    rates.set_ylim(middle - half, middle + half)
     rates.set_ylabel("heart rate, bpm")
     rates.set_xlabel("time, s (grey: no frames)")
     if rates.get_legend_handles_labels()[0]:

@@ -21,11 +21,11 @@ import h5py
 import numpy as np
 
 from sspd_jax.command import UserError
-from sspd_jax.datasets import files
+from sspd_jax.datasets import files, splits
 from sspd_jax.datasets.recording import Broken, Recording
 
 VIDEO, TRUTH = "data.avi", "data.hdf5"
-PROTOCOLS, PARTS = ("all", "clean", "natural"), ("train", "dev", "test")
+PARTS = ("train", "dev", "test")
 SAME_RATE = 0.05  # share by which `time` and `sample-rate-hz` may differ
 GET_IT = (
     "request COHFACE at https://www.idiap.ch/dataset/cohface and give the folder that holds 1, 2, … and "
@@ -69,7 +69,7 @@ def read_protocols(source: Path) -> dict[str, dict[str, str]]:
       UserError: a line that is none, or a person in two parts of a protocol.
     """
     parts: dict[str, dict[str, str]] = {}
-    for protocol in PROTOCOLS:
+    for protocol in splits.PROTOCOLS:
         people: dict[str, str] = {}
         for part in PARTS:
             path = source / "protocols" / protocol / f"{part}.txt"

@@ -13,10 +13,18 @@ import hashlib
 import re
 from collections.abc import Iterable, Mapping
 from importlib import resources
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sspd_jax.command import ConfigError, UserError
-from sspd_jax.datasets import prepared
+
+if TYPE_CHECKING:  # configurations are checked before anything heavy is imported
+    from sspd_jax.datasets import prepared
+
+KINDS = ("people", "folds", "everyone", "published", "protocol", "own_folds")
+"""How people can be split, see `of_dataset`."""
+
+PROTOCOLS = ("all", "clean", "natural")
+"""COHFACE's."""
 
 
 @dataclasses.dataclass(frozen=True)
