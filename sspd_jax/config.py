@@ -21,6 +21,8 @@ from ml_collections import config_flags
 
 from sspd_jax import forms
 from sspd_jax.command import ConfigError
+from sspd_jax.datasets import splits
+from sspd_jax.datasets.readers import READERS
 from sspd_jax.heart_rate import rate as read_outs
 from sspd_jax.method import losses, model, routing, spectrum, target_ema, views
 from sspd_jax.train_step import Method, make_optimizer
@@ -52,6 +54,11 @@ def default(form: Mapping[str, Any] = forms.PAPER) -> ml_collections.ConfigDict:
                 "name": "ubfc_rppg",  # which reader understands the recordings
                 "source": "",  # where the recordings are; '' once they are prepared
                 "data_dir": "data/ubfc_rppg",  # where the prepared dataset is, or lands
+                "keep_going": False,  # prepare without the recordings that cannot be
+                # 'haar' or 'yunet' (which needs its model's path); follow_every_s 0: one box for all frames.
+                "face": {"detector": "haar", "model": "", "follow_every_s": 0.0},
+                # Who is learned from and who is tested on, see sspd_jax.datasets.splits.of_dataset.
+                "split": {"kind": "people", "name": "", "folds": 5, "fold": 0, "seed": 0},
                 "train_people": (),
                 "test_people": (),
             },
@@ -101,6 +108,9 @@ def _halving_strides(config: ml_collections.ConfigDict) -> tuple[int, ...]:
         strides.append(2 if rate >= 2 * spectrum.PULSE_BAND_HZ[1] else 1)
     return tuple(strides)
 
+
+DETECTORS = ("haar", "yunet")
+"""What `data.face.detector` may be, see `sspd_jax.video.face`."""
 
 VARIANTS: Mapping[str, Callable[[ml_collections.ConfigDict], None]] = {
     "paper": lambda config: apply_form(config, forms.PAPER),
@@ -324,6 +334,27 @@ def _check_terms(config: ml_collections.ConfigDict) -> dict[str, dict[str, Any]]
 def _check_people(config: ml_collections.ConfigDict) -> None:
     """Check that nobody is both learned from and tested on."""
     lists = {key: tuple(config.data[key]) for key in ("train_people", "test_people")}
+    _require(isinstance(config.data.keep_going, bool), "data.keep_going", config.data.keep_going, "a boolean")
+    if config.data.source:
+        known = tuple(sorted(READERS))
+        _require(config.data.name in READERS, "data.name", config.data.name, f"one of {known}")
+    face = config.data.face
+    _require(face.detector in DETECTORS, "data.face.detector", face.detector, f"one of {DETECTORS}")
+    _require(face.follow_every_s >= 0, "data.face.follow_every_s", face.follow_every_s, "0 s or more")
+    split = config.data.split
+    _require(split.kind in splits.KINDS, "data.split.kind", split.kind, f"one of {splits.KINDS}")
+    if split.kind == "published":
+        splits.published(config.data.name, split.name)
+    if split.kind == "protocol":
+        known = splits.PROTOCOLS
+        _require(split.name in known, "data.split.name", split.name, f"one of {known}")
+    if split.kind == "folds":
+        for key, least in (("folds", 2), ("fold", 0), ("seed", 0)):
+            whole = isinstance(split[key], int) and split[key] >= least
+            _require(whole, f"data.split.{key}", split[key], f"a whole number ≥ {least}")
+        _require(
+            split.fold < split.folds, "data.split.fold", split.fold, f"below data.split.folds, {split.folds}"
+        )
     for key, people in lists.items():
         named = all(isinstance(person, str) and person for person in people)
         _require(named, f"data.{key}", people, "a tuple of names of people")

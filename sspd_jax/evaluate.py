@@ -275,6 +275,7 @@ def main(argv: list[str] | None = None) -> int:
             raise UserError(f"{workdir}: is no work directory of a run; name one that has a {train.CONFIG}")
         config = ml_collections.ConfigDict(json.loads(path.read_text()))
         dataset = prepared.open_prepared(config.data.data_dir, fps=config.fps, crop_size=config.crop_size)
+        config, dataset = train.choose_people(config, dataset)
         result = evaluate_run(config, dataset, workdir, faces=not args.no_faces)
         print(table(result))
         print(f"report: {workdir / REPORT / 'index.html'}")

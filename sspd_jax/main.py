@@ -39,6 +39,9 @@ def main(argv: list[str] | None = None) -> int:
 
         workdir = args.workdir or f"workdir/{experiments.name_of(args.config)}"
         result = train.train_and_evaluate(config, workdir, progress=not args.no_progress)
+        if not result:
+            print(f"trained on everyone, nobody was tested; the network: {workdir}/{train.NETWORK}/target")
+            return
         print(evaluate.table(result))
         print(f"report: {workdir}/{evaluate.REPORT}/index.html")
 

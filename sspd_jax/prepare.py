@@ -1,10 +1,14 @@
 """Prepare recordings for training: decode, find the face, crop, put on a uniform clock, store in chunks.
 
+python -m sspd_jax.prepare --dataset=ubfc_rppg --source=RAW --check_only
 python -m sspd_jax.prepare --dataset=ubfc_rppg --source=RAW --data_dir=OUT
+
+With --check_only everything is read and nothing written: what is broken, doubtful or missing is listed.
 
 Killed and started again, it continues at the recording it was at. Run once more, it does nothing. A
 recording that cannot be prepared is named in a sentence and the others go on; the run then ends with exit
-code 1 and the dataset is not finished, until the recording is mended or left out by `--skip_bad`.
+code 1, and the dataset is not finished until the recording is mended. With --keep_going the dataset is
+finished without it; the exit code is 1 all the same.
 """
 
 from __future__ import annotations
@@ -13,7 +17,6 @@ import argparse
 import dataclasses
 import fcntl
 import hashlib
-import importlib
 import json
 import os
 import re
@@ -30,14 +33,12 @@ from etils import epath
 
 from sspd_jax import command, storage
 from sspd_jax.command import ConfigError, UserError
-from sspd_jax.datasets import prepared
+from sspd_jax.datasets import prepared, readers
 from sspd_jax.datasets.recording import Broken, Ppg, Recording
 from sspd_jax.video import clock, decode, face_clip
 from sspd_jax.video.crop import INTERPOLATION, Resize
-from sspd_jax.video.face import FaceDetector
-
-READERS = {"ubfc_rppg": "sspd_jax.datasets.ubfc_rppg"}
-"""Dataset → module with `recordings(source) -> list[Recording | Broken]`."""
+from sspd_jax.video.face import DETECTORS, FaceDetector, make_detector
+from sspd_jax.video.follow import LOOK_EVERY_S
 
 MIN_SEGMENT_S = 1.0
 """Shorter stretches between two gaps are left out: not one beat is sure to be in them."""
@@ -70,7 +71,7 @@ def prepare_dataset(name: str, source: epath.PathLike, data_dir: epath.PathLike,
     """Prepare a dataset that there is a reader for.
 
     Args:
-      name: out of `READERS`.
+      name: out of `sspd_jax.datasets.readers.READERS`.
       source: where its recordings are.
       data_dir: to write to.
       **settings: see `prepare`.
@@ -82,10 +83,7 @@ def prepare_dataset(name: str, source: epath.PathLike, data_dir: epath.PathLike,
       ConfigError: there is no such reader.
       UserError: see `prepare`; or the recordings are not found.
     """
-    if name not in READERS:
-        raise ConfigError(f"dataset {name!r} is none of {', '.join(sorted(READERS))}")
-    reader = importlib.import_module(READERS[name])
-    return prepare(reader.recordings(source), data_dir, name=name, **settings)
+    return prepare(readers.read(name, source), data_dir, name=name, **settings)
 
 
 def prepare(
@@ -98,7 +96,10 @@ def prepare(
     resize: Resize = "linear",
     max_gap_s: float = 0.5,
     face_search_s: float = 30.0,
-    skip_bad: bool = False,
+    face_detector: str = "haar",
+    face_model: str = "",
+    follow_every_s: float = 0.0,
+    keep_going: bool = False,
     progress: bool = True,
 ) -> Report:
     """Prepare recordings, see `sspd_jax.datasets.prepared` for what is written.
@@ -116,8 +117,12 @@ def prepare(
       resize: 'linear' or 'area', see `sspd_jax.video.crop`.
       max_gap_s: longest gap between two frames that is interpolated, s; a longer one ends a segment.
       face_search_s: how far into a recording the face is searched, s.
-      skip_bad: finish the dataset without the recordings that cannot be prepared. Later runs do not try them
-        again, unless their files have changed.
+      face_detector: 'haar' or 'yunet', see `sspd_jax.video.face`.
+      face_model: path of YuNet's model file.
+      follow_every_s: how often the face is looked for, s: the box follows it smoothly, and where it is lost
+        for longer than `follow.LOST_AFTER_S` is a gap; 0: the first face found fixes the box, as published.
+      keep_going: finish the dataset without the recordings that cannot be prepared. Later runs do not try
+        them again, unless their files have changed.
       progress: whether to draw a progress bar on stderr.
 
     Returns:
@@ -128,8 +133,11 @@ def prepare(
       UserError: recordings that cannot be prepared (each was named on stderr), other settings or recordings
         than those of the directory, or a directory that cannot be written.
     """
-    settings = prepared.Settings(float(fps), crop_size, resize, max_gap_s, face_search_s)
+    settings = prepared.Settings(
+        float(fps), crop_size, resize, max_gap_s, face_search_s, face_detector, float(follow_every_s)
+    )
     _check(settings, name, recordings)
+    detector = make_detector(face_detector, face_model)
     data_dir = epath.Path(data_dir)
     with _claimed(data_dir, name, settings, [r.recording_id for r in recordings]):
         jobs = [
@@ -139,14 +147,13 @@ def prepare(
         facts = {job.recording_id: found for job in jobs if (found := job.finished())}
         todo = [job for job in jobs if job.recording_id not in facts]
         bad: dict[str, str] = {}
-        detector = FaceDetector()
 
         with _Bar(len(facts), len(jobs), progress) as bar:
 
             def is_bad(job: _Job, sentence: str) -> None:
                 bad[job.recording_id] = sentence
                 bar.say(f"{job.recording_id}: {sentence}")
-                if skip_bad:
+                if keep_going:
                     facts[job.recording_id] = job.leave_out(sentence)
 
             for job in (job for job in todo if isinstance(job.recording, Broken)):
@@ -159,12 +166,12 @@ def prepare(
                 except storage.StorageError:
                     raise
                 except (UserError, ValueError, OSError) as error:
-                    is_bad(job, _sentence(job.recording, error))
+                    is_bad(job, sentence(job.recording, error))
                 bar.end()
-        if bad and not skip_bad:
+        if bad and not keep_going:
             raise UserError(
                 f"{len(bad)} of {len(jobs)} recordings cannot be prepared ({', '.join(bad)}: see above); "
-                f"mend them and run again, or leave them out by `{prepared.PREPARE} … --skip_bad`; "
+                f"mend them and run again, or leave them out by `{prepared.PREPARE} … --keep_going`; "
                 f"{len(facts)} are done and stay"
             )
         return _finish(
@@ -181,6 +188,8 @@ def _check(settings: prepared.Settings, name: str, recordings: Sequence[Recordin
         raise ConfigError(f"resize {settings.resize!r} is none of {', '.join(INTERPOLATION)}")
     if not settings.max_gap_s > 0:
         raise ConfigError(f"max_gap_s {settings.max_gap_s:g} is not above 0 s")
+    if not settings.follow_every_s >= 0:
+        raise ConfigError(f"follow_every_s {settings.follow_every_s:g} is not 0 s or more")
     if not re.fullmatch(r"[a-z][a-z0-9_]*", name):
         raise ConfigError(f"dataset name {name!r} is not made of lower-case letters, digits and _")
     if not recordings:
@@ -237,8 +246,10 @@ def _match_plan(data_dir: epath.Path, plan: dict[str, Any]) -> None:
         prepared.write_json(path, plan)
         return
     remedy = "choose another --data_dir, or delete this one"
+    # What is not in an older plan had the value that is the default now.
+    usual = {f.name: f.default for f in dataclasses.fields(prepared.Settings)}
     flat = [
-        {"format": p.get("format"), "dataset": p.get("name"), **(p.get("settings") or {})}
+        {"format": p.get("format"), "dataset": p.get("name"), **usual, **(p.get("settings") or {})}
         for p in (before, plan)
     ]
     for key, value in flat[1].items():
@@ -313,9 +324,13 @@ class _Job:
             face_search_s=settings.face_search_s,
             max_gap_s=settings.max_gap_s,
             detector=detector,
+            follow=settings.follow_every_s > 0,
+            look_every_s=settings.follow_every_s or LOOK_EVERY_S,
         )
         wave = PpgOnClock(recording.ppg, settings.fps, settings.max_gap_s)
         notes = [f"no face before {clip.start_s:.1f} s"] if clip.start_s > 0 else []
+        if clip.in_view > 1:
+            notes.append(f"{clip.in_view} faces in view: of the large ones the most central one was taken")
         segments: list[dict[str, Any]] = []
         end_s = None  # of the segment before
         with closing(clip), prepared.ShardWriter(self._shard, settings.crop_size) as writer:
@@ -324,7 +339,8 @@ class _Job:
                 head = next(chunks)
                 start_s = float(head.times_s[0])
                 if end_s is not None:
-                    notes.append(f"a gap in time, {end_s:.1f}–{start_s:.1f} s")
+                    what = "no face, or a gap in time" if settings.follow_every_s else "a gap in time"
+                    notes.append(f"{what}, {end_s:.1f}–{start_s:.1f} s")
                 end_s = float(head.times_s[-1])
                 if len(head.frames) < MIN_SEGMENT_S * settings.fps:
                     notes.append(f"left out {start_s:.1f}–{end_s:.1f} s, cut off by a gap in time")
@@ -358,10 +374,7 @@ class _Job:
                     missing_s = (n_frames - n_read) / settings.fps
                     notes.append(f"no contact pulse wave for {missing_s:.1f} s from {start_s:.1f} s on")
             if not segments:
-                raise UserError(
-                    f"{recording.file}: has no {MIN_SEGMENT_S:g} s of unbroken video with a face; "
-                    "check that it plays, or record or copy it again"
-                )
+                raise UserError(too_broken(recording))
             size = writer.commit()
         facts = {
             "recording_id": recording.recording_id,
@@ -473,11 +486,20 @@ def fingerprint(recording: Recording | Broken) -> str:
     return digest.hexdigest()
 
 
-def _sentence(recording: Recording, error: Exception) -> str:
+def sentence(recording: Recording, error: Exception) -> str:
+    """Say in a sentence why a recording cannot be prepared."""
     text = " ".join(str(error).split())
     if isinstance(error, UserError):
         return text
     return f"{recording.file}: {text or type(error).__name__}; check that it plays, or copy it again"
+
+
+def too_broken(recording: Recording) -> str:
+    """Say in a sentence that nothing of a recording is long enough."""
+    return (
+        f"{recording.file}: has no {MIN_SEGMENT_S:g} s of unbroken video with a face; "
+        "check that it plays, or record or copy it again"
+    )
 
 
 def _finish(
@@ -569,6 +591,37 @@ class _Bar:
             print(sentence, file=sys.stderr, flush=True)
 
 
+def _check_only(name: str, source: epath.PathLike, detector: FaceDetector, *, progress: bool) -> int:
+    """Read everything, print what is found, and return the exit code."""
+    from sspd_jax.datasets import checker  # it needs this module
+
+    recordings = readers.read(name, source)
+    counts = dict.fromkeys((checker.BROKEN, checker.DOUBTFUL, checker.NOTE), 0)
+    bad: set[str] = set()
+    with _Bar(0, len(recordings), progress) as bar:
+
+        def say(finding: checker.Finding) -> None:
+            counts[finding.kind] += 1
+            bad.update([finding.recording_id] * (finding.kind == checker.BROKEN))
+            with tqdm.tqdm.external_write_mode(file=sys.stdout):
+                print(finding, flush=True)
+
+        for finding in checker.check_dataset(name, recordings):
+            say(finding)
+        for recording in recordings:
+            if isinstance(recording, Recording):
+                bar.begin(recording)
+            for finding in checker.check_recording(recording, detector=detector, at=bar.at):
+                say(finding)
+            bar.end()
+    people = len({r.person_id for r in recordings if isinstance(r, Recording)})
+    print(
+        f"{source}: {len(recordings)} recordings, {people} people: {len(bad)} broken, "
+        f"{counts[checker.DOUBTFUL]} doubtful, {counts[checker.NOTE]} notes"
+    )
+    return command.FAILED if bad else command.DONE
+
+
 def main(argv: list[str] | None = None) -> int:
     """Run the command."""
     parser = argparse.ArgumentParser(
@@ -577,22 +630,39 @@ def main(argv: list[str] | None = None) -> int:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    parser.add_argument("--dataset", required=True, choices=sorted(READERS), help="whose layout it has")
+    parser.add_argument(
+        "--dataset", required=True, choices=sorted(readers.READERS), help="whose layout it has"
+    )
     parser.add_argument("--source", required=True, metavar="RAW", help="folder of the recordings")
-    parser.add_argument("--data_dir", required=True, metavar="OUT", help="folder to make; gs://… too")
+    parser.add_argument("--data_dir", metavar="OUT", help="folder to make; gs://… too")
+    parser.add_argument("--check_only", action="store_true", help="read everything, list what is wrong")
     parser.add_argument("--fps", type=float, default=30.0, help="of the clock, Hz (default: %(default)g)")
     parser.add_argument(
         "--crop_size", type=int, default=face_clip.SIZE, help="of the face, pixels (default: %(default)d)"
     )
+    parser.add_argument("--face_detector", choices=DETECTORS, default="haar", help="what finds the face")
+    parser.add_argument("--face_model", default="", metavar="ONNX", help="YuNet's model file")
+    parser.add_argument(
+        "--follow_every_s",
+        type=float,
+        default=0.0,
+        metavar="S",
+        help="look for the face again (default: never)",
+    )
     parser.add_argument("--resize", choices=sorted(INTERPOLATION), default="linear", help="how it is scaled")
     parser.add_argument(
-        "--skip_bad", action="store_true", help="finish without the recordings that cannot be prepared"
+        "--keep_going", action="store_true", help="finish without the recordings that cannot be prepared"
     )
     parser.add_argument("--no_progress", action="store_true", help="draw no progress bar")
     parser.add_argument("--debug", action="store_true", help="show tracebacks")
     args = parser.parse_args(argv)
 
     def work():
+        if args.check_only:
+            detector = make_detector(args.face_detector, args.face_model)
+            return _check_only(args.dataset, args.source, detector, progress=not args.no_progress)
+        if args.data_dir is None:
+            raise ConfigError("--data_dir is missing; name the folder to make, or ask for --check_only")
         report = prepare_dataset(
             args.dataset,
             args.source,
@@ -600,7 +670,10 @@ def main(argv: list[str] | None = None) -> int:
             fps=args.fps,
             crop_size=args.crop_size,
             resize=args.resize,
-            skip_bad=args.skip_bad,
+            face_detector=args.face_detector,
+            face_model=args.face_model,
+            follow_every_s=args.follow_every_s,
+            keep_going=args.keep_going,
             progress=not args.no_progress,
         )
         without = f", without {', '.join(report.left_out)}" if report.left_out else ""
@@ -608,6 +681,7 @@ def main(argv: list[str] | None = None) -> int:
             f"{args.data_dir}: {report.recordings} recordings of {report.people} people, "
             f"{report.seconds / 60:.1f} min, {report.size_bytes / 1e9:.2f} GB ({report.made} new{without})"
         )
+        return command.FAILED if report.left_out else command.DONE
 
     return command.run(work, debug=args.debug)
 

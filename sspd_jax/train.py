@@ -19,7 +19,7 @@ from orbax.checkpoint import checkpoint_managers
 from sspd_jax import checkpoint, run_log, storage, train_state, train_step
 from sspd_jax import config as experiments
 from sspd_jax.command import ConfigError, UserError
-from sspd_jax.datasets import pipeline, prepared
+from sspd_jax.datasets import pipeline, prepared, splits
 from sspd_jax.method import health
 
 CONFIG = "config.json"
@@ -41,7 +41,7 @@ def train_and_evaluate(
       progress: whether to draw a progress bar.
 
     Returns:
-      The scores, as in `report/scores.json`.
+      The scores, as in `report/scores.json`; {} where the split has nobody to test on.
 
     Raises:
       ConfigError: an impossible configuration, or a work directory of another experiment.
@@ -52,10 +52,34 @@ def train_and_evaluate(
 
     workdir = epath.Path(workdir)
     experiments.validate(config)
-    dataset = open_data(config)
+    config, dataset = choose_people(config, open_data(config))
     claim_workdir(config, workdir)
     train(config, dataset, workdir, progress=progress)
+    if config.data.split.kind == "everyone":
+        return {}
     return evaluate.evaluate_run(config, dataset, workdir)
+
+
+def choose_people(
+    config: ml_collections.ConfigDict, dataset: prepared.PreparedDataset
+) -> tuple[ml_collections.ConfigDict, prepared.PreparedDataset]:
+    """Write who is learned from and who is tested on into a copy of the configuration.
+
+    Args:
+      config: of the experiment; `data.split` says how, see `sspd_jax.datasets.splits.of_dataset`.
+      dataset: prepared.
+
+    Returns:
+      The copy, with both lists of people; and the dataset of the recordings that the split counts.
+
+    Raises:
+      ConfigError: an impossible split.
+      UserError: the dataset has nobody for it.
+    """
+    split = splits.of_dataset(dataset, config.data)
+    config = config.copy_and_resolve_references()
+    config.data.train_people, config.data.test_people = split.train, split.test
+    return config, dataset if split.recordings is None else dataset.only(split.recordings)
 
 
 def open_data(config: ml_collections.ConfigDict) -> prepared.PreparedDataset:
@@ -69,7 +93,15 @@ def open_data(config: ml_collections.ConfigDict) -> prepared.PreparedDataset:
         from sspd_jax import prepare
 
         prepare.prepare_dataset(
-            data.name, data.source, data.data_dir, fps=config.fps, crop_size=config.crop_size
+            data.name,
+            data.source,
+            data.data_dir,
+            fps=config.fps,
+            crop_size=config.crop_size,
+            face_detector=data.face.detector,
+            face_model=data.face.model,
+            follow_every_s=data.face.follow_every_s,
+            keep_going=data.keep_going,
         )
     return prepared.open_prepared(data.data_dir, fps=config.fps, crop_size=config.crop_size)
 

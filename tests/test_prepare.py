@@ -16,6 +16,7 @@ from prepared_faces import FLAT, content, portrait, recording, three
 
 from sspd_jax import prepare as command
 from sspd_jax.command import ConfigError, UserError
+from sspd_jax.datasets import readers
 from sspd_jax.datasets.prepared import open_prepared
 from sspd_jax.datasets.recording import Ppg
 from sspd_jax.prepare import PpgOnClock
@@ -269,7 +270,7 @@ def test_a_bad_recording_is_named_and_the_others_go_on(tmp_path, capsys, kind):
         prepare([recording("a"), bad, recording("c")], tmp_path / "out")
     assert str(error.value) == (
         "1 of 3 recordings cannot be prepared (bad: see above); mend them and run again, "
-        "or leave them out by `python -m sspd_jax.prepare … --skip_bad`; 2 are done and stay"
+        "or leave them out by `python -m sspd_jax.prepare … --keep_going`; 2 are done and stay"
     )
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith(f"bad: {said}")
@@ -290,7 +291,7 @@ def test_a_mended_recording_joins_the_others(tmp_path, capsys):
 def test_bad_recordings_are_left_out_on_request_and_not_tried_again(tmp_path, capsys):
     bad, said = broken("truncated")
     recordings = [recording("a"), bad, recording("c")]
-    report = prepare(recordings, tmp_path / "out", skip_bad=True)
+    report = prepare(recordings, tmp_path / "out", keep_going=True)
     assert (report.recordings, report.made, list(report.left_out)) == (2, 2, ["bad"])
     assert said in capsys.readouterr().err
     dataset = open_prepared(tmp_path / "out")
@@ -306,7 +307,7 @@ def test_bad_recordings_are_left_out_on_request_and_not_tried_again(tmp_path, ca
     assert (report.recordings, report.made, report.left_out) == (3, 1, {})
     assert open_prepared(tmp_path / "out").people == ("a", "bad", "c")
     with pytest.raises(UserError, match="not one of the 1 recordings can be prepared"):
-        prepare([bad], tmp_path / "none", skip_bad=True)
+        prepare([bad], tmp_path / "none", keep_going=True)
 
 
 def test_subjects_that_are_broken_on_disk_are_named_first_and_can_be_left_out(tmp_path, capsys):
@@ -328,7 +329,7 @@ def test_subjects_that_are_broken_on_disk_are_named_first_and_can_be_left_out(tm
     first, last = capsys.readouterr().err.splitlines()
     assert first.startswith(f"subject1: {truth}: missing;")
     assert last.startswith("error: 1 of 3 recordings") and "2 are done and stay" in last
-    assert command.main([*arguments, "--skip_bad"]) == 0
+    assert command.main([*arguments, "--keep_going"]) == 1  # the exit code says that it is not all of it
     assert "2 recordings of 2 people" in capsys.readouterr().out
     assert open_prepared(out).people == ("subject2", "subject3")
     truth.write_text(text)  # mended
@@ -452,7 +453,7 @@ def by_hand(monkeypatch):
         return three()
 
     monkeypatch.setitem(sys.modules, "by_hand", types.SimpleNamespace(recordings=recordings))
-    monkeypatch.setitem(command.READERS, "by_hand", "by_hand")
+    monkeypatch.setitem(readers.READERS, "by_hand", "by_hand")
 
 
 def test_the_command_prepares_with_a_progress_bar(tmp_path, by_hand, capsys):
@@ -475,12 +476,12 @@ def test_the_command_says_in_a_sentence_what_is_wrong(tmp_path, by_hand, capsys)
     assert command.main(["--dataset=by_hand", "--source=GONE", target]) == 1
     assert capsys.readouterr().err == "error: GONE: no such folder; give another --source\n"
     assert command.main(["--dataset=by_hand", "--source=RAW", target, "--fps=1"]) == 2
-    for wrong in (["--dataset=pure", "--source=RAW", target], ["--source=RAW"]):
+    for wrong in (["--dataset=purer", "--source=RAW", target], ["--source=RAW"]):
         with pytest.raises(SystemExit) as exit_:
             command.main(wrong)
         assert exit_.value.code == 2
-    with pytest.raises(ConfigError, match="dataset 'pure' is none of"):
-        command.prepare_dataset("pure", "RAW", tmp_path / "out")
+    with pytest.raises(ConfigError, match="dataset 'purer' is none of"):
+        command.prepare_dataset("purer", "RAW", tmp_path / "out")
     assert list(tmp_path.iterdir()) == []
 
 
@@ -491,6 +492,7 @@ import sys
 from pathlib import Path
 import numpy as np
 from prepared_faces import recording, portrait
+from sspd_jax.datasets import readers
 from sspd_jax.datasets.prepared import open_prepared
 from sspd_jax.prepare import prepare
 

@@ -24,7 +24,7 @@ import os
 import tempfile
 import threading
 from collections import OrderedDict
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import suppress
 from typing import Any
 
@@ -64,6 +64,9 @@ class Settings:
       resize: 'linear' or 'area', see `sspd_jax.video.crop`.
       max_gap_s: longest gap between two frames that is interpolated, s; a longer one ends the segment.
       face_search_s: how far into a recording the face is searched, s.
+      face_detector: 'haar' or 'yunet', see `sspd_jax.video.face`.
+      follow_every_s: how often the face is looked for, s, the box following it smoothly; 0: the first face
+        found fixes the box, as published.
     """
 
     fps: float
@@ -71,6 +74,8 @@ class Settings:
     resize: str
     max_gap_s: float
     face_search_s: float
+    face_detector: str = "haar"
+    follow_every_s: float = 0.0
 
     @property
     def chunk_frames(self) -> int:
@@ -92,7 +97,8 @@ class Segment:
       has_ppg: whether there is a contact pulse wave for any of it.
       shard: name of the file it lies in.
       first_record: of the shard.
-      face_box: left, top, right, bottom of the crop, pixels of the video's frames.
+      face_box: left, top, right, bottom of the crop, pixels of the video's frames; of the last frame where
+        the face was followed.
       notes: what was left out of the recording or is missing in it, a sentence each.
       meta: what else the dataset tells of the recording (device heart rate, …).
     """
@@ -415,7 +421,7 @@ class PreparedDataset:
       data_dir: where it lies.
       settings: it was prepared with.
       segments: all of them, recording by recording.
-      left_out: recording id → why it could not be prepared (`--skip_bad`).
+      left_out: recording id → why it could not be prepared (`--keep_going`).
     """
 
     def __init__(
@@ -454,6 +460,15 @@ class PreparedDataset:
     def people(self) -> tuple[str, ...]:
         """Everyone seen, in the order of the recordings."""
         return tuple(dict.fromkeys(segment.person_id for segment in self.segments))
+
+    def only(self, recording_ids: Collection[str]) -> PreparedDataset:
+        """Return the dataset of some of the recordings.
+
+        Args:
+          recording_ids: whose segments stay.
+        """
+        kept = tuple(segment for segment in self.segments if segment.recording_id in recording_ids)
+        return PreparedDataset(self.data_dir, self.settings, kept, self.left_out)
 
     def clip(self, segment: Segment, start: int, length: int, out: np.ndarray | None = None) -> np.ndarray:
         """Read consecutive frames; only the chunks they lie in are read.

@@ -22,16 +22,14 @@ from __future__ import annotations
 import functools
 import json
 import re
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import av
 import numpy as np
 
 from sspd_jax.command import UserError
+from sspd_jax.datasets import files
 from sspd_jax.datasets.recording import Broken, Ppg, Recording
-from sspd_jax.video import decode
 
 PAGE = "https://sites.google.com/view/ybenezeth/ubfcrppg"
 FOLDER = "DATASET_2"
@@ -39,7 +37,6 @@ SUBJECT = re.compile(r"subject(\d+)")
 VIDEO, TRUTH = "vid.avi", "ground_truth.txt"
 LINES = ("PPG", "heart rate", "time")
 SIMULATION = "simulation.json"  # what the simulator leaves beside its recordings
-LOOSE_END = 30  # frames by which a video and its text may differ: about a second, at the end
 LEAST_FRAMES = 30
 GET_IT = (
     f"request UBFC-rPPG at {PAGE} and give the folder that holds its {FOLDER}, or make simulated recordings: "
@@ -66,9 +63,7 @@ def recordings(source: str | Path) -> list[Recording | Broken]:
     Raises:
       UserError: no such folder, or no subject in it.
     """
-    source = Path(source)
-    if not source.is_dir():
-        raise UserError(f"{source}: no such folder; {GET_IT}")
+    source = files.find_folder(source, GET_IT)
     folder = source / FOLDER if (source / FOLDER).is_dir() else source
     subjects = {}
     for path in folder.iterdir():
@@ -77,22 +72,17 @@ def recordings(source: str | Path) -> list[Recording | Broken]:
     if not subjects:
         raise UserError(f"{folder}: holds no folder subject1, subject2, …; {GET_IT}")
     simulation = _simulation(folder)
-    listed: list[Recording | Broken] = []
-    for _, path in sorted(subjects.items()):
-        try:
-            listed.append(_recording(path, simulation))
-        except UserError as error:
-            listed.append(Broken(path.name, str(error)))
-    return listed
+    items = [(path.name, path) for _, path in sorted(subjects.items())]
+    return files.list_each(items, functools.partial(_recording, simulation=simulation))
 
 
-def _recording(folder: Path, simulation: dict[str, Any] | None) -> Recording:
+def _recording(recording_id: str, folder: Path, simulation: dict[str, Any] | None) -> Recording:
     video = folder / VIDEO
     ppg, rate, times_s = _read_truth(folder / TRUTH)
-    facts = _look_into(video)
-    pictures = _picture_count(video, len(times_s))
-    if pictures is not None and abs(pictures - len(times_s)) > LOOSE_END:
-        raise _does_not_fit(video, pictures, len(times_s))
+    facts = files.look_into(video, COPY_IT)
+    pictures = files.picture_count(video, len(times_s))
+    if pictures is not None and abs(pictures - len(times_s)) > files.LOOSE_END:
+        raise files.does_not_fit(video, pictures, TRUTH, len(times_s), COPY_IT)
     meta: dict[str, Any] = {"dataset": "UBFC-rPPG DATASET_2" if simulation is None else "simulated"}
     meta["notes"] = []
     used = min(len(times_s), pictures or len(times_s))
@@ -105,77 +95,18 @@ def _recording(folder: Path, simulation: dict[str, Any] | None) -> Recording:
         meta["simulation"] = simulation
     times_s = times_s[:used] - times_s[0]
     return Recording(
-        recording_id=folder.name,
+        recording_id=recording_id,
         person_id=folder.name,
-        frames=functools.partial(_frames, video, times_s, facts.fps),
+        frames=functools.partial(files.numbered_frames, video, times_s, facts.fps, TRUTH, COPY_IT),
         ppg=Ppg(times_s, ppg[:used]),
         file=video,
         meta=meta,
     )
 
 
-def _frames(video: Path, times_s: np.ndarray, stated_fps: float | None) -> Iterator[tuple[float, np.ndarray]]:
-    """Decode a video with the times of its text.
-
-    Frame and time belong together by the frame's number. The number is read from the file's own clock, which
-    counts pictures: one that cannot be decoded and is skipped must not shift those after it.
-    """
-    number = -1
-    for order, (file_s, rgb) in enumerate(decode.frames(video)):
-        counted = order if stated_fps is None else round(file_s * stated_fps)
-        number = max(number + 1, counted)
-        if number >= len(times_s):
-            if number >= len(times_s) + LOOSE_END:
-                raise _does_not_fit(video, f"more than {number}", len(times_s))
-            continue
-        yield float(times_s[number]), rgb
-    if number + 1 < len(times_s) - LOOSE_END:
-        raise _does_not_fit(video, number + 1, len(times_s))
-
-
-def _does_not_fit(video: Path, pictures: int | str, values: int) -> UserError:
-    return UserError(f"{video}: has {pictures} frames where {TRUTH} has {values} values; {COPY_IT}")
-
-
-def _look_into(video: Path) -> decode.Video:
-    if not video.exists():
-        raise UserError(f"{video}: missing; {COPY_IT}")
-    try:
-        return decode.read_facts(video)
-    except UserError as error:
-        # The video's own remedies (record it again) are not for a dataset.
-        raise UserError(f"{str(error).partition(';')[0]}; {COPY_IT}") from error
-
-
-def _picture_count(video: Path, expected: int) -> int | None:
-    """Return how many pictures a file holds, None if it does not say; counts them only on suspicion."""
-    with av.open(str(video)) as container:
-        stream = container.streams.video[0]
-        stated = stream.frames or None
-        if _is_whole(video) and (stated is None or abs(stated - expected) <= LOOSE_END):
-            return stated
-        try:
-            return sum(packet.size > 0 for packet in container.demux(stream))
-        except av.FFmpegError:
-            return None  # reading the frames will tell
-
-
-def _is_whole(video: Path) -> bool:
-    """Tell whether an AVI file is as long as its first chunk says; true of what is no AVI file."""
-    with video.open("rb") as file:
-        head = file.read(8)
-    stated = int.from_bytes(head[4:8], "little")
-    return head[:4] != b"RIFF" or stated + 8 <= video.stat().st_size
-
-
 def _read_truth(path: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Read and check the three lines: PPG, heart rate in bpm, time in s; each float64 [frames]."""
-    try:
-        text = path.read_text()
-    except FileNotFoundError as error:
-        raise UserError(f"{path}: missing; {COPY_IT}") from error
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: cannot be read as text; {COPY_IT}") from error
+    text = files.read_text(path, COPY_IT)
     rows = [line.split() for line in text.splitlines() if line.strip()]
     if len(rows) != len(LINES):
         raise UserError(

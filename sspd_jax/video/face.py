@@ -1,4 +1,11 @@
-"""Find the face: OpenCV's Haar cascade, which comes with the library and needs no download."""
+"""Find the face: OpenCV's Haar cascade, which comes with the library and needs no download, or YuNet.
+
+YuNet, a small network, needs its model file (`face_detection_yunet_2023mar.onnx` of OpenCV's model zoo),
+which is not shipped here.
+
+References:
+  Wu, Peng & Yu, "YuNet: A Tiny Millisecond-level Face Detector", Mach. Intell. Res. 20 (2023), 656–665.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +14,8 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+
+from sspd_jax.command import ConfigError
 
 # Of OpenCV's frontal cascades the one that saw no face in noise, textures and black pictures.
 CASCADE = "haarcascade_frontalface_alt.xml"
@@ -81,20 +90,85 @@ class FaceDetector:
         )
         if len(found) == 0:
             return []
-        found = np.asarray(found)
-        centre = np.array(grey.shape[::-1]) / 2
-        distance = np.hypot(*(found[:, :2] + found[:, 2:] / 2 - centre).T)
-        small = found[:, 2] < ALIKE * found[:, 2].max()
-        order = np.lexsort((np.where(small, -found[:, 2], distance), small))
-        return [
-            FaceBox(
-                max(0, round(left)),
-                max(0, round(top)),
-                min(width, round(left + box_width)),
-                min(height, round(top + box_height)),
+        return _in_order(np.asarray(found) / scale, width, height)
+
+
+def _in_order(found: np.ndarray, width: int, height: int) -> list[FaceBox]:
+    """Make boxes of [n, (left, top, width, height)], in the order of `FaceDetector.detect_all`."""
+    centre = np.array([width, height]) / 2
+    distance = np.hypot(*(found[:, :2] + found[:, 2:] / 2 - centre).T)
+    small = found[:, 2] < ALIKE * found[:, 2].max()
+    order = np.lexsort((np.where(small, -found[:, 2], distance), small))
+    return [
+        FaceBox(
+            max(0, round(left)),
+            max(0, round(top)),
+            min(width, round(left + box_width)),
+            min(height, round(top + box_height)),
+        )
+        for left, top, box_width, box_height in found[order]
+    ]
+
+
+class YuNetDetector:
+    """Finds faces by OpenCV's YuNet, whose model file the user gives."""
+
+    def __init__(self, model: str | Path):
+        """Load the model.
+
+        Args:
+          model: path of the .onnx file.
+
+        Raises:
+          ConfigError: there is no such file, or it is not YuNet's.
+        """
+        if not Path(model).is_file():
+            raise ConfigError(
+                f"{model or 'YuNet'}: no such model file; download face_detection_yunet_2023mar.onnx from "
+                "OpenCV's model zoo and name it, or use the detector haar"
             )
-            for left, top, box_width, box_height in found[order] / scale
-        ]
+        try:
+            self._network = cv2.FaceDetectorYN.create(str(model), "", (LONG_SIDE, LONG_SIDE))
+        except cv2.error as error:
+            raise ConfigError(
+                f"{model}: is no YuNet model; download it again, or use the detector haar"
+            ) from error
+
+    def detect(self, rgb: np.ndarray) -> FaceBox | None:
+        """Find the face to read, as `FaceDetector.detect` does."""
+        return next(iter(self.detect_all(rgb)), None)
+
+    def detect_all(self, rgb: np.ndarray) -> list[FaceBox]:
+        """Find every face, as `FaceDetector.detect_all` does."""
+        height, width = rgb.shape[:2]
+        scale = min(1.0, LONG_SIDE / max(height, width))
+        bgr = cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR)
+        if scale < 1:
+            bgr = cv2.resize(bgr, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
+        self._network.setInputSize((bgr.shape[1], bgr.shape[0]))
+        _, found = self._network.detect(bgr)
+        if found is None:
+            return []
+        found = found[found[:, 2] >= SMALLEST * max(bgr.shape[:2]), :4]
+        return _in_order(found / scale, width, height) if len(found) else []
+
+
+DETECTORS = ("haar", "yunet")
+
+
+def make_detector(kind: str = "haar", model: str | Path = "") -> FaceDetector | YuNetDetector:
+    """Make a face detector.
+
+    Args:
+      kind: out of `DETECTORS`.
+      model: path of YuNet's model file; the cascade needs none.
+
+    Raises:
+      ConfigError: an unknown kind, or no model file.
+    """
+    if kind not in DETECTORS:
+        raise ConfigError(f"face detector {kind!r} is none of {', '.join(DETECTORS)}")
+    return FaceDetector() if kind == "haar" else YuNetDetector(model)
 
 
 def overlap(one: FaceBox, other: FaceBox) -> float:

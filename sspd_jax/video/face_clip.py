@@ -15,7 +15,7 @@ from sspd_jax.video import clock
 from sspd_jax.video.crop import Resize, crop
 from sspd_jax.video.decode import frames
 from sspd_jax.video.face import FaceBox, FaceDetector, widen
-from sspd_jax.video.follow import FaceFollower
+from sspd_jax.video.follow import LOOK_EVERY_S, FaceFollower
 
 SIZE = 151  # pixels, as the reference implementation stores its crops
 BACKGROUND_STEP = 120  # of a picture's rows and columns about that many are looked at
@@ -30,6 +30,7 @@ class FaceClip(Iterator):
       box: what is cut out of the present frame, widened, in pixels; where the face is not followed, of every
         frame.
       start_s: time of the clip's first frame, s since the video's first.
+      in_view: how many faces there were in it.
       max_gap_s: longest gap between two frames that `on_clock` bridges, s.
       looks: (time in s, whether the face was seen), every look for it, where it is followed.
       background: what lies around the box in every frame so far, where it is watched.
@@ -40,7 +41,7 @@ class FaceClip(Iterator):
         self.file, self.max_gap_s, self.looks = file, max_gap_s, looks
         self.background = Trace(3)
         self.box: FaceBox | None = None
-        self.start_s = 0.0
+        self.start_s, self.in_view = 0.0, 0
         self.crops: Generator[tuple[float, np.ndarray], None, None] | None = None
 
     def __next__(self) -> tuple[float, np.ndarray]:
@@ -149,6 +150,7 @@ def cut_face(
     follow: bool = False,
     near: FaceBox | None = None,
     watch_background: bool = False,
+    look_every_s: float = LOOK_EVERY_S,
 ) -> FaceClip:
     """Find the face in a stream of frames and stream its crops, as `open_face_clip` does for a file.
 
@@ -163,6 +165,7 @@ def cut_face(
       follow: see `open_face_clip`.
       near: see `open_face_clip`.
       watch_background: see `open_face_clip`.
+      look_every_s: how often a face that is followed is looked for, s.
 
     Returns:
       The clip. It closes the stream, if it is a generator, when it ends or is closed.
@@ -170,7 +173,7 @@ def cut_face(
     Raises:
       UserError: no face is found, or fewer than 2 frames are left from there on.
     """
-    follower = FaceFollower(detector or FaceDetector(), near)
+    follower = FaceFollower(detector or FaceDetector(), near, look_every_s)
     clip = FaceClip(file, max_gap_s, follower.looks)
     video = _closable(video)
     marked = None
@@ -186,6 +189,7 @@ def cut_face(
     second = next(video, None)
     if second is None:
         raise UserError(f"{file}: has fewer than 2 frames with a face; a pulse needs a video of seconds")
+    clip.in_view = follower.in_view
     clip.start_s, clip.box = time_s, widen(marked, rgb.shape[1], rgb.shape[0])
     ahead = [(time_s, rgb), second]
 

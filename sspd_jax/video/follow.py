@@ -18,7 +18,7 @@ GLIDE_S = 1.0
 
 @dataclasses.dataclass
 class FaceFollower:
-    """Says for every frame where the face is; a frame is looked at once a second.
+    """Says for every frame where the face is; a frame is looked at once a second, or as told.
 
     The box stays where it is, to the pixel, while the face moves by less than a seventh of its width: a box
     that trembles would draw a pulse of its own. Beyond that, twice in a row, it glides to the new place
@@ -27,11 +27,15 @@ class FaceFollower:
     Attributes:
       detector: has `detect_all(rgb)`.
       near: where the face was seen before; by default the detector's first choice is followed.
+      look_every_s: how often a frame is looked at while there is a face, s.
+      in_view: how many faces the last look that found one saw.
       looks: (time in s, whether the face was seen), every look so far.
     """
 
     detector: FaceDetector
     near: FaceBox | None = None
+    look_every_s: float = LOOK_EVERY_S
+    in_view: int = 0
     looks: list[tuple[float, bool]] = dataclasses.field(default_factory=list)
 
     def __post_init__(self):
@@ -51,10 +55,12 @@ class FaceFollower:
         Returns:
           The box as the detector would mark it, or None while the face is out of view.
         """
-        every_s = SEARCH_EVERY_S if self._box is None else LOOK_EVERY_S
+        every_s = SEARCH_EVERY_S if self._box is None else self.look_every_s
         # Timestamps are rounded, to 1 ms at worst.
         if not self.looks or int((time_s + 0.001) / every_s) != int((self.looks[-1][0] + 0.001) / every_s):
-            found = self._choose(self.detector.detect_all(rgb))
+            faces = self.detector.detect_all(rgb)
+            self.in_view = len(faces) or self.in_view
+            found = self._choose(faces)
             self.looks.append((time_s, found is not None))
             self._update(time_s, found)
         return self._box_at(time_s)

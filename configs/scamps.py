@@ -1,0 +1,24 @@
+"""SSPD on SCAMPS: 2,800 rendered clips, each of another invented person.
+
+    python -m sspd_jax.main --config=configs/scamps.py --config.data.source=DIR
+
+Five folds of clips, dealt by `data.split.seed`; number `data.split.fold` (0 to 4) is tested. (The owners' own
+split is a file whose format is not known here.)
+
+Its owners give it out; no run on it has been made with this code, so there is no number to expect yet.
+Variants as in `configs/ubfc.py`; `docs/datasets.md` says what the reader expects.
+"""
+
+from sspd_jax import config as experiments
+
+
+def get_config(variants: str = ""):
+    """Return the experiment's configuration.
+
+    Args:
+      variants: comma-separated names out of `sspd_jax.config.VARIANTS`.
+    """
+    config = experiments.default()
+    config.data.update(name="scamps", data_dir="data/scamps")
+    config.data.split.update(kind="folds", folds=5)
+    return experiments.with_variants(config, variants)

@@ -1,0 +1,23 @@
+"""SSPD on UBFC-rPPG, DATASET_1: eight people.
+
+    python -m sspd_jax.main --config=configs/ubfc1.py --config.data.source=DIR
+
+Four folds of two people, dealt by `data.split.seed`; number `data.split.fold` (0 to 3) is tested.
+
+Its owners give it out; no run on it has been made with this code, so there is no number to expect yet.
+Variants as in `configs/ubfc.py`; `docs/datasets.md` says what the reader expects.
+"""
+
+from sspd_jax import config as experiments
+
+
+def get_config(variants: str = ""):
+    """Return the experiment's configuration.
+
+    Args:
+      variants: comma-separated names out of `sspd_jax.config.VARIANTS`.
+    """
+    config = experiments.default()
+    config.data.update(name="ubfc_rppg_1", data_dir="data/ubfc_rppg_1")
+    config.data.split.update(kind="folds", folds=4)
+    return experiments.with_variants(config, variants)

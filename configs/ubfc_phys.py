@@ -1,0 +1,24 @@
+"""SSPD on UBFC-Phys: 56 people, 168 recordings.
+
+    python -m sspd_jax.main --config=configs/ubfc_phys.py --config.data.source=DIR
+
+People up to s34 are learned from and those from s46 on are tested, as in Toyota's RemotePPG; the eleven
+between are its dev people.
+
+Its owners give it out; no run on it has been made with this code, so there is no number to expect yet.
+Variants as in `configs/ubfc.py`; `docs/datasets.md` says what the reader expects.
+"""
+
+from sspd_jax import config as experiments
+
+
+def get_config(variants: str = ""):
+    """Return the experiment's configuration.
+
+    Args:
+      variants: comma-separated names out of `sspd_jax.config.VARIANTS`.
+    """
+    config = experiments.default()
+    config.data.update(name="ubfc_phys", data_dir="data/ubfc_phys")
+    config.data.split.update(kind="published", name="remoteppg")
+    return experiments.with_variants(config, variants)

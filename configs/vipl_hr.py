@@ -1,0 +1,23 @@
+"""SSPD on VIPL-HR: 107 people, 2,378 colour videos at 16 to 30 frames/s.
+
+    python -m sspd_jax.main --config=configs/vipl_hr.py --config.data.source=DIR
+
+The dataset's own five folds (its folder fold); number `data.split.fold` (1 to 5) is tested.
+
+Its owners give it out; no run on it has been made with this code, so there is no number to expect yet.
+Variants as in `configs/ubfc.py`; `docs/datasets.md` says what the reader expects.
+"""
+
+from sspd_jax import config as experiments
+
+
+def get_config(variants: str = ""):
+    """Return the experiment's configuration.
+
+    Args:
+      variants: comma-separated names out of `sspd_jax.config.VARIANTS`.
+    """
+    config = experiments.default()
+    config.data.update(name="vipl_hr", data_dir="data/vipl_hr")
+    config.data.split.update(kind="own_folds", fold=1)
+    return experiments.with_variants(config, variants)

@@ -1,0 +1,214 @@
+"""Who is learned from and who is tested on: published lists, a dataset's own protocols, folds from a seed.
+
+People are split, never recordings. The lists, and what is known to be wrong in the datasets, are small tables
+in `manifests/`, every line with its source.
+"""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import functools
+import hashlib
+import re
+from collections.abc import Iterable, Mapping
+from importlib import resources
+from typing import TYPE_CHECKING, Any
+
+from sspd_jax.command import ConfigError, UserError
+
+if TYPE_CHECKING:  # configurations are checked before anything heavy is imported
+    from sspd_jax.datasets import prepared
+
+KINDS = ("people", "folds", "everyone", "published", "protocol", "own_folds")
+"""How people can be split, see `of_dataset`."""
+
+PROTOCOLS = ("all", "clean", "natural")
+"""COHFACE's."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Split:
+    """A split of people.
+
+    Attributes:
+      train: people to learn from.
+      test: people to test on, none of them in `train`.
+      recordings: ids of those that count, where the split leaves some out; else None.
+    """
+
+    train: tuple[str, ...]
+    test: tuple[str, ...]
+    recordings: frozenset[str] | None = None
+
+    def __post_init__(self):
+        both = sorted(set(self.train) & set(self.test))
+        if both:
+            raise UserError(f"a split has {', '.join(both)} in training and in testing; split by person")
+
+
+@dataclasses.dataclass(frozen=True)
+class Erratum:
+    """Something known to be wrong in a dataset.
+
+    Attributes:
+      recordings: ids or people it concerns; '*' is all.
+      what: is wrong.
+      done: about it here.
+      source: who says so.
+    """
+
+    recordings: tuple[str, ...]
+    what: str
+    done: str
+    source: str
+
+
+def k_folds(people: Iterable[str], folds: int, seed: int) -> tuple[tuple[str, ...], ...]:
+    """Deal people into folds of (nearly) equal size.
+
+    The order is that of a hash of seed and name: the same on every machine and in every version, whatever the
+    order the people are given in.
+
+    Args:
+      people: names; doubles count once.
+      folds: how many, from 2 to the number of people.
+      seed: other seeds give other folds.
+
+    Returns:
+      The folds, people sorted in each; every person is in exactly one.
+
+    Raises:
+      ConfigError: an impossible number of folds.
+    """
+    names = set(people)
+    if not 2 <= folds <= len(names):
+        raise ConfigError(f"{folds} folds of {len(names)} people; ask for 2 to {len(names)}")
+    order = sorted(names, key=lambda name: hashlib.sha256(f"{seed}:{name}".encode()).digest())
+    return tuple(tuple(sorted(order[first::folds])) for first in range(folds))
+
+
+def published(dataset: str, split: str) -> dict[str, tuple[str, ...]]:
+    """Return a published split: part ('train', 'dev', 'test') → people.
+
+    Raises:
+      ConfigError: there is no such list.
+    """
+    rows = [row for row in _rows("splits") if row["dataset"] == dataset]
+    parts = {row["part"]: expand(row["people"]) for row in rows if row["split"] == split}
+    if not parts:
+        known = sorted({row["split"] for row in rows})
+        raise ConfigError(
+            f"there is no published split {split!r} of {dataset}; "
+            f"known: {', '.join(known) or 'none, use folds'}"
+        )
+    return parts
+
+
+def known_people(dataset: str) -> tuple[str, ...]:
+    """Return everyone a dataset has as its owner gives it away; () where that is not known."""
+    return next((expand(row["people"]) for row in _rows("people") if row["dataset"] == dataset), ())
+
+
+def known_recordings(dataset: str) -> int | None:
+    """Return how many recordings a dataset has as its owner gives it away; None where that is not known."""
+    return next((int(row["recordings"]) for row in _rows("people") if row["dataset"] == dataset), None)
+
+
+def errata(dataset: str) -> tuple[Erratum, ...]:
+    """Return what is known to be wrong in a dataset."""
+    return tuple(
+        Erratum(tuple(row["recording"].split()), row["what"], row["what_is_done"], row["source"])
+        for row in _rows("errata")
+        if row["dataset"] == dataset
+    )
+
+
+def expand(people: str) -> tuple[str, ...]:
+    """Write out a list of people: 'p1 p3..p5' is p1, p3, p4, p5; leading zeros stay."""
+    names: list[str] = []
+    for word in people.split():
+        first, dots, last = word.partition("..")
+        if not dots:
+            names.append(word)
+            continue
+        stem, start = re.fullmatch(r"(.*?)(\d+)", first).groups()
+        stop = re.fullmatch(r"(.*?)(\d+)", last)[2]
+        names += [f"{stem}{number:0{len(start)}d}" for number in range(int(start), int(stop) + 1)]
+    return tuple(names)
+
+
+@functools.cache
+def _rows(table: str) -> tuple[Mapping[str, str], ...]:
+    text = resources.files("sspd_jax.datasets").joinpath("manifests", f"{table}.csv").read_text("utf-8")
+    return tuple(csv.DictReader(text.splitlines()))
+
+
+def of_dataset(dataset: prepared.PreparedDataset, data: Mapping[str, Any]) -> Split:
+    """Find out who is learned from and who is tested on.
+
+    `data['split']['kind']` says how:
+    - 'people': those named in data.train_people and data.test_people;
+    - 'folds': everybody, dealt into `folds` by `seed`; number `fold` (from 0) is tested;
+    - 'everyone': all are learned from, nobody is tested: for recordings without a wave;
+    - 'published': the list `name`, see `published`; its dev people, if any, are left out of both;
+    - 'protocol': COHFACE's own, `name` is 'all', 'clean' or 'natural'; dev people are left out of both;
+    - 'own_folds': VIPL-HR's own; fold number `fold` (from 1) is tested.
+
+    Args:
+      dataset: prepared.
+      data: of a configuration.
+
+    Returns:
+      The split; people whom the dataset lacks are left out of a published one.
+
+    Raises:
+      ConfigError: an impossible setting.
+      UserError: the dataset has nobody for it.
+    """
+    settings = data.get("split") or {"kind": "people"}  # runs of before there was a choice
+    kind, people = settings["kind"], dataset.people
+    if kind == "people":
+        return Split(tuple(data["train_people"]), tuple(data["test_people"]))
+    if kind == "everyone":
+        return Split(people, ())
+    if kind == "folds":
+        folds = k_folds(people, settings["folds"], settings["seed"])
+        return _tested(people, folds[settings["fold"]])
+    if kind == "published":
+        parts = published(data["name"], settings["name"])
+        train, test = ([p for p in people if p in parts.get(part, ())] for part in ("train", "test"))
+        return _someone(dataset, Split(tuple(train), tuple(test)))
+    if kind == "own_folds":
+        fold = {s.person_id: s.meta.get("fold") for s in dataset.segments}
+        test = [person for person in people if fold[person] == settings["fold"]]
+        if not test:
+            known = sorted({f for f in fold.values() if f is not None})
+            raise UserError(
+                f"{dataset.data_dir}: has nobody of fold {settings['fold']} (it has {known or 'no folds'}); "
+                "copy the dataset's folder fold beside data before preparing, or set data.split.kind=folds"
+            )
+        return _tested([p for p in people if fold[p] is not None], test)
+    parts = {s.recording_id: s.meta.get("protocols", {}).get(settings["name"]) for s in dataset.segments}
+    person = {s.recording_id: s.person_id for s in dataset.segments}
+    train, test = (
+        tuple(dict.fromkeys(person[r] for r, is_in in parts.items() if is_in == part))
+        for part in ("train", "test")
+    )
+    counted = frozenset(r for r, part in parts.items() if part in ("train", "test"))
+    return _someone(dataset, Split(train, test, counted))
+
+
+def _tested(people: Iterable[str], test: Iterable[str]) -> Split:
+    test = tuple(test)
+    return Split(tuple(person for person in people if person not in test), test)
+
+
+def _someone(dataset: prepared.PreparedDataset, split: Split) -> Split:
+    for part, people in (("train on", split.train), ("test on", split.test)):
+        if not people:
+            raise UserError(
+                f"{dataset.data_dir}: has nobody to {part} in this split; check that the dataset was whole "
+                "(protocols included) when it was prepared, or set data.split.kind=folds"
+            )
+    return split

@@ -1,0 +1,121 @@
+"""Which detector finds the face, and whether the box follows it."""
+
+import os
+import re
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from prepared_faces import FLAT, portrait, recording
+
+from sspd_jax import prepare as command
+from sspd_jax.command import ConfigError, UserError
+from sspd_jax.datasets import prepared
+from sspd_jax.prepare import prepare
+from sspd_jax.video import face
+
+MODEL = Path(os.environ.get("YUNET_MODEL", "face_detection_yunet_2023mar.onnx"))
+
+
+def moving(times_s):
+    """A face that is 120 pixels further right from 3 s on, and out of view from 8 s to 13 s."""
+    for number, (time_s, picture) in enumerate(portrait(times_s)):
+        wide = np.full((256, 512, 3), 120, np.uint8)
+        if not 8 <= time_s < 13:
+            left = 20 if time_s < 3 else 140
+            wide[:, left : left + 256] = picture
+        wide[0, 0] = number % 256
+        yield time_s, wide
+
+
+def test_a_face_is_followed_and_a_lost_one_is_a_gap(tmp_path):
+    times_s = np.arange(17 * 15) / 15
+    r = recording("a", frames=lambda: moving(times_s), seconds=17)
+    prepare([r], tmp_path / "still", crop_size=32, progress=False)
+    (still,) = prepared.open_prepared(tmp_path / "still").segments
+    prepare([r], tmp_path / "followed", crop_size=32, follow_every_s=0.5, progress=False)
+    dataset = prepared.open_prepared(tmp_path / "followed")
+    first, second = dataset.segments
+    # The last box is where the face went; the still one where it was.
+    assert 110 < first.face_box[0] - still.face_box[0] < 130
+    assert first.start_s == 0 and 10.5 < first.n_frames / 30 < 12 and 13 <= second.start_s < 13.3
+    assert any(re.match(r"no face, or a gap in time, 1[01]\.\d–13", note) for note in first.notes)
+    with pytest.raises(UserError, match=r"was prepared with follow_every_s 0\.5, not 0\.0; choose"):
+        prepare([r], tmp_path / "followed", crop_size=32, progress=False)
+
+
+def test_several_faces_are_told(tmp_path):
+    def two():
+        for time_s, picture in portrait(np.arange(45) / 30):
+            yield time_s, np.concatenate([picture, np.zeros((256, 40, 3), np.uint8), picture], 1)
+
+    prepare([recording("a", frames=two)], tmp_path / "out", crop_size=32, progress=False)
+    (segment,) = prepared.open_prepared(tmp_path / "out").segments
+    assert "2 faces in view: of the large ones the most central one was taken" in segment.notes
+
+
+def test_a_dataset_of_before_there_was_a_choice_stays_good(tmp_path):
+    prepare([recording("a")], tmp_path / "out", crop_size=32, progress=False)
+    for name in ("preparation.json", "index.json"):
+        path = tmp_path / "out" / name
+        text = path.read_text()
+        assert ', "face_detector": "haar", "follow_every_s": 0.0' in text
+        path.write_text(text.replace(', "face_detector": "haar", "follow_every_s": 0.0', ""))
+    assert prepare([recording("a")], tmp_path / "out", crop_size=32, progress=False).made == 0
+    assert prepared.open_prepared(tmp_path / "out").settings.face_detector == "haar"
+
+
+def test_what_yunet_finds_comes_in_the_same_order(monkeypatch, tmp_path):
+    class Network:
+        size = None
+
+        def setInputSize(self, size):
+            self.size = size
+
+        def detect(self, bgr):
+            assert (bgr.shape[1], bgr.shape[0]) == self.size == (480, 240) and bgr[0, 0].tolist() == [3, 2, 1]
+            rest = np.zeros((4, 11), np.float32)
+            boxes = [[0, 10, 100, 120], [200, 60, 95, 110], [300, 0, 50, 60], [5, 5, 20, 20]]
+            return 1, np.c_[np.array(boxes, np.float32), rest]
+
+    monkeypatch.setattr(cv2.FaceDetectorYN, "create", lambda *_: Network())
+    (tmp_path / "yunet.onnx").touch()
+    detector = face.make_detector("yunet", tmp_path / "yunet.onnx")
+    picture = np.full((480, 960, 3), (1, 2, 3), np.uint8)
+    boxes = detector.detect_all(picture)
+    # Two pixels of the picture to one that is searched; of the large ones the central first; 20 is too small.
+    assert boxes == [
+        face.FaceBox(400, 120, 590, 340), face.FaceBox(0, 20, 200, 260), face.FaceBox(600, 0, 700, 120)
+    ]  # fmt: skip
+    assert detector.detect(picture) == boxes[0]
+    monkeypatch.setattr(Network, "detect", lambda *_: (1, None))
+    assert detector.detect_all(picture) == [] and detector.detect(picture) is None
+
+
+def test_a_detector_that_cannot_be_had_is_said_in_a_sentence(tmp_path, capsys):
+    with pytest.raises(ConfigError, match="face detector 'dlib' is none of haar, yunet"):
+        face.make_detector("dlib")
+    with pytest.raises(
+        ConfigError, match=r"gone\.onnx: no such model file; download .* or use the detector haar"
+    ):
+        face.make_detector("yunet", tmp_path / "gone.onnx")
+    (tmp_path / "bad.onnx").write_bytes(b"no model")
+    with pytest.raises(ConfigError, match=r"bad\.onnx: is no YuNet model; download it again"):
+        face.make_detector("yunet", tmp_path / "bad.onnx")
+    with pytest.raises(ConfigError, match="follow_every_s -1 is not 0 s or more"):
+        prepare([recording("a")], tmp_path / "out", follow_every_s=-1)
+    (tmp_path / "raw").mkdir()
+    (tmp_path / "raw" / "a.mp4").touch()
+    arguments = ["--dataset=folder", f"--source={tmp_path / 'raw'}", f"--data_dir={tmp_path / 'out'}"]
+    assert command.main([*arguments, "--face_detector=yunet"]) == 2
+    assert "YuNet: no such model file" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.skipif(not MODEL.is_file(), reason="needs YuNet's model file, named by YUNET_MODEL")
+def test_yunet_finds_the_face_where_the_cascade_does():
+    ((_, picture),) = portrait([0.0])
+    one, other = face.make_detector("yunet", MODEL).detect(picture), face.FaceDetector().detect(picture)
+    assert face.overlap(one, other) > 0.5
+    assert face.make_detector("yunet", MODEL).detect(FLAT) is None
