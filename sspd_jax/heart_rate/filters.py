@@ -1,9 +1,9 @@
-"""The Butterworth band-pass of the field, forwards and backwards, on the host (`jax_filters`: under JAX)."""
+"""The filters of the field on the host: Butterworth band-pass and smoothness priors (`jax_filters`: in JAX)."""
 
 from __future__ import annotations
 
 import numpy as np
-from scipy import signal
+from scipy import linalg, signal
 
 
 def design_bandpass(
@@ -55,3 +55,37 @@ def bandpass(x: np.ndarray, low_hz: float, high_hz: float, fps: float, order: in
     x = np.asarray(x, np.float64)
     sections, padding = design_bandpass(low_hz, high_hz, fps, order, x.shape[-1])
     return signal.sosfiltfilt(sections, x, padlen=padding)
+
+
+def detrend(x: np.ndarray, smoothness: float = 100.0) -> np.ndarray:
+    """Take off what changes slowly: smoothness priors.
+
+    x − (I + λ²·DᵀD)⁻¹·x, D the second difference; the matrix has five diagonals, so time is O(t).
+
+    Args:
+      x: [t], t ≥ 5.
+      smoothness: λ; at 100 and 30 Hz what is below about 0.3 Hz goes.
+
+    Returns:
+      float64 [t].
+
+    Raises:
+      ValueError: fewer than 5 samples.
+
+    References:
+      Tarvainen, Ranta-aho & Karjalainen, IEEE Trans. Biomed. Eng. 49 (2002), 172–175.
+    """
+    x = np.asarray(x, np.float64)
+    n = len(x)
+    if n < 5:
+        raise ValueError(f"smoothness priors need 5 samples or more, got {n}")
+    bands = np.zeros((3, n))  # of DᵀD, the upper ones: [1, −4, 6, …] with fewer terms at the ends
+    bands[0, 2:] = 1
+    bands[1, 1:] = -4
+    bands[1, [1, -1]] = -2
+    bands[2] = 6
+    bands[2, [0, -1]] = 1
+    bands[2, [1, -2]] = 5
+    bands *= smoothness**2
+    bands[2] += 1
+    return x - linalg.solveh_banded(bands, x)

@@ -46,16 +46,19 @@ def score_rates(predicted_bpm: np.ndarray, true_bpm: np.ndarray) -> dict[str, Sc
     return {**scores, "rows": Score(float(n), 0.0), "missing": Score(float(missing), 0.0)}
 
 
-def snr_db(wave: np.ndarray, fps: float, true_bpm: float) -> float:
+def snr_db(
+    wave: np.ndarray, fps: float, true_bpm: float, *, band_hz: tuple[float, float] = WIDE_BAND_HZ
+) -> float:
     """Compare the wave's power near the true rate and its double with the rest of the band.
 
-    10·log10(power within ±6 bpm of the true rate and of twice it ÷ power of the other bins in 0.6–3.6 Hz),
-    Hann window, zero-padded to 8 times the length or more.
+    10·log10(power within ±6 bpm of the true rate and of twice it ÷ power of the other bins in the band), Hann
+    window, zero-padded to 8 times the length or more.
 
     Args:
       wave: [t].
       fps: samples per second, Hz.
       true_bpm: beats per minute.
+      band_hz: ends of the band, Hz.
 
     Returns:
       dB; NaN where the wave is constant or the rate unknown.
@@ -69,6 +72,6 @@ def snr_db(wave: np.ndarray, fps: float, true_bpm: float) -> float:
     padded = 8 << (len(wave) - 1).bit_length()
     power = np.abs(np.fft.rfft((wave - wave.mean()) * np.hanning(len(wave)), padded)) ** 2
     bpm = 60 * np.arange(len(power)) * fps / padded
-    band = (bpm >= 60 * WIDE_BAND_HZ[0]) & (bpm <= 60 * WIDE_BAND_HZ[1])
+    band = (bpm >= 60 * band_hz[0]) & (bpm <= 60 * band_hz[1])
     near = (np.abs(bpm - true_bpm) <= 6) | (np.abs(bpm - 2 * true_bpm) <= 6)
     return float(10 * np.log10(power[band & near].sum() / power[band & ~near].sum()))
