@@ -55,7 +55,8 @@ def train_and_evaluate(
     dataset = open_data(config)
     claim_workdir(config, workdir)
     train(config, dataset, workdir, progress=progress)
-    return evaluate.evaluate_run(config, dataset, workdir)
+    (result,) = evaluate.evaluate_run(config, dataset, workdir).values()
+    return result
 
 
 def open_data(config: ml_collections.ConfigDict) -> prepared.PreparedDataset:

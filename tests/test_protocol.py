@@ -1,12 +1,12 @@
 """Protocols against golden numbers, hand-made waves and wrong files."""
 
+import golden_inputs
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy import signal
 
-import golden_inputs
 from sspd_jax.command import ConfigError
 from sspd_jax.heart_rate import agreement, filters, protocol, rate
 

@@ -114,28 +114,19 @@ LEAST_INTERVALS = 3
 LEAST_REGULAR = 0.8  # share of the true intervals: a contact wave below it has beats that cannot be told
 
 
-def interval_error(wave: np.ndarray, truth: np.ndarray, fps: float, alignment: Alignment) -> IntervalError:
+def interval_error(read_s: np.ndarray, true_s: np.ndarray) -> IntervalError:
     """Compare the intervals between beats with the truth's, beat by beat.
 
-    The wave is turned and moved as it agrees best; each true beat is paired with the nearest one of the wave
-    that lies within a quarter of the interval. A constant delay cancels in the intervals.
+    Each true beat is paired with the nearest one of the wave that lies within a quarter of the interval. A
+    constant delay cancels in the intervals, but has to be smaller than that: see `align`.
 
     Args:
-      wave: [t], filtered.
-      truth: [t], filtered.
-      fps: Hz.
-      alignment: from `align`.
+      read_s: [beats], of the wave, turned and moved as it agrees best, s.
+      true_s: [beats], of the contact wave, s.
 
     Returns:
       The error, NaN where the truth's own beats are too few or too irregular to trust.
     """
-    if not np.isfinite(alignment.r):
-        return NO_INTERVALS
-    try:
-        true_s = beat_times(truth, fps)
-        read_s = beat_times(alignment.sign * np.asarray(wave), fps) - alignment.lag_s
-    except ValueError:
-        return NO_INTERVALS
     intervals, regular = regular_intervals(true_s)
     if len(intervals) < LEAST_INTERVALS or regular.mean() < LEAST_REGULAR:
         return NO_INTERVALS
@@ -145,6 +136,21 @@ def interval_error(wave: np.ndarray, truth: np.ndarray, fps: float, alignment: A
     paired = np.abs(read_s[nearest] - true_s) <= np.median(intervals) / 4
     both = paired[1:] & paired[:-1] & regular & (np.diff(nearest) == 1)
     error = np.abs(np.diff(read_s[nearest]) - intervals)[both]
-    return IntervalError(
-        float(1000 * error.mean()) if len(error) else float("nan"), float(both.sum() / regular.sum())
-    )
+    mean_ms = float(1000 * error.mean()) if len(error) else float("nan")
+    return IntervalError(mean_ms, float(both.sum() / regular.sum()))
+
+
+def both_ways(wave: np.ndarray, fps: float) -> dict[int, np.ndarray]:
+    """Find the beats of a wave either way up: {1: its tops, −1: its bottoms}, float64 [beats], s.
+
+    Args:
+      wave: [t], filtered.
+      fps: Hz.
+
+    Returns:
+      Times from the first sample on; empty where there are none.
+    """
+    try:
+        return {sign: beat_times(sign * np.asarray(wave, np.float64), fps) for sign in (1, -1)}
+    except ValueError:
+        return {1: np.zeros(0), -1: np.zeros(0)}

@@ -1,6 +1,8 @@
-"""The filters of the field on the host: Butterworth band-pass and smoothness priors (`jax_filters`: in JAX)."""
+"""The field's filters on the host: Butterworth band-pass, smoothness priors (`jax_filters`: under JAX)."""
 
 from __future__ import annotations
+
+import functools
 
 import numpy as np
 from scipy import linalg, signal
@@ -30,7 +32,12 @@ def design_bandpass(
     padding = 3 * (2 * order + 1)
     if samples <= padding:
         raise ValueError(f"a band-pass of order {order} needs more than {padding} samples, got {samples}")
-    return signal.butter(order, [low_hz, high_hz], "bandpass", output="sos", fs=fps), padding
+    return _sections(low_hz, high_hz, fps, order).copy(), padding
+
+
+@functools.lru_cache(maxsize=64)  # designing takes longer than filtering ten seconds
+def _sections(low_hz: float, high_hz: float, fps: float, order: int) -> np.ndarray:
+    return signal.butter(order, [low_hz, high_hz], "bandpass", output="sos", fs=fps)
 
 
 def bandpass(x: np.ndarray, low_hz: float, high_hz: float, fps: float, order: int) -> np.ndarray:
@@ -55,6 +62,14 @@ def bandpass(x: np.ndarray, low_hz: float, high_hz: float, fps: float, order: in
     x = np.asarray(x, np.float64)
     sections, padding = design_bandpass(low_hz, high_hz, fps, order, x.shape[-1])
     return signal.sosfiltfilt(sections, x, padlen=padding)
+
+
+def remove_line(x: np.ndarray) -> np.ndarray:
+    """Take the least-squares line off: float64 [t]; `scipy.signal.detrend` in a tenth of the time."""
+    x = np.asarray(x, np.float64)
+    x = x - x.mean()
+    time = np.arange(len(x)) - (len(x) - 1) / 2
+    return x - time * (time @ x / (time @ time))
 
 
 def detrend(x: np.ndarray, smoothness: float = 100.0) -> np.ndarray:

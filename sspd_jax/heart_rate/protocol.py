@@ -90,7 +90,7 @@ IN_WORDS = {
 DETRENDING: Mapping[str, Callable[[np.ndarray], np.ndarray]] = {
     "none": lambda wave: wave,
     "constant": lambda wave: wave - wave.mean(),
-    "linear": signal.detrend,
+    "linear": filters.remove_line,
     "smoothness-100": filters.detrend,
 }
 SPECTRA = ("hann", "periodogram")  # of an SNR
@@ -263,7 +263,7 @@ def _check(path: Path, protocol: Protocol) -> None:
             raise ConfigError(f"protocol {path}: {key}.order is {stage.order!r}; it must be 0 to 10")
     if protocol.window_s != 0 and not 4 <= protocol.window_s < float("inf"):
         raise ConfigError(
-            f"protocol {path}: window_s is {protocol.window_s:g}; it must be 4 s or more, or 0 for whole videos"
+            f"protocol {path}: window_s is {protocol.window_s:g}; it must be 4 s or more, or 0 (videos)"
         )
     if not 0 <= protocol.stride_s < float("inf"):
         raise ConfigError(f"protocol {path}: stride_s is {protocol.stride_s:g}; it must be 0 s or more")
