@@ -19,6 +19,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from sspd_jax.heart_rate import agreement, protocol, scores
+from sspd_jax.heart_rate.confidence import THRESHOLD
 from sspd_jax.heart_rate.protocol import Protocol
 from sspd_jax.method import model, self_similarity, views
 from sspd_jax.score_sheet import NAMES, main_span
@@ -57,6 +58,7 @@ MARKERS = {
 }
 CYCLE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#999999", "#000000")
 MOST_VIDEOS = 12  # in a picture of heart rates over time
+MOST_TOLD = 10  # windows of a video whose confidence is written beside them
 MOST_SHOWN = 4  # methods side by side
 DPI = 100
 
@@ -131,7 +133,8 @@ def draw_bland_altman(rows: Sequence[Row], methods: Sequence[str]) -> Figure:
 def draw_over_time(rows: Sequence[Row], reader: str) -> Figure:
     """Draw the reader's heart rate over time beside the true one, a video to a panel.
 
-    Filled where the confidence is enough for a reading, hollow where it is not; the first 12 videos.
+    Filled where the confidence, written above, is enough for a reading; hollow where it is not. The first 12
+    videos.
     """
     mine = [row for row in rows if row.method == reader and row.span == main_span(rows)]
     videos = list(dict.fromkeys(row.recording for row in mine))[:MOST_VIDEOS]
@@ -141,36 +144,45 @@ def draw_over_time(rows: Sequence[Row], reader: str) -> Figure:
     axes = figure.subplots(lines, columns, squeeze=False, sharey=True).ravel()
     for axis in axes[len(videos) :]:
         axis.axis("off")
-    limits = _limits([v for row in mine for v in (row.true_bpm, row.predicted_bpm)])
+    low, high = _limits([v for row in mine for v in (row.true_bpm, row.predicted_bpm)])
+    limits, told = (low, high + 10), NAMES.get(reader, reader)
     for axis, video in zip(axes, videos, strict=False):
         part = sorted((row for row in mine if row.recording == video), key=lambda row: row.start_s)
         middle = [row.start_s + row.duration_s / 2 for row in part]
+        # Wide and pale, so that it is seen where the two agree.
         axis.plot(
-            middle, [row.true_bpm for row in part], color=TRUTH, linewidth=1.2, marker="_", markersize=12
+            middle,
+            [row.true_bpm for row in part],
+            color="#BBBBBB",
+            linewidth=5,
+            marker="s",
+            markersize=9,
+            label="true",
         )
-        axis.plot(middle, [row.predicted_bpm for row in part], color=COLOURS.get(reader), linewidth=0.8)
+        rates = np.array([row.predicted_bpm for row in part])
+        sure = np.array([not row.confidence < THRESHOLD for row in part])  # NaN: nobody asked
+        own = COLOURS.get(reader, "#333333")
+        axis.plot(middle, rates, color=own, linewidth=0.8, marker="o", markersize=5, label=told)
+        if not sure.all():
+            hollow = {"color": own, "markerfacecolor": "white", "label": "not sure"}
+            axis.plot(np.array(middle)[~sure], rates[~sure], "o", markersize=5, **hollow)
         for row, at in zip(part, middle, strict=True):
-            sure = not row.confidence < 0.5  # NaN: nobody asked
-            face = COLOURS.get(reader, "#333333") if sure else "white"
-            axis.scatter(at, row.predicted_bpm, s=26, edgecolor=COLOURS.get(reader), facecolor=face, zorder=3)
-            if np.isfinite(row.confidence):
-                axis.annotate(
-                    f"{row.confidence:.2f}",
-                    (at, row.predicted_bpm),
-                    textcoords="offset points",
-                    xytext=(0, 6),
-                    ha="center",
-                    fontsize=6.5,
-                )
+            if np.isfinite(row.confidence) and len(part) <= MOST_TOLD:
+                beside = {"textcoords": "offset points", "xytext": (0, 7), "ha": "center", "fontsize": 6.5}
+                axis.annotate(f"{row.confidence:.2f}", (at, row.predicted_bpm), **beside)
         end = max(row.start_s + row.duration_s for row in part)
         axis.set(title=video, xlim=(0, end), ylim=limits)
         axis.title.set_fontsize(8)
         axis.tick_params(labelsize=7)
     for axis in axes[::columns]:
         axis.set_ylabel("bpm", fontsize=8)
-    figure.supxlabel(
-        f"s      black: true; blue: {NAMES.get(reader, reader)}, hollow where it is not sure", fontsize=8
-    )
+    handles = {
+        label: handle
+        for axis in axes
+        for handle, label in zip(*axis.get_legend_handles_labels(), strict=True)
+    }
+    figure.legend(handles.values(), handles, loc="outside upper left", ncols=3, fontsize=8, frameon=False)
+    figure.supxlabel("s", fontsize=8)
     return figure
 
 
@@ -252,7 +264,8 @@ def draw_waves(rows: Sequence[Row], samples: Sequence[Sample], reader: str, p: P
         for w, colour, style in ((pair[0], TRUTH, "--"), (pair[1], COLOURS.get(reader), "-")):
             _draw_spectrum(right, w, sample.fps, colour, style)
         right.set(yticks=[], xlim=(30, 230))
-    axes[0, 0].legend(loc="upper right", fontsize=7, ncols=2)
+    handles, labels = axes[0, 0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside upper left", ncols=2, fontsize=8, frameon=False)
     axes[0, 1].set_title("spectra, each to its highest", fontsize=9)
     axes[-1, 0].set_xlabel("s")
     axes[-1, 1].set_xlabel("bpm")
@@ -372,3 +385,23 @@ def _limits(values: Sequence[float]) -> tuple[float, float]:
     known = [value for value in values if np.isfinite(value)]
     low, high = (min(known), max(known)) if known else (40.0, 180.0)
     return low - 5, high + 5
+
+
+def draw_seeds(summary: Mapping[str, Any]) -> Figure:
+    """Draw the MAE of every seed of a study, part by part, method by method."""
+    parts = summary["parts"]
+    figure = Figure(figsize=(11, 3.4), layout="constrained")
+    axis = figure.subplots()
+    methods = list(dict.fromkeys(name for part in parts.values() for name in part["methods"]))
+    width = 0.8 / len(methods)
+    for i, name in enumerate(methods):
+        for j, part in enumerate(parts.values()):
+            values = [v for v in part["methods"].get(name, {"by_seed": []})["by_seed"] if v is not None]
+            at = j + (i - (len(methods) - 1) / 2) * width
+            jitter = at + width * np.linspace(-0.2, 0.2, len(values))
+            axis.scatter(jitter, values, s=30, alpha=0.8, linewidth=1, **style_of(name))
+        axis.scatter([], [], label=NAMES.get(name, name), **style_of(name))
+    axis.set_xticks(range(len(parts)), list(parts))
+    axis.set(yscale="log", ylabel="MAE of a seed, bpm", xlim=(-0.5, len(parts) - 0.5))
+    figure.legend(loc="outside upper left", ncols=len(methods), fontsize=8, frameon=False)
+    return figure

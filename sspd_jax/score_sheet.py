@@ -85,12 +85,12 @@ def summarise(rows: Sequence[Row], protocol: Protocol, reader: str) -> dict[str,
     for name in methods:
         for level in ("window", "video"):
             if chosen := [row for row in rows if row.method == name and row.span == level]:
-                found[level][name] = _plain(score(chosen))
+                found[level][name] = plain(score(chosen))
         mine = [row for row in rows if row.method == name and row.span == span]
         own = {person: score([r for r in mine if r.person == person], alone=True) for person in by_person}
         for person, table in own.items():
             by_person[person][name] = {metric: _number(s.value) for metric, s in table.items()}
-        found["person"][name] = _plain(_over_people(own))
+        found["person"][name] = plain(_over_people(own))
     shown = [row for row in rows if row.span == span]
     result = {
         "protocol": str(protocol),
@@ -101,7 +101,7 @@ def summarise(rows: Sequence[Row], protocol: Protocol, reader: str) -> dict[str,
         "people": list(by_person),
         "scores": {level: table for level, table in found.items() if table},
         "by_person": by_person,
-        "paired": {name: _plain(compare_methods(shown, reader, name)) for name in methods if name != reader},
+        "paired": {name: plain(compare_methods(shown, reader, name)) for name in methods if name != reader},
         "strata": _strata(shown, methods),
         "coverage": _coverage([row for row in shown if row.method == reader]),
     }
@@ -146,9 +146,16 @@ def _over_people(own: Mapping[str, Mapping[str, Score]]) -> dict[str, Score]:
 
 def compare_methods(rows: Sequence[Row], first: str, second: str) -> dict[str, Score]:
     """Compare two methods on the same windows: |error| of the first − |error| of the second, bpm."""
-    tables = [
-        {(r.recording, r.span, r.start_s): r for r in rows if r.method == name} for name in (first, second)
-    ]
+
+    def key(r: Row) -> tuple[Any, ...]:
+        return (
+            r.recording,
+            r.span,
+            r.start_s,
+            *(r.facts.get(fact) for fact in ("part", "test", "fold", "seed")),
+        )
+
+    tables = [{key(r): r for r in rows if r.method == name} for name in (first, second)]
     keys = [key for key in tables[0] if key in tables[1]]
     errors = [np.array([abs(table[key].error_bpm) for key in keys]) for table in tables]
     return scores.paired_difference(*errors, [tables[0][key].person for key in keys])
@@ -168,7 +175,7 @@ def _strata(rows: Sequence[Row], methods: Sequence[str]) -> dict[str, dict[str, 
         values = groups if fact == RATE_RANGE else sorted(groups)
         strata[fact] = {
             value: {
-                name: _plain(score(mine))
+                name: plain(score(mine))
                 for name in methods
                 if (mine := [row for row in groups[value] if row.method == name])
             }
@@ -215,7 +222,8 @@ def _warnings(result: Mapping[str, Any], rows: Sequence[Row]) -> list[str]:
     return told
 
 
-def _plain(table: Mapping[str, Score]) -> dict[str, Cell]:
+def plain(table: Mapping[str, Score]) -> dict[str, Cell]:
+    """Return scores as JSON's types: [value, standard error, low, high], None for a missing number."""
     return {metric: _cell(s) for metric, s in table.items()}
 
 
@@ -300,20 +308,24 @@ def as_latex(result: Mapping[str, Any], *, caption: str = "") -> str:
         cells = [_latex_cell(table.get(m)) for m in metrics]
         label = latex(NAMES.get(name, name)) + ("$^*$" if name == result["reader"] else "")
         body.append(" & ".join([label, *cells, f"{table['rows'][0]:.0f}"]) + r" \\")
-    heads = " & ".join(["Method", *(latex(HEADS[m]) for m in metrics), "$n$"]) + r" \\"
     words = (
         f"{caption + ' ' if caption else ''}{result['protocol']}. Value $\\pm$ standard error over {level}s; "
         f"{INTERVAL}. $^*$: the reader, fixed before testing."
     )
+    return latex_table(["Method", *(HEADS[m] for m in metrics), "n"], body, words)
+
+
+def latex_table(heads: Sequence[str], lines: Sequence[str], caption: str) -> str:
+    """Write a LaTeX table: the first column to the left, the others to the right."""
     return "\n".join(
         [
             r"\begin{table}",
-            rf"\caption{{{latex(words)}}}",
-            rf"\begin{{tabular}}{{l{'r' * (len(metrics) + 1)}}}",
+            rf"\caption{{{latex(caption)}}}",
+            rf"\begin{{tabular}}{{l{'r' * (len(heads) - 1)}}}",
             r"\toprule",
-            heads,
+            " & ".join(map(latex, heads)) + r" \\",
             r"\midrule",
-            *body,
+            *lines,
             r"\bottomrule",
             r"\end{tabular}",
             r"\end{table}",
@@ -346,7 +358,7 @@ def as_html(result: Mapping[str, Any], level: str, *, methods: Mapping[str, Any]
     head = "".join(f"<th>{HEADS[m]}</th>" for m in metrics)
     lines = []
     for name, numbers in table.items():
-        cells = "".join(f"<td>{_html_cell(numbers.get(m))}</td>" for m in metrics)
+        cells = "".join(f"<td>{html_cell(numbers.get(m))}</td>" for m in metrics)
         mark = " class='reader'" if name == result["reader"] else ""
         label = html.escape(NAMES.get(name, name))
         lines.append(f"<tr{mark}><td>{label}</td>{cells}<td>{count(numbers)}</td></tr>")
@@ -361,7 +373,8 @@ def below(result: Mapping[str, Any]) -> str:
     return f"<p class='protocol'>{html.escape(result['protocol'])}.</p>"
 
 
-def _html_cell(value: Cell | None) -> str:
+def html_cell(value: Cell | None) -> str:
+    """Write a score, its standard error and its interval for HTML."""
     if value is None or value[0] is None:
         return "–"
     text = cell(value)
