@@ -216,7 +216,10 @@ def as_html(result: Mapping[str, Any]) -> str:
     for name, table in result["scores"].items():
         cells = "".join(f"<td>{score_sheet.html_cell(table.get(m))}</td>" for m in METRICS)
         paired = result["paired"].get(name)
-        told = "–" if paired is None else _difference(paired)
+        told = "–"
+        if paired is not None:
+            n = f"<br><small>n = {score_sheet.count(paired)}</small>"
+            told = score_sheet.html_cell(paired["difference"]) + n
         lines.append(
             f"<tr><td>{html.escape(name)}</td>{cells}<td>{score_sheet.count(table)}</td><td>{told}</td></tr>"
         )

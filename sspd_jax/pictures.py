@@ -370,7 +370,7 @@ def draw_differences(table: Mapping[str, scores.Score], title: str) -> Figure:
     axis.set_yticks(range(len(table)), list(table))
     axis.set(
         title=title,
-        xlabel="difference of |error|, bpm: left of 0 the first is better",
+        xlabel="difference of |error|, bpm: left of 0 the one named first has less",
         ylim=(len(table) - 0.4, -0.6),
     )
     return figure

@@ -374,8 +374,9 @@ def below(result: Mapping[str, Any]) -> str:
 
 
 def html_cell(value: Cell | None) -> str:
-    """Write a score, its standard error and its interval for HTML."""
+    """Write a score, its standard error and its interval for HTML, below each other: a page is not wide."""
     if value is None or value[0] is None:
         return "–"
-    text = cell(value)
-    return text if value[2] is None else f"{text}<br><small>[{value[2]:.2f}, {value[3]:.2f}]</small>"
+    error = "" if value[1] is None else f"<br><small>± {value[1]:.2f}</small>"
+    interval = "" if value[2] is None else f"<br><small>[{value[2]:.2f}, {value[3]:.2f}]</small>"
+    return f"{value[0]:.2f}{error}{interval}"

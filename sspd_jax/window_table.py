@@ -34,7 +34,7 @@ class Row:
       predicted_bpm: NaN where the method gave none.
       snr_db: of the method's wave at the true rate.
       macc: largest circular cross-correlation with the contact wave, 0 to 1.
-      wave_r: largest |Pearson| over lags of a second, 0 to 1.
+      wave_r: largest |Pearson| over lags of half a second, 0 to 1.
       ibi_error_ms: mean error of the intervals between beats, ms; NaN where they cannot be compared.
       beats_found: share of the contact wave's intervals that were found, 0 to 1.
       confidence: chance that the rate is within 3 bpm, 0 to 1; NaN where it was not asked for.

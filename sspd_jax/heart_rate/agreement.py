@@ -13,7 +13,7 @@ from scipy import signal
 
 from sspd_jax.heart_rate.beats import beat_times, regular_intervals
 
-MAX_LAG_S = 1.0  # either way: more than a beat at 60 bpm
+MAX_LAG_S = 0.5  # either way: half a beat at 60 bpm; further off, one beat would be laid on the next
 FLAT = 1e-12  # of the largest value: deviation below it is rounding
 
 
