@@ -21,14 +21,16 @@ body {{ font: 16px/1.5 system-ui, sans-serif; color: #222;
   max-width: 64rem; margin: 2rem auto; padding: 0 1rem; }}
 h1 {{ font-size: 1.5rem; }} h2 {{ font-size: 1.15rem; margin-top: 2.2rem; }} h3 {{ font-size: 1rem; }}
 .wide {{ overflow-x: auto; }}
-table {{ border-collapse: collapse; font-variant-numeric: tabular-nums; font-size: .8rem; }}
-td, th {{ padding: .2rem .45rem; text-align: right; border-bottom: 1px solid #ddd; white-space: nowrap; }}
+table {{ border-collapse: collapse; font-variant-numeric: tabular-nums; font-size: .75rem; }}
+td, th {{ padding: .2rem .35rem; text-align: right; border-bottom: 1px solid #ddd; white-space: nowrap; }}
+th {{ white-space: normal; vertical-align: bottom; }}
 td:first-child, th:first-child {{ text-align: left; }}
 tr.reader {{ font-weight: 600; background: #f2f7fb; }}
-small {{ color: #555; font-weight: 400; font-size: .7rem; }}
+small {{ color: #555; font-weight: 400; font-size: .65rem; }}
 img {{ max-width: 100%; }} .note {{ color: #555; }} .protocol {{ color: #555; font-size: .8rem; }}
 .warning {{ border-left: 4px solid #D55E00; padding-left: .6rem; }}
-@media print {{ body {{ max-width: none; margin: 0; }} h2 {{ break-after: avoid; }} }}
+@media print {{ body {{ max-width: none; margin: 0; }} h2 {{ break-after: avoid; }}
+  table {{ font-size: .6rem; }} small {{ font-size: .5rem; }} }}
 </style></head><body>
 {body}
 <p class="note">Not a medical device. These numbers hold for these recordings and this protocol.</p>
