@@ -171,8 +171,8 @@ def read_windows(out: Path, parts: list[Part]) -> list[dict]:
                             "start_s": float(row["start_s"]),
                             "method": row["method"],
                             "true_bpm": round(float(row["true_bpm"]), 2),
-                            "predicted_bpm": round(float(row["predicted_bpm"]), 2),
-                            "snr_db": round(float(row["snr_db"]), 2),
+                            "predicted_bpm": round(float(row["predicted_bpm"] or "nan"), 2),
+                            "snr_db": round(float(row["snr_db"] or "nan"), 2),
                         }
                     )
     return rows

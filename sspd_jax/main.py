@@ -35,14 +35,14 @@ def main(argv: list[str] | None = None) -> int:
                 raise ConfigError(f"argument {argument!r} is unknown; overrides look like --config.seed=1")
         config = experiments.load(args.config, [argument.removeprefix("--config.") for argument in rest])
         experiments.validate(config)
-        from sspd_jax import evaluate, train  # the checks above answer before the heavy imports
+        from sspd_jax import evaluate, score_sheet, train  # the checks above answer before the heavy imports
 
         workdir = args.workdir or f"workdir/{experiments.name_of(args.config)}"
         result = train.train_and_evaluate(config, workdir, progress=not args.no_progress)
         if not result:
             print(f"trained on everyone, nobody was tested; the network: {workdir}/{train.NETWORK}/target")
             return
-        print(evaluate.table(result))
+        print(score_sheet.as_text(result))
         print(f"report: {workdir}/{evaluate.REPORT}/index.html")
 
     return command.run(work, debug=args.debug)

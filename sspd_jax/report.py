@@ -1,61 +1,36 @@
-"""The report of a run: one self-contained HTML page with the numbers and the pictures people look at."""
+"""The report of an evaluation: one self-contained HTML page with its numbers and pictures."""
 
 from __future__ import annotations
 
-import base64
 import html
-import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-import jax
-import matplotlib
-import ml_collections
-import numpy as np
-from etils import epath
-from matplotlib.figure import Figure
-
-from sspd_jax import checkpoint, run_log
-from sspd_jax import config as experiments
-from sspd_jax.datasets import prepared
-from sspd_jax.method import model, self_similarity, views
+from sspd_jax import checkpoint, pictures, run_log, score_sheet
+from sspd_jax.score_sheet import NAMES, as_html, below, cell
 
 if TYPE_CHECKING:
-    from sspd_jax.evaluate import Row, Sample
+    from sspd_jax.evaluate import Page
+    from sspd_jax.scoring import Evaluation, Sample
 
-matplotlib.use("Agg")
-
-# Okabe and Ito's palette: told apart by the colour-blind, and in grey print by their lightness.
-COLOURS = {
-    "online": "#0072B2",
-    "target": "#56B4E9",
-    "untrained": "#999999",
-    "green": "#009E73",
-    "chrom": "#E69F00",
-    "pos": "#D55E00",
-    "truth": "#000000",
-}
-NAMES = {
-    "online": "SSPD, online network",
-    "target": "SSPD, target network",
-    "untrained": "untrained network",
-    "green": "GREEN",
-    "chrom": "CHROM",
-    "pos": "POS",
-}
-
-_PAGE = """<!doctype html>
+PAGE = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><title>{title}</title>
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <style>
 body {{ font: 16px/1.5 system-ui, sans-serif; color: #222;
-  max-width: 60rem; margin: 2rem auto; padding: 0 1rem; }}
-h1 {{ font-size: 1.5rem; }} h2 {{ font-size: 1.15rem; margin-top: 2.2rem; }}
-table {{ border-collapse: collapse; font-variant-numeric: tabular-nums; }}
-td, th {{ padding: .25rem .8rem; text-align: right; border-bottom: 1px solid #ddd; }}
+  max-width: 64rem; margin: 2rem auto; padding: 0 1rem; }}
+h1 {{ font-size: 1.5rem; }} h2 {{ font-size: 1.15rem; margin-top: 2.2rem; }} h3 {{ font-size: 1rem; }}
+.wide {{ overflow-x: auto; }}
+table {{ border-collapse: collapse; font-variant-numeric: tabular-nums; font-size: .75rem; }}
+td, th {{ padding: .2rem .35rem; text-align: right; border-bottom: 1px solid #ddd; white-space: nowrap; }}
+th {{ white-space: normal; vertical-align: bottom; }}
 td:first-child, th:first-child {{ text-align: left; }}
 tr.reader {{ font-weight: 600; background: #f2f7fb; }}
-img {{ max-width: 100%; }} .note {{ color: #555; }}
+small {{ color: #555; font-weight: 400; font-size: .65rem; }}
+img {{ max-width: 100%; }} .note {{ color: #555; }} .protocol {{ color: #555; font-size: .8rem; }}
+.warning {{ border-left: 4px solid #D55E00; padding-left: .6rem; }}
+@media print {{ body {{ max-width: none; margin: 0; }} h2 {{ break-after: avoid; }}
+  table {{ font-size: .6rem; }} small {{ font-size: .5rem; }} }}
 </style></head><body>
 {body}
 <p class="note">Not a medical device. These numbers hold for these recordings and this protocol.</p>
@@ -63,189 +38,165 @@ img {{ max-width: 100%; }} .note {{ color: #555; }}
 """
 
 
-def render(
-    config: ml_collections.ConfigDict,
-    workdir: epath.Path,
-    dataset: prepared.PreparedDataset,
-    result: Mapping[str, Any],
-    rows: Sequence[Row],
-    samples: Sequence[Sample],
-    *,
-    faces: bool,
-) -> str:
-    """Write the report's page.
+def render(one: Evaluation, samples: Sequence[Sample], page: Page) -> str:
+    """Write the page of an evaluation.
 
     Args:
-      config: of the run.
-      workdir: of the run, with its exported networks and its log.
-      dataset: what was tested on.
-      result: scores, see `evaluate.evaluate_run`.
-      rows: every window's row.
+      one: rows and scores by one protocol.
       samples: the waves of every tested segment.
-      faces: whether to show a face crop of each tested person.
+      page: title, dataset, network and what else is shown.
 
     Returns:
       HTML, pictures embedded.
     """
+    rows, result = one.rows, one.result
     chosen = result["reader"]
+    methods = pictures.shown_methods(rows, chosen)
+    level = next(iter(result["scores"]))
     parts = [
-        f"<h1>{html.escape(workdir.name)}: heart rates of {len(result['people'])} people "
-        "the network never saw</h1>",
-        f"<p class='note'>Protocol: {html.escape(result['protocol'])}.</p>",
-        "<h2>Scores, by window</h2>",
-        _score_table(result, "window"),
-        "<h2>Scores, by whole video</h2>",
-        _score_table(result, "video"),
-        "<h2>Predicted against true heart rate</h2>",
-        _image(_draw_rates(rows, chosen), "predicted against true heart rate of every window"),
-        "<h2>Learned waves</h2>",
-        "<p>Windows with the smallest, the median and the largest error. The wave's sign and phase are not "
-        "learned; the contact pulse wave is drawn above it.</p>",
-        _image(_draw_waves(rows, samples, chosen), "waves of the best, the median and the worst window"),
-        "<h2>Similarity maps</h2>",
-        "<p>One test clip: how alike its features are at every two moments, at each scale, and the means of "
-        "the diagonals. A pulse shows as stripes, one beat apart.</p>",
-        _image(_draw_similarities(config, workdir, dataset, samples), "similarity maps and waves"),
-        "<h2>Training</h2>",
-        _image(_draw_training(run_log.read_metrics(workdir)), "losses and health over the steps"),
+        f"<h1>{html.escape(page.title)}</h1>",
+        f"<p class='note'>{len(result['people'])} people. {html.escape(result['protocol'])}. The reader, "
+        "fixed "
+        f"before testing: {NAMES.get(chosen, chosen)}. May be compared with: "
+        f"{html.escape(result['compare_with'])}. "
+        f"{'Nobody here was learned from.' if page.network is not None and not page.notes else ''}</p>",
+        *(f"<p class='warning'>{html.escape(text)}</p>" for text in (*page.notes, *result["warnings"])),
+        f"<p class='note'>± is one standard error over rows as papers print it; {score_sheet.INTERVAL}.</p>",
     ]
-    if faces:
+    for name in result["scores"]:
+        parts += [f"<h2>Scores {score_sheet.LEVELS[name]}</h2>", as_html(result, name)]
+    parts += [
+        "<h2>The reader beside the others, on the same windows</h2>",
+        _paired_table(result, level),
+        *_coverage(result),
+        "<h2>Predicted against true heart rate</h2>",
+        pictures.embed(pictures.draw_rates(rows, methods), "predicted against true heart rate"),
+        below(result),
+        "<h2>Bland–Altman</h2>",
+        "<p>Line: mean difference; dashed: limits that hold 95 % of the differences if they are normal.</p>",
+        pictures.embed(pictures.draw_bland_altman(rows, methods), "difference over mean of both rates"),
+        below(result),
+        "<h2>Heart rate over time</h2>",
+        pictures.embed(pictures.draw_over_time(rows, chosen), "heart rate over time, beside the true one"),
+        *_left_out(rows, chosen),
+        "<h2>Error by heart rate</h2>",
+        pictures.embed(pictures.draw_by_range(rows, methods), "absolute error by range of the true rate"),
+        *_strata(result),
+        "<h2>Waves and spectra</h2>",
+        "<p>The windows with the smallest, the median and the largest error. A learned wave's sign and "
+        "phase mean "
+        "nothing: it is drawn turned and moved as it agrees best with the contact wave above it.</p>",
+        pictures.embed(
+            pictures.draw_waves(rows, samples, chosen, one.protocol), "waves of best, median and worst window"
+        ),
+        *_similarities(samples, page),
+        *_training(page),
+        "<h2>By person</h2>",
+        _person_table(result),
+    ]
+    if page.faces:
         parts += [
             "<h2>Who was tested on</h2>",
-            _image(_draw_faces(dataset, samples), "the first face crop of every tested segment"),
+            pictures.embed(
+                pictures.draw_faces(page.dataset, samples), "the first face crop of every segment"
+            ),
         ]
-    return _PAGE.format(title=html.escape(workdir.name), body="\n".join(parts))
+    return PAGE.format(title=html.escape(page.title), body="\n".join(parts))
 
 
-def _score_table(result: Mapping[str, Any], span: str) -> str:
-    from sspd_jax.evaluate import cell
-
-    head = "<tr><th>method</th><th>MAE, bpm</th><th>RMSE, bpm</th><th>r</th><th>SNR, dB</th><th>n</th></tr>"
-    lines = []
-    for name, metrics in result["scores"][span].items():
-        cells = "".join(f"<td>{cell(metrics.get(m))}</td>" for m in ("MAE", "RMSE", "r", "SNR"))
-        count = f"{metrics['rows'][0]:.0f}"
-        if metrics["missing"][0]:
-            count += f" (+{metrics['missing'][0]:.0f} without a rate)"
-        mark = " class='reader'" if name == result["reader"] else ""
-        lines.append(f"<tr{mark}><td>{NAMES[name]}</td>{cells}<td>{count}</td></tr>")
-    return f"<table>{head}{''.join(lines)}</table>"
-
-
-def _image(figure: Figure, alt: str) -> str:
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=110, bbox_inches="tight")
-    data = base64.b64encode(buffer.getvalue()).decode()
-    return f'<img alt="{html.escape(alt)}" src="data:image/png;base64,{data}">'
-
-
-def _draw_rates(rows: Sequence[Row], chosen: str) -> Figure:
-    shown = (chosen, "untrained", "green", "pos")
-    figure = Figure(figsize=(11, 3.2))
-    axes = figure.subplots(1, len(shown), sharex=True, sharey=True)
-    windows = [row for row in rows if row.span == "window"]
-    for axis, name in zip(axes, shown, strict=True):
-        mine = [row for row in windows if row.method == name]
-        axis.plot([40, 180], [40, 180], color="#bbb", linewidth=1)
-        axis.scatter(
-            [row.true_bpm for row in mine], [row.predicted_bpm for row in mine], s=16, color=COLOURS[name]
-        )
-        axis.set(title=NAMES[name], xlabel="true, bpm", aspect="equal")
-    axes[0].set_ylabel("predicted, bpm")
-    return figure
-
-
-def _draw_waves(rows: Sequence[Row], samples: Sequence[Sample], chosen: str) -> Figure:
-    mine = [
-        row
-        for row in rows
-        if row.method == chosen and row.span == "window" and np.isfinite(row.predicted_bpm)
+def _paired_table(result: dict[str, Any], level: str) -> str:
+    lines = [
+        f"<tr><td>{NAMES.get(name, name)}</td><td>{cell(table['difference'], interval=True)}</td>"
+        f"<td>{score_sheet.count(table)}</td></tr>"
+        for name, table in result["paired"].items()
     ]
-    mine.sort(key=lambda row: abs(row.predicted_bpm - row.true_bpm))
-    picked = [mine[0], mine[len(mine) // 2], mine[-1]] if mine else []
-    figure = Figure(figsize=(11, 5.4), layout="constrained")
-    axes = figure.subplots(3, 1, squeeze=False)[:, 0]
-    for axis, row, what in zip(axes, picked, ("best", "median", "worst"), strict=False):
-        sample = next(s for s in samples if s.segment.segment_id == row.recording)
-        start, count = round(row.start_s * sample.fps), round(row.duration_s * sample.fps)
-        wave = sample.waves[chosen].values[start : start + count]
-        truth = sample.truth[start : start + count]
-        time = row.start_s + np.arange(count) / sample.fps
-        axis.plot(time, _unit(truth) + 4, color=COLOURS["truth"], linewidth=1, label="contact pulse wave")
-        axis.plot(time[: len(wave)], _unit(wave), color=COLOURS[chosen], linewidth=1.2, label=NAMES[chosen])
-        axis.set(
-            yticks=[],
-            title=f"{what}: {row.recording}, {row.predicted_bpm:.1f} bpm, true {row.true_bpm:.1f} bpm",
-        )
-    axes[0].legend(loc="upper right", fontsize=8)
-    axes[-1].set_xlabel("s")
-    return figure
-
-
-def _unit(wave: np.ndarray) -> np.ndarray:
-    wave = wave - wave.mean()
-    return wave / (wave.std() + 1e-12)
-
-
-def _draw_similarities(
-    config: ml_collections.ConfigDict,
-    workdir: epath.Path,
-    dataset: prepared.PreparedDataset,
-    samples: Sequence[Sample],
-) -> Figure:
-    settings = experiments.network_settings(config)
-    _, params, batch_stats = checkpoint.load_network(workdir / "network" / "online")
-    segment = max((sample.segment for sample in samples), key=lambda s: s.n_frames)
-    n_frames = min(config.clip_frames, (segment.n_frames - 1) // 2 * 2)
-    video = views.whole_view(dataset.clip(segment, 0, n_frames + 1)[None], settings.input_size)
-    network = model.Network(settings)
-    _, features = jax.jit(lambda p, b, v: network.apply({"params": p, "batch_stats": b}, v, train=False))(
-        params, batch_stats, video
+    chosen = NAMES.get(result["reader"], result["reader"])
+    return (
+        f"<p>|error| of {chosen} minus |error| of the other, bpm: below 0 the reader is better. An "
+        "interval over "
+        "people that holds 0 does not tell them apart.</p>"
+        "<table><tr><th>other method</th><th>difference, "
+        f"bpm</th><th>{level}s</th></tr>{''.join(lines)}</table>"
+        f"{below(result)}"
     )
-    figure = Figure(figsize=(11, 5.2), layout="constrained")
-    axes = figure.subplots(2, len(features), squeeze=False, height_ratios=(3, 1.2))
-    for i, (a, relative) in enumerate(zip(features, settings.relative_rates, strict=True)):
-        fps = config.fps * relative
-        ssm = self_similarity.similarity_matrix(a)
-        ssw = np.asarray(self_similarity.similarity_wave(ssm))[0]
-        length = len(ssw) / fps
-        axes[0, i].imshow(
-            np.asarray(ssm)[0], extent=(0, length, length, 0), cmap="cividis", interpolation="none"
+
+
+def _coverage(result: dict[str, Any]) -> list[str]:
+    told = result["coverage"]
+    if told is None:
+        return []
+    return [
+        "<h2>Where the reader is sure</h2>",
+        f"<p>At a confidence of {told['threshold']:g} or more, {told['coverage']:.0%} of "
+        f"{told['windows']} windows "
+        f"have a reading; of these, MAE {cell(told['MAE'], interval=True)} bpm, RMSE "
+        f"{cell(told['RMSE'])} bpm. The "
+        "tables above hold all windows. The confidence is that of <code>predict</code>, without the "
+        "background, "
+        "which crops do not show.</p>",
+        below(result),
+    ]
+
+
+def _left_out(rows: Sequence[Any], chosen: str) -> list[str]:
+    videos = len({row.recording for row in rows if row.method == chosen})
+    if videos <= pictures.MOST_VIDEOS:
+        return []
+    return [f"<p class='note'>The first {pictures.MOST_VIDEOS} of {videos} videos; windows.csv has all.</p>"]
+
+
+def _strata(result: dict[str, Any]) -> list[str]:
+    parts = []
+    for fact, values in result["strata"].items():
+        parts.append(f"<h2>By {html.escape(fact)}</h2>")
+        for value, methods in values.items():
+            parts += [f"<h3>{html.escape(value)}</h3>", as_html(result, "", methods=methods)]
+    if len(result["strata"]) == 1:
+        parts.append(
+            "<p class='note'>The dataset tells nothing else (light, motion, skin tone) that sorts these "
+            "people.</p>"
         )
-        axes[0, i].set(title=f"scale {i + 1}, {fps:g} Hz", xlabel="s")
-        half = len(ssw) // 2
-        axes[1, i].plot(np.arange(half) / fps, ssw[:half], color=COLOURS["online"], linewidth=1)
-        axes[1, i].set(xlabel="lag, s")
-    axes[0, 0].set_ylabel("s")
-    axes[1, 0].set_ylabel("mean similarity")
-    return figure
+    return parts
 
 
-def _draw_training(metrics: Sequence[Mapping[str, Any]]) -> Figure:
-    figure = Figure(figsize=(11, 3.4), layout="constrained")
-    losses, healths = figure.subplots(1, 2)
-    steps = [row["step"] for row in metrics]
-    styles = ("-", "--", "-.", ":")
-    for axis, prefix, title in ((losses, "terms/", "weighted loss terms"), (healths, "health/", "health")):
-        names = [name for name in (metrics[0] if metrics else ()) if name.startswith(prefix)]
-        for i, name in enumerate(names):
-            values = [np.nan if row.get(name) is None else row[name] for row in metrics]
-            axis.plot(steps, values, label=name.removeprefix(prefix), linestyle=styles[i % 4], linewidth=1.2)
-        axis.set(title=title, xlabel="step")
-        if names:
-            axis.legend(fontsize=7)
-    healths.set_ylim(-0.05, 1.05)
-    return figure
+def _similarities(samples: Sequence[Sample], page: Page) -> list[str]:
+    if page.network is None:
+        return []
+    config, params, _ = checkpoint.load_network(page.network.name)
+    if "ts" not in params:
+        return [
+            "<p class='note'>The checkpoint has no similarity blocks, so there are no similarity maps.</p>"
+        ]
+    frames = int(config.get("clip_frames", 300))
+    drawn = pictures.draw_similarities(page.network, params, page.dataset, samples, frames)
+    return [
+        "<h2>Similarity maps</h2>",
+        "<p>One test clip: how alike its features are at every two moments, at each scale, and the means "
+        "of the "
+        "diagonals. A pulse shows as stripes, one beat apart.</p>",
+        pictures.embed(drawn, "similarity maps and waves"),
+    ]
 
 
-def _draw_faces(dataset: prepared.PreparedDataset, samples: Sequence[Sample]) -> Figure:
-    columns = 6
-    lines = -(-len(samples) // columns)
-    figure = Figure(figsize=(11, 2 * lines), layout="constrained")
-    axes = figure.subplots(lines, columns, squeeze=False).ravel()
-    for axis in axes:
-        axis.axis("off")
-    for axis, sample in zip(axes, samples, strict=False):
-        axis.imshow(dataset.clip(sample.segment, 0, 1)[0])
-        axis.set_title(sample.segment.segment_id, fontsize=8)
-    return figure
+def _training(page: Page) -> list[str]:
+    if page.workdir is None:
+        return []
+    metrics = run_log.read_metrics(page.workdir)
+    return ["<h2>Training</h2>", pictures.embed(pictures.draw_training(metrics), "losses and health")]
+
+
+def _person_table(result: dict[str, Any]) -> str:
+    methods = list(next(iter(result["by_person"].values())))
+    head = "".join(f"<th>{NAMES.get(name, name)}</th>" for name in methods)
+    lines = []
+    for person, table in result["by_person"].items():
+        cells = "".join(
+            "<td>–</td>" if table[name]["MAE"] is None else f"<td>{table[name]['MAE']:.2f}</td>"
+            for name in methods
+        )
+        lines.append(f"<tr><td>{html.escape(person)}</td>{cells}</tr>")
+    return (
+        "<p>MAE over everybody's own windows, bpm.</p><div "
+        f"class='wide'><table><tr><th>person</th>{head}</tr>"
+        f"{''.join(lines)}</table></div>{below(result)}"
+    )

@@ -57,7 +57,8 @@ def train_and_evaluate(
     train(config, dataset, workdir, progress=progress)
     if config.data.split.kind == "everyone":
         return {}
-    return evaluate.evaluate_run(config, dataset, workdir)
+    (result,) = evaluate.evaluate_run(config, dataset, workdir).values()
+    return result
 
 
 def choose_people(

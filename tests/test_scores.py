@@ -23,7 +23,12 @@ def test_scores_by_hand():
     assert result["MAE"].error == pytest.approx(np.std([1, 2, 3, 0]) / 2)
     assert result["RMSE"].value == pytest.approx(np.sqrt(14 / 4))
     r = np.corrcoef([61, 70, 83, 90], [60, 72, 80, 90])[0, 1]
-    assert result["r"] == pytest.approx((r, np.sqrt((1 - r**2) / 2)))
+    assert result["r"][:2] == pytest.approx((r, np.sqrt((1 - r**2) / 2)))
+    assert result["ME"][:2] == pytest.approx((0.5, np.std([1, -2, 3, 0]) / 2))
+    assert result["RMSE"].error == pytest.approx(np.sqrt(np.std([1, 4, 9, 0]) / 2))
+    relative = 100 * np.array([1 / 60, 2 / 72, 3 / 80, 0])
+    assert result["MAPE"][:2] == pytest.approx((relative.mean(), relative.std() / 2))
+    assert np.isnan([result["MAE"].low, result["MAE"].high]).all()  # nobody was named
     assert (result["rows"].value, result["missing"].value) == (4, 0)
 
 
@@ -32,6 +37,95 @@ def test_a_perfect_prediction_is_perfect():
     result = scores.score_rates(true, true)
     assert result["MAE"].value == result["RMSE"].value == 0
     assert result["r"].value == pytest.approx(1)
+
+
+def test_the_truth_scored_against_itself_is_suspicious():
+    true = np.array([50.0, 60, 80, 120])
+    assert scores.is_suspicious(scores.score_rates(true, true))
+    assert scores.is_suspicious(scores.score_rates(np.full(4, 60.0), np.full(4, 60.0)))  # wide bins, no r
+    assert not scores.is_suspicious(scores.score_rates(true + 0.01, true))
+    assert not scores.is_suspicious(scores.score_rates(true[:2], true[:2]))  # may be chance
+    assert not scores.is_suspicious(scores.score_rates(np.full(4, np.nan), true))
+
+
+def test_shuffled_truth_is_no_correlation():
+    rng = np.random.default_rng(0)
+    true = rng.uniform(45, 150, 400)
+    predicted = true + rng.normal(0, 1, 400)
+    people = [f"p{i // 10}" for i in range(400)]
+    assert scores.score_rates(predicted, true, people)["r"].value > 0.99
+    shuffled = scores.score_rates(predicted, rng.permutation(true), people)["r"]
+    assert abs(shuffled.value) < 0.15
+    assert shuffled.low < 0 < shuffled.high
+
+
+@given(st.integers(0, 99))
+def test_an_interval_is_of_people_not_of_windows(seed):
+    # Everybody's windows have the same error: copies of a window add no certainty.
+    rng = np.random.default_rng(seed)
+    error = rng.uniform(0, 10, 8)
+    once = scores.score_rates(60 + error, np.full(8, 60.0), np.arange(8))["MAE"]
+    ten_times = scores.score_rates(60 + np.repeat(error, 10), np.full(80, 60.0), np.repeat(np.arange(8), 10))
+    assert (ten_times["MAE"].low, ten_times["MAE"].high) == pytest.approx((once.low, once.high))
+    assert ten_times["MAE"].error < once.error / 3  # what papers print shrinks
+    assert once.low < error.mean() < once.high
+
+
+def test_an_interval_covers_what_it_should():
+    # 24 people, each with an offset of their own: the mean of the offsets' population is 5.
+    inside = 0
+    for seed in range(200):
+        rng = np.random.default_rng(seed)
+        offsets = np.repeat(rng.exponential(5, 24), 3)
+        score = scores.score_mean(offsets + rng.normal(0, 0.1, 72), np.repeat(np.arange(24), 3))
+        inside += score.low <= 5 <= score.high
+    assert 0.86 <= inside / 200 <= 0.98
+
+
+def test_one_person_has_no_interval():
+    result = scores.score_rates(np.array([61.0, 70, 83]), np.array([60.0, 72, 80]), ["ann"] * 3)
+    assert np.isnan(result["MAE"].low) and np.isfinite(result["MAE"].value)
+
+
+def test_paired_difference_by_hand():
+    first, second = np.array([1.0, 2, np.nan, 4]), np.array([2.0, 2, 5, 8])
+    result = scores.paired_difference(first, second, ["a", "a", "b", "b"])
+    assert result["difference"].value == pytest.approx((-1 + 0 - 4) / 3)
+    assert (result["rows"].value, result["missing"].value) == (3, 1)
+    # Person a alone gives −0.5, person b −4: the draws hold both and their mixtures.
+    assert (result["difference"].low, result["difference"].high) == pytest.approx((-4, -0.5))
+
+
+def test_pairing_sees_what_separate_scores_do_not():
+    rng = np.random.default_rng(1)
+    hard, people = rng.exponential(10, 60), np.repeat(np.arange(20), 3)
+    first, second = hard, hard + 0.5  # always half a beat better
+    apart = [scores.score_mean(errors, people) for errors in (first, second)]
+    assert apart[0].high > apart[1].low  # their own intervals overlap
+    assert scores.paired_difference(first, second, people)["difference"].high < 0
+
+
+def test_limits_of_agreement_by_hand():
+    bias, low, high = scores.limits_of_agreement(
+        np.array([61.0, 73, 79, np.nan]), np.array([60.0, 70, 80, 9])
+    )
+    assert bias == pytest.approx(1)
+    assert (low, high) == pytest.approx((1 - 1.96 * 2, 1 + 1.96 * 2))
+    assert np.isnan(scores.limits_of_agreement(np.array([61.0]), np.array([60.0]))).all()
+
+
+@pytest.mark.parametrize(
+    ("bpm", "name"),
+    [
+        (45, "below 60 bpm"),
+        (60, "60–80 bpm"),
+        (79.9, "60–80 bpm"),
+        (119, "100–120 bpm"),
+        (180, "120 bpm and above"),
+    ],
+)
+def test_rate_ranges(bpm, name):
+    assert scores.rate_range(bpm) == name
 
 
 def test_missing_rates_are_counted_not_hidden():

@@ -124,7 +124,7 @@ def test_the_report_is_one_page_with_its_protocol(finished):
     _, workdir, _ = finished
     page = (workdir / "report" / "index.html").read_text()
     assert "never saw" in page and "target network" in page and "10 s" in page
-    assert page.count("data:image/png;base64,") == 5
+    assert page.count("data:image/png;base64,") == 8
     assert 'src="http' not in page and "Who was tested on" in page
 
 
@@ -132,7 +132,7 @@ def test_the_report_is_one_page_with_its_protocol(finished):
 def test_faces_can_be_left_out(finished, data_dir):
     config, workdir, result = finished
     dataset = prepared.open_prepared(data_dir)
-    again = evaluate.evaluate_run(config, dataset, workdir, faces=False)
+    (again,) = evaluate.evaluate_run(config, dataset, workdir, faces=False).values()
     assert again == result
     assert "Who was tested on" not in (workdir / "report" / "index.html").read_text()
 
@@ -148,6 +148,38 @@ def test_evaluation_compares_every_method_on_the_same_windows(finished):
     assert truth == {"cleo": pytest.approx(72, abs=0.5), "dan": pytest.approx(100, abs=0.5)}
     for method in ("green", "pos"):
         assert result["scores"]["window"][method]["MAE"][0] < 1.5
+
+
+@pytest.mark.slow
+def test_other_protocols_land_beside_the_runs_own(finished, capsys):
+    _, workdir, result = finished
+    report = workdir / "report"
+    before = (report / "scores.json").read_text()
+    assert (
+        evaluate.main([f"--workdir={workdir}", "--protocol=toolbox", "--methods=pos,lgi", "--no_confidence"])
+        == 0
+    )
+    assert "0.6–3.3 Hz" in capsys.readouterr().out
+    other = json.loads((report / "toolbox" / "scores.json").read_text())
+    assert other["settings"]["protocol"] == "toolbox" and "lgi" in other["scores"]["video"]
+    assert other["coverage"] is None and result["coverage"] is not None
+    assert (report / "scores.json").read_text() == before
+
+
+@pytest.mark.slow
+def test_any_checkpoint_can_be_tested_on_people_it_did_not_learn_from(finished, data_dir, tmp_path, capsys):
+    _, workdir, result = finished
+    network = f"--checkpoint={workdir / 'network' / 'target'}"
+    output = tmp_path / "out"
+    arguments = [network, f"--data={data_dir}", f"--output={output}"]
+    assert evaluate.main(arguments) == 2
+    assert "was trained on ann, bob" in (said := capsys.readouterr().err) and "--people=cleo,dan" in said
+    assert evaluate.main([*arguments, "--people=cleo,bob"]) == 2
+    assert not output.exists()
+    assert evaluate.main([*arguments, "--people=cleo,dan"]) == 0
+    mine = json.loads((output / "scores.json").read_text())
+    assert mine["scores"]["window"]["network"] == result["scores"]["window"]["target"]
+    assert "Nobody here was learned from" in (output / "index.html").read_text()
 
 
 @pytest.mark.slow

@@ -126,6 +126,19 @@ def wavelet_peak_rate(wave: np.ndarray, fps: float) -> float:
     # What rounding leaves of a constant would have peaks too.
     if np.ptp(wave) == 0 or np.abs(pulse).max() <= 1e-12 * np.abs(wave).max():
         return float("nan")
+    return filtered_peak_rate(pulse, fps)
+
+
+def filtered_peak_rate(pulse: np.ndarray, fps: float) -> float:
+    """Read one heart rate from a wave that is band-passed already: what `wavelet_peak_rate` does after that.
+
+    Args:
+      pulse: float64 [t], finite and not constant.
+      fps: samples per second, Hz, above 6.
+
+    Returns:
+      bpm; NaN where there are fewer than two peaks.
+    """
     peaks = _peaks(_select_by_wavelet(pulse, fps))
     if len(peaks) < 2:
         return float("nan")

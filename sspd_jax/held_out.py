@@ -1,0 +1,69 @@
+"""Who may be tested on: people that the network did not learn from."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from sspd_jax.command import ConfigError, UserError
+from sspd_jax.datasets import prepared
+
+
+def origin(dataset: prepared.PreparedDataset, person: str) -> tuple[Any, ...]:
+    """Say who a person is beyond their name: 'subject1' is somebody else in another dataset.
+
+    Simulated people are the same ones wherever the simulator's seed is the same, however they were filmed.
+    """
+    meta = next(s.meta for s in dataset.segments if s.person_id == person)
+    simulation = meta.get("simulation")
+    return (meta.get("dataset", ""), simulation.get("seed") if simulation else None, person)
+
+
+def people_to_test(
+    dataset: prepared.PreparedDataset, config: Mapping[str, Any] | None, people: Sequence[str]
+) -> tuple[str, ...]:
+    """Choose whom to test on, and refuse those whom a network learned from.
+
+    Args:
+      dataset: to test on.
+      config: of the network's training, as in its checkpoint; None where nothing was trained.
+      people: names; () for everybody with a contact pulse wave.
+
+    Returns:
+      Their names.
+
+    Raises:
+      ConfigError: somebody is not in the dataset, or the network was trained on them.
+    """
+    known = list(dataset.people)
+    if unknown := sorted(set(people) - set(known)):
+        raise ConfigError(
+            f"{dataset.data_dir}: has nobody called {', '.join(unknown)}; it has {', '.join(known[:50])}"
+        )
+    chosen = tuple(people) or tuple(dict.fromkeys(s.person_id for s in dataset.segments if s.has_ppg))
+    if seen := trained_on(dataset, config, chosen):
+        rest = [person for person in known if person not in trained_on(dataset, config, known)]
+        remedy = f"name others: --people={','.join(rest[:50])}" if rest else "it was trained on all of them"
+        raise ConfigError(
+            f"{dataset.data_dir}: the network was trained on {', '.join(seen)}, so testing on them "
+            f"says nothing; {remedy}"
+        )
+    return chosen
+
+
+def trained_on(
+    dataset: prepared.PreparedDataset, config: Mapping[str, Any] | None, people: Sequence[str]
+) -> list[str]:
+    """Return whom of some people a network was trained on.
+
+    Where the training's dataset cannot be opened any more, the same name is taken for the same person.
+    """
+    data = (config or {}).get("data") or {}
+    same = sorted(set(data.get("train_people", ())) & set(people), key=list(people).index)
+    if not same:
+        return []
+    try:
+        theirs = prepared.open_prepared(data["data_dir"])
+        return [who for who in same if origin(theirs, who) == origin(dataset, who)]
+    except (UserError, StopIteration):
+        return same

@@ -1,0 +1,81 @@
+"""Runs side by side: differences on shared windows, and what may not be compared."""
+
+import csv
+import json
+import re
+
+import pytest
+from scored_people import people
+
+from sspd_jax import compare, evaluate, scoring
+from sspd_jax.heart_rate import protocol
+
+
+def write(folder, samples, p=None):
+    evaluate.write(
+        scoring.score(samples, "target", p or protocol.default(), with_confidence=False), folder, ""
+    )
+    return folder
+
+
+@pytest.fixture
+def runs(tmp_path):
+    better, worse = people(1.0, pos=0.2), people(4.0, pos=0.2)
+    return [
+        write(evaluate.epath.Path(tmp_path / name / "report"), s).parent
+        for name, s in (("a", better), ("b", worse))
+    ]
+
+
+def test_differences_are_of_the_same_windows(runs, tmp_path, capsys):
+    out = tmp_path / "out"
+    assert compare.main([*map(str, runs), f"--output={out}"]) == 0
+    said = capsys.readouterr().out
+    assert "windows of 10 s every 10 s" in said
+    result = json.loads((out / "compare.json").read_text())
+    difference = result["paired"]["b"]["difference"]
+    assert difference[0] == pytest.approx(3, abs=0.2) and 2 < difference[2] <= difference[3] < 4
+    assert result["paired"]["b"]["rows"][0] == 12 and not result["warnings"]
+    lines = list(csv.DictReader((out / "compare.csv").read_text().splitlines()))
+    assert {line["run"] for line in lines} == {"a", "b"} and {line["protocol"] for line in lines} == {"ours"}
+    page = (out / "compare.html").read_text()
+    assert page.count("data:image/png;base64,") == 1 and "windows of 10 s" in page
+    assert "windows of 10 s" in (out / "compare.tex").read_text()
+
+
+def test_methods_of_one_run_can_be_compared(runs, capsys):
+    assert compare.main([str(runs[1]), "--methods=target,pos"]) == 0
+    assert "b: pos" in capsys.readouterr().out
+
+
+def test_other_people_of_the_same_names_are_left_out(runs, tmp_path):
+    others = people(1.0)[::-1]
+    renamed = [
+        scoring.Sample(a.segment, b.fps, b.truth, b.waves) for a, b in zip(people(1.0), others, strict=True)
+    ]
+    write(evaluate.epath.Path(tmp_path / "c"), renamed)
+    columns = compare.read_columns([runs[0], tmp_path / "c"])
+    result = compare.compare(*columns)
+    assert result["paired"]["c"]["rows"][0] == 0
+    assert any("other recordings" in warning for warning in result["warnings"])
+    compare.as_html(result)  # draws without a difference, too
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        (["a"], 2, "compares with nothing"),
+        (["a", "a"], 2, "named twice"),
+        (["a", "nowhere"], 1, "holds no evaluation"),
+        (["a", "b", "--methods=ica"], 1, "has no method 'ica'"),
+        (["a", "toolbox"], 1, "cannot be compared.*--protocol"),
+    ],
+)
+def test_what_cannot_be_compared_is_said(runs, tmp_path, capsys, arguments, code, words):
+    write(evaluate.epath.Path(tmp_path / "toolbox"), people(1.0), protocol.load("toolbox"))
+    folders = [name if name.startswith("-") else str(tmp_path / name) for name in arguments]
+    out = tmp_path / "out"
+    assert compare.main([*folders, f"--output={out}"]) == code
+    error = capsys.readouterr().err
+    assert len(error.strip().splitlines()) == 1 and not out.exists()
+    assert re.search(words, error), error

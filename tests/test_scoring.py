@@ -1,0 +1,246 @@
+"""From waves to tables: what must come out is known beforehand."""
+
+import csv
+import dataclasses
+import io
+import json
+
+import numpy as np
+import pytest
+import scored_people
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scored_people import FPS, people, pulse, sample
+
+from sspd_jax import evaluate, report, score_sheet, scoring, window_table
+from sspd_jax.command import UserError
+from sspd_jax.heart_rate import protocol
+
+OURS = protocol.default()
+
+
+def cells(one, method="target", level="window"):
+    return one.result["scores"][level][method]
+
+
+def test_the_truth_itself_is_perfect_and_suspicious():
+    samples = [
+        sample(f"p{i}", bpm, {"target": pulse(bpm).astype(np.float32)}) for i, bpm in enumerate((60, 83, 120))
+    ]
+    one = scoring.score(samples, "target", OURS)
+    assert cells(one)["MAE"][0] == cells(one)["RMSE"][0] == 0
+    assert cells(one)["r"][0] == pytest.approx(1)
+    assert cells(one)["MACC"][0] == pytest.approx(1)
+    assert cells(one)["IBI"][0] == 0 and cells(one)["beats_found"][0] == 1
+    assert any("suspicious" in warning for warning in one.result["warnings"])
+
+
+def test_honest_errors_are_not_suspicious():
+    one = scoring.score(people(2.0), "target", OURS)
+    assert cells(one)["MAE"][0] == pytest.approx(2, abs=0.1)
+    assert cells(one)["ME"][0] == pytest.approx(2, abs=0.1)
+    assert cells(one)["r"][0] > 0.999
+    assert not any("suspicious" in warning for warning in one.result["warnings"])
+
+
+def test_shuffled_truth_is_no_correlation():
+    rng = np.random.default_rng(0)
+    rates = rng.uniform(50, 150, 60)
+    others = rng.permutation(rates)
+    samples = [
+        sample(f"p{i}", a, {"target": pulse(b, 10)}, 10.0)
+        for i, (a, b) in enumerate(zip(rates, others, strict=True))
+    ]
+    r = cells(scoring.score(samples, "target", OURS, with_confidence=False))["r"]
+    assert abs(r[0]) < 0.3 and r[2] < 0 < r[3]
+
+
+@pytest.mark.parametrize("name", ["ours", "toolbox", "sinc"])
+@settings(max_examples=3)
+@given(scale=st.floats(0.01, 100), offset=st.floats(-50, 50), sign=st.sampled_from([-1, 1]))
+def test_scores_ignore_amplitude_offset_and_polarity(name, scale, offset, sign):
+    p = protocol.load(name, **({"stride_s": 10.0} if name == "sinc" else {}))
+    (plain,) = people(1.0, count=1)
+    wave = sign * scale * plain.waves["target"].values + offset
+    turned = dataclasses.replace(plain, waves={"target": scored_people.Wave(wave, FPS)})
+    for a, b in zip(scoring.score_segment(plain, p), scoring.score_segment(turned, p), strict=True):
+        for column in (
+            "true_bpm",
+            "predicted_bpm",
+            "snr_db",
+            "macc",
+            "wave_r",
+            "ibi_error_ms",
+            "beats_found",
+        ):
+            assert getattr(b, column) == pytest.approx(getattr(a, column), abs=0.02), column
+
+
+def test_windows_and_videos_are_laid_as_the_protocol_says():
+    (one,) = people(0.0, count=1, seconds=25.0)
+    half_a_second = protocol.load("sinc", stride_s=0.5)
+    for p, windows in (
+        (OURS, 2),
+        (protocol.load("ours", stride_s=5.0), 4),
+        (half_a_second, 31),
+        (protocol.load("toolbox"), 0),
+    ):
+        rows = scoring.score_segment(one, p)
+        assert [row.span for row in rows] == ["window"] * windows + ["video"]
+        assert rows[-1].duration_s == 25
+    (short,) = people(0.0, count=1, seconds=11.0)
+    assert len(scoring.score_segment(short, protocol.load("sinc"))) == 11 * 30 - 300 + 1 + 1  # every frame
+
+
+def test_a_wave_that_ends_early_has_no_rate_and_is_counted():
+    short = sample("p", 72, {"target": pulse(72), "chrom": pulse(72)[:560]})
+    one = scoring.score([short], "target", OURS)
+    chrom = [row for row in one.rows if row.method == "chrom" and row.span == "window"]
+    assert np.isfinite(chrom[0].predicted_bpm) and np.isnan(chrom[1].predicted_bpm)
+    assert cells(one, "chrom")["missing"][0] == 1 and cells(one, "chrom")["rows"][0] == 1
+    assert any("1 of 4 readings gave no rate" in warning for warning in one.result["warnings"])
+
+
+def test_windows_without_truth_are_left_out():
+    half = sample("p", 72, {"target": pulse(72)})
+    half.truth[:100] = np.nan
+    rows = scoring.score_segment(half, OURS)
+    assert [(row.span, row.start_s) for row in rows] == [("window", 10.0)]
+    half.truth[:] = np.nan
+    with pytest.raises(UserError, match=r"no window of 10 s with a contact pulse wave.*20 s"):
+        scoring.score([half], "target", OURS)
+
+
+def test_confidence_is_weighed_once_a_second_for_the_reader_alone():
+    rows = scoring.score_segment(
+        people(0.0, count=1, seconds=12.5, pos=0.0)[0], protocol.load("sinc"), "target"
+    )
+    known = [row for row in rows if np.isfinite(row.confidence)]
+    assert {row.method for row in known} == {"target"} and len(known) == 3
+    one = scoring.score(people(0.0), "target", OURS)
+    assert one.result["coverage"]["coverage"] > 0.5
+    assert scoring.score(people(0.0), "target", OURS, with_confidence=False).result["coverage"] is None
+
+
+def test_strata_are_what_sorts_people():
+    one = scoring.score(people(1.0, count=8, pos=3.0), "target", OURS)
+    strata = one.result["strata"]
+    assert list(strata) == [score_sheet.RATE_RANGE, "light", "serial"]
+    assert list(strata["light"]) == ["bright", "dim"]
+    assert sum(m["target"]["rows"][0] for m in strata["light"].values()) == cells(one)["rows"][0] == 16
+    assert next(iter(strata[score_sheet.RATE_RANGE])) == "below 60 bpm"
+    assert strata["light"]["dim"]["pos"]["MAE"][0] == pytest.approx(3, abs=0.2)
+    many = scoring.score(people(1.0, count=14), "target", OURS)
+    assert list(many.result["strata"]) == [score_sheet.RATE_RANGE, "light"]  # 14 serial numbers sort nothing
+
+
+def test_methods_are_compared_on_the_same_windows():
+    one = scoring.score(people(1.0, pos=3.0), "target", OURS)
+    difference = one.result["paired"]["pos"]["difference"]
+    assert difference[0] == pytest.approx(-2, abs=0.2)
+    assert difference[2] <= difference[0] <= difference[3] < 0
+
+
+def test_everybody_counts_once_by_person():
+    # One has three windows of 5 bpm, one has one window without an error.
+    long = sample("long", 70, {"target": pulse(75, 30)}, 30.0)
+    short = sample("short", 90, {"target": pulse(90, 10)}, 10.0)
+    one = scoring.score([long, short], "target", OURS)
+    assert cells(one)["MAE"][0] == pytest.approx(3.75, abs=0.1)
+    assert cells(one, level="person")["MAE"][0] == pytest.approx(2.5, abs=0.1)
+    assert one.result["by_person"]["short"]["target"]["MAE"] == pytest.approx(0, abs=0.1)
+
+
+# What is written.
+
+
+@pytest.fixture(scope="module")
+def scored():
+    samples = people(1.0, pos=2.0)
+    return samples, scoring.score(samples, "target", OURS)
+
+
+@pytest.fixture(scope="module")
+def page(scored):
+    samples, one = scored
+    about = evaluate.Page("a <b>", None, None, faces=False, notes=("see & judge",))
+    return report.render(one, samples, about)
+
+
+def test_every_form_says_the_protocol(scored, page):
+    _, one = scored
+    forms = [score_sheet.as_text(one.result), page, score_sheet.as_latex(one.result), json.dumps(one.result)]
+    for text in forms:
+        assert "windows of 10 s every 10 s" in text and "detrending none" in text
+        assert "3.6 Hz" in text and "0.6" in text
+    for text in (score_sheet.as_csv(one.result), window_table.write(one.rows, OURS)):
+        for line in csv.DictReader(io.StringIO(text)):
+            assert (line["protocol"], line["window_s"], line["stride_s"]) == ("ours", "10.0", "10.0")
+            assert (line["detrend"], line["band_low_hz"], line["band_high_hz"]) == ("none", "0.6", "3.6")
+    tables = page.count("<table>")
+    assert page.count("class='protocol'") >= tables  # below each of them
+
+
+def test_the_page_stands_alone(page):
+    assert page.count("data:image/png;base64,") == 5
+    assert 'src="http' not in page and "href=" not in page
+    assert "a &lt;b&gt;" in page and "see &amp; judge" in page
+    assert "Bland–Altman" in page and "By light" in page and "tend to be too narrow" in page
+
+
+def test_pictures_of_whole_videos_and_of_one_person():
+    samples = people(1.0, count=1)
+    one = scoring.score(samples, "target", protocol.load("toolbox"))
+    page = report.render(one, samples, evaluate.Page("t", None, None, faces=False))
+    assert page.count("data:image/png;base64,") == 5
+
+
+def test_the_window_table_comes_back_as_it_was(scored, tmp_path):
+    _, one = scored
+    path = tmp_path / "windows.csv"
+    path.write_text(window_table.write(one.rows, OURS))
+    rows, settings = window_table.read(path)
+    assert settings == {key: str(value) for key, value in OURS.facts.items()}
+    for row, back in zip(one.rows, rows, strict=True):
+        assert (row.recording, row.person, row.method, row.span) == (
+            back.recording,
+            back.person,
+            back.method,
+            back.span,
+        )
+        assert back.predicted_bpm == pytest.approx(row.predicted_bpm, abs=1e-6, nan_ok=True)
+        assert back.confidence == pytest.approx(row.confidence, abs=1e-6, nan_ok=True)
+        assert back.facts["meta.light"] == row.facts["meta.light"]
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda text: "", "holds no window"),
+        (lambda text: text.replace("macc", "mac", 1), "earlier version"),
+        (lambda text: text.replace(",ours,10.0", ",ours,20.0", 1), "mixes several protocols"),
+        (lambda text: text.replace("p0/0,p0,target,window,0.0", "p0/0,p0,target,window,x", 1), "damaged"),
+    ],
+)
+def test_a_damaged_table_is_said(scored, tmp_path, change, words):
+    path = tmp_path / "windows.csv"
+    path.write_text(change(window_table.write(scored[1].rows, OURS)))
+    with pytest.raises(UserError, match=words) as caught:
+        window_table.read(path)
+    assert str(path) in str(caught.value)
+
+
+def test_what_a_dataset_tells_is_flat():
+    meta = {
+        "light": "dim",
+        "simulation": {"seed": 3, "size": [1, 2]},
+        "notes": "x",
+        "device_heart_rate": [60.0],
+    }
+    assert window_table.told(meta) == {"meta.light": "dim", "meta.simulation.seed": 3}
+
+
+def test_latex_is_escaped(scored):
+    text = score_sheet.as_latex(scored[1].result, caption="50 % of a_b & c")
+    assert r"50 \% of a\_b \& c" in text and "MAPE, \\%" in text
+    assert text.count(r"\\") >= 3 and "−" not in text and "±" not in text
