@@ -65,7 +65,7 @@ def test_rates_of_clean_waves(bpm, phase, fps):
     wave = 5 + np.sin(turn) + 0.4 * np.sin(2 * turn - 0.7)
     for read_out in (spectral_peak_rate, fundamental_rate):
         assert read_out(wave, fps) == pytest.approx(bpm, abs=0.2)
-    assert beats.beat_rate(np.sin(turn), fps) == pytest.approx(bpm, rel=0.015)
+    assert beats.beat_rate(np.sin(turn), fps) == pytest.approx(bpm, rel=0.02)
 
 
 def test_a_strong_second_harmonic_is_not_the_rate():

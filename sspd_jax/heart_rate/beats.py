@@ -11,6 +11,7 @@ from sspd_jax.heart_rate.filters import bandpass
 from sspd_jax.heart_rate.rate import WIDE_BAND_HZ, fundamental_rate
 
 AROUND_RATE = (0.5, 2.5)  # band of the beats, multiples of the rate: the second harmonic is in
+EDGE = 0.2  # of an interval: beats this near to an end of the wave are left out
 LEAST_INTERVAL = 0.6  # of the mean one: what follows sooner is no beat
 REGULAR = (0.7, 1.4)  # an interval outside these shares of the median lacks a beat or has one too many
 ENVELOPE_S = 2.0  # a wave's strength changes slower than that
@@ -51,6 +52,8 @@ def beat_times(wave: np.ndarray, fps: float, *, start_s: float = 0.0) -> np.ndar
     at = tops.astype(np.float64)
     for _ in range(4):  # Newton's steps to where the slope is 0, within a sample
         at = np.clip(at - slope(at) / np.minimum(bend(at), -1e-9), tops - 1, tops + 1)
+    # Nearer to an end the filter's padding moves a maximum by more than a beat may be off.
+    at = at[(at >= EDGE * fps / rate_hz) & (at <= len(pulse) - 1 - EDGE * fps / rate_hz)]
     return start_s + at / fps
 
 

@@ -6,9 +6,8 @@ from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 import numpy as np
-from scipy import signal
 
-from sspd_jax.heart_rate.filters import bandpass
+from sspd_jax.heart_rate.filters import bandpass, remove_line
 
 BAND_HZ = (0.5, 3.0)  # of the published read-out
 WIDE_BAND_HZ = (0.6, 3.6)  # of the spectral one: 36 to 216 bpm
@@ -86,7 +85,7 @@ def _spectral_peaks(wave: np.ndarray, fps: float, band_hz: tuple[float, float]) 
     nothing = _Peaks(np.zeros(0), np.zeros(0))
     if not np.isfinite(wave).all():
         return nothing
-    steady = signal.detrend(wave)
+    steady = remove_line(wave)
     # What rounding leaves of a constant or a slope would have a spectrum too.
     if np.abs(steady).max() <= 1e-12 * np.abs(wave).max():
         return nothing
