@@ -12,14 +12,4 @@ Variants as in `configs/ubfc.py`; `docs/datasets.md` says what the reader expect
 
 from sspd_jax import config as experiments
 
-
-def get_config(variants: str = ""):
-    """Return the experiment's configuration.
-
-    Args:
-      variants: comma-separated names out of `sspd_jax.config.VARIANTS`.
-    """
-    config = experiments.default()
-    config.data.update(name="cohface", data_dir="data/cohface")
-    config.data.split.update(kind="protocol", name="all")
-    return experiments.with_variants(config, variants)
+get_config = experiments.for_dataset("cohface", split={"kind": "protocol", "name": "all"})

@@ -11,14 +11,4 @@ Of one's own videos no number is to be expected beforehand. Variants as in `conf
 
 from sspd_jax import config as experiments
 
-
-def get_config(variants: str = ""):
-    """Return the experiment's configuration.
-
-    Args:
-      variants: comma-separated names out of `sspd_jax.config.VARIANTS`.
-    """
-    config = experiments.default()
-    config.data.update(name="folder", data_dir="data/folder", keep_going=True)
-    config.data.split.update(kind="everyone")
-    return experiments.with_variants(config, variants)
+get_config = experiments.for_dataset("folder", split={"kind": "everyone"}, keep_going=True)

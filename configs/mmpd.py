@@ -10,14 +10,4 @@ Variants as in `configs/ubfc.py`; `docs/datasets.md` says what the reader expect
 
 from sspd_jax import config as experiments
 
-
-def get_config(variants: str = ""):
-    """Return the experiment's configuration.
-
-    Args:
-      variants: comma-separated names out of `sspd_jax.config.VARIANTS`.
-    """
-    config = experiments.default()
-    config.data.update(name="mmpd", data_dir="data/mmpd")
-    config.data.split.update(kind="folds", folds=5)
-    return experiments.with_variants(config, variants)
+get_config = experiments.for_dataset("mmpd", split={"kind": "folds", "folds": 5})

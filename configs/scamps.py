@@ -11,14 +11,4 @@ Variants as in `configs/ubfc.py`; `docs/datasets.md` says what the reader expect
 
 from sspd_jax import config as experiments
 
-
-def get_config(variants: str = ""):
-    """Return the experiment's configuration.
-
-    Args:
-      variants: comma-separated names out of `sspd_jax.config.VARIANTS`.
-    """
-    config = experiments.default()
-    config.data.update(name="scamps", data_dir="data/scamps")
-    config.data.split.update(kind="folds", folds=5)
-    return experiments.with_variants(config, variants)
+get_config = experiments.for_dataset("scamps", split={"kind": "folds", "folds": 5})

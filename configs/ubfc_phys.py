@@ -11,14 +11,4 @@ Variants as in `configs/ubfc.py`; `docs/datasets.md` says what the reader expect
 
 from sspd_jax import config as experiments
 
-
-def get_config(variants: str = ""):
-    """Return the experiment's configuration.
-
-    Args:
-      variants: comma-separated names out of `sspd_jax.config.VARIANTS`.
-    """
-    config = experiments.default()
-    config.data.update(name="ubfc_phys", data_dir="data/ubfc_phys")
-    config.data.split.update(kind="published", name="remoteppg")
-    return experiments.with_variants(config, variants)
+get_config = experiments.for_dataset("ubfc_phys", split={"kind": "published", "name": "remoteppg"})

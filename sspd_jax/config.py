@@ -121,6 +121,29 @@ VARIANTS: Mapping[str, Callable[[ml_collections.ConfigDict], None]] = {
 """What may follow the colon in `--config=configs/ubfc.py:…`, several separated by commas."""
 
 
+def for_dataset(
+    name: str, *, split: Mapping[str, Any], **data: Any
+) -> Callable[[str], ml_collections.ConfigDict]:
+    """Make the `get_config` of a dataset that is trained on as published for UBFC-rPPG.
+
+    Args:
+      name: of its reader; the prepared dataset lands in data/<name>.
+      split: who is tested, see `sspd_jax.datasets.splits.of_dataset`.
+      data: other settings of `config.data`.
+
+    Returns:
+      Function of comma-separated names out of `VARIANTS` → the configuration.
+    """
+
+    def get_config(variants: str = "") -> ml_collections.ConfigDict:
+        config = default()
+        config.data.update(name=name, data_dir=f"data/{name}", **data)
+        config.data.split.update(split)
+        return with_variants(config, variants)
+
+    return get_config
+
+
 def with_variants(config: ml_collections.ConfigDict, variants: str) -> ml_collections.ConfigDict:
     """Apply comma-separated variants, in order, in place.
 
