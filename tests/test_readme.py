@@ -1,0 +1,110 @@
+"""What README and docs tell people to type is typed here, in small: every command, every block of Python."""
+
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from shared_files import PUBLISHED_WEIGHTS
+
+from sspd_jax.video import sample
+
+ROOT = Path(__file__).parents[1]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+SMALL = {  # what stands in the text → what is at hand, so small that it takes seconds
+    "/path/to/UBFC-rPPG": "recordings",
+    "configs/ubfc.py": "configs/ubfc.py:smoke",
+    "--config=configs/ubfc.py:smoke": (
+        "--config=configs/ubfc.py:smoke --config.epochs=1 --config.batch_size=1 --no_progress "
+        "--workdir=workdir/ubfc "
+        "--config.data.train_people=\"('subject1',)\" --config.data.test_people=\"('subject38',)\""
+    ),
+    "--dataset=ubfc_rppg": "--dataset=ubfc_rppg --crop_size=68",  # of the smoke test
+    "--data=PREPARED": "--data=data/ubfc_rppg",
+    "--checkpoint=DIR": "--checkpoint=workdir/ubfc/network/target",
+    "--output=OUT": "--output=out",
+    "--people=subject38,subject39": "--people=subject38",
+    "recordings --preset=default --people=12": "others --preset=default --people=1 --seconds=3",
+}
+ELSEWHERE = {
+    "configs/simulated_study.toml": "test_study.py runs a smaller one",
+    "configs/pure.py": "test_datasets_training.py writes PURE's files and runs it",
+    "--dataset=pure": "test_datasets_checker.py and test_inspect_recordings.py",
+}
+ANSWERS = {"python -m sspd_jax.live": (1, "camera 0: cannot be opened")}  # there is none here
+
+
+def commands():
+    """Every command once, in the order of the pages."""
+    found = []
+    for page in PAGES:
+        found += re.findall(r"^    (python (?:-m sspd_jax|examples/).*)$", page.read_text(), re.MULTILINE)
+    return list(dict.fromkeys(line.split("  #")[0].strip() for line in found))
+
+
+def test_there_are_commands_and_each_is_run_here_or_elsewhere():
+    assert len(commands()) >= 15
+    for part in ELSEWHERE:
+        assert any(part in command for command in commands()), part
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory):
+    """A folder with what the pages take for granted."""
+    home = tmp_path_factory.mktemp("home")
+    for name in ("configs", "examples"):
+        (home / name).symlink_to(ROOT / name)
+    (home / "data").mkdir()
+    sample.write_face_video(home / "my.mp4", seconds=11, bpm=72)
+    np.save(home / "crops.npy", np.random.default_rng(0).integers(0, 256, (61, 151, 151, 3), np.uint8))
+    assert type_in(home, "python -m sspd_jax.datasets.simulator recordings --people=2 --seconds=12")[0] == 0
+    (home / "recordings" / "subject2").rename(home / "recordings" / "subject38")  # one to test on
+    return home
+
+
+def type_in(home, command):
+    """Run a command; returns its exit code and what it said."""
+    program, *arguments = shlex.split(command)
+    assert program == "python"
+    done = subprocess.run(
+        [sys.executable, *arguments], cwd=home, capture_output=True, text=True, timeout=600, check=False
+    )
+    return done.returncode, done.stdout + done.stderr
+
+
+@pytest.mark.slow
+def test_every_command_does_what_the_page_says(home):
+    if PUBLISHED_WEIGHTS.exists():
+        shutil.copy(PUBLISHED_WEIGHTS, home / "ubfc.pth")
+    for command in commands():
+        if any(part in command for part in ELSEWHERE):
+            continue
+        if not PUBLISHED_WEIGHTS.exists() and ("checkpoints/ubfc" in command or "ubfc.stablehlo" in command):
+            continue
+        small = command
+        for long, short in SMALL.items():
+            small = small.replace(long, short)
+        if "compare" in command:
+            for name in ("a", "b"):
+                shutil.copytree(home / "workdir" / "ubfc", home / "workdir" / name, dirs_exist_ok=True)
+        code, said = type_in(home, small)
+        right, words = ANSWERS.get(command, (0, ""))
+        assert code == right and words in said, f"{small}\n{said[-2000:]}"
+        assert "Traceback" not in said, small
+
+
+@pytest.mark.slow
+def test_every_block_of_python_runs(home):
+    text = (ROOT / "README.md").read_text()  # docs/datasets.md has one that test_datasets_readers.py runs
+    blocks = re.findall(r"^```python\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+    assert len(blocks) >= 4
+    given = "import numpy as np\nclips = np.zeros((4, 97, 68, 68, 3), np.uint8)\n"
+    for block in blocks:
+        script = home / "block.py"
+        script.write_text(given + block.replace("live.camera(0)", 'live.as_live("my.mp4", speed=50)'))
+        code, said = type_in(home, "python block.py")
+        assert code == 0, f"{block}\n{said[-2000:]}"
