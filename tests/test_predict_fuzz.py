@@ -11,7 +11,7 @@ import pytest
 from sspd_jax.video import sample
 
 ROOT = Path(__file__).parents[1]
-SECONDS, BPM = 6, 84
+SECONDS, BPM = 12, 84  # what is left of less would be refused
 
 READ = """
 import json, sys

@@ -2,7 +2,6 @@
 
 import json
 import os
-import resource
 import shutil
 import signal
 import subprocess
@@ -95,12 +94,10 @@ def starts(workdir, data_dir, said, *, largest_file=None):
         "--config.data.test_people=('cleo', 'dan')",
     ]
 
-    def limit():
-        if largest_file is not None:
-            resource.setrlimit(resource.RLIMIT_FSIZE, (largest_file, largest_file))
-
+    if largest_file is not None:
+        command = ["bash", "-c", f'ulimit -f {largest_file // 1024} && exec "$@"', "bash", *command]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    return subprocess.Popen(command, env=environment, stdout=said, stderr=said, preexec_fn=limit)
+    return subprocess.Popen(command, env=environment, stdout=said, stderr=said)
 
 
 @pytest.mark.slow

@@ -15,7 +15,7 @@ from sspd_jax.video.clock import native_rate, resample_wave, uniform
 from sspd_jax.video.crop import crop
 from sspd_jax.video.decode import frames, read_facts
 from sspd_jax.video.face import FaceBox, FaceDetector, widen
-from sspd_jax.video.sample import PORTRAIT, write_video
+from sspd_jax.video.sample import PORTRAIT, write_face_video, write_video
 
 PORTRAIT_RGB = cv2.cvtColor(cv2.imread(str(PORTRAIT)), cv2.COLOR_BGR2RGB)
 
@@ -110,6 +110,16 @@ def test_decode_scales_a_size_that_changes(tmp_path):
     path.write_bytes(b"".join(parts))
     shapes = [rgb.shape for _, rgb in frames(path)]
     assert shapes == [(48, 64, 3)] * 10
+
+
+def test_pictures_without_their_times_are_no_video(tmp_path):
+    whole = tmp_path / "whole.avi"
+    write_face_video(whole, seconds=2)
+    data = whole.read_bytes()
+    lost = tmp_path / "lost.avi"
+    lost.write_bytes(data[data.index(b"movi") + 12 :])  # FFmpeg finds H.264 in it, and makes up 25 frames/s
+    with pytest.raises(UserError, match=r"lost.avi: is damaged at its beginning, and with it the times"):
+        next(frames(lost))
 
 
 @pytest.mark.parametrize(("name", "codec", "least"), [("d.mp4", "libx264", 60), ("d.avi", "mjpeg", 100)])

@@ -15,6 +15,22 @@ from av.video.reformatter import VideoReformatter
 from sspd_jax.command import UserError
 
 ASSUMED_FPS = 30.0  # of a stream that states neither timestamps nor a rate
+RAW = (
+    ".h264",
+    ".264",
+    ".h265",
+    ".265",
+    ".hevc",
+    ".m4v",
+    ".m2v",
+    ".m1v",
+    ".mpv",
+    ".ivf",
+    ".obu",
+    ".mjpeg",
+    ".mjpg",
+)
+"""Suffixes of streams without a container: their frames have no times."""
 PLAY_IT = "check that it plays, or record or copy it again"
 
 
@@ -132,7 +148,8 @@ def frames(path: str | Path, damage: Damage | None = None) -> Iterator[tuple[flo
 
     Raises:
       UserError: on the first frame asked for: no such file, a directory, not a video, no video stream (only
-        sound, say), or not one frame that can be decoded.
+        sound, say), not one frame that can be decoded, or a container whose header is lost: what FFmpeg still
+        finds in it has no times, and a pulse without time has no rate.
     """
     with _opened(path) as (container, stream):
         first_s = last_s = width = height = turns = period_s = None
@@ -140,6 +157,11 @@ def frames(path: str | Path, damage: Damage | None = None) -> Iterator[tuple[flo
         for frame in _decoded(container, stream, damage or Damage()):
             if first_s is None:
                 width, height, turns = frame.width, frame.height, _quarter_turns(frame)
+                if frame.time is None and Path(path).suffix.lower() not in RAW:
+                    raise UserError(
+                        f"{path}: is damaged at its beginning, and with it the times of its frames are lost; "
+                        "copy it again, or record again"
+                    )
                 period_s = 1 / (_stated_rate(stream, frame) or ASSUMED_FPS)
                 first_s = time_s = 0.0 if frame.time is None else frame.time
             else:
