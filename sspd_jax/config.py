@@ -26,6 +26,7 @@ from sspd_jax.datasets.readers import READERS
 from sspd_jax.heart_rate import rate as read_outs
 from sspd_jax.method import losses, model, routing, spectrum, target_ema, views
 from sspd_jax.train_step import Method, make_optimizer
+from sspd_jax.video.face import DETECTORS
 
 
 def default(form: Mapping[str, Any] = forms.PAPER) -> ml_collections.ConfigDict:
@@ -108,9 +109,6 @@ def _halving_strides(config: ml_collections.ConfigDict) -> tuple[int, ...]:
         strides.append(2 if rate >= 2 * spectrum.PULSE_BAND_HZ[1] else 1)
     return tuple(strides)
 
-
-DETECTORS = ("haar", "yunet")
-"""What `data.face.detector` may be, see `sspd_jax.video.face`."""
 
 VARIANTS: Mapping[str, Callable[[ml_collections.ConfigDict], None]] = {
     "paper": lambda config: apply_form(config, forms.PAPER),
