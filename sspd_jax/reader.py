@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import itertools
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ import jax
 import numpy as np
 from jax.typing import ArrayLike
 
-from sspd_jax import checkpoint
+from sspd_jax import checkpoint, compilation
 from sspd_jax import config as experiments
 from sspd_jax.heart_rate.wave import Wave
 from sspd_jax.method import model, streaming, views
@@ -161,7 +161,8 @@ class Reader:
         return Stream(self, step)
 
     def _window(self, window: np.ndarray) -> jax.Array:
-        return _read_window(self.params, self.batch_stats, window, settings=self.network)
+        settings = compilation.tuned(self.network)
+        return _compiled(_read_window)(self.params, self.batch_stats, window, settings=settings)
 
 
 class Stream:
@@ -178,7 +179,7 @@ class Stream:
         if step < 2 or step % 2:
             raise ValueError(f"a step must be an even number of images, got {step}")
         self.step, self.lag = step, streaming.lag(reader.network)
-        self._reader = reader
+        self._reader, self._settings = reader, compilation.tuned(reader.network)
         self._images: list[np.ndarray] = []  # the last one read, and those that wait
         self._held = streaming.begin(reader.network)
         self._start = 0  # differences read
@@ -199,8 +200,8 @@ class Stream:
                 # A resampled image is float32, an untouched one uint8: one dtype, one compilation.
                 window = np.stack(self._images).astype(np.float32)
                 reader, start = self._reader, np.int32(self._start)
-                held, wave = _read_on(
-                    reader.params, reader.batch_stats, self._held, window, start, settings=reader.network
+                held, wave = _compiled(_read_on)(
+                    reader.params, reader.batch_stats, self._held, window, start, settings=self._settings
                 )
                 # On the host: what a call returns can be bound to a device as the zeros at the beginning are
                 # not, and for each of the two there would be a compilation.
@@ -210,7 +211,11 @@ class Stream:
         return np.concatenate(parts)
 
 
-@functools.partial(jax.jit, static_argnames="settings")
+@functools.cache
+def _compiled(function: Callable) -> Callable:
+    return jax.jit(function, static_argnames="settings", compiler_options=compilation.options())
+
+
 def _read_window(
     params: Any, batch_stats: Any, window: jax.Array, *, settings: model.NetworkSettings
 ) -> jax.Array:
@@ -221,7 +226,6 @@ def _read_window(
     return model.read_wave(settings, params, batch_stats, video, frames_at_once=FRAMES_AT_ONCE)[0]
 
 
-@functools.partial(jax.jit, static_argnames="settings")
 def _read_on(
     params: Any,
     batch_stats: Any,

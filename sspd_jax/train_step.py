@@ -13,6 +13,7 @@ from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 from jax.typing import ArrayLike
 from jaxtyping import Float32
 
+from sspd_jax import compilation
 from sspd_jax.method import health, losses, model, routing, target_ema, views
 from sspd_jax.train_state import TrainState
 
@@ -192,6 +193,7 @@ def compile_train_step(
       `step(state, batch)`: state `place`d on the mesh and donated, clips spread over the mesh. BatchNorm's
       statistics and the losses are those of the whole batch, whatever the number of devices.
     """
+    method = dataclasses.replace(method, network=compilation.tuned(method.network))
     replicated = NamedSharding(mesh, PartitionSpec())
     spread = NamedSharding(mesh, PartitionSpec(DATA_AXIS))
     return jax.jit(
@@ -199,4 +201,5 @@ def compile_train_step(
         in_shardings=(replicated, spread),
         out_shardings=(replicated, replicated),
         donate_argnums=(0,),
+        compiler_options=compilation.options(),
     )

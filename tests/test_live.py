@@ -96,13 +96,13 @@ def test_a_stream_gives_the_wave_of_the_whole(network, step, images):
 
 def test_a_stream_compiles_once_and_holds_one_step(network):
     stream = network.stream(26)
-    before = reader._read_on._cache_size()
+    before = reader._compiled(reader._read_on)._cache_size()
     held = sum(x.size for x in stream._held)
     for image in np.zeros((300, 26, 26, 3), np.uint8):
         stream.push([image])
         assert len(stream._images) <= 26
         assert sum(x.size for x in stream._held) == held
-    assert reader._read_on._cache_size() - before == 1
+    assert reader._compiled(reader._read_on)._cache_size() - before == 1
 
 
 @pytest.mark.parametrize("step", [0, -2, 7])

@@ -1,4 +1,4 @@
-"""The two ways of writing a 3-D convolution compute the same, forward and backward."""
+"""The three ways of writing a 3-D convolution compute the same, forward and backward."""
 
 import inspect
 
@@ -34,11 +34,11 @@ def output_and_gradients(x, kernel, time_padding, form):
     return compute(x, kernel)
 
 
-@pytest.mark.parametrize("form", ["direct", "matmul"])
+@pytest.mark.parametrize("form", ["direct", "matmul", "planes"])
 @pytest.mark.parametrize(
     ("time_padding", "kernel"), [(1, (3, 3, 2, 2, 3)), (0, (1, 2, 3, 2, 5)), (0, (2, 1, 1, 2, 3))]
 )
-def test_both_forms_equal_the_loop(form, time_padding, kernel):
+def test_every_form_equals_the_loop(form, time_padding, kernel):
     x, kernel = draw((2, 4, 5, 6, 2), kernel)
     expected = np.stack([oracle.conv3d(clip, kernel, time_padding) for clip in x])
     np.testing.assert_allclose(
@@ -50,19 +50,20 @@ def test_both_forms_equal_the_loop(form, time_padding, kernel):
 def problems(draw):
     kt, time_padding = draw(st.sampled_from([(3, 1), (1, 0), (3, 0), (1, 1)]))
     kh, kw = draw(st.sampled_from([(3, 3), (5, 5), (1, 2), (2, 1)]))
-    c = draw(st.integers(1, 4))
+    c = draw(st.sampled_from([1, 2, 3, 4, 8, 9]))  # from 8 on, 'planes' combines frames
     c_out = draw(st.sampled_from([1, kt * c, kt * c + 1, 13]))  # taps beside the outputs, or the inputs
     n, extra = draw(st.integers(1, 2)), draw(st.tuples(*[st.integers(0, 4)] * 3))
     sizes = (max(kt - 2 * time_padding, 1) + extra[0], kh + extra[1], kw + extra[2])
     return (n, *sizes, c), (kt, kh, kw, c, c_out), time_padding
 
 
+@pytest.mark.parametrize("form", ["matmul", "planes"])
 @settings(max_examples=5, deadline=None, derandomize=True)
 @given(problems())
-def test_matmul_equals_direct_with_its_gradients(problem):
+def test_other_forms_equal_direct_with_their_gradients(form, problem):
     x_shape, kernel_shape, time_padding = problem
     x, kernel = draw(x_shape, kernel_shape)
-    actual = output_and_gradients(x, kernel, time_padding, "matmul")
+    actual = output_and_gradients(x, kernel, time_padding, form)
     for a, e in zip(actual, output_and_gradients(x, kernel, time_padding, "direct"), strict=True):
         assert a.shape == e.shape
         np.testing.assert_allclose(a, e, atol=1e-5 * max(np.abs(e).max(), 1))
@@ -79,27 +80,40 @@ def test_many_blocks_of_frames_equal_one(c_out):
         np.testing.assert_allclose(a, e, atol=1e-5 * np.abs(e).max())
 
 
+@pytest.mark.parametrize("c", [2, 8])
+def test_many_blocks_of_planes_equal_one(monkeypatch, c):
+    # Eleven frames in blocks of eight: the second is filled up with frames that do not count.
+    x, kernel = draw((2, 11, 10, 10, c), (3, 3, 3, c, 3))
+    monkeypatch.setattr(conv, "_PIXELS_PER_BLOCK", 100)
+    assert conv._block_length(11, 100) == 8
+    for a, e in zip(
+        *(output_and_gradients(x, kernel, 1, form) for form in ("planes", "direct")), strict=True
+    ):
+        np.testing.assert_allclose(a, e, atol=1e-5 * np.abs(e).max())
+
+
 @pytest.mark.parametrize("c_out", [2, 16])
 def test_bfloat16_stays_bfloat16_and_close(c_out):
     x, kernel = draw((1, 5, 6, 6, 2), (3, 3, 3, 2, c_out), jnp.bfloat16)
     wide = output_and_gradients(x.astype(jnp.float32), kernel.astype(jnp.float32), 1, "direct")
-    for form in ("matmul", "direct"):
+    for form in ("matmul", "planes", "direct"):
         for a, e in zip(output_and_gradients(x, kernel, 1, form), wide, strict=True):
             assert a.dtype == jnp.bfloat16
             np.testing.assert_allclose(a.astype(jnp.float32), e, atol=0.03 * np.abs(e).max())
 
 
-def test_matmul_is_differentiable_under_vmap():
-    x, kernel = draw((2, 1, 3, 4, 4, 2), (3, 3, 3, 2, 2))
+def test_every_form_is_differentiable_under_vmap():
+    x, kernel = draw((2, 1, 3, 4, 4, 8), (3, 3, 3, 8, 2))
 
     def total(kernel, x, form):
         return jnp.sum(jnp.sin(conv.conv3d(x, kernel, form=form)))
 
     each = {
         form: jax.jit(jax.vmap(lambda x, form=form: jax.grad(total)(kernel, x, form)))(x)
-        for form in ("matmul", "direct")
+        for form in ("matmul", "planes", "direct")
     }
-    np.testing.assert_allclose(each["matmul"], each["direct"], atol=1e-4)
+    for form in ("matmul", "planes"):
+        np.testing.assert_allclose(each[form], each["direct"], atol=1e-5 * np.abs(each["direct"]).max())
 
 
 def test_auto_is_matmul_on_cpu_only(monkeypatch):

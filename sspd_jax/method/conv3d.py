@@ -1,10 +1,18 @@
 """How a 3-D convolution is written.
 
-One operation, two ways of computing it. XLA's own convolution is right on GPU and TPU; on CPU it
-reaches a few GFLOP/s for the few channels and many pixels of this network, and its gradients are
-slower still. There the same sums are written as matrix products, forward and backward, one small
-block of frames at a time, so that a block stays in the cache and the memory beyond inputs and outputs
-is one block's unfolding.
+One operation, three ways of computing it. XLA's own 3-D convolution is right on GPU and TPU; on CPU it
+reaches a few GFLOP/s for the few channels and many pixels of this network, and its gradients are slower
+still. There the same sums are written as 2-D convolutions of combined frames ('planes'), which run at the
+speed of the machine's matrix product and need half as many multiplications, or as matrix products over
+unfolded pixels ('matmul'). Both work on one small block of frames at a time, forward and backward, so that a
+block stays in the cache and the memory beyond inputs and outputs is that of one block.
+
+'planes' is quick only where XLA hands 2-D convolutions to Eigen; by its own choice it gives some shapes to
+YNNPACK, which takes ten times as long. `sspd_jax.compilation` holds the option that prevents it, so 'auto',
+which knows nothing of how its caller compiles, is 'matmul' on CPU.
+
+Reference for 'planes': minimal filtering, A. Lavin and S. Gray, "Fast Algorithms for Convolutional Neural
+Networks", CVPR 2016 (arXiv 1509.09308), here along time alone.
 """
 
 import functools
@@ -12,11 +20,12 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array, lax
 from jax.typing import ArrayLike
 from jaxtyping import Float
 
-FORMS = ("auto", "direct", "matmul")
+FORMS = ("auto", "direct", "matmul", "planes")
 FORM_ON_CPU, FORM_ELSEWHERE = "matmul", "direct"
 """What 'auto' stands for."""
 
@@ -26,12 +35,36 @@ Length = Any
 # Rows (pixels) per matrix product: enough to feed the cores, few enough to stay in the L2 cache.
 _ROWS_PER_BLOCK = 2048
 
+# Pixels of all frames of a block of 'planes', where eight frames have not more.
+_PIXELS_PER_BLOCK = 65536
+
+# Four outputs of a convolution with three taps from six frames, in six products instead of twelve: the
+# outputs are OUT · ((INTO · frames) ∘ (TAPS · kernel)), evaluated at 0, ±1, ±2 and infinity.
+_INTO = np.array(
+    [
+        [4, 0, -5, 0, 1, 0],
+        [0, -4, -4, 1, 1, 0],
+        [0, 4, -4, -1, 1, 0],
+        [0, -2, -1, 2, 1, 0],
+        [0, 2, -1, -2, 1, 0],
+        [0, 4, 0, -5, 0, 1],
+    ],
+    np.float32,
+)
+_TAPS = np.array(
+    [[6, 0, 0], [-4, -4, -4], [-4, 4, -4], [1, 2, 4], [1, -2, 4], [0, 0, 24]], np.float32
+) / np.array([24], np.float32)
+_OUT = np.array(
+    [[1, 1, 1, 1, 1, 0], [0, 1, -1, 2, -2, 0], [0, 1, 1, 4, 4, 0], [0, 1, -1, 8, -8, 1]], np.float32
+)
+_LEAST_CHANNELS = 8  # with fewer, a product of one combined frame is too thin to be worth the combining
+
 
 def resolve_form(form: str) -> str:
     """Name the form that 'auto' stands for on the default backend.
 
     Args:
-      form: 'auto', 'direct' or 'matmul'.
+      form: a name in `FORMS`.
 
     Returns:
       'matmul' for 'auto' on CPU, 'direct' for 'auto' elsewhere, else `form` itself.
@@ -61,7 +94,8 @@ def conv3d(
       x: float [n, t, h, w, c].
       kernel: float [kt, kh, kw, c, c_out], of the dtype of `x`.
       time_padding: zero frames put before and after.
-      form: 'direct' (XLA's convolution), 'matmul' (matrix products over blocks of frames) or 'auto'.
+      form: 'direct' (XLA's convolution), 'planes' (2-D convolutions of combined frames, computed in float32),
+        'matmul' (matrix products over blocks of frames) or 'auto'.
 
     Returns:
       float [n, t + 2·time_padding − kt + 1, h − kh + 1, w − kw + 1, c_out].
@@ -74,7 +108,11 @@ def conv3d(
     _, t, h, w, channels = x.shape
     if channels != c or t + 2 * time_padding < kt or h < kh or w < kw:
         raise ValueError(f"kernel {kernel.shape} does not fit into video {x.shape}")
-    if resolve_form(form) == "direct" or kh == kw == 1:
+    form = resolve_form(form)
+    if form == "planes":
+        wide = (a.astype(jnp.float32) for a in (x, kernel))
+        return _planes(*wide, time_padding, (0, 0)).astype(x.dtype)
+    if form == "direct" or kh == kw == 1:
         return _direct(x, kernel, time_padding)
     return _matmul(x, kernel, time_padding)
 
@@ -206,3 +244,126 @@ def _matmul_backward(time_padding: int, residuals, cotangent: Array):
 
 
 _matmul.defvjp(_matmul_forward, _matmul_backward)
+
+
+# 'planes'
+
+
+def _combine(matrix: np.ndarray, arrays: list[Array]) -> list[Array]:
+    """Sum arrays with the weights of each row of a matrix."""
+    return [sum(float(weight) * a for weight, a in zip(row, arrays, strict=True) if weight) for row in matrix]
+
+
+def _plane(x: Array, kernel: Array, edge: tuple[int, int]) -> Array:
+    """Convolve pictures [t, h, w, c] with [kh, kw, c, c_out]; `edge` rows and columns of zeros around."""
+    return lax.conv_general_dilated(
+        x, kernel, (1, 1), [(e, e) for e in edge], dimension_numbers=("NHWC", "HWIO", "NHWC")
+    )
+
+
+def _halves_products(kernel_shape: tuple[int, ...]) -> bool:
+    kt, _, _, c, _ = kernel_shape
+    return kt == len(_TAPS[0]) and c >= _LEAST_CHANNELS
+
+
+def _convolve_block(frames: Array, kernel: Array, edge: tuple[int, int]) -> Array:
+    """Convolve [t + kt − 1, h, w, c] → [t, h', w', c_out]; t is a multiple of four."""
+    kt, kh, kw, c, c_out = kernel.shape
+    t = len(frames) - kt + 1
+    if not _halves_products(kernel.shape):
+        stacked = jnp.concatenate([frames[dt : dt + t] for dt in range(kt)], axis=-1)
+        return _plane(stacked, kernel.transpose(1, 2, 0, 3, 4).reshape(kh, kw, kt * c, c_out), edge)
+    four, six = _OUT.shape
+    combined = _combine(_INTO, [frames[i : i + t - four + 1 : four] for i in range(six)])
+    kernels = _combine(_TAPS, list(kernel))
+    products = [_plane(x, k, edge) for x, k in zip(combined, kernels, strict=True)]
+    outputs = jnp.stack(_combine(_OUT, products), axis=1)
+    return outputs.reshape(t, *outputs.shape[2:])
+
+
+def _plane_gradient(x: Array, cotangent: Array, edge: tuple[int, int]) -> Array:
+    """Pull a cotangent of `_plane` back to its kernel.
+
+    A convolution of pictures by cotangents, summed over the frames. Written with its axes where Eigen wants
+    them: within a loop XLA does not move them itself and falls back to code that is twenty times slower.
+    """
+    taps = _plane(x.transpose(3, 1, 2, 0), cotangent.transpose(1, 2, 0, 3), edge)  # [c, kh, kw, c_out]
+    return taps.transpose(1, 2, 0, 3)
+
+
+def _block_gradient(frames: Array, cotangent: Array, kernel_shape: tuple[int, ...], edge) -> Array:
+    """Pull a cotangent of `_convolve_block` back to its kernel."""
+    kt, kh, kw, c, c_out = kernel_shape
+    t = len(cotangent)
+    if not _halves_products(kernel_shape):
+        stacked = jnp.concatenate([frames[dt : dt + t] for dt in range(kt)], axis=-1)
+        taps = _plane_gradient(stacked, cotangent, edge)
+        return taps.reshape(kh, kw, kt, c, c_out).transpose(2, 0, 1, 3, 4)
+    four, six = _OUT.shape
+    combined = _combine(_INTO, [frames[i : i + t - four + 1 : four] for i in range(six)])
+    cotangents = _combine(_OUT.T, [cotangent[i::four] for i in range(four)])
+    taps = [_plane_gradient(x, ct, edge) for x, ct in zip(combined, cotangents, strict=True)]
+    return jnp.stack(_combine(_TAPS.T, taps))
+
+
+def _block_length(t_out: int, pixels: int) -> int:
+    """Frames of a block: a multiple of four, eight or more, so that little is left over in the last block."""
+    four = len(_OUT)
+    groups = -(-t_out // four)
+    blocks = -(-groups // max(2, _PIXELS_PER_BLOCK // (four * pixels)))
+    return four * -(-groups // blocks)
+
+
+def _pad_to_blocks(x: Array, before: int, total: int) -> Array:
+    """Put zero frames before, and after up to a total number."""
+    widths = [(0, 0, 0), (before, total - before - x.shape[1], 0), *[(0, 0, 0)] * 3]
+    return lax.pad(x, jnp.zeros((), x.dtype), widths)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
+def _planes(x: Array, kernel: Array, time_padding: int, edge: tuple[int, int]) -> Array:
+    n, t, h, w, _ = x.shape
+    kt = len(kernel)
+    t_out = t + 2 * time_padding - kt + 1
+    length = _block_length(t_out, h * w)
+    count = -(-t_out // length)
+    padded = _pad_to_blocks(x, time_padding, count * length + kt - 1)
+
+    def block(start: tuple[Array, Array]) -> Array:
+        frames = lax.dynamic_slice(padded, (*start, 0, 0, 0), (1, length + kt - 1, *padded.shape[2:]))
+        return _convolve_block(frames[0], kernel, edge)
+
+    out = lax.map(block, _block_starts(n, count * length, length))
+    return out.reshape(n, count * length, *out.shape[2:])[:, :t_out]
+
+
+def _planes_forward(x: Array, kernel: Array, time_padding: int, edge: tuple[int, int]):
+    return _planes(x, kernel, time_padding, edge), (x, kernel)
+
+
+def _planes_backward(time_padding: int, edge: tuple[int, int], residuals, cotangent: Array):
+    x, kernel = residuals
+    kt, kh, kw, _, _ = kernel.shape
+
+    # To the input: the cotangent, padded to full overlap, meets the kernel turned about.
+    turned = kernel[::-1, ::-1, ::-1].swapaxes(3, 4)
+    around = (kh - 1 - edge[0], kw - 1 - edge[1])
+    to_x = _planes(cotangent, turned, kt - 1 - time_padding, around)
+
+    # To the kernel: each block's frames meet the block's cotangent, summed over the blocks.
+    n, t_out, *size = cotangent.shape
+    length = _block_length(t_out, x.shape[2] * x.shape[3])
+    count = -(-t_out // length)
+    padded = _pad_to_blocks(x, time_padding, count * length + kt - 1)
+    cotangents = _pad_to_blocks(cotangent, 0, count * length)
+
+    def add_block(total: Array, start: tuple[Array, Array]):
+        frames = lax.dynamic_slice(padded, (*start, 0, 0, 0), (1, length + kt - 1, *padded.shape[2:]))[0]
+        ct = lax.dynamic_slice(cotangents, (*start, 0, 0, 0), (1, length, *size))[0]
+        return total + _block_gradient(frames, ct, kernel.shape, edge), None
+
+    to_kernel, _ = lax.scan(add_block, jnp.zeros_like(kernel), _block_starts(n, count * length, length))
+    return to_x, to_kernel
+
+
+_planes.defvjp(_planes_forward, _planes_backward)

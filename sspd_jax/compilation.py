@@ -1,0 +1,39 @@
+"""What the compiler is told beside the program, and how the network is written for it.
+
+XLA for CPU hands 2-D convolutions to Eigen, at the speed of the machine's matrix product, or by its own
+choice to YNNPACK, which takes five to ten times as long on this network's shapes (jaxlib 0.10.2). The choice
+is an option of a compilation, so it is made here, beside the form of convolution that profits from it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+
+import jax
+
+from sspd_jax.method.model import NetworkSettings
+
+_WITHOUT_YNNPACK = {"xla_cpu_experimental_ynn_fusion_type": ""}
+
+
+@functools.cache
+def options() -> dict[str, str]:
+    """Return `compiler_options` of `jax.jit` for the default backend: {} where there is nothing to tell.
+
+    An option that this version of XLA does not know, or knows by another name, is left out.
+    """
+    if jax.default_backend() != "cpu":
+        return {}
+    try:
+        jax.jit(lambda: 0, compiler_options=_WITHOUT_YNNPACK).lower().compile()
+    except Exception:  # the kind depends on the version of JAX
+        return {}
+    return dict(_WITHOUT_YNNPACK)
+
+
+def tuned(settings: NetworkSettings) -> NetworkSettings:
+    """Write a network whose `conv` is 'auto' as what is compiled with `options` runs best."""
+    if settings.conv != "auto" or not options():
+        return settings
+    return dataclasses.replace(settings, conv="planes")
