@@ -603,8 +603,10 @@ def main(argv: list[str] | None = None) -> int:
                 print(f"{feed.name}, {method}: {page.url} (Ctrl-C ends)", flush=True)
             reader = None
             if method == "sspd":
+                from sspd_jax import compilation_cache
                 from sspd_jax.reader import load  # restoring a network takes seconds to import
 
+                compilation_cache.enable()
                 reader = load(args.checkpoint)
             for update in watch(
                 feed, feed.fps, reader=reader, method=method, settings=settings, every_s=args.every

@@ -359,6 +359,12 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--json", metavar="FILE", help="write rates, wave, beats and times")
     parser.add_argument("--csv", metavar="FILE", help="write a row for each window")
     parser.add_argument("--plot", metavar="FILE", help="draw rates, confidence and wave (.png, .svg, .pdf)")
+    parser.add_argument(
+        "--no_cache",
+        action="store_true",
+        help="compile the network anew, and do not keep it in the user's cache folder (SSPD_JAX_CACHE names "
+        "another; empty: none)",
+    )
     parser.add_argument("--debug", action="store_true", help="show tracebacks")
     args = parser.parse_args(argv)
 
@@ -369,8 +375,11 @@ def main(argv: list[str] | None = None) -> int:
         settings = Settings(args.window, args.stride, args.read_out, args.min_confidence)
         reader = None
         if args.method == "sspd" and args.checkpoint:
+            from sspd_jax import compilation_cache
             from sspd_jax.reader import load
 
+            if not args.no_cache:
+                compilation_cache.enable()
             reader = load(args.checkpoint)
         read = functools.partial(predict, reader=reader, method=args.method, settings=settings)
         reading.wave_reader(args.method, reader, 30.0)

@@ -1,5 +1,7 @@
 """Settings that every test shares: strict dtypes, eight virtual devices, shapes checked at call time."""
 
+import os
+
 import fsspec
 import hypothesis
 import jax
@@ -8,6 +10,8 @@ import pytest
 from etils.epath import backend
 from fsspec.implementations.memory import MemoryFileSystem
 
+# The user's own cache is not for tests, nor is what it holds: neither here nor in processes of theirs.
+os.environ["SSPD_JAX_CACHE"] = ""
 # Before the backend starts: one machine's cores pose as eight devices for the parallel tests.
 jax.config.update("jax_num_cpu_devices", 8)
 jax.config.update("jax_numpy_dtype_promotion", "strict")
