@@ -58,8 +58,8 @@ def default(form: Mapping[str, Any] = forms.PAPER) -> ml_collections.ConfigDict:
                 "keep_going": False,  # prepare without the recordings that cannot be
                 # 'haar' or 'yunet' (which needs its model's path); follow_every_s 0: one box for all frames.
                 "face": {"detector": "haar", "model": "", "follow_every_s": 0.0},
-                # Whether the people to learn from lie in the accelerators' memory, spread over them, and batches
-                # are cut out there. 'auto': on GPU and TPU if they take at most a quarter of it.
+                # Whether the frames to learn from lie in the memory of all devices together, and batches are
+                # cut out there: 'always', 'never', or 'auto': on GPU and TPU if they take a quarter of it.
                 "on_device": "auto",
                 # Who is learned from and who is tested on, see sspd_jax.datasets.splits.of_dataset.
                 "split": {"kind": "people", "name": "", "folds": 5, "fold": 0, "seed": 0},

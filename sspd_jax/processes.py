@@ -122,6 +122,13 @@ def _gather(failure: Exception | None) -> list[tuple[int, str]]:
     return [(int(row[0]), row[1:].tobytes().rstrip(b"\0").decode(errors="replace")) for row in rows]
 
 
+def everywhere(holds: bool) -> bool:
+    """Return whether something holds in all processes."""
+    if jax.process_count() == 1:
+        return holds
+    return bool(np.all(multihost_utils.process_allgather(np.array([holds]))))
+
+
 def require_same(what: str, value: int, otherwise: str) -> None:
     """Check that all processes hold the same number.
 

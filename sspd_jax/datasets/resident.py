@@ -36,7 +36,7 @@ class Frames:
     frames: jax.Array
 
     def starts(self, segment: np.ndarray, start: np.ndarray) -> np.ndarray:
-        """Number clips in `frames`, int32 [n], from what `pipeline.clip_batches` drew."""
+        """Say where in `frames` clips begin that `pipeline.clip_batches` drew: int32 [n]."""
         return np.array([self.first[int(s)] for s in segment], np.int32) + start
 
 
@@ -104,8 +104,9 @@ def load(dataset: PreparedDataset, choice: Choice, sharding: NamedSharding) -> F
     except jax.errors.JaxRuntimeError as error:
         if "RESOURCE_EXHAUSTED" not in str(error):
             raise
+        size = n_bytes(dataset, choice) / 1e9
         raise UserError(
-            f"{dataset.data_dir}: {n_bytes(dataset, choice) / 1e9:.1f} GB of frames do not fit into the memory "
-            f"of {n_devices} devices; use --config.data.on_device=never"
+            f"{dataset.data_dir}: {size:.1f} GB of frames do not fit into the memory of {n_devices} devices; "
+            "use --config.data.on_device=never"
         ) from error
     return Frames(dict(zip(numbers, map(int, firsts), strict=False)), frames)
