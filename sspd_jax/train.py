@@ -241,7 +241,7 @@ def train(
     if processes.everywhere(
         resident.is_wanted(config.data.on_device, n_bytes, list(first_mesh.devices.flat))
     ):
-        where = jax.sharding.NamedSharding(first_mesh, train_step.FRAMES)
+        where = train_step.along_time(first_mesh)
         frames = processes.together("frames", lambda: resident.load(dataset, choice, where))
     batches = pipeline.clip_batches(
         dataset,
@@ -271,8 +271,8 @@ def train(
 
     # 4) State: fresh, or that of the last whole checkpoint.
     with checkpoints(workdir, config.checkpoint.keep) as manager:
-        everywhere = jax.sharding.NamedSharding(first_mesh, jax.sharding.PartitionSpec())
-        state = train_step.place(restore(manager, method, config.seed, everywhere), first_mesh)
+        restored = restore(manager, method, config.seed, train_step.everywhere(first_mesh))
+        state = train_step.place(restored, first_mesh)
         first_step = int(state.step)
         measured = Measured.of_checkpoint(manager)
 

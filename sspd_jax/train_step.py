@@ -208,6 +208,24 @@ def data_mesh(devices: Sequence[jax.Device] | None = None, batch_size: int | Non
     return Mesh(grid, (DATA_AXIS, COPY_AXIS), axis_types=(AxisType.Auto,) * 2)
 
 
+def everywhere(mesh: Mesh) -> NamedSharding:
+    """Say how a state lies on a mesh: whole on every device.
+
+    The same for every layout of the same devices. A step on another number of clips would otherwise get its
+    state in a way it was not compiled for, and be compiled again.
+    """
+    return NamedSharding(_in_a_row(mesh), PartitionSpec())
+
+
+def along_time(mesh: Mesh) -> NamedSharding:
+    """Say how frames that live on the devices lie on a mesh: cut along time, no frame on two."""
+    return NamedSharding(_in_a_row(mesh), PartitionSpec(DATA_AXIS))
+
+
+def _in_a_row(mesh: Mesh) -> Mesh:
+    return Mesh(mesh.devices.ravel(), (DATA_AXIS,), axis_types=(AxisType.Auto,))
+
+
 def part_of_process(mesh: Mesh, batch_size: int) -> slice:
     """Say which clips of a batch the devices of this process need.
 
@@ -249,14 +267,14 @@ def place(state: TrainState, mesh: Mesh) -> TrainState:
 
     A step's output lies there; a fresh state that does not would cost a second compilation of the step.
     """
-    everywhere = NamedSharding(mesh, PartitionSpec())
-    if everywhere.is_fully_addressable:
-        return jax.device_put(state, everywhere)
+    sharding = everywhere(mesh)
+    if sharding.is_fully_addressable:
+        return jax.device_put(state, sharding)
 
     def on_all(leaf: jax.Array) -> jax.Array:
-        if leaf.sharding.is_equivalent_to(everywhere, leaf.ndim):
+        if leaf.sharding.is_equivalent_to(sharding, leaf.ndim):
             return leaf
-        return jax.make_array_from_callback(leaf.shape, everywhere, np.asarray(leaf).__getitem__)
+        return jax.make_array_from_callback(leaf.shape, sharding, np.asarray(leaf).__getitem__)
 
     return jax.tree.map(on_all, state)
 
@@ -274,12 +292,11 @@ def compile_train_step(method: Method, mesh: Mesh, *, clip_frames: int | None = 
       `clip_frames`, {'frames', 'starts'} as `cut_clips` does. BatchNorm's statistics and the losses are those
       of the whole batch, whatever the number of devices.
     """
-    replicated = NamedSharding(mesh, PartitionSpec())
-    spread = NamedSharding(mesh, PartitionSpec(DATA_AXIS))
+    replicated, spread = everywhere(mesh), NamedSharding(mesh, PartitionSpec(DATA_AXIS))
     step, batch = functools.partial(train_step, method=method), spread
     if clip_frames is not None:
         cut = functools.partial(cut_clips, mesh=mesh, length=clip_frames + 1)
-        batch = {"frames": NamedSharding(mesh, FRAMES), "starts": replicated}
+        batch = {"frames": along_time(mesh), "starts": replicated}
 
         def step(state: TrainState, batch: Mapping[str, ArrayLike]) -> tuple[TrainState, dict[str, Array]]:
             return train_step(state, {"clips": cut(batch["frames"], batch["starts"])}, method=method)
@@ -333,9 +350,6 @@ def pmap_train_step(method: Method, mesh: Mesh, *, clip_frames: int | None = Non
 WAYS: Mapping[str, Callable[..., Step]] = {"jit": compile_train_step, "pmap": pmap_train_step}
 """Ways to spread a step over devices, by the name that a configuration uses."""
 
-FRAMES = PartitionSpec((DATA_AXIS, COPY_AXIS))
-"""How frames that live on the devices are spread over them: cut along time, no frame on two."""
-
 
 def cut_clips(
     frames: UInt8[ArrayLike, "all s s 3"], starts: Int32[ArrayLike, " n"], *, mesh: Mesh, length: int
@@ -346,7 +360,7 @@ def cut_clips(
     batch's bytes travel, not the dataset's.
 
     Args:
-      frames: uint8 [all, s, s, 3], spread as `FRAMES` says.
+      frames: uint8 [all, s, s, 3], `along_time`.
       starts: int32 [n], number of each clip's first frame.
       mesh: of `data_mesh`; n is a multiple of its parts.
       length: frames in a clip.
@@ -364,5 +378,6 @@ def cut_clips(
         part = jax.lax.psum_scatter(found, DATA_AXIS, scatter_dimension=0, tiled=True)
         return jax.lax.psum(part, COPY_AXIS)
 
-    specs = {"in_specs": (FRAMES, PartitionSpec()), "out_specs": PartitionSpec(DATA_AXIS)}
+    frames_spec = PartitionSpec((DATA_AXIS, COPY_AXIS))
+    specs = {"in_specs": (frames_spec, PartitionSpec()), "out_specs": PartitionSpec(DATA_AXIS)}
     return jax.shard_map(here, mesh=mesh, **specs)(jnp.asarray(frames), jnp.asarray(starts))

@@ -1,7 +1,7 @@
 """A prepared dataset in the accelerators' memory: read once, then batches are cut out of it on the devices.
 
 The frames of all segments lie one after the other, cut along time into equal parts, one on each device
-(`train_step.FRAMES`), so that the devices' memories together have to hold them, not each alone.
+(`train_step.along_time`), so that the devices' memories together have to hold them, not each alone.
 """
 
 from __future__ import annotations
