@@ -21,7 +21,7 @@ from ml_collections import config_flags
 
 from sspd_jax import forms, processes
 from sspd_jax.command import ConfigError
-from sspd_jax.datasets import resident, splits
+from sspd_jax.datasets import splits
 from sspd_jax.datasets.readers import READERS
 from sspd_jax.heart_rate import rate as read_outs
 from sspd_jax.method import losses, model, routing, spectrum, target_ema, views
@@ -289,8 +289,8 @@ def method(config: ml_collections.ConfigDict, total_steps: int) -> Method:
         raise ConfigError("config parallel 'pmap' is for one process; several need parallel 'jit'")
     cache = config.compilation_cache
     _require(isinstance(cache, bool), "compilation_cache", cache, "a boolean")
-    on_device = config.data.on_device
-    _require(on_device in resident.CHOICES, "data.on_device", on_device, f"one of {resident.CHOICES}")
+    on_device, known = config.data.on_device, ("auto", "always", "never")
+    _require(on_device in known, "data.on_device", on_device, f"one of {known}")
 
     network = network_settings(config)
     local, whole = (_view_settings(config, name) for name in ("online", "target"))

@@ -12,7 +12,6 @@ from typing import TypeVar
 import jax
 import numpy as np
 from jax.experimental import multihost_utils
-from orbax.checkpoint import multihost
 
 from sspd_jax.command import MISUSED, ConfigError, UserError
 
@@ -94,6 +93,8 @@ def together(what: str, work: Callable[[], Result], *, first_only: bool = False)
     """
     if jax.process_count() == 1:
         return work()
+    from orbax.checkpoint import multihost  # not needed to check a configuration
+
     result, failure = None, None
     if is_first() or not first_only:
         try:

@@ -17,8 +17,6 @@ from sspd_jax.command import UserError
 from sspd_jax.datasets.pipeline import Choice
 from sspd_jax.datasets.prepared import PreparedDataset
 
-CHOICES = ("auto", "always", "never")
-
 ROOM = 0.25
 """Share of a device's free memory that frames may take: a step at full size wants most of the rest."""
 
@@ -44,7 +42,7 @@ def is_wanted(choice: str, n_bytes: int, devices: Sequence[jax.Device]) -> bool:
     """Decide whether frames are to live on devices.
 
     Args:
-      choice: one of `CHOICES`.
+      choice: 'always', 'never' or 'auto'.
       n_bytes: of the frames.
       devices: that would share them.
 
