@@ -282,7 +282,7 @@ def train(
         stream = pipeline.prefetch(batches, first_step)
         log = processes.together("log", lambda: _open_log(workdir, first_step, total_steps, progress))
         with log, contextlib.closing(stream):
-            for note in (*choice.left_out, *_copies(meshes)):
+            for note in (*choice.left_out, *_idle(meshes)):
                 log.say(f"note: {note}")
             for step in range(first_step, total_steps):
                 began = time.perf_counter()
@@ -344,7 +344,7 @@ def train(
 
 
 def lay_out(parallel: str, sizes: tuple[int, ...]) -> dict[int, jax.sharding.Mesh]:
-    """Lay out the devices for each size of batch, all of them, or for 'pmap' those that divide every size.
+    """Lay out the devices for each size of batch.
 
     Args:
       parallel: 'jit' or 'pmap'.
@@ -353,21 +353,39 @@ def lay_out(parallel: str, sizes: tuple[int, ...]) -> dict[int, jax.sharding.Mes
     Returns:
       A mesh of the same devices in the same order for each size.
     """
-    devices = jax.devices()
+    devices: dict[int, list[jax.Device]] = {}
+    for device in sorted(jax.devices(), key=lambda device: device.id):
+        devices.setdefault(device.process_index, []).append(device)
+    count = devices_to_use(parallel, sizes, len(devices), min(map(len, devices.values())))
+    used = [device for of_process in devices.values() for device in of_process[:count]]
+    return {size: train_step.data_mesh(used, size) for size in sizes}
+
+
+def devices_to_use(parallel: str, sizes: tuple[int, ...], n_processes: int, available: int) -> int:
+    """Say how many devices of each process compute a step.
+
+    With 'jit' as many as cut a batch into the most equal parts: 12 clips on 8 devices are 6 parts. Every
+    process takes part, so several devices may have to compute the same part. With 'pmap' none does, and every
+    size of batch needs the same devices.
+
+    Args:
+      parallel: 'jit' or 'pmap'.
+      sizes: of the batches of an epoch, the first the largest.
+      n_processes: all with as many devices.
+      available: devices of each.
+    """
+    counts = range(1, available + 1)
     if parallel == "pmap":
-        devices = devices[: math.gcd(len(devices), *sizes)]
-    return {size: train_step.data_mesh(devices, size) for size in sizes}
+        return max(count for count in counts if math.gcd(*sizes) % count == 0)
+    return max(counts, key=lambda count: (math.gcd(count * n_processes, sizes[0]), -count))
 
 
-def _copies(meshes: Mapping[int, jax.sharding.Mesh]) -> Iterator[str]:
+def _idle(meshes: Mapping[int, jax.sharding.Mesh]) -> Iterator[str]:
     """Say where devices do not share a batch equally."""
     for size, mesh in meshes.items():
         parts, total = mesh.shape[train_step.DATA_AXIS], jax.device_count()
         if parts < total:
-            yield (
-                f"a step on {size} clips takes as long on these {total} devices as on {parts}, which divide "
-                "them; another batch_size uses all"
-            )
+            yield f"a step on {size} clips is as fast on these {total} devices as on {parts}"
 
 
 def _open_log(

@@ -1,8 +1,8 @@
 """One step of SSPD: a pure function, and the one place where jit, pmap, sharding and donation are applied.
 
-Clips are spread over devices in equal parts, in their order. A number of clips that the devices do not divide
-is spread over as many parts as divide both, each computed by several devices: which clips a step learns from,
-and so its result, never depends on the devices.
+Clips are spread over devices in equal parts, in their order. A number of clips that the devices do not
+divide is spread over as many parts as divide both, each computed by several devices: which clips a step
+learns from, and so its result, never depends on the devices.
 """
 
 import dataclasses

@@ -144,13 +144,14 @@ def test_two_processes_stop_together_and_any_number_goes_on(data_dir, compiled, 
     assert 8 <= small_run.last_step(workdir) < small_run.STEPS
     shutil.copytree(workdir, alone)
 
-    for process, text in begin_two(workdir, data_dir, compiled):
+    on_device = {"data.on_device": "always"}  # half of the frames in each process
+    for process, text in begin_two(workdir, data_dir, compiled, **on_device):
         ends_well(process, text)
     assert_ends_alike_but_for_rounding(workdir, undisturbed)
     boards = list((workdir / "tensorboard").iterdir())
     assert len(boards) == 2  # of the first process, before and after
 
-    ends_well(*begin(alone, data_dir, compiled))  # four devices before, one now
+    ends_well(*begin(alone, data_dir, compiled, parallel="pmap"))  # on one device now
     assert_ends_alike_but_for_rounding(alone, undisturbed)
 
 
