@@ -88,8 +88,19 @@ def load_network(directory: epath.PathLike) -> tuple[dict[str, Any], Any, Any]:
 
 
 def _checkpointer() -> ocp.Checkpointer:
-    handlers = {"config": ocp.JsonCheckpointHandler(), "network": ocp.StandardCheckpointHandler()}
-    return ocp.Checkpointer(ocp.CompositeCheckpointHandler(**handlers))
+    """Of several processes, the one that asks reads and writes alone; the others do not take part."""
+    alone = {}
+    if jax.process_count() > 1:
+        me = jax.process_index()
+        alone["multiprocessing_options"] = ocp.options.MultiprocessingOptions(
+            primary_host=me, active_processes={me}, barrier_sync_key_prefix=f"network_of_{me}"
+        )
+    composite = {"composite_options": ocp.CompositeOptions(**alone)} if alone else {}
+    handlers = {
+        "config": ocp.JsonCheckpointHandler(**alone),
+        "network": ocp.StandardCheckpointHandler(**alone),
+    }
+    return ocp.Checkpointer(ocp.CompositeCheckpointHandler(**composite, **handlers), **alone)
 
 
 @contextlib.contextmanager

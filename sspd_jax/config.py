@@ -19,13 +19,13 @@ import ml_collections
 from absl import flags
 from ml_collections import config_flags
 
-from sspd_jax import forms
+from sspd_jax import forms, processes
 from sspd_jax.command import ConfigError
 from sspd_jax.datasets import splits
 from sspd_jax.datasets.readers import READERS
 from sspd_jax.heart_rate import rate as read_outs
 from sspd_jax.method import losses, model, routing, spectrum, target_ema, views
-from sspd_jax.train_step import Method, make_optimizer
+from sspd_jax.train_step import WAYS, Method, make_optimizer
 from sspd_jax.video.face import DETECTORS
 
 
@@ -58,6 +58,9 @@ def default(form: Mapping[str, Any] = forms.PAPER) -> ml_collections.ConfigDict:
                 "keep_going": False,  # prepare without the recordings that cannot be
                 # 'haar' or 'yunet' (which needs its model's path); follow_every_s 0: one box for all frames.
                 "face": {"detector": "haar", "model": "", "follow_every_s": 0.0},
+                # Whether the frames to learn from lie in the memory of all devices together, and batches are
+                # cut out there: 'always', 'never', or 'auto': on GPU and TPU if they take a quarter of it.
+                "on_device": "auto",
                 # Who is learned from and who is tested on, see sspd_jax.datasets.splits.of_dataset.
                 "split": {"kind": "people", "name": "", "folds": 5, "fold": 0, "seed": 0},
                 "train_people": (),
@@ -69,8 +72,13 @@ def default(form: Mapping[str, Any] = forms.PAPER) -> ml_collections.ConfigDict:
                 "window_s": 10.0,  # s
                 "stride_s": 10.0,  # s
             },
-            "checkpoint": {"keep": 3},  # the last ones, beside the best by the label-free score
+            # The last ones are kept, beside the best by the label-free score. One is made at the end of every
+            # epoch, and every so many steps (0: no others).
+            "checkpoint": {"keep": 3, "every_steps": 0},
             "log_every": 5,  # steps between two lines of the log
+            "parallel": "jit",  # how a step is spread over devices: 'jit' or 'pmap' (one process only)
+            "distributed": "off",  # 'auto': several processes, see docs/pods.md
+            "compilation_cache": True,  # keep what was compiled in the work directory
         }
     )
     apply_form(config, form)
@@ -270,8 +278,19 @@ def method(config: ml_collections.ConfigDict, total_steps: int) -> Method:
     _require(0 <= momentum <= 1, "target.momentum", momentum, "0 to 1")
     _check_people(config)
     _check_evaluation(config)
-    keep = config.checkpoint.keep
-    _require(isinstance(keep, int) and keep >= 1, "checkpoint.keep", keep, "a whole number ≥ 1")
+    for key, least in (("keep", 1), ("every_steps", 0)):
+        value = config.checkpoint[key]
+        _require(
+            isinstance(value, int) and value >= least, f"checkpoint.{key}", value, f"a whole number ≥ {least}"
+        )
+    for key, known in (("parallel", tuple(WAYS)), ("distributed", processes.MODES)):
+        _require(config[key] in known, key, config[key], f"one of {known}")
+    if config.parallel == "pmap" and config.distributed != "off":
+        raise ConfigError("config parallel 'pmap' is for one process; several need parallel 'jit'")
+    cache = config.compilation_cache
+    _require(isinstance(cache, bool), "compilation_cache", cache, "a boolean")
+    on_device, known = config.data.on_device, ("auto", "always", "never")
+    _require(on_device in known, "data.on_device", on_device, f"one of {known}")
 
     network = network_settings(config)
     local, whole = (_view_settings(config, name) for name in ("online", "target"))

@@ -103,6 +103,25 @@ class RunLog:
             raise failures[0]
 
 
+class Silence:
+    """The log of a process that writes none, because another one does."""
+
+    def advance(self) -> None:
+        """Do nothing."""
+
+    def write(self, step: int, metrics: Mapping[str, float], **facts: Any) -> None:
+        """Do nothing."""
+
+    def say(self, text: str) -> None:
+        """Do nothing."""
+
+    def __enter__(self) -> Silence:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        return
+
+
 class _Appended:
     """A file that grows: what was appended is on disk when `append` returns.
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import json
 import math
 import time
+import zlib
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -16,15 +18,26 @@ import orbax.checkpoint as ocp
 from etils import epath
 from orbax.checkpoint import checkpoint_managers
 
-from sspd_jax import checkpoint, run_log, storage, train_state, train_step
+from sspd_jax import (
+    checkpoint,
+    compilation_cache,
+    interruption,
+    processes,
+    run_log,
+    storage,
+    train_state,
+    train_step,
+)
 from sspd_jax import config as experiments
 from sspd_jax.command import ConfigError, UserError
-from sspd_jax.datasets import pipeline, prepared, splits
+from sspd_jax.datasets import pipeline, prepared, resident, splits
 from sspd_jax.method import health
 
 CONFIG = "config.json"
 CHECKPOINTS = "checkpoints"
+CACHE = "compilation_cache"
 NETWORK = "network"
+MEASURED = "measured"
 
 
 def train_and_evaluate(
@@ -33,7 +46,11 @@ def train_and_evaluate(
     """Train, then test on held-out people, then write the report.
 
     Run again in the same work directory, it resumes at the last checkpoint: parameters, optimiser, target,
-    statistics, random keys and the order of the data continue as if nothing had happened.
+    statistics, random keys, the order of the data and the log's averages continue as if nothing had happened,
+    on whatever number of devices and processes.
+
+    With several processes (`processes.start`) each calls this; the first one prepares, writes and tests. What
+    is compiled is kept in the work directory, from then on for this whole process.
 
     Args:
       config: of the experiment, see `sspd_jax.config`.
@@ -41,24 +58,35 @@ def train_and_evaluate(
       progress: whether to draw a progress bar.
 
     Returns:
-      The scores, as in `report/scores.json`; {} where the split has nobody to test on.
+      The scores, as in `report/scores.json`; {} where the split has nobody to test on, and in all processes
+      but the first.
 
     Raises:
       ConfigError: an impossible configuration, or a work directory of another experiment.
       UserError: the data is missing or damaged, the work directory cannot be written, the loss stops being
-        finite.
+        finite; or something went wrong in another process.
+      Stopped: SIGTERM came while training; what was learned is on disk.
     """
     from sspd_jax import evaluate  # it draws pictures: not needed while training
 
     workdir = epath.Path(workdir)
     experiments.validate(config)
-    config, dataset = choose_people(config, open_data(config))
-    claim_workdir(config, workdir)
-    train(config, dataset, workdir, progress=progress)
+    processes.together("prepare", lambda: prepare_data(config), first_only=True)
+    config, dataset = processes.together("people", lambda: choose_people(config, open_data(config)))
+    content = zlib.crc32(repr(dataset.segments).encode())
+    processes.require_same(config.data.data_dir, content, "let all processes read the same prepared dataset")
+    processes.together("claim", lambda: claim_workdir(config, workdir), first_only=True)
+    processes.together("claimed", lambda: _require_shared(workdir))
+    if config.compilation_cache and not storage.is_remote(workdir):
+        compilation_cache.enable(workdir / CACHE)
+    with interruption.watching() as watch:
+        train(config, dataset, workdir, progress=progress, watch=watch)
     if config.data.split.kind == "everyone":
         return {}
-    (result,) = evaluate.evaluate_run(config, dataset, workdir).values()
-    return result
+    results = processes.together(
+        "evaluate", lambda: evaluate.evaluate_run(config, dataset, workdir), first_only=True
+    )
+    return next(iter(results.values())) if results else {}
 
 
 def choose_people(
@@ -83,11 +111,11 @@ def choose_people(
     return config, dataset if split.recordings is None else dataset.only(split.recordings)
 
 
-def open_data(config: ml_collections.ConfigDict) -> prepared.PreparedDataset:
-    """Open the prepared dataset, preparing it first where `data.source` names recordings.
+def prepare_data(config: ml_collections.ConfigDict) -> None:
+    """Prepare the dataset where `data.source` names recordings; does nothing if that is done.
 
     Raises:
-      UserError: there is nothing to open, or it cannot be prepared.
+      UserError: it cannot be prepared.
     """
     data = config.data
     if data.source:
@@ -104,7 +132,15 @@ def open_data(config: ml_collections.ConfigDict) -> prepared.PreparedDataset:
             follow_every_s=data.face.follow_every_s,
             keep_going=data.keep_going,
         )
-    return prepared.open_prepared(data.data_dir, fps=config.fps, crop_size=config.crop_size)
+
+
+def open_data(config: ml_collections.ConfigDict) -> prepared.PreparedDataset:
+    """Open the prepared dataset.
+
+    Raises:
+      UserError: there is nothing to open, or it was prepared otherwise.
+    """
+    return prepared.open_prepared(config.data.data_dir, fps=config.fps, crop_size=config.crop_size)
 
 
 def claim_workdir(config: ml_collections.ConfigDict, workdir: epath.Path) -> None:
@@ -135,8 +171,28 @@ def claim_workdir(config: ml_collections.ConfigDict, workdir: epath.Path) -> Non
             )
 
 
-IGNORED_ON_RESUME = frozenset({"data.source", "data.data_dir", "log_every", "checkpoint.keep"})
-"""Keys that may change between a run and its continuation: they change no number."""
+def _require_shared(workdir: epath.Path) -> None:
+    if not (workdir / CONFIG).exists():
+        raise UserError(
+            f"{workdir}: is not the first process's; choose a --workdir that all processes see: a shared "
+            "disk, or gs://"
+        )
+
+
+IGNORED_ON_RESUME = frozenset(
+    {
+        "data.source",
+        "data.data_dir",
+        "data.on_device",
+        "log_every",
+        "checkpoint.keep",
+        "checkpoint.every_steps",
+        "parallel",
+        "distributed",
+        "compilation_cache",
+    }
+)
+"""Keys that may change between a run and its continuation: they change no number, beyond rounding."""
 
 
 def _flat(table: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -155,6 +211,7 @@ def train(
     workdir: epath.Path,
     *,
     progress: bool = True,
+    watch: interruption.Watch | None = None,
 ) -> train_state.TrainState:
     """Train to the end, from the last checkpoint if there is one.
 
@@ -163,71 +220,107 @@ def train(
       dataset: prepared; only `config.data.train_people` are looked at.
       workdir: claimed.
       progress: whether to draw a progress bar.
+      watch: says when to stop early.
 
     Returns:
       The final state. Its networks are exported to `workdir/network/{online,target}`.
+
+    Raises:
+      Stopped: `watch` said so; the state is in the last checkpoint.
     """
-    # 1) Data: element k of `batches` is the batch of step k, whatever happened before.
-    settings = {
-        "clip_frames": config.clip_frames,
-        "batch_size": config.batch_size,
-        "seed": config.seed,
-        "epochs": config.epochs,
-    }
+    # 1) Devices: for each size of batch, how its clips are spread.
     people = tuple(config.data.train_people)
-    batches = pipeline.clip_batches(dataset, people, **settings)
     choice = pipeline.choose(dataset, people, config.clip_frames)
+    sizes = pipeline.epoch_sizes(len(choice.segments), config.batch_size)
+    meshes = lay_out(config.parallel, sizes)
+    first_mesh = meshes[sizes[0]]
+
+    # 2) Data: element k of `batches` is the batch of step k, whatever happened before.
+    frames = None
+    n_bytes = resident.n_bytes(dataset, choice)
+    if processes.everywhere(
+        resident.is_wanted(config.data.on_device, n_bytes, list(first_mesh.devices.flat))
+    ):
+        where = train_step.along_time(first_mesh)
+        frames = processes.together("frames", lambda: resident.load(dataset, choice, where))
+    batches = pipeline.clip_batches(
+        dataset,
+        people,
+        clip_frames=config.clip_frames,
+        batch_size=config.batch_size,
+        seed=config.seed,
+        epochs=config.epochs,
+        parts={size: train_step.part_of_process(mesh, size) for size, mesh in meshes.items()},
+        read=frames is None,
+    )
     total_steps = len(batches)
-    steps_per_epoch = total_steps // config.epochs
-    last_batch = len(choice.segments) - (steps_per_epoch - 1) * config.batch_size
 
-    # 2) Method, and the one compiled step.
+    # 3) Method, and the one compiled step (a smaller last batch is a second one).
     method = experiments.method(config, total_steps)
-    first_batch = min(config.batch_size, len(choice.segments))
-    mesh = train_step.data_mesh(jax.devices()[: math.gcd(jax.device_count(), first_batch, last_batch)])
-    step_fn = train_step.compile_train_step(method, mesh)
+    compile_step = train_step.WAYS[config.parallel]
+    if frames is None:
+        step_fns = {size: compile_step(method, mesh) for size, mesh in meshes.items()}
+    else:
+        length = config.clip_frames
+        step_fns = {size: compile_step(method, mesh, clip_frames=length) for size, mesh in meshes.items()}
 
-    # 3) State: fresh, or that of the last whole checkpoint.
+    def put(drawn: Mapping[str, np.ndarray], size: int) -> dict[str, Any]:
+        if frames is not None:
+            return {"frames": frames.frames, "starts": frames.starts(drawn["segment"], drawn["start"])}
+        return {"clips": train_step.spread_clips(drawn["clips"], meshes[size], size)}
+
+    # 4) State: fresh, or that of the last whole checkpoint.
     with checkpoints(workdir, config.checkpoint.keep) as manager:
-        state = train_step.place(restore(manager, method, config.seed), mesh)
+        restored = restore(manager, method, config.seed, train_step.everywhere(first_mesh))
+        state = train_step.place(restored, first_mesh)
         first_step = int(state.step)
+        measured = Measured.of_checkpoint(manager)
 
-        # 4) Steps. The device is read when a line is logged, not in between.
-        pending: list[dict[str, jax.Array]] = []
-        epoch_health: list[dict[str, float]] = []
+        # 5) Steps. The device is read when something is written, not in between.
         waited = stepped = 0.0
+        stepped_since = 0
         stream = pipeline.prefetch(batches, first_step)
-        log = run_log.RunLog(workdir, first_step=first_step, total_steps=total_steps, progress=progress)
+        log = processes.together("log", lambda: _open_log(workdir, first_step, total_steps, progress))
         with log, contextlib.closing(stream):
-            for note in choice.left_out:
+            for note in (*choice.left_out, *_idle(meshes)):
                 log.say(f"note: {note}")
             for step in range(first_step, total_steps):
                 began = time.perf_counter()
-                batch = {"clips": next(stream)["clips"]}
+                drawn = next(stream)
+                size = len(drawn["start"])
+                batch = put(drawn, size)
                 waited += time.perf_counter() - began
-                state, metrics = step_fn(state, batch)
-                pending.append(metrics)
+                state, metrics = step_fns[size](state, batch)
+                measured.pending.append(metrics)
                 stepped += time.perf_counter() - began
+                stepped_since += 1
                 log.advance()
 
                 taken = step + 1
-                epoch, at_end_of_epoch = step // steps_per_epoch + 1, taken % steps_per_epoch == 0
-                if taken % config.log_every == 0 or at_end_of_epoch or taken == total_steps:
+                epoch, at_end_of_epoch = step // len(sizes) + 1, taken % len(sizes) == 0
+                stops = watch is not None and watch.reached(taken)
+                every = config.checkpoint.every_steps
+                keeps = at_end_of_epoch or stops or (every > 0 and taken % every == 0)
+                logs = taken % config.log_every == 0 or at_end_of_epoch
+                if logs or keeps:
                     began = time.perf_counter()
-                    rows = [
-                        {name: float(value) for name, value in row.items()} for row in jax.device_get(pending)
-                    ]
+                    measured.read()
                     stepped += time.perf_counter() - began
-                    _require_finite(rows, taken, manager)
-                    epoch_health += rows
-                    speed = {"time/waiting_share": waited / stepped, "time/steps_per_s": len(rows) / stepped}
-                    log.write(taken, {**_means(rows), **speed}, epoch=epoch)
-                    pending, waited, stepped = [], 0.0, 0.0
+                    _require_finite(measured.line, taken, manager)
+                if logs:
+                    speed = {
+                        "time/waiting_share": waited / stepped,
+                        "time/steps_per_s": stepped_since / stepped,
+                    }
+                    log.write(taken, {**_means(measured.line), **speed}, epoch=epoch)
+                    measured.end_line()
+                    waited, stepped, stepped_since = 0.0, 0.0, 0
 
-                # 5) Once an epoch: health, and a checkpoint.
+                # 6) Health once an epoch, and a checkpoint.
+                well: dict[str, float] = {}
                 if at_end_of_epoch:
-                    means = _means(epoch_health)
-                    epoch_health = []
+                    means = _means(measured.epoch)
+                    measured.epoch = []
                     well = {
                         name.removeprefix("health/"): v
                         for name, v in means.items()
@@ -235,12 +328,111 @@ def train(
                     }
                     if trouble := health.complaint(well):
                         log.say(f"warning: epoch {epoch}: {trouble}")
-                    save(manager, taken, state, well)
+                if keeps:
+                    save(manager, taken, state, well, measured)
+                if stops and taken < total_steps:
+                    finish(manager)
+                    raise interruption.Stopped(
+                        f"stopped by SIGTERM after step {taken} of {total_steps}; the same command goes on"
+                    )
             save(manager, total_steps, state, {})
 
-    # 6) What readers load: both networks, without what only training needs.
-    export_networks(config, state, workdir)
+    # 7) What readers load: both networks, without what only training needs.
+    state = jax.device_get(state) if jax.process_count() > 1 else state
+    processes.together("export", lambda: export_networks(config, state, workdir), first_only=True)
     return state
+
+
+def lay_out(parallel: str, sizes: tuple[int, ...]) -> dict[int, jax.sharding.Mesh]:
+    """Lay out the devices for each size of batch.
+
+    Args:
+      parallel: 'jit' or 'pmap'.
+      sizes: of the batches of an epoch.
+
+    Returns:
+      A mesh of the same devices in the same order for each size.
+    """
+    devices: dict[int, list[jax.Device]] = {}
+    for device in sorted(jax.devices(), key=lambda device: device.id):
+        devices.setdefault(device.process_index, []).append(device)
+    count = devices_to_use(parallel, sizes, len(devices), min(map(len, devices.values())))
+    used = [device for of_process in devices.values() for device in of_process[:count]]
+    return {size: train_step.data_mesh(used, size) for size in sizes}
+
+
+def devices_to_use(parallel: str, sizes: tuple[int, ...], n_processes: int, available: int) -> int:
+    """Say how many devices of each process compute a step.
+
+    With 'jit' as many as cut a batch into the most equal parts: 12 clips on 8 devices are 6 parts. Every
+    process takes part, so several devices may have to compute the same part. With 'pmap' none does, and every
+    size of batch needs the same devices.
+
+    Args:
+      parallel: 'jit' or 'pmap'.
+      sizes: of the batches of an epoch, the first the largest.
+      n_processes: all with as many devices.
+      available: devices of each.
+    """
+    counts = range(1, available + 1)
+    if parallel == "pmap":
+        return max(count for count in counts if math.gcd(*sizes) % count == 0)
+    return max(counts, key=lambda count: (math.gcd(count * n_processes, sizes[0]), -count))
+
+
+def _idle(meshes: Mapping[int, jax.sharding.Mesh]) -> Iterator[str]:
+    """Say where devices do not share a batch equally."""
+    for size, mesh in meshes.items():
+        parts, total = mesh.shape[train_step.DATA_AXIS], jax.device_count()
+        if parts < total:
+            yield f"a step on {size} clips is as fast on these {total} devices as on {parts}"
+
+
+def _open_log(
+    workdir: epath.Path, first_step: int, total_steps: int, progress: bool
+) -> run_log.RunLog | run_log.Silence:
+    if not processes.is_first():
+        return run_log.Silence()
+    return run_log.RunLog(workdir, first_step=first_step, total_steps=total_steps, progress=progress)
+
+
+@dataclasses.dataclass
+class Measured:
+    """What was measured and not written yet, so that averages do not depend on where a run was interrupted.
+
+    Attributes:
+      line: of each step since the last line of the log, its metrics.
+      epoch: of each step of this epoch before those, its metrics.
+      pending: of the steps after `line`, still on the device.
+    """
+
+    line: list[dict[str, float]] = dataclasses.field(default_factory=list)
+    epoch: list[dict[str, float]] = dataclasses.field(default_factory=list)
+    pending: list[dict[str, jax.Array]] = dataclasses.field(default_factory=list)
+
+    @classmethod
+    def of_checkpoint(cls, manager: ocp.CheckpointManager) -> Measured:
+        """Read what the last checkpoint holds of it."""
+        step = manager.latest_step()
+        if step is None or not (manager.directory / str(step) / MEASURED).exists():
+            return cls()
+        return cls(**manager.restore(step, args=ocp.args.Composite(measured=ocp.args.JsonRestore())).measured)
+
+    def table(self) -> dict[str, Any]:
+        """Return what a checkpoint holds; nothing must be pending."""
+        return {"line": self.line, "epoch": self.epoch}
+
+    def read(self) -> None:
+        """Wait for the device."""
+        self.line += [
+            {name: float(value) for name, value in row.items()} for row in jax.device_get(self.pending)
+        ]
+        self.pending = []
+
+    def end_line(self) -> None:
+        """Begin the next line."""
+        self.epoch += self.line
+        self.line = []
 
 
 def _means(rows: list[dict[str, float]]) -> dict[str, float]:
@@ -281,7 +473,7 @@ def checkpoints(workdir: epath.Path, keep: int) -> Iterator[ocp.CheckpointManage
             options=ocp.CheckpointManagerOptions(
                 preservation_policy=checkpoint_managers.AnyPreservationPolicy(policies)
             ),
-            item_handlers={"state": ocp.StandardCheckpointHandler()},
+            item_handlers={"state": ocp.StandardCheckpointHandler(), MEASURED: ocp.JsonCheckpointHandler()},
         )
     with checkpoint.quiet_stragglers():
         try:
@@ -298,19 +490,31 @@ _WRITING_RAISES = (OSError, RuntimeError, ValueError)
 
 
 def save(
-    manager: ocp.CheckpointManager, step: int, state: train_state.TrainState, scores: Mapping[str, float]
+    manager: ocp.CheckpointManager,
+    step: int,
+    state: train_state.TrainState,
+    scores: Mapping[str, float],
+    measured: Measured | None = None,
 ) -> None:
     """Begin to write a checkpoint of a step, unless there is one; Orbax writes aside and renames.
+
+    Args:
+      manager: of `checkpoints`.
+      step: steps taken.
+      state: after them.
+      scores: label-free, by which the best is kept; {} in the middle of an epoch.
+      measured: read from the device, not written yet.
 
     Raises:
       StorageError: it, or the one before it, cannot be written (a full disk, say); what was written stays.
     """
     if step in manager.all_steps():
         return
+    items = ocp.args.Composite(
+        state=ocp.args.StandardSave(state), measured=ocp.args.JsonSave((measured or Measured()).table())
+    )
     with storage.storing(manager.directory, run_log.ELSEWHERE, _WRITING_RAISES):
-        manager.save(
-            step, args=ocp.args.Composite(state=ocp.args.StandardSave(state)), metrics=dict(scores) or None
-        )
+        manager.save(step, args=items, metrics=dict(scores) or None)
 
 
 def finish(manager: ocp.CheckpointManager) -> None:
@@ -323,8 +527,20 @@ def finish(manager: ocp.CheckpointManager) -> None:
         manager.wait_until_finished()
 
 
-def restore(manager: ocp.CheckpointManager, method: train_step.Method, seed: int) -> train_state.TrainState:
+def restore(
+    manager: ocp.CheckpointManager,
+    method: train_step.Method,
+    seed: int,
+    sharding: jax.sharding.Sharding | None = None,
+) -> train_state.TrainState:
     """Return the state of the last checkpoint, or a fresh one.
+
+    Args:
+      manager: of `checkpoints`.
+      method: that the state is of.
+      seed: of a fresh one.
+      sharding: where a stored one shall lie, whatever it was saved from; by default on this process's first
+        device.
 
     Raises:
       UserError: the checkpoint is damaged or belongs to another network.
@@ -333,8 +549,8 @@ def restore(manager: ocp.CheckpointManager, method: train_step.Method, seed: int
     if step is None:
         return train_state.init(method.network, method.optimizer, seed)
     fresh = jax.eval_shape(lambda: train_state.init(method.network, method.optimizer, seed))
-    device = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
-    abstract = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=device), fresh)
+    sharding = sharding or jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
+    abstract = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), fresh)
     try:
         with checkpoint.quiet_stragglers():
             return manager.restore(

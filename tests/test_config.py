@@ -129,6 +129,11 @@ def test_default_configs_share_nothing():
         (["evaluation.read_out=fft"], ["evaluation.read_out", "fft", "spectrum"]),
         (["evaluation.window_s=1"], ["evaluation.window_s", "4 s"]),
         (["checkpoint.keep=0"], ["checkpoint.keep", "0"]),
+        (["checkpoint.every_steps=-1"], ["checkpoint.every_steps", "-1", "≥ 0"]),
+        (["parallel=threads"], ["parallel", "threads", "pmap"]),
+        (["distributed=on"], ["distributed", "'on'", "auto"]),
+        (["parallel=pmap", "distributed=auto"], ["pmap", "one process", "jit"]),
+        (["data.on_device=sometimes"], ["data.on_device", "sometimes", "never"]),
     ],
     ids=lambda value: value[0] if isinstance(value, list) else None,
 )

@@ -1,13 +1,16 @@
+import functools
 import pickle
 import time
 from collections import Counter
 
+import jax
 import numpy as np
 import pytest
 from prepared_faces import portrait, recording
 
+from sspd_jax import train_step
 from sspd_jax.command import ConfigError, UserError
-from sspd_jax.datasets import pipeline, prepared
+from sspd_jax.datasets import pipeline, prepared, resident
 from sspd_jax.prepare import prepare
 
 FRAMES = 20  # difference frames of a clip
@@ -136,8 +139,8 @@ def test_windows_cover_the_recordings_evenly(dataset, monkeypatch):
         assert ((found - expected) ** 2 / expected).sum() < 2 * len(windows)  # chi-square, seeded
 
 
-@pytest.mark.parametrize("processes", [2, 3])
-def test_processes_share_every_batch(dataset, monkeypatch, processes):
+@pytest.mark.parametrize("cut", [3, 4])
+def test_processes_read_their_parts_of_the_same_batches(dataset, monkeypatch, cut):
     reads = []
     honest = prepared.PreparedDataset.clip
 
@@ -146,28 +149,63 @@ def test_processes_share_every_batch(dataset, monkeypatch, processes):
         return honest(self, segment, *args, **options)
 
     monkeypatch.setattr(prepared.PreparedDataset, "clip", counted)
-    settings = {"batch_size": 6, "process_count": processes}
-    whole = batches(dataset, batch_size=6)
-    parts = [batches(dataset, process_index=i, **settings) for i in range(processes)]
-    lengths = {len(part) for part in parts}
-    # Eight recordings: 6 and 2; three processes cannot share the 2, which then come up in other epochs only.
-    assert lengths == {8 if processes == 2 else 4}
-    for step in range(lengths.pop()):
-        epoch, batch = divmod(step, len(parts[0]) // 4)
+    whole = batches(dataset, batch_size=6)  # eight recordings: 6 and 2
+    shares = [{6: slice(0, cut), 2: slice(0, 2)}, {6: slice(cut, 6), 2: slice(0, 2)}]
+    parts = [batches(dataset, batch_size=6, parts=share) for share in shares]
+    assert [len(part) for part in parts] == [8, 8] == [len(whole)] * 2
+    for step in range(8):
         reads.clear()
-        shares = [part[step] for part in parts]
-        assert {len(share["start"]) for share in shares} == {(6 if batch == 0 else 2) // processes}
-        assert len(reads) == sum(len(share["start"]) for share in shares)
-        joined = {key: np.concatenate([share[key] for share in shares]) for key in shares[0]}
-        assert same(joined, whole[2 * epoch + batch])
+        first, second = (part[step] for part in parts)
+        assert len(reads) == (6 if step % 2 == 0 else 4)
+        wanted = whole[step]
+        for key in ("segment", "start"):  # all clips', whoever reads them
+            np.testing.assert_array_equal(first[key], wanted[key])
+            np.testing.assert_array_equal(second[key], wanted[key])
+        if step % 2 == 0:
+            np.testing.assert_array_equal(np.concatenate([first["clips"], second["clips"]]), wanted["clips"])
+        else:
+            assert same(first, wanted) and same(second, wanted)
+    reads.clear()
+    drawn = batches(dataset, batch_size=6, read=False)
+    assert [set(batch) for batch in drawn] == [{"segment", "start"}] * 8 and not reads
+    np.testing.assert_array_equal(drawn[5]["start"], whole[5]["start"])
 
 
-def test_steps_of_an_epoch():
-    assert pipeline.steps_per_epoch(30, 12) == 3
-    assert pipeline.steps_per_epoch(24, 12) == 2
-    assert pipeline.steps_per_epoch(25, 12, process_count=2) == 2
-    assert pipeline.steps_per_epoch(27, 12, process_count=2) == 3
-    assert pipeline.steps_per_epoch(1, 12, process_count=2) == 0
+def test_sizes_of_an_epochs_batches():
+    assert pipeline.epoch_sizes(30, 12) == (12, 12, 6)
+    assert pipeline.epoch_sizes(24, 12) == (12, 12)
+    assert pipeline.epoch_sizes(1, 12) == (1,)
+
+
+@pytest.mark.parametrize("n_devices", [1, 8])
+def test_clips_cut_on_the_devices_are_those_that_are_read(dataset, n_devices):
+    mesh = train_step.data_mesh(jax.devices()[:n_devices], 6)
+    everyone = [p for p in dataset.people if p != "short"]
+    choice = pipeline.choose(dataset, everyone, FRAMES)
+    frames = resident.load(dataset, choice, train_step.along_time(mesh))
+    held = [shard.data.shape[0] for shard in frames.frames.addressable_shards]
+    assert len(held) == n_devices and len(set(held)) == 1  # spread, not copied
+    assert resident.n_bytes(dataset, choice) == sum(
+        dataset.segments[n].n_frames * 16 * 16 * 3 for numbers in choice.segments for n in numbers
+    )
+    cut = jax.jit(functools.partial(train_step.cut_clips, mesh=mesh, length=FRAMES + 1))
+    for batch in list(batches(dataset, everyone, batch_size=6, epochs=6))[::2]:
+        clips = cut(frames.frames, frames.starts(batch["segment"], batch["start"]))
+        np.testing.assert_array_equal(clips, batch["clips"])
+
+
+def test_frames_live_on_accelerators_with_room_only():
+    class Device:
+        platform, process_index = "gpu", 0
+
+        def memory_stats(self):
+            return {"bytes_limit": 80e9, "bytes_in_use": 20e9}
+
+    devices = [Device(), Device()]
+    assert resident.is_wanted("auto", 29e9, devices)  # 14.5 GB on each, of 60
+    assert not resident.is_wanted("auto", 31e9, devices)
+    assert resident.is_wanted("always", 1e15, devices) and not resident.is_wanted("never", 1, devices)
+    assert not resident.is_wanted("auto", 1, jax.devices())  # CPU
 
 
 def test_people_are_chosen_and_what_is_too_short_is_left_out(dataset):
@@ -191,11 +229,6 @@ def test_what_cannot_be_read_is_refused(dataset):
         batches(dataset, ["short", "p1"], clip_frames=300)
     with pytest.raises(UserError, match="no recording of nobody"):
         pipeline.clip_batches(dataset, [], **SETTINGS)
-    with pytest.raises(UserError, match="1 recordings are too few for 3 processes"):
-        batches(dataset, ["short"], process_count=3)
     for wrong in ({"batch_size": 0}, {"epochs": 0}, {"clip_frames": 0}):
         with pytest.raises(ConfigError, match=r"0 is not 1 or more"):
-            batches(dataset, **wrong)
-    for wrong in ({"process_count": 2}, {"process_index": 1}, {"process_index": -1}):
-        with pytest.raises(ConfigError, match="cannot be shared"):
             batches(dataset, **wrong)

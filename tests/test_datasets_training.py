@@ -49,13 +49,13 @@ SPLIT = {
 @pytest.fixture(autouse=True, scope="module")
 def compiled_once(tmp_path_factory):
     """All of these trainings compile the same: once. The report's pictures are tested elsewhere."""
-    original, compiled = train.train_step.compile_train_step, {}
+    original, compiled = train.train_step.WAYS["jit"], {}
 
     def compile_train_step(method, mesh):
         return compiled.setdefault(mesh.size, original(method, mesh))
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(train.train_step, "compile_train_step", compile_train_step)
+        patch.setitem(train.train_step.WAYS, "jit", compile_train_step)
         patch.setattr(report, "render", lambda *_, **__: "")
         jax.config.update("jax_compilation_cache_dir", str(tmp_path_factory.mktemp("compiled")))
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)

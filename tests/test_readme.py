@@ -33,6 +33,7 @@ SMALL = {  # what stands in the text → what is at hand, so small that it takes
 ELSEWHERE = {
     "configs/simulated_study.toml": "test_study.py runs a smaller one",
     "configs/pure.py": "test_datasets_training.py writes PURE's files and runs it",
+    "--process_id=": "test_interruptions.py starts two",
     "--dataset=pure": "test_datasets_checker.py and test_inspect_recordings.py",
 }
 ANSWERS = {"python -m sspd_jax.live": (1, "camera 0: cannot be opened")}  # there is none here

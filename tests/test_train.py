@@ -43,6 +43,23 @@ def data_dir(tmp_path_factory):
     return directory
 
 
+@pytest.mark.parametrize(
+    ("parallel", "sizes", "processes", "available", "used"),
+    [
+        ("jit", (12, 6), 1, 8, 6),
+        ("jit", (12, 6), 1, 16, 12),
+        ("jit", (7,), 1, 4, 1),
+        ("jit", (12, 6), 2, 4, 3),  # six parts
+        ("jit", (2, 1), 4, 8, 1),  # two parts, each computed by two processes
+        ("jit", (2, 1), 1, 8, 2),
+        ("pmap", (12, 6), 1, 8, 6),
+        ("pmap", (12, 2), 1, 8, 2),
+    ],
+)
+def test_as_many_devices_are_used_as_share_a_batch_equally(parallel, sizes, processes, available, used):
+    assert train.devices_to_use(parallel, sizes, processes, available) == used
+
+
 def small(data_dir, *overrides):
     """A run of four steps, an epoch each."""
     config = experiments.load(
@@ -50,6 +67,7 @@ def small(data_dir, *overrides):
         [
             "epochs=4",
             "log_every=1",
+            "compilation_cache=False",
             f"data.data_dir={data_dir}",
             "data.train_people=('ann', 'bob')",
             "data.test_people=('cleo', 'dan')",

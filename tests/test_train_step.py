@@ -18,9 +18,9 @@ CLIPS = 8
 FORMS = {"paper": forms.PAPER, "released": forms.RELEASED}
 
 
-def compiled(method, devices=1):
-    mesh = train_step.data_mesh(jax.devices()[:devices])
-    return train_step.compile_train_step(method, mesh), mesh
+def compiled(method, devices=1, way="jit", **options):
+    mesh = train_step.data_mesh(jax.devices()[:devices], None if way == "pmap" else CLIPS)
+    return train_step.WAYS[way](method, mesh, **options), mesh
 
 
 def run(start, step, mesh, batches):
@@ -28,7 +28,7 @@ def run(start, step, mesh, batches):
     state = train_step.place(start, mesh)
     results = []
     for batch in batches:
-        state, metrics = step(state, {"clips": batch})
+        state, metrics = step(state, batch if isinstance(batch, dict) else {"clips": batch})
         results.append(jax.device_get((state, metrics)))
     return results
 
@@ -146,10 +146,66 @@ def test_state_shares_no_buffer_between_its_fields(method):
 
 
 def test_eight_devices_equal_one(start, method, two_steps, batches):
-    one, on_one = two_steps[0]
-    ((eight, on_eight),) = run(start, *compiled(method, 8), batches[:1])
-    for name, value in on_one.items():
-        assert on_eight[name] == pytest.approx(float(value), rel=1e-5, abs=1e-6), name
+    assert_equal_but_for_rounding(two_steps[:1], run(start, *compiled(method, 8), batches[:1]))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("way", "devices"),
+    [("jit", 8), ("jit", 6), ("pmap", 8), ("pmap", 4)],  # six devices: two parts, three copies of each
+)
+def test_every_way_equals_one_device_over_several_steps(
+    start, one_device, method, traces, batches, way, devices
+):
+    more = [*batches, small.clips(CLIPS, seed=2)]
+    on_one = run(start, *one_device, more)
+    before = len(traces)
+    step, mesh = compiled(method, devices, way)
+    assert_equal_but_for_rounding(on_one, run(start, step, mesh, more))
+    assert len(traces) == before + 1
+    if devices == 8:
+        return
+    # Clips that are cut out of frames on the devices, spread over them.
+    frames = np.concatenate([batch.reshape(-1, *batch.shape[2:]) for batch in more])
+    frames = np.concatenate([frames, np.zeros((-len(frames) % mesh.size, *frames.shape[1:]), np.uint8)])
+    held = jax.device_put(frames, train_step.along_time(mesh))
+    length = small.FRAMES + 1
+    drawn = [
+        {"frames": held, "starts": np.arange(s * CLIPS, (s + 1) * CLIPS, dtype=np.int32) * length}
+        for s in range(len(more))
+    ]
+    step, mesh = compiled(method, devices, way, clip_frames=small.FRAMES)
+    on_device = run(start, step, mesh, drawn)
+    assert_equal_but_for_rounding(on_one, on_device)
+
+
+def test_pmap_computes_no_copies():
+    with pytest.raises(ValueError, match="6 devices"):
+        train_step.pmap_train_step(small.method(), train_step.data_mesh(jax.devices()[:6], 8))
+
+
+def test_parts_of_a_batch_are_in_the_order_of_the_devices():
+    clips = small.clips(12)
+    for devices, parts in ((8, 4), (5, 1), (3, 3)):
+        mesh = train_step.data_mesh(jax.devices()[:devices][::-1], 12)
+        assert mesh.shape == {"data": parts, "copy": devices // parts}
+        assert train_step.part_of_process(mesh, 12) == slice(0, 12)
+        spread = train_step.spread_clips(clips, mesh, 12)
+        np.testing.assert_array_equal(spread, clips)
+        for shard in spread.addressable_shards:
+            first = 12 // parts * (shard.device.id // (devices // parts))
+            np.testing.assert_array_equal(shard.data, clips[first : first + 12 // parts])
+
+
+def assert_equal_but_for_rounding(on_one, on_several):
+    for s, (one, several) in enumerate(zip(on_one, on_several, strict=True)):
+        slack = 1 if s == 0 else 10  # each step rounds once more, and 1/SNR magnifies it
+        for name, value in one[1].items():
+            assert several[1][name] == pytest.approx(float(value), rel=slack * 1e-5, abs=1e-6), name
+        assert_states_equal_but_for_rounding(one[0], several[0], slack)
+
+
+def assert_states_equal_but_for_rounding(one, several, slack):
     # An update is 1e-3 of a parameter. Moments hold gradients of 1/SNR, which is ill-conditioned here.
     for field, relative in (
         ("params", 1e-5),
@@ -159,8 +215,8 @@ def test_eight_devices_equal_one(start, method, two_steps, batches):
         ("opt_state", 1e-3),
     ):
         leaves = jax.tree_util.tree_leaves_with_path(getattr(one, field))
-        for (path, leaf), other in zip(leaves, jax.tree.leaves(getattr(eight, field)), strict=True):
-            atol = relative * max(np.max(np.abs(leaf)), 1.0 if field != "opt_state" else 1e-4)
+        for (path, leaf), other in zip(leaves, jax.tree.leaves(getattr(several, field)), strict=True):
+            atol = slack * relative * max(np.max(np.abs(leaf)), 1.0 if field != "opt_state" else 1e-4)
             np.testing.assert_allclose(other, leaf, rtol=0, atol=atol, err_msg=jax.tree_util.keystr(path))
 
 

@@ -8,7 +8,7 @@ just starts at its step.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 import grain
 import numpy as np
@@ -81,16 +81,15 @@ def choose(dataset: PreparedDataset, people: Iterable[str], clip_frames: int) ->
     return Choice(tuple(chosen), tuple(windows), tuple(left_out))
 
 
-def steps_per_epoch(recordings: int, batch_size: int, process_count: int = 1) -> int:
-    """Return the number of batches in an epoch.
+def epoch_sizes(recordings: int, batch_size: int) -> tuple[int, ...]:
+    """Return the number of clips in each batch of an epoch: 30 recordings in batches of 12 are 12, 12, 6.
 
     Args:
       recordings: that give clips: `len(choose(…).segments)`.
-      batch_size: clips in a batch, of all processes together.
-      process_count: processes that share the batches, see `clip_batches`.
+      batch_size: clips in a batch, but for the last one.
     """
     whole, rest = divmod(recordings, batch_size)
-    return whole + (rest >= process_count)
+    return (batch_size,) * whole + ((rest,) if rest else ())
 
 
 def clip_batches(
@@ -101,54 +100,41 @@ def clip_batches(
     batch_size: int,
     seed: int,
     epochs: int,
-    process_index: int = 0,
-    process_count: int = 1,
+    parts: Mapping[int, slice] | None = None,
+    read: bool = True,
 ) -> grain.MapDataset:
     """Return the batches of a whole training; element k is the batch of step k.
 
     Every epoch is a new random order of the recordings and in each a new random window, all windows of a
-    recording equally likely, whichever of its segments they lie in. An epoch's last batch is smaller: 30
-    recordings in batches of 12 are 12, 12 and 6.
-
-    Several processes share a batch in equal parts, process i the i-th; each reads its own part only. A last
-    batch that they cannot share equally loses the clips that are too many (other ones every epoch).
+    recording equally likely, whichever of its segments they lie in. An epoch's last batch is smaller, see
+    `epoch_sizes`. Which clips a batch has does not depend on who reads them: of several processes each reads
+    its own part only.
 
     Args:
       dataset: prepared.
       people: whose recordings are used.
       clip_frames: difference frames in a clip (T); one more frame is read.
-      batch_size: clips in a batch, of all processes together.
+      batch_size: clips in a batch.
       seed: of order and windows.
       epochs: how often every recording comes up.
-      process_index: of this process.
-      process_count: of all; divides `batch_size`.
+      parts: of each size in `epoch_sizes`, which clips of a batch to read; all, if not given.
+      read: whether to read clips at all.
 
     Returns:
-      A grain.MapDataset of `epochs` × `steps_per_epoch` elements, each {'clips': uint8 [n, T + 1, s, s, 3]
-      RGB, 'segment': int32 [n], number in `dataset.segments`, 'start': int32 [n], number of the clip's first
-      frame in it}. It reads when it is indexed, and not before.
+      A grain.MapDataset of `epochs` × `len(epoch_sizes(…))` elements, each {'segment': int32 [n], number in
+      `dataset.segments`, 'start': int32 [n], number of the clip's first frame in it, 'clips': uint8
+      [m, T + 1, s, s, 3] RGB, those of the part}. It reads when it is indexed, and not before.
 
     Raises:
-      ConfigError: sizes that do not fit.
-      UserError: see `choose`; or there are too few recordings for the processes.
+      ConfigError: sizes below 1.
+      UserError: see `choose`.
     """
     for key, value in (("clip_frames", clip_frames), ("batch_size", batch_size), ("epochs", epochs)):
         if value < 1:
             raise ConfigError(f"{key} {value} is not 1 or more")
-    if not 0 <= process_index < process_count or batch_size % process_count:
-        raise ConfigError(
-            f"batch_size {batch_size} cannot be shared by process {process_index} of {process_count}; "
-            "make it a multiple of their number"
-        )
     choice = choose(dataset, people, clip_frames)
-    steps = steps_per_epoch(len(choice.segments), batch_size, process_count)
-    if steps == 0:
-        raise UserError(
-            f"{dataset.data_dir}: {len(choice.segments)} recordings are too few for {process_count} processes"
-        )
-    source = _Batches(
-        dataset, choice, clip_frames, batch_size, seed, epochs, steps, process_index, process_count
-    )
+    sizes = epoch_sizes(len(choice.segments), batch_size)
+    source = _Batches(dataset, choice, clip_frames, sizes, seed, epochs, dict(parts or {}), read)
     return grain.MapDataset.source(source)
 
 
@@ -180,28 +166,30 @@ class _Batches:
     dataset: PreparedDataset
     choice: Choice
     clip_frames: int
-    batch_size: int
+    sizes: tuple[int, ...]  # of an epoch's batches
     seed: int
     epochs: int
-    steps: int  # of an epoch
-    process_index: int
-    process_count: int
+    parts: Mapping[int, slice]
+    read: bool
 
     def __len__(self) -> int:
-        return self.epochs * self.steps
+        return self.epochs * len(self.sizes)
 
     def __getitem__(self, step: int) -> dict[str, np.ndarray]:
-        epoch, batch = divmod(int(step), self.steps)
+        epoch, batch = divmod(int(step), len(self.sizes))
         segments, starts = self._draw(epoch)
-        first = batch * self.batch_size
-        size = min(self.batch_size, len(segments) - first) // self.process_count
-        ours = slice(first + self.process_index * size, first + (self.process_index + 1) * size)
+        first, size = batch * self.sizes[0], self.sizes[batch]
+        segments, starts = segments[first : first + size], starts[first : first + size]
+        drawn = {"segment": segments, "start": starts}
+        if not self.read:
+            return drawn
+        ours = self.parts.get(size, slice(None))
         segments, starts = segments[ours], starts[ours]
         side = self.dataset.crop_size
-        clips = np.empty((size, self.clip_frames + 1, side, side, 3), np.uint8)
+        clips = np.empty((len(segments), self.clip_frames + 1, side, side, 3), np.uint8)
         for clip, segment, start in zip(clips, segments, starts, strict=True):
             self.dataset.clip(self.dataset.segments[segment], int(start), self.clip_frames + 1, out=clip)
-        return {"clips": clips, "segment": segments, "start": starts}
+        return {"clips": clips, **drawn}
 
     def _draw(self, epoch: int) -> tuple[np.ndarray, np.ndarray]:
         """Draw an epoch's segments and starts, int32 [recordings] each, in the order of their use."""

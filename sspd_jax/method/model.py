@@ -158,6 +158,8 @@ class BatchNorm(nn.Module):
     epsilon: float = 1e-5
     momentum: float = 0.1
     """Weight of the batch in the running average (PyTorch's convention)."""
+    batch_axis: str | None = None
+    """Name of a mapped axis (`jax.pmap`'s) that the batch is spread over in equal parts."""
 
     @nn.compact
     def __call__(self, x: Float[Array, "*batch c"], *, train: bool) -> Float[Array, "*batch c"]:
@@ -170,10 +172,11 @@ class BatchNorm(nn.Module):
         if train:
             axes = tuple(range(x.ndim - 1))
             wide = x.astype(jnp.float32)
-            mean = jnp.mean(wide, axis=axes)
-            var = jnp.mean((wide - mean) ** 2, axis=axes)
+            mean = self._over_parts(jnp.mean(wide, axis=axes))
+            var = self._over_parts(jnp.mean((wide - mean) ** 2, axis=axes))
             if not self.is_initializing():
-                count = x.size // channels
+                parts = 1 if self.batch_axis is None else jax.lax.axis_size(self.batch_axis)
+                count = x.size // channels * parts
                 keep = 1 - self.momentum
                 running_mean.value = keep * running_mean.value + self.momentum * mean
                 unbiased = var * (count / (count - 1))
@@ -183,6 +186,9 @@ class BatchNorm(nn.Module):
         factor = scale * jax.lax.rsqrt(var + self.epsilon)
         normalised = (x.astype(jnp.float32) - mean) * factor + bias
         return normalised.astype(x.dtype)
+
+    def _over_parts(self, mean: Float32[Array, " c"]) -> Float32[Array, " c"]:
+        return mean if self.batch_axis is None else jax.lax.pmean(mean, self.batch_axis)
 
 
 class Conv3d(nn.Module):
@@ -230,6 +236,7 @@ class Stage(nn.Module):
 
     channels: tuple[int, int]
     form: str
+    batch_axis: str | None = None
 
     @nn.compact
     def __call__(
@@ -237,9 +244,9 @@ class Stage(nn.Module):
     ) -> Float[Array, "n t (h-6)//2 (w-6)//2 {self.channels[1]}"]:
         """Convolve twice and pool."""
         x = Conv3d(self.channels[0], (3, 5, 5), self.form, name="conv1")(x)
-        x = jnp.tanh(BatchNorm(name="norm1")(x, train=train))
+        x = jnp.tanh(BatchNorm(name="norm1", batch_axis=self.batch_axis)(x, train=train))
         x = Conv3d(self.channels[1], (3, 3, 3), self.form, name="conv2")(x)
-        x = jnp.tanh(BatchNorm(name="norm2")(x, train=train))
+        x = jnp.tanh(BatchNorm(name="norm2", batch_axis=self.batch_axis)(x, train=train))
         return average_pool(x, (1, 2, 2))
 
 
@@ -248,6 +255,7 @@ class FinalConv(nn.Module):
 
     features: int
     form: str
+    batch_axis: str | None = None
 
     @nn.compact
     def __call__(
@@ -255,7 +263,7 @@ class FinalConv(nn.Module):
     ) -> Float[Array, "n t h-2 w-2 {self.features}"]:
         """Compute F2 of the last stage's output."""
         x = Conv3d(self.features, (3, 3, 3), self.form, name="conv")(x)
-        return jnp.tanh(BatchNorm(name="norm")(x, train=train))
+        return jnp.tanh(BatchNorm(name="norm", batch_axis=self.batch_axis)(x, train=train))
 
 
 _STAGE_REACH = 2  # frames to either side that a stage's output depends on: one for each of its convolutions
@@ -296,6 +304,7 @@ class Backbone(nn.Module):
 
     settings: NetworkSettings
     frames_at_once: int | None = None
+    batch_axis: str | None = None
 
     @nn.compact
     def __call__(
@@ -303,22 +312,23 @@ class Backbone(nn.Module):
     ) -> Float[Array, "n t _ _ {self.settings.features}"]:
         """Compute F2 of frame differences."""
         s = self.settings
-        x = BatchNorm(name="input_norm")(jnp.asarray(x, s.dtype), train=train)
+        x = BatchNorm(name="input_norm", batch_axis=self.batch_axis)(jnp.asarray(x, s.dtype), train=train)
         for i, channels in enumerate(s.stages, 1):
-            stage = Stage(channels, s.conv, name=f"stage{i}")
+            stage = Stage(channels, s.conv, self.batch_axis, name=f"stage{i}")
             if self.frames_at_once is None or train:
                 x = stage(x, train=train)
             else:
                 alone = Stage(channels, s.conv, parent=None)
                 compute = functools.partial(alone.apply, stage.variables, train=False)
                 x = _in_blocks(compute, x, self.frames_at_once, _STAGE_REACH)
-        return FinalConv(s.features, s.conv, name="final")(x, train=train)
+        return FinalConv(s.features, s.conv, self.batch_axis, name="final")(x, train=train)
 
 
 class Predictor(nn.Module):
     """F2 → wave: float32 [n, t]; t must be even."""
 
     settings: NetworkSettings
+    batch_axis: str | None = None
 
     @nn.compact
     def __call__(self, f2: Float[Array, "n t h w c"], *, train: bool) -> Float32[Array, "n t"]:
@@ -327,13 +337,13 @@ class Predictor(nn.Module):
         if f2.shape[1] % 2:
             raise ValueError(f"the predictor needs an even number of difference frames, not {f2.shape[1]}")
         x = Conv3d(width, (3, 1, 1), form, name="conv1")(f2)
-        x = jnp.tanh(BatchNorm(name="norm1")(x, train=train))
+        x = jnp.tanh(BatchNorm(name="norm1", batch_axis=self.batch_axis)(x, train=train))
         x = average_pool(x, (2, 2, 2))
         x = Conv3d(width, (3, 3, 3), form, name="conv2")(x)
-        x = jnp.tanh(BatchNorm(name="norm2")(x, train=train))
+        x = jnp.tanh(BatchNorm(name="norm2", batch_axis=self.batch_axis)(x, train=train))
         x = jnp.repeat(x, 2, axis=1)
         x = Conv3d(width, (3, 1, 1), form, name="conv3")(x)
-        x = jnp.tanh(BatchNorm(name="norm3")(x, train=train))
+        x = jnp.tanh(BatchNorm(name="norm3", batch_axis=self.batch_axis)(x, train=train))
         x = jnp.mean(x.astype(jnp.float32), axis=(2, 3), keepdims=True)
         x = Conv3d(1, (1, 1, 1), form, time_padding=0, use_bias=True, name="conv4")(x)
         return x[:, :, 0, 0, 0]
@@ -432,11 +442,12 @@ class Network(nn.Module):
 
     settings: NetworkSettings
     frames_at_once: int | None = None
+    batch_axis: str | None = None
 
     def setup(self):
         """Name the three parts that `routing` tells apart."""
-        self.backbone = Backbone(self.settings, self.frames_at_once)
-        self.predictor = Predictor(self.settings)
+        self.backbone = Backbone(self.settings, self.frames_at_once, self.batch_axis)
+        self.predictor = Predictor(self.settings, self.batch_axis)
         self.ts = SimilarityBlocks(self.settings)
 
     def __call__(
@@ -502,7 +513,12 @@ def init(settings: NetworkSettings, key: PRNGKeyArray) -> tuple[Floats, Floats]:
 
 
 def read(
-    settings: NetworkSettings, params: Floats, batch_stats: Floats, video: Float[ArrayLike, "n t h w 3"]
+    settings: NetworkSettings,
+    params: Floats,
+    batch_stats: Floats,
+    video: Float[ArrayLike, "n t h w 3"],
+    *,
+    batch_axis: str | None = None,
 ) -> tuple[Reading, Floats]:
     """Read a view in training mode.
 
@@ -511,11 +527,12 @@ def read(
       params: its parameters.
       batch_stats: its running statistics.
       video: float [n, t, h, w, 3] frame differences, RGB; t even.
+      batch_axis: name of a mapped axis that holds the batch's other clips, whose statistics count too.
 
     Returns:
       The reading, and the statistics after this batch.
     """
-    (wave, features), updated = Network(settings).apply(
+    (wave, features), updated = Network(settings, batch_axis=batch_axis).apply(
         {"params": params, "batch_stats": batch_stats}, video, train=True, mutable=["batch_stats"]
     )
     return read_similarities(wave, features, settings.relative_rates), updated["batch_stats"]

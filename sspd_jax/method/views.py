@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 from jax.typing import ArrayLike
-from jaxtyping import Float32, PRNGKeyArray, Real
+from jaxtyping import Float32, Int32, PRNGKeyArray, Real
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,7 +46,11 @@ class ViewSettings:
 
 
 def make_view(
-    clips: Real[ArrayLike, "n frames s s 3"], key: PRNGKeyArray, settings: ViewSettings, size: int
+    clips: Real[ArrayLike, "n frames s s 3"],
+    key: PRNGKeyArray,
+    settings: ViewSettings,
+    size: int,
+    first: Int32[ArrayLike, ""] | int = 0,
 ) -> Float32[Array, "n frames-1 {size} {size} 3"]:
     """Make one random view of each clip.
 
@@ -55,6 +59,7 @@ def make_view(
       key: random key; each clip draws from a key of its own folded out of it.
       settings: of the view.
       size: height and width of the view, at most s for a random crop.
+      first: number of the first clip in its batch, where these are a part of one.
 
     Returns:
       float32 [n, t, size, size, 3] masked frame differences, in intensity levels.
@@ -63,7 +68,7 @@ def make_view(
       ValueError: a random crop of `size` does not fit.
     """
     clips = jnp.asarray(clips)
-    keys = jax.vmap(lambda i: jax.random.fold_in(key, i))(jnp.arange(clips.shape[0]))
+    keys = jax.vmap(lambda i: jax.random.fold_in(key, i))(first + jnp.arange(clips.shape[0]))
     return jax.vmap(lambda clip, k: _view(clip, k, settings, size))(clips, keys)
 
 
