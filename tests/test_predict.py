@@ -331,7 +331,7 @@ def test_a_black_and_white_video_gives_no_number(tmp_path, method, monkeypatch, 
         ("grey.mkv", "ffv1", "gray"),
         ("phone.mov", "libx264", "yuv420p"),
         ("wide_gamut.mp4", "libx264", "yuv420p10le"),
-        ("web.webm", "libvpx-vp9", "yuv420p"),
+        pytest.param("web.webm", "libvpx-vp9", "yuv420p", marks=pytest.mark.slow),
         ("transparent.mov", "qtrle", "argb"),
     ],
 )
