@@ -65,17 +65,36 @@ def repeat(source: Path, path: Path, seconds: float) -> int:
     return frames
 
 
+MEASURED = """
+import atexit, runpy, sys
+
+@atexit.register
+def say():
+    line = next(line for line in open("/proc/self/status") if line.startswith("VmHWM"))
+    print(int(line.split()[1]) / 1024, file=sys.stderr)
+
+sys.argv = sys.argv[1:]
+if sys.argv[0] == "-m":
+    sys.argv = sys.argv[1:]
+    runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)
+else:
+    code, sys.argv = sys.argv[1], ["-c", *sys.argv[2:]]
+    exec(code, {"__name__": "__main__"})
+"""
+"""Runs what Python's own arguments say and tells the most memory it held. What the system tells of a child
+that has ended will not do: it counts what the parent held when the child was started."""
+
+
 def measure(*arguments: str) -> tuple[float, float, str]:
     """Run Python with arguments; returns seconds, the most memory it held in MB, and its last line."""
     began = time.perf_counter()
-    done = subprocess.Popen(
-        [sys.executable, *arguments], cwd=ROOT, stdout=subprocess.PIPE, text=True, env=os.environ
+    done = subprocess.run(
+        [sys.executable, "-c", MEASURED, *arguments], cwd=ROOT, capture_output=True, text=True, check=False
     )
-    said = done.stdout.read()
-    _, status, used = os.wait4(done.pid, 0)
-    if status:
-        raise command.UserError(f"{' '.join(arguments[:3])}: failed")
-    return time.perf_counter() - began, used.ru_maxrss / 1024, said.strip().splitlines()[0]
+    if done.returncode:
+        raise command.UserError(f"{' '.join(arguments[:3])}: failed: {done.stderr[-500:]}")
+    memory = float(done.stderr.strip().splitlines()[-1])
+    return time.perf_counter() - began, memory, done.stdout.strip().splitlines()[0]
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -55,7 +55,9 @@ class Block(nn.Module):
         """Compute A and the output."""
         e = self.norm(self.embed(x.transpose(1, 2)).transpose(1, 2))
         n, t, c = e.shape
-        q, k, v = (f(e).view(n, t, self.heads, -1).transpose(1, 2) for f in (self.query, self.key, self.value))
+        q, k, v = (
+            f(e).view(n, t, self.heads, -1).transpose(1, 2) for f in (self.query, self.key, self.value)
+        )
         a = torch.tanh(self.project((q @ k.transpose(2, 3) / t @ v).transpose(1, 2).reshape(n, t, c)))
         resized = nn.functional.interpolate(x.transpose(1, 2), size=t, mode="nearest").transpose(1, 2)
         return a, resized + a

@@ -5,6 +5,8 @@ Exit codes: 0 done; 1 the work failed; 2 wrong arguments or configuration.
 
 from __future__ import annotations
 
+import contextlib
+import os
 import sys
 import traceback
 from collections.abc import Callable
@@ -39,6 +41,10 @@ def run(work: Callable[[], int | None], *, debug: bool = False) -> int:
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 130
+    except BrokenPipeError:  # `… | head` has seen enough; nobody is left to tell
+        with contextlib.suppress(OSError, ValueError, AttributeError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or the last flush complains
+        return FAILED
     except Exception as error:
         if debug:
             traceback.print_exc()

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import itertools
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +18,8 @@ from sspd_jax.heart_rate.wave import Wave
 from sspd_jax.method import model, streaming, views
 from sspd_jax.video import clock
 
-WINDOW = 320
-"""Difference frames read at once. Memory is that of a window, however long the video."""
-
 FRAMES_AT_ONCE = 32
-"""Of them, so many in a stage of the network: at 128 × 128 pixels a frame takes 3 MB in the first one."""
+"""Differences that go through the network at once: memory is that of so many, however long the video."""
 
 RATE_TOLERANCE = 0.02
 """A video whose rate is this near the network's is read as it is: 29.97 Hz needs no resampling to 30."""
@@ -139,15 +135,16 @@ class Reader:
         return Wave(self.wave_of(images), fps, start_s + 0.5 / fps)
 
     def wave_of(self, images: Iterable[np.ndarray]) -> np.ndarray:
-        """Read a stream of images in windows that join exactly: float32 [number of images − 1].
+        """Read a stream of images: float32 [number of images − 1].
 
-        Each output depends on a few differences to either side (12 for the published network), so windows
-        overlap by twice that and keep their inner part; only where the stream itself begins or ends does a
-        window's edge count, as it does in one pass.
+        It is the wave of one pass over the whole stream, whose length no program is compiled for.
+
+        Raises:
+          ValueError: fewer than 2 images.
         """
-        windows = _windows(images, WINDOW, self.network.receptive_halo)
-        parts = [np.asarray(self._window(window))[keep] for window, keep in windows]
-        return np.concatenate(parts)
+        stream = self.stream(FRAMES_AT_ONCE)
+        parts = [stream.push([image]) for image in images]
+        return np.concatenate([*parts, stream.end()])
 
     def stream(self, step: int) -> Stream:
         """Begin to read images as they come.
@@ -160,13 +157,9 @@ class Reader:
         """
         return Stream(self, step)
 
-    def _window(self, window: np.ndarray) -> jax.Array:
-        settings = compilation.tuned(self.network)
-        return _compiled(_read_window)(self.params, self.batch_stats, window, settings=settings)
-
 
 class Stream:
-    """A wave that grows while its images come: that of `Reader.wave_of`, without the stream's last samples.
+    """A wave that grows while its images come; its last samples come when it ends.
 
     Every image goes through the network once, see `streaming`; memory is that of a step.
 
@@ -179,7 +172,7 @@ class Stream:
         if step < 2 or step % 2:
             raise ValueError(f"a step must be an even number of images, got {step}")
         self.step, self.lag = step, streaming.lag(reader.network)
-        self._reader, self._settings = reader, compilation.tuned(reader.network)
+        self._reader = reader
         self._images: list[np.ndarray] = []  # the last one read, and those that wait
         self._held = streaming.begin(reader.network)
         self._start = 0  # differences read
@@ -197,90 +190,67 @@ class Stream:
         for image in images:
             self._images.append(image)
             if len(self._images) > self.step:
-                # A resampled image is float32, an untouched one uint8: one dtype, one compilation.
-                window = np.stack(self._images).astype(np.float32)
-                reader, start = self._reader, np.int32(self._start)
-                held, wave = _compiled(_read_on)(
-                    reader.params, reader.batch_stats, self._held, window, start, settings=self._settings
-                )
-                # On the host: what a call returns can be bound to a device as the zeros at the beginning are
-                # not, and for each of the two there would be a compilation.
-                self._held, wave = jax.device_get((held, wave))
-                parts.append(wave[max(0, self.lag - self._start) :])
-                self._images, self._start = self._images[-1:], self._start + self.step
+                parts.append(self._read(streaming.ENDLESS))
         return np.concatenate(parts)
+
+    def end(self) -> np.ndarray:
+        """Say that no more images come.
+
+        Returns:
+          float32 [n], the rest of the wave.
+
+        Raises:
+          ValueError: fewer than 2 images were pushed.
+        """
+        last = self._start + len(self._images) - 1
+        if last < 1:
+            raise ValueError(f"a wave needs at least 2 images, got {len(self._images)}")
+        known = max(0, self._start - self.lag)
+        parts = []
+        # An odd number of differences gets one more, of zeros: the network looks at pairs.
+        while self._start < last + self.lag:
+            self._images += self._images[-1:] * (self.step + 1 - len(self._images))
+            parts.append(self._read(np.int32(last + last % 2)))
+        return np.concatenate(parts)[: last - known]
+
+    def _read(self, end: np.int32) -> np.ndarray:
+        """Read a step of images; returns the samples that they bring."""
+        # A resampled image is float32, an untouched one uint8: one dtype, one compilation.
+        window = np.stack(self._images).astype(np.float32)
+        reader, start = self._reader, self._start
+        held, wave = _read_on()(
+            reader.params,
+            reader.batch_stats,
+            self._held,
+            window,
+            np.int32(start),
+            end,
+            settings=compilation.tuned(reader.network),
+        )
+        # On the host: what a call returns can be bound to a device as the zeros at the beginning are not, and
+        # for each of the two there would be a compilation.
+        self._held, wave = jax.device_get((held, wave))
+        self._images, self._start = self._images[-1:], start + self.step
+        return wave[max(0, self.lag - start) :]
 
 
 @functools.cache
-def _compiled(function: Callable) -> Callable:
-    return jax.jit(function, static_argnames="settings", compiler_options=compilation.options())
+def _read_on() -> Callable[..., tuple[streaming.Held, jax.Array]]:
+    # When it is first needed: what the compiler is told depends on the backend.
+    return jax.jit(_advance, static_argnames="settings", compiler_options=compilation.options())
 
 
-def _read_window(
-    params: Any, batch_stats: Any, window: jax.Array, *, settings: model.NetworkSettings
-) -> jax.Array:
-    """Read images [t + 1, s, s, 3], t even: float32 [t]."""
-    resize = functools.partial(views.resize_area, size=settings.input_size)
-    frames = jax.lax.map(resize, window, batch_size=FRAMES_AT_ONCE)
-    video = views.difference(frames[None], axis=1)
-    return model.read_wave(settings, params, batch_stats, video, frames_at_once=FRAMES_AT_ONCE)[0]
-
-
-def _read_on(
+def _advance(
     params: Any,
     batch_stats: Any,
     held: streaming.Held,
     window: jax.Array,
     start: jax.Array,
+    end: jax.Array,
     *,
     settings: model.NetworkSettings,
 ) -> tuple[streaming.Held, jax.Array]:
     """Read the next images [t + 1, s, s, 3], the first of them read before, t even: float32 [t]."""
     video = views.whole_view(window[None], settings.input_size)
-    held, wave = streaming.advance(settings, params, batch_stats, held, video, start)
+    held, wave = streaming.advance(settings, params, batch_stats, held, video, start, end)
     return held, wave[0]
-
-
-def _windows(images: Iterable[np.ndarray], length: int, halo: int) -> Iterator[tuple[np.ndarray, slice]]:
-    """Cut a stream of images into windows of `length` differences (or one shorter window).
-
-    Args:
-      images: at least two.
-      length: even, more than twice the halo.
-      halo: differences on either side that an output depends on.
-
-    Yields:
-      Images [t + 1, …] with t even, and which of their t outputs to keep; the kept parts, one after the
-      other, are one output for each difference in the stream.
-    """
-    stream = iter(images)
-    held = list(itertools.islice(stream, length + 1))  # from the start of the current window on
-    if len(held) < 2:
-        raise ValueError(f"a wave needs at least 2 images, got {len(held)}")
-    done = start = 0  # differences whose outputs were kept; place of held[0] in the stream
-    while True:
-        # Images of the next window; without any, the current one is the last.
-        ahead = list(itertools.islice(stream, length - 2 * halo))
-        if len(ahead) < length - 2 * halo:
-            break
-        yield np.stack(held[: length + 1]), slice(done - start, length - halo)
-        done = start + length - halo
-        held = held[length - 2 * halo :] + ahead
-        start += length - 2 * halo
-    yield from _last_windows(held + ahead, start, done, length, halo)
-
-
-def _last_windows(
-    held: list[np.ndarray], start: int, done: int, length: int, halo: int
-) -> Iterator[tuple[np.ndarray, slice]]:
-    """Cut what is left at the end of the stream: at most two windows, the last ending where it ends."""
-    total = start + len(held) - 1
-    odd = total % 2
-    images = held + held[-1:] * odd  # an odd number of differences gets one more, of zeros
-    end = total + odd
-    if end - start > length:
-        yield np.stack(images[: length + 1]), slice(done - start, length - halo)
-        done = start + length - halo
-        # The last window ends with the stream; its start stays even, as the pooling in time asks.
-        images, start = images[end - length - start :], end - length
-    yield np.stack(images), slice(done - start, total - start)

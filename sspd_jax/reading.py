@@ -41,6 +41,9 @@ MIN_DURATION_S = 4.0
 OUT_OF_VIEW = "the face is out of view"
 IN_VIEW = 0.5  # least share of the looks in a window that saw the face
 FLAT = "the wave is flat"
+NO_COLOUR = "the picture is black and white, and a pulse shows in colour"
+GREY_LEVELS = 0.5  # colours that differ by less are rounding
+ENOUGH_S = 0.9 * evidence.PART_S  # the confidence was fitted on 10 s; a shorter window has to be clearer
 
 
 @dataclasses.dataclass(frozen=True)
@@ -286,13 +289,23 @@ def judge_window(
     except ValueError as error:
         return blank(f"at {fps:g} frames/s no pulse can be read ({error})", None), 0.0
     if not np.isfinite(bpm):
-        return blank(FLAT, None), 0.0
+        return blank(NO_COLOUR if _is_grey(cells) else FLAT, None), 0.0
     found = evidence.weigh(wave, fps, bpm, cells, background)
     sure, why = confidence.confidence(found)
     trusted = sure >= settings.min_confidence
-    window = Window(start_s, frames / fps, bpm if trusted else None, sure, "" if trusted else why, bpm)
+    if trusted:
+        why = ""
+    elif _is_grey(cells):
+        why = NO_COLOUR
+    elif frames / fps < ENOUGH_S:
+        why += f", and {frames / fps:.1f} s are too short to be sure: take {evidence.PART_S:g} s or more"
+    window = Window(start_s, frames / fps, bpm if trusted else None, sure, why, bpm)
     turn = 0.0 if cells is None else evidence.upright(wave, fps, bpm, cells)
     return window, turn
+
+
+def _is_grey(cells: np.ndarray | None) -> bool:
+    return cells is not None and bool(np.ptp(cells, axis=-1).max() < GREY_LEVELS)
 
 
 def judge_wave(wave: Wave, settings: Settings) -> Stretch:

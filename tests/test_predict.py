@@ -309,12 +309,30 @@ def test_a_video_damaged_in_the_middle_is_read_around_the_damage(face, tmp_path)
     assert any(w.candidate_bpm == pytest.approx(84, abs=3) for w in prediction.windows)
 
 
+def test_a_short_clip_is_told_to_be_short(tmp_path, capsys):
+    sample.write_face_video(tmp_path / "six.mp4", seconds=6, bpm=84)
+    assert predict.main([str(tmp_path / "six.mp4"), "--method=pos", "--min_confidence=1"]) == 0
+    assert "and 6.0 s are too short to be sure: take 10 s or more" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("method", ["pos", "green"])
+def test_a_black_and_white_video_gives_no_number(tmp_path, method, monkeypatch, capsys):
+    monkeypatch.setitem(sample.PIXEL_FORMATS, "libx264", "gray")
+    times = np.arange(300) / 30
+    sample.write_video(tmp_path / "grey.mp4", sample.face_frames(times, 84, 0), times)
+    assert predict.main([str(tmp_path / "grey.mp4"), f"--method={method}"]) == 0
+    assert f"grey.mp4: no reading, {reading.NO_COLOUR}" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
     ("name", "codec", "pixels"),
     [
         ("ten_bit.mkv", "libx265", "yuv420p10le"),
         ("grey.mkv", "ffv1", "gray"),
         ("phone.mov", "libx264", "yuv420p"),
+        ("wide_gamut.mp4", "libx264", "yuv420p10le"),
+        pytest.param("web.webm", "libvpx-vp9", "yuv420p", marks=pytest.mark.slow),
+        ("transparent.mov", "qtrle", "argb"),
     ],
 )
 def test_odd_pictures_are_read(tmp_path, name, codec, pixels, monkeypatch):
@@ -322,11 +340,24 @@ def test_odd_pictures_are_read(tmp_path, name, codec, pixels, monkeypatch):
     monkeypatch.setitem(sample.PIXEL_FORMATS, codec, pixels)
     path, turn = tmp_path / name, 90 if name == "phone.mov" else 0
     pictures = (np.rot90(p, -turn // 90) for p in sample.face_frames(times, 84, 0))
-    options = {"crf": "12"} if codec != "ffv1" else {}
+    options = {"crf": "12", "deadline": "realtime"} if codec not in ("ffv1", "qtrle") else {}
     sample.write_video(path, pictures, times, codec=codec, rotation=turn, options=options)
     prediction = predict.predict(path, method="green")
     (window,) = prediction.windows
     assert window.candidate_bpm == pytest.approx(84, abs=3)
+
+
+def test_a_reader_of_the_output_may_leave(face, tmp_path):
+    first = f"{sys.executable} -m sspd_jax.predict {face} {face} --method=green --window=4 | true"
+    run = subprocess.run(
+        ["sh", "-c", first],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert run.stderr == ""
 
 
 def test_json_that_cannot_be_written_is_said_before_the_work(face, tmp_path):

@@ -9,14 +9,12 @@ import jax
 import numpy as np
 import pytest
 from golden import recipe
-from hypothesis import given
-from hypothesis import strategies as st
 
 import sspd_jax
 from sspd_jax import checkpoint, convert, reader, torch_save
 from sspd_jax import config as experiments
 from sspd_jax.command import UserError
-from sspd_jax.method import model
+from sspd_jax.method import model, views
 
 GOLDEN = Path(__file__).parent / "golden"
 SMALL = model.NetworkSettings(
@@ -71,33 +69,28 @@ def test_a_reader_holds_what_inference_needs(small):
     assert (network.fps, network.crop_size, network.network) == (30.0, 68, SMALL)
 
 
-@given(st.integers(2, 400), st.sampled_from([30, 32, 64, 100]), st.sampled_from([10, 12, 14]))
-def test_windows_keep_every_output_once_and_far_from_their_edges(n_images, length, halo):
-    images = np.arange(n_images)
-    kept = []
-    windows = list(reader._windows(images, length, halo))
-    for window, keep in windows:
-        n_outputs = len(window) - 1
-        first = int(window[0])
-        assert n_outputs % 2 == 0 and first % 2 == 0
-        assert n_outputs == length or len(windows) == 1
-        at_start, at_end = first == 0, window[-1] == n_images - 1
-        assert keep.start >= (0 if at_start else halo)
-        assert keep.stop <= n_outputs - (0 if at_end else halo)
-        kept += [first + i for i in range(keep.start, keep.stop)]
-        true = np.diff(window) == 1  # an odd stream's last image is doubled
-        assert true[:-1].all() and (true[-1] or (at_end and (n_images - 1) % 2))
-    assert kept == list(range(n_images - 1))
+def one_pass(network, frames):
+    """The whole network at once, on the differences of all frames; an odd number gets one more, of zeros."""
+    frames = np.concatenate([frames, frames[-1:]])[: len(frames) + (len(frames) - 1) % 2]
+    video = views.whole_view(frames[None], network.network.input_size)
+    read = jax.jit(model.read_wave, static_argnums=0)
+    return np.asarray(read(network.network, network.params, network.batch_stats, video)[0])
 
 
-@pytest.mark.parametrize("n_frames", [130, 161])
-def test_windows_join_exactly(small, monkeypatch, n_frames):
+@pytest.mark.parametrize("n_frames", [2, 33, 66, 161])
+def test_a_stream_of_images_gives_the_wave_of_one_pass(small, n_frames):
     network = sspd_jax.load(small)
     frames = clip(n_frames)
-    whole = network.wave_of(frames)
-    monkeypatch.setattr(reader, "WINDOW", 64)
-    joined = network.wave_of(iter(frames))
-    np.testing.assert_allclose(joined, whole, atol=2e-6 * np.abs(whole).max())
+    whole = one_pass(network, frames)[: n_frames - 1]
+    wave = network.wave_of(iter(frames))
+    assert wave.shape == (n_frames - 1,) and wave.dtype == np.float32
+    np.testing.assert_allclose(wave, whole, atol=2e-6 * np.abs(whole).max())
+
+
+@pytest.mark.parametrize("n_frames", [0, 1])
+def test_a_wave_needs_two_images(small, n_frames):
+    with pytest.raises(ValueError, match="at least 2 images"):
+        sspd_jax.load(small).wave_of(iter(clip(n_frames)))
 
 
 @pytest.mark.parametrize(("n_frames", "fps"), [(2, 30), (40, 25.0), (41, 60.0)])
@@ -154,12 +147,13 @@ def test_a_clip_too_short_to_resample_is_refused(small):
         sspd_jax.load(small).waveform(clip(4), 60)
 
 
-def test_one_compilation_serves_a_long_video(small, monkeypatch):
-    monkeypatch.setattr(reader, "WINDOW", 64)
+def test_one_compilation_serves_videos_of_any_length_and_dtype(small):
     network = sspd_jax.load(small)
-    before = reader._compiled(reader._read_window)._cache_size()
-    network.wave_of(clip(401, seed=1))
-    assert reader._compiled(reader._read_window)._cache_size() - before <= 1
+    before = reader._read_on()._cache_size()
+    for n_frames in (5, 40, 201):
+        network.wave_of(clip(n_frames, seed=1))
+        network.wave_of(clip(n_frames, seed=1).astype(np.float32))
+    assert reader._read_on()._cache_size() - before <= 1
 
 
 # What can be wrong with a checkpoint.

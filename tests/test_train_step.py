@@ -201,7 +201,9 @@ def assert_equal_but_for_rounding(on_one, on_several):
     for s, (one, several) in enumerate(zip(on_one, on_several, strict=True)):
         slack = 1 if s == 0 else 10  # each step rounds once more, and 1/SNR magnifies it
         for name, value in one[1].items():
-            assert several[1][name] == pytest.approx(float(value), rel=slack * 1e-5, abs=1e-6), name
+            # 1/SNR is in the hundreds: it divides by next to nothing, and the loss is little else.
+            relative = 1e-4 if name in ("loss", "terms/similarity_inverse_snr") else 1e-5
+            assert several[1][name] == pytest.approx(float(value), rel=slack * relative, abs=1e-6), name
         assert_states_equal_but_for_rounding(one[0], several[0], slack)
 
 

@@ -2,8 +2,7 @@
 
 Reading in overlapping windows computes the overlap twice, and the halo (24 differences of the published
 network) is about as long as what a second adds. Here each convolution in time keeps the two frames that its
-next output needs; the wave is that of one pass over the whole video, to rounding, but for its end, which
-never comes.
+next output needs; the wave is that of one pass over the whole video, to rounding.
 """
 
 import jax.numpy as jnp
@@ -18,6 +17,9 @@ from sspd_jax.method.model import NetworkSettings
 Floats = PyTree[Float32[ArrayLike, "..."]]
 Held = tuple[ArrayLike, ...]
 """The last two input frames of every convolution that spans three."""
+
+ENDLESS = np.int32(np.iinfo(np.int32).max - 1)
+"""Number of differences of a video whose end has not come."""
 
 
 def lag(settings: NetworkSettings) -> int:
@@ -55,6 +57,7 @@ def advance(
     held: Held,
     video: Float[ArrayLike, "1 t h w 3"],
     start: Int[ArrayLike, ""],
+    end: Int[ArrayLike, ""] = ENDLESS,
 ) -> tuple[Held, Float32[Array, "1 t"]]:
     """Read the next differences, in evaluation mode.
 
@@ -65,10 +68,12 @@ def advance(
       held: what the call before returned, or `begin`.
       video: float [1, t, h, w, 3], the next differences, RGB; t even.
       start: number of the first of them, the sum of t over the calls before.
+      end: number of differences in the whole video, even; what is given from there on counts as nothing, and
+        `lag(settings)` or more of it bring out the last samples.
 
     Returns:
-      What is held now, and the samples start − lag … start − lag + t − 1 of the wave; those below 0 mean
-      nothing.
+      What is held now, and the samples start − lag … start − lag + t − 1 of the wave; those below 0, and
+      from `end` on, mean nothing.
 
     Raises:
       ValueError: t is odd.
@@ -84,33 +89,38 @@ def advance(
         weights, statistics = part
         return module.apply({"params": weights[name], "batch_stats": statistics.get(name, {})}, x, **more)
 
-    def convolve(part, conv, norm, x, first, features, window):
+    def within(x, first, end):
+        # What comes before and after the video is padding for a layer: zero, not the last layer's answer to
+        # zeros.
+        at = jnp.arange(x.shape[1]) + first
+        inside = (at >= 0) & (at < end)
+        return jnp.where(inside[:, None, None, None], x, jnp.zeros((), x.dtype))
+
+    def convolve(part, conv, norm, x, first, end, features, window):
         """Convolve, normalise and squash frames `first` …: as many, from first − 1 on."""
         x = jnp.concatenate([next(before), x], axis=1)
         after.append(x[:, -2:])
         x = apply(model.Conv3d(features, (3, *window), settings.conv, time_padding=0), part, conv, x)
         x = jnp.tanh(apply(model.BatchNorm(), part, norm, x, train=False))
-        # What comes before the video is padding for the next layer: zero, not this layer's answer to zeros.
-        inside = jnp.arange(x.shape[1]) + first - 1 >= 0
-        return jnp.where(inside[:, None, None, None], x, jnp.zeros((), x.dtype)), first - 1
+        return within(x, first - 1, end), first - 1
 
     backbone, predictor = ((params[name], batch_stats[name]) for name in ("backbone", "predictor"))
-    x = apply(model.BatchNorm(), backbone, "input_norm", x, train=False)
+    x = within(apply(model.BatchNorm(), backbone, "input_norm", x, train=False), first, end)
     for number, (narrow, wide) in enumerate(settings.stages, 1):
         stage = tuple(tree[f"stage{number}"] for tree in backbone)
-        x, first = convolve(stage, "conv1", "norm1", x, first, narrow, (5, 5))
-        x, first = convolve(stage, "conv2", "norm2", x, first, wide, (3, 3))
+        x, first = convolve(stage, "conv1", "norm1", x, first, end, narrow, (5, 5))
+        x, first = convolve(stage, "conv2", "norm2", x, first, end, wide, (3, 3))
         x = model.average_pool(x, (1, 2, 2))
     final = tuple(tree["final"] for tree in backbone)
-    x, first = convolve(final, "conv", "norm", x, first, settings.features, (3, 3))
+    x, first = convolve(final, "conv", "norm", x, first, end, settings.features, (3, 3))
 
     width = settings.predictor_width
-    x, first = convolve(predictor, "conv1", "norm1", x, first, width, (1, 1))
+    x, first = convolve(predictor, "conv1", "norm1", x, first, end, width, (1, 1))
     # The convolutions so far are even in number, and x an even number of frames late: pairs stay pairs.
     x, first = model.average_pool(x, (2, 2, 2)), first // 2
-    x, first = convolve(predictor, "conv2", "norm2", x, first, width, (3, 3))
+    x, first = convolve(predictor, "conv2", "norm2", x, first, end // 2, width, (3, 3))
     x, first = jnp.repeat(x, 2, axis=1), first * 2
-    x, first = convolve(predictor, "conv3", "norm3", x, first, width, (1, 1))
+    x, first = convolve(predictor, "conv3", "norm3", x, first, end, width, (1, 1))
     x = jnp.mean(x.astype(jnp.float32), axis=(2, 3), keepdims=True)
     last = model.Conv3d(1, (1, 1, 1), settings.conv, time_padding=0, use_bias=True)
     return tuple(after), apply(last, predictor, "conv4", x)[:, :, 0, 0, 0]

@@ -31,6 +31,8 @@ RAW = (
     ".mjpg",
 )
 """Suffixes of streams without a container: their frames have no times."""
+MANY_PIXELS = 3840 * 2160
+"""Of larger pictures few are decoded at once: each thread of FFmpeg's holds some, 50 MB each at 8K."""
 PLAY_IT = "check that it plays, or record or copy it again"
 
 
@@ -198,6 +200,9 @@ def _opened(path: str | Path):
         if not streams:
             raise UserError(f"{path}: no video stream found in it; give a video file that plays")
         streams[0].thread_type = "AUTO"
+        context = streams[0].codec_context
+        if context.width * context.height > MANY_PIXELS:
+            context.thread_count = 2
         yield container, streams[0]
 
 

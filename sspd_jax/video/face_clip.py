@@ -195,7 +195,7 @@ def cut_face(
 
     def crops():
         with closing(video):
-            for time_s, rgb in chain(ahead, video):
+            for time_s, rgb in chain(_emptied(ahead), video):
                 if follow:
                     marked = follower.see(time_s, rgb)
                     if marked is None:
@@ -207,6 +207,12 @@ def cut_face(
 
     clip.crops = crops()
     return clip
+
+
+def _emptied(frames: list) -> Iterator:
+    """Yield what is in a list and let go of it: at 8K a picture is 100 MB."""
+    while frames:
+        yield frames.pop(0)
 
 
 def _closable(video: Iterable) -> Generator:
