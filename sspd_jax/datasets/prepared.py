@@ -32,7 +32,7 @@ import numpy as np
 import tensorflow_datasets as tfds
 from array_record.python import array_record_module
 from etils import epath
-from tensorflow_datasets.core import example_serializer
+from tensorflow_datasets.proto import tf_example_pb2
 
 from sspd_jax import storage
 from sspd_jax.command import UserError
@@ -173,8 +173,6 @@ class ShardWriter:
             self._aside = epath.Path(self._folder.name) / path.name
         else:
             self._aside = storage.aside(path)
-        self._features = features(crop_size)
-        self._serializer = example_serializer.ExampleSerializer(self._features.get_serialized_info())
         with storage.storing(path, ELSEWHERE):
             self._writer = array_record_module.ArrayRecordWriter(os.fspath(self._aside), WRITER_OPTIONS)
 
@@ -216,19 +214,20 @@ class ShardWriter:
         Raises:
           StorageError: the disk is full, say. It can come a few records late.
         """
-        record = self._features.encode_example(
-            {
-                "recording_id": recording_id,
-                "person_id": person_id,
-                "segment": segment,
-                "start": start,
-                "frames": frames,
-                "ppg": ppg,
-                "times_s": times_s,
-            }
-        )
+        example = tf_example_pb2.Example()
+        feature = example.features.feature
+        for key, value in (
+            ("recording_id", recording_id.encode()),
+            ("person_id", person_id.encode()),
+            ("frames", frames.astype(np.uint8, copy=False).tobytes()),
+            ("ppg", ppg.astype(np.float32, copy=False).tobytes()),
+            ("times_s", times_s.astype(np.float64, copy=False).tobytes()),
+        ):
+            feature[key].bytes_list.value.append(value)
+        feature["segment"].int64_list.value.append(segment)
+        feature["start"].int64_list.value.append(start)
         # The order of a protobuf map differs between processes unless one asks for a fixed one.
-        encoded = self._serializer.get_tf_example(record).SerializeToString(deterministic=True)
+        encoded = example.SerializeToString(deterministic=True)
         with storage.storing(self.path, ELSEWHERE):
             self._writer.write(encoded)
         self.count += 1
