@@ -103,6 +103,7 @@ def open_data(config: ml_collections.ConfigDict) -> prepared.PreparedDataset:
             face_model=data.face.model,
             follow_every_s=data.face.follow_every_s,
             keep_going=data.keep_going,
+            worker_count=data.workers,
         )
     return prepared.open_prepared(data.data_dir, fps=config.fps, crop_size=config.crop_size)
 
@@ -135,7 +136,9 @@ def claim_workdir(config: ml_collections.ConfigDict, workdir: epath.Path) -> Non
             )
 
 
-IGNORED_ON_RESUME = frozenset({"data.source", "data.data_dir", "log_every", "checkpoint.keep"})
+IGNORED_ON_RESUME = frozenset(
+    {"data.source", "data.data_dir", "data.workers", "log_every", "checkpoint.keep"}
+)
 """Keys that may change between a run and its continuation: they change no number."""
 
 

@@ -259,7 +259,7 @@ def chunk(**changes):
 
 
 def test_a_shard_that_is_not_committed_leaves_nothing(tmp_path):
-    with pytest.raises(KeyboardInterrupt), prepared.ShardWriter(epath.Path(tmp_path) / "x", SIZE) as writer:
+    with pytest.raises(KeyboardInterrupt), prepared.ShardWriter(epath.Path(tmp_path) / "x") as writer:
         writer.write(**chunk())
         raise KeyboardInterrupt
     assert list(tmp_path.iterdir()) == []
@@ -269,7 +269,7 @@ def test_a_full_disk_is_said_in_a_sentence(tmp_path):
     (tmp_path / ".x.partial").symlink_to("/dev/full")  # what is written there meets a full disk
     with (
         pytest.raises(StorageError, match=r"x: cannot be written \(no space left on device\); make"),
-        prepared.ShardWriter(epath.Path(tmp_path) / "x", SIZE) as writer,
+        prepared.ShardWriter(epath.Path(tmp_path) / "x") as writer,
     ):
         for _ in range(20):
             writer.write(**chunk())
@@ -287,7 +287,7 @@ def test_a_folder_that_cannot_be_written_is_said_in_a_sentence(tmp_path, monkeyp
 
     with (
         pytest.raises(StorageError, match=r"no such file or directory\); choose another --data_dir"),
-        prepared.ShardWriter(epath.Path(tmp_path) / "gone" / "x", SIZE) as writer,
+        prepared.ShardWriter(epath.Path(tmp_path) / "gone" / "x") as writer,
     ):
         writer.write(**chunk())
         writer.commit()

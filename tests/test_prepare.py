@@ -16,10 +16,10 @@ from prepared_faces import FLAT, content, portrait, recording, three
 
 from sspd_jax import prepare as command
 from sspd_jax.command import ConfigError, UserError
-from sspd_jax.datasets import readers
+from sspd_jax.datasets import builder, readers
+from sspd_jax.datasets.builder import PpgOnClock
 from sspd_jax.datasets.prepared import open_prepared
 from sspd_jax.datasets.recording import Ppg
-from sspd_jax.prepare import PpgOnClock
 from sspd_jax.video import clock, decode
 from sspd_jax.video.face_clip import cut_face
 from sspd_jax.video.sample import ppg, write_face_video
@@ -211,10 +211,10 @@ def test_a_changed_video_file_is_noticed_wherever_it_lies(tmp_path):
     here, there = (
         dataclasses.replace(recording("a"), file=tmp_path / f / "a.avi") for f in ("here", "there")
     )
-    assert command.fingerprint(here) == command.fingerprint(there)
+    assert builder.fingerprint(here) == builder.fingerprint(there)
     data[-1] ^= 1
     there.file.write_bytes(data)
-    assert command.fingerprint(here) != command.fingerprint(there)
+    assert builder.fingerprint(here) != builder.fingerprint(there)
 
 
 def test_two_at_once_do_not_meet(tmp_path):
@@ -492,7 +492,8 @@ import sys
 from pathlib import Path
 import numpy as np
 from prepared_faces import recording, portrait
-from sspd_jax.datasets import readers
+from sspd_jax.datasets import builder, readers
+from sspd_jax.datasets.builder import PpgOnClock
 from sspd_jax.datasets.prepared import open_prepared
 from sspd_jax.prepare import prepare
 

@@ -155,12 +155,11 @@ def features(crop_size: int) -> tfds.features.FeaturesDict:
 class ShardWriter:
     """Writes one shard aside; it appears under its name when `commit` is called, and not at all otherwise."""
 
-    def __init__(self, path: epath.Path, crop_size: int):
+    def __init__(self, path: epath.Path):
         """Open the file aside.
 
         Args:
           path: of the finished shard.
-          crop_size: side of the frames, pixels.
 
         Raises:
           StorageError: it cannot be opened.

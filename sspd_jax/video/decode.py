@@ -33,6 +33,17 @@ RAW = (
 """Suffixes of streams without a container: their frames have no times."""
 PLAY_IT = "check that it plays, or record or copy it again"
 
+_threads = 0  # for a decoder; 0: FFmpeg decides
+
+
+def use_threads(count: int) -> None:
+    """Let every file opened from now on be decoded by so many threads; 0: by as many as there are cores.
+
+    It is for processes that share a machine. What is decoded does not depend on it.
+    """
+    global _threads
+    _threads = count
+
 
 @dataclass(frozen=True)
 class Video:
@@ -197,7 +208,7 @@ def _opened(path: str | Path):
         ]
         if not streams:
             raise UserError(f"{path}: no video stream found in it; give a video file that plays")
-        streams[0].thread_type = "AUTO"
+        streams[0].thread_type, streams[0].thread_count = "AUTO", _threads
         yield container, streams[0]
 
 
