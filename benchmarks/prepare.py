@@ -21,7 +21,7 @@ from sspd_jax import storage
 from sspd_jax.video import sample
 
 REPORT = Path(__file__).with_suffix(".md")
-FPS, SECONDS, SIZE = 30, 20, (640, 480)
+FPS, SECONDS, SIZE = 30, 60, (640, 480)  # as long as UBFC-rPPG's recordings
 ROUNDS = 3
 
 ALONE = """

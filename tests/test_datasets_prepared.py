@@ -13,6 +13,7 @@ import pytest
 import tensorflow_datasets as tfds
 from etils import epath
 from prepared_faces import content, recording, three
+from tensorflow_datasets.proto import tf_example_pb2, tf_feature_pb2
 
 from sspd_jax.command import UserError
 from sspd_jax.datasets import prepared
@@ -256,6 +257,18 @@ def chunk(**changes):
         "ppg": np.zeros(60, np.float32),
         "times_s": np.zeros(60),
     } | changes
+
+
+@pytest.mark.parametrize("size", [0, 1, 127, 128, 20_000, 3_000_000])
+def test_a_record_is_what_protobuf_makes_of_it(size):
+    frames = np.arange(size, dtype=np.uint32).astype(np.uint8)
+    example = tf_example_pb2.Example()
+    for key in ("person_id", "ppg", "start"):
+        example.features.feature[key].bytes_list.value.append(key.encode())
+    small = tf_feature_pb2.Features()
+    small.CopyFrom(example.features)
+    example.features.feature["frames"].bytes_list.value.append(frames.tobytes())
+    assert prepared._with_frames(small, frames) == example.SerializeToString(deterministic=True)
 
 
 def test_a_shard_that_is_not_committed_leaves_nothing(tmp_path):

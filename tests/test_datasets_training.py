@@ -76,6 +76,7 @@ def test_the_one_command_prepares_trains_and_tests(name, tmp_path, capsys):
         **SPLIT.get(name, {}),
         "data.source": tmp_path / "raw",
         "data.data_dir": tmp_path / "data",
+        "data.workers": 1,  # starting another takes longer than two recordings
     }
     code = main.main(
         [

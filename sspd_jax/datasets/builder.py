@@ -232,9 +232,12 @@ class _Chunk(NamedTuple):
 
 
 def _chunks(ticks: Iterator[tuple[int, float, np.ndarray]], length: int) -> Iterator[_Chunk]:
-    """Cut a segment into chunks of `length` frames, the last one shorter."""
+    """Cut a segment into chunks of `length` frames, the last one shorter; each is good until the next."""
+    room = None  # one for all: new memory costs more than the copy into it
     while taken := list(islice(ticks, length)):
-        frames = np.empty((len(taken), *taken[0][2].shape), np.uint8)
+        if room is None:
+            room = np.empty((length, *taken[0][2].shape), np.uint8)
+        frames = room[: len(taken)]
         for row, (_, _, image) in zip(frames, taken, strict=True):
             # Those that were averaged or interpolated on the clock are rounded.
             row[...] = image if image.dtype == np.uint8 else np.clip(np.rint(image), 0, 255)
