@@ -103,7 +103,7 @@ def open_data(config: ml_collections.ConfigDict) -> prepared.PreparedDataset:
             face_model=data.face.model,
             follow_every_s=data.face.follow_every_s,
             keep_going=data.keep_going,
-            worker_count=data.workers,
+            workers=data.workers,
         )
     return prepared.open_prepared(data.data_dir, fps=config.fps, crop_size=config.crop_size)
 

@@ -67,10 +67,12 @@ def test_how_many_there_are():
 
 
 def test_a_recording_that_cannot_travel_is_refused(tmp_path):
+    first = three()[0]
+    stays = dataclasses.replace(first, frames=lambda: first.frames())
     with pytest.raises(
         ConfigError, match=r"subject1: cannot be sent to another process .*functools\.partial"
     ):
-        prepare(three(), tmp_path / "out", workers=2)
+        prepare([stays, *three()[1:]], tmp_path / "out", workers=2)
     assert prepare(three(), tmp_path / "out").made == 3
 
 
@@ -90,10 +92,6 @@ def test_the_number_of_threads_changes_nothing(tmp_path):
 
 
 # What is killed. The functions travel to the workers by their names.
-
-
-def whole(times_s, shade):
-    yield from portrait(times_s, shade)
 
 
 def killed(times_s, shade, once):
@@ -116,10 +114,9 @@ def waiting(times_s, shade, here):
 
 def several(second=None):
     """Return four recordings of 3 s that travel; `second` reads the second one."""
-    times_s = np.arange(90) / 30
-    made = [recording(f"s{n}", frames=functools.partial(whole, times_s, n)) for n in range(4)]
+    made = [recording(f"s{n}", shade=n) for n in range(4)]
     if second is not None:
-        made[1] = dataclasses.replace(made[1], frames=functools.partial(second, times_s, 1))
+        made[1] = dataclasses.replace(made[1], frames=functools.partial(second, np.arange(90) / 30, 1))
     return made
 
 

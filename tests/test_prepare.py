@@ -324,7 +324,7 @@ def test_subjects_that_are_broken_on_disk_are_named_first_and_can_be_left_out(tm
     text = truth.read_text()
     truth.unlink()
     arguments = ["--dataset=ubfc_rppg", f"--source={source}", f"--data_dir={out}", "--crop_size=64"]
-    arguments.append("--no_progress")
+    arguments += ["--no_progress", "--workers=1"]
     assert command.main(arguments) == 1
     first, last = capsys.readouterr().err.splitlines()
     assert first.startswith(f"subject1: {truth}: missing;")
@@ -458,6 +458,7 @@ def by_hand(monkeypatch):
 
 def test_the_command_prepares_with_a_progress_bar(tmp_path, by_hand, capsys):
     arguments = ["--dataset=by_hand", "--source=RAW", f"--data_dir={tmp_path / 'out'}", "--crop_size=64"]
+    arguments.append("--workers=1")
     assert command.main(arguments) == 0
     out, err = capsys.readouterr()
     assert out.endswith("out: 3 recordings of 3 people, 0.2 min, 0.01 GB (3 new)\n")

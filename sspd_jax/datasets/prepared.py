@@ -223,7 +223,7 @@ class ShardWriter:
             small.feature[key].bytes_list.value.append(value)
         small.feature["segment"].int64_list.value.append(segment)
         small.feature["start"].int64_list.value.append(start)
-        encoded = _with_frames(small, frames)
+        encoded = _with_frames(small, np.ascontiguousarray(frames, np.uint8))
         with storage.storing(self.path, ELSEWHERE):
             self._writer.write(encoded)
         self.count += 1
