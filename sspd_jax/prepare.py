@@ -38,7 +38,7 @@ from sspd_jax.command import ConfigError, UserError
 from sspd_jax.datasets import builder, prepared, processes, readers
 from sspd_jax.datasets.builder import Job, Outcome
 from sspd_jax.datasets.recording import Broken, Recording
-from sspd_jax.video import face_clip
+from sspd_jax.video import decode, face_clip
 from sspd_jax.video.crop import INTERPOLATION, Resize
 from sspd_jax.video.face import DETECTORS, FaceDetector, make_detector
 
@@ -167,9 +167,13 @@ def prepare(
                 elif count > 1:
                     yield from processes.build_at_once(whole, settings, face_model, count, bar.parts)
                 else:
-                    for job in whole:
-                        bar.begin(job.recording)
-                        yield job, builder.build(job, settings, detector, bar.at)
+                    decode.use_threads(processes.threads(1))
+                    try:
+                        for job in whole:
+                            bar.begin(job.recording)
+                            yield job, builder.build(job, settings, detector, bar.at)
+                    finally:
+                        decode.use_threads(0)
 
             with closing(done()) as outcomes:
                 for job, outcome in outcomes:

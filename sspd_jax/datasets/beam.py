@@ -13,6 +13,7 @@ from collections.abc import Iterator, Sequence
 
 from sspd_jax.command import ConfigError, UserError
 from sspd_jax.datasets import builder, prepared
+from sspd_jax.video import decode
 from sspd_jax.video.face import make_detector
 
 try:
@@ -31,6 +32,7 @@ class _Build(apache_beam.DoFn):
 
     def setup(self) -> None:
         """Make the face detector, once in a worker."""
+        decode.use_threads(builder.MOST_THREADS)
         self._detector = make_detector(self._settings.face_detector, self._face_model)
 
     def process(self, job: builder.Job) -> None:

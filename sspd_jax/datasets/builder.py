@@ -31,6 +31,8 @@ MIN_SEGMENT_S = 1.0
 """Shorter stretches between two gaps are left out: not one beat is sure to be in them."""
 
 SAMPLES, SAMPLE_BYTES = 16, 1 << 16  # of a video file, to notice that it is another one
+MOST_THREADS = 4
+"""Of a decoder: each holds frames of its own. 3840×2160 pixels take 700 MB with 16 of them, 420 MB with 4."""
 FAILED = "failed"  # why a recording could not be prepared; it is tried again
 
 

@@ -26,8 +26,6 @@ from sspd_jax.video import decode
 from sspd_jax.video.face import make_detector
 
 MOST_BY_DEFAULT = 8
-MEMORY = "600 MB"
-"""More than a worker takes, whatever the length: a few chunks, and the frames that the decoder holds."""
 TELL_EVERY_S = 0.5
 
 
@@ -44,6 +42,11 @@ def number(asked: int, jobs: int) -> int:
     if asked < 0:
         raise ConfigError(f"workers {asked} is not 0 (one for each core) or more")
     return max(1, min(asked or min(_cores(), MOST_BY_DEFAULT), jobs))
+
+
+def threads(count: int) -> int:
+    """Return how many threads decode in each of `count` workers: its part of the cores, 4 at most."""
+    return max(1, min(builder.MOST_THREADS, _cores() // count))
 
 
 def _cores() -> int:
@@ -80,7 +83,7 @@ def build_at_once(
     context = multiprocessing.get_context("spawn")
     parts = context.RawArray("d", len(jobs))
     stopped, stop = context.Pipe(duplex=False)
-    shared = _Shared(stopped, parts, settings, face_model, max(1, _cores() // count))
+    shared = _Shared(stopped, parts, settings, face_model, threads(count))
     with stopped, stop, futures.ProcessPoolExecutor(count, context, _begin, (shared,)) as pool:
         try:
             pending = {
