@@ -6,10 +6,10 @@
       index.json                                        ours, written last: which record holds what
       preparation.json, recordings/*.json               ours: the settings, and what is finished
 
-A recording is one or several unbroken *segments*, a segment is cut into *chunks* of 2 s, and a chunk is one
+A recording is one or several unbroken *segments*, a segment is cut into *chunks* of 1 s, and a chunk is one
 record: a clip is read without reading its video. The shards are ArrayRecord files written here, because
 `download_and_prepare` needs TensorFlow beyond 1 GB and cannot resume. The frames are stored as plain bytes:
-compressed without loss they shrink by a tenth and read four times slower.
+what compressing them without loss would save, and cost, is in `benchmarks/storage.md`.
 
 Paths are `etils.epath`. ArrayRecord reads `gs://` by itself but writes local files only, so a shard of a
 remote dataset is written to the local temporary directory and then copied.
@@ -37,13 +37,13 @@ from tensorflow_datasets.proto import tf_feature_pb2
 from sspd_jax import storage
 from sspd_jax.command import UserError
 
-FORMAT = 1
+FORMAT = 2
 SPLIT = "recordings"  # the only one: people are split by the experiment. TFDS reserves the name 'all'
 INDEX = "index.json"
 PLAN = "preparation.json"
 PARTS = "recordings"
-CHUNK_S = 2.0
-"""Length of a record, s: a 10 s clip reads at most 12 s of video."""
+CHUNK_S = 1.0
+"""Length of a record, s: a 10 s clip reads at most 11 s of video; `benchmarks/storage.md` compares others."""
 
 PREPARE = "python -m sspd_jax.prepare"
 ELSEWHERE = "choose another --data_dir, one in a folder that exists and is yours"
