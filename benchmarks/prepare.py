@@ -23,6 +23,7 @@ from sspd_jax.video import sample
 REPORT = Path(__file__).with_suffix(".md")
 FPS, SECONDS, SIZE = 30, 20, (640, 480)
 ROUNDS = 3
+LARGE = ((1920, 1080), (3840, 2160))
 
 ALONE = """
 import sys, time
@@ -38,6 +39,9 @@ print(count, time.process_time() - began)
 PREPARED = """
 import sys, time
 from pathlib import Path
+from sspd_jax.datasets import builder, processes
+if "most" in sys.argv:
+    processes.threads = lambda count: builder.MOST_THREADS
 from sspd_jax.datasets import readers
 from sspd_jax.prepare import prepare
 began = time.process_time()
@@ -48,12 +52,13 @@ print(round(report.seconds * 30), used, int(peak) / 1024, report.size_bytes)
 """
 
 
-def pictures():
-    """Yield the sample's face in the middle of a larger picture, uint8 [480, 640, 3]."""
-    times_s = np.arange(FPS * SECONDS) / FPS
+def pictures(times_s: np.ndarray, width: int, height: int):
+    """Yield the sample's face in the middle of a larger picture, uint8 [height, width, 3]."""
+    side = height * 4 // 5
+    top, left = (height - side) // 2, (width - side) // 2
     for face in sample.face_frames(times_s, 72, 0):
-        picture = np.full((SIZE[1], SIZE[0], 3), 90, np.uint8)
-        picture[50:434, 128:512] = cv2.resize(face, (384, 384))
+        picture = np.full((height, width, 3), 90, np.uint8)
+        picture[top : top + side, left : left + side] = cv2.resize(face, (side, side))
         yield picture
 
 
@@ -73,7 +78,8 @@ def main() -> None:
             raw = Path(folder) / codec
             raw.mkdir()
             video = raw / ("a.avi" if codec == "rawvideo" else "a.mp4")
-            sample.write_video(video, pictures(), np.arange(FPS * SECONDS) / FPS, codec=codec)
+            times_s = np.arange(FPS * SECONDS) / FPS
+            sample.write_video(video, pictures(times_s, *SIZE), times_s, codec=codec)
             alone, prepared = [], []
             for number in range(ROUNDS):
                 frames, used = run(ALONE, video)
@@ -85,6 +91,15 @@ def main() -> None:
             rows.append(f"| {name} | {speeds} | {peak:.0f} MiB | {size / 1e6:.0f} MB |")
             print(rows[-1])
             video.unlink()
+        large = []
+        for width, height in LARGE:
+            raw = Path(folder) / f"{width}"
+            raw.mkdir()
+            times_s = np.arange(45) / FPS
+            sample.write_video(raw / "a.mp4", pictures(times_s, width, height), times_s, codec="libx264")
+            peak = run(PREPARED, raw, Path(folder) / f"out-{width}", "most")[2]
+            large.append(f"{width} × {height}: {peak:.0f} MiB")
+            print(large[-1])
     text = f"""# Preparing recordings: speed and memory
 
 `python benchmarks/prepare.py`: {SECONDS} s of 640 × 480 pixels at {FPS} Hz, one recording, crops of
@@ -96,6 +111,9 @@ clock, shard, index.
 | video | alone | prepare | share | peak memory | size of the shard |
 |---|---|---|---|---|---|
 {chr(10).join(rows)}
+
+Peak memory with larger pictures, 45 frames of H.264, as many threads as a worker decodes with at most (4):
+{"; ".join(large)}.
 """
     storage.write_text(REPORT, text)
 

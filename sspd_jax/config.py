@@ -56,6 +56,7 @@ def default(form: Mapping[str, Any] = forms.PAPER) -> ml_collections.ConfigDict:
                 "source": "",  # where the recordings are; '' once they are prepared
                 "data_dir": "data/ubfc_rppg",  # where the prepared dataset is, or lands
                 "keep_going": False,  # prepare without the recordings that cannot be
+                "workers": 0,  # recordings prepared at once; 0: one for each core, 8 at most
                 # 'haar' or 'yunet' (which needs its model's path); follow_every_s 0: one box for all frames.
                 "face": {"detector": "haar", "model": "", "follow_every_s": 0.0},
                 # Whether the frames to learn from lie in the memory of all devices together, and batches are
@@ -375,6 +376,8 @@ def _check_people(config: ml_collections.ConfigDict) -> None:
     """Check that nobody is both learned from and tested on."""
     lists = {key: tuple(config.data[key]) for key in ("train_people", "test_people")}
     _require(isinstance(config.data.keep_going, bool), "data.keep_going", config.data.keep_going, "a boolean")
+    workers = config.data.workers
+    _require(isinstance(workers, int) and workers >= 0, "data.workers", workers, "a whole number ≥ 0")
     if config.data.source:
         known = tuple(sorted(READERS))
         _require(config.data.name in READERS, "data.name", config.data.name, f"one of {known}")

@@ -21,9 +21,9 @@ from matplotlib import font_manager
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from sspd_jax import command, prepare, storage
+from sspd_jax import command, storage
 from sspd_jax.command import ConfigError, UserError
-from sspd_jax.datasets import checker, readers
+from sspd_jax.datasets import builder, checker, readers
 from sspd_jax.datasets.recording import Broken, Recording
 from sspd_jax.heart_rate import classical, rate
 from sspd_jax.video import clock, face_clip
@@ -223,7 +223,7 @@ def main(argv: list[str] | None = None) -> int:
                     raise UserError(recording.why)
                 picture = draw(recording, look_at(recording, detector))
             except (UserError, ValueError, OSError) as error:
-                text = str(error) if isinstance(recording, Broken) else prepare.sentence(recording, error)
+                text = str(error) if isinstance(recording, Broken) else builder.sentence(recording, error)
                 print(f"{recording_id}: {text}", file=sys.stderr)
                 bad += 1
                 continue

@@ -5,6 +5,11 @@ python -m sspd_jax.prepare --dataset=ubfc_rppg --source=RAW --data_dir=OUT
 
 With --check_only everything is read and nothing written: what is broken, doubtful or missing is listed.
 
+--workers=N prepares N recordings at once, each in a process that takes 600 MB at most, whatever the length;
+by default one for each core, 8 at most. --runner=beam hands the same work to Apache Beam (an extra: `pip
+install sspd_jax[beam]`), and with --beam_options='--runner=FlinkRunner …' to a cluster. What is written is
+the same to the byte.
+
 Killed and started again, it continues at the recording it was at. Run once more, it does nothing. A
 recording that cannot be prepared is named in a sentence and the others go on; the run then ends with exit
 code 1, and the dataset is not finished until the recording is mended. With --keep_going the dataset is
@@ -16,34 +21,26 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import fcntl
-import hashlib
-import json
 import os
 import re
+import shlex
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
-from itertools import chain, groupby, islice
-from operator import itemgetter
-from typing import Any, NamedTuple
+from typing import Any
 
-import numpy as np
 import tqdm
 from etils import epath
 
 from sspd_jax import command, storage
 from sspd_jax.command import ConfigError, UserError
-from sspd_jax.datasets import prepared, readers
-from sspd_jax.datasets.recording import Broken, Ppg, Recording
-from sspd_jax.video import clock, decode, face_clip
+from sspd_jax.datasets import builder, prepared, processes, readers
+from sspd_jax.datasets.builder import Job, Outcome
+from sspd_jax.datasets.recording import Broken, Recording
+from sspd_jax.video import decode, face_clip
 from sspd_jax.video.crop import INTERPOLATION, Resize
 from sspd_jax.video.face import DETECTORS, FaceDetector, make_detector
-from sspd_jax.video.follow import LOOK_EVERY_S
-
-MIN_SEGMENT_S = 1.0
-"""Shorter stretches between two gaps are left out: not one beat is sure to be in them."""
-
-SAMPLES, SAMPLE_BYTES = 16, 1 << 16  # of a video file, to notice that it is another one
 
 
 @dataclasses.dataclass(frozen=True)
@@ -100,12 +97,15 @@ def prepare(
     face_model: str = "",
     follow_every_s: float = 0.0,
     keep_going: bool = False,
+    workers: int = 1,
+    beam_options: Sequence[str] | None = None,
     progress: bool = True,
 ) -> Report:
     """Prepare recordings, see `sspd_jax.datasets.prepared` for what is written.
 
     What was finished before, by the same settings and from the same recordings, stays as it is. Memory is
-    that of a few chunks, however long the recordings.
+    that of a few chunks for each worker, however long the recordings. How many workers there are, and where,
+    changes no byte of what is written.
 
     Args:
       recordings: of the dataset, always the same ones in the same order; broken ones count as those that
@@ -123,13 +123,17 @@ def prepare(
         for longer than `follow.LOST_AFTER_S` is a gap; 0: the first face found fixes the box, as published.
       keep_going: finish the dataset without the recordings that cannot be prepared. Later runs do not try
         them again, unless their files have changed.
+      workers: how many recordings to prepare at once; 0: one for each core, 8 at most. More than 1 are
+        processes of their own: recordings must be picklable, and a script that calls this needs
+        `if __name__ == "__main__":`.
+      beam_options: for a pipeline of Apache Beam, which then does the work instead; None: no Beam.
       progress: whether to draw a progress bar on stderr.
 
     Returns:
       What it came to.
 
     Raises:
-      ConfigError: an impossible setting.
+      ConfigError: an impossible setting, or recordings that cannot be sent to another process.
       UserError: recordings that cannot be prepared (each was named on stderr), other settings or recordings
         than those of the directory, or a directory that cannot be written.
     """
@@ -141,33 +145,46 @@ def prepare(
     data_dir = epath.Path(data_dir)
     with _claimed(data_dir, name, settings, [r.recording_id for r in recordings]):
         jobs = [
-            _Job(r, data_dir, prepared.shard_name(name, number, len(recordings)))
+            Job(r, data_dir, prepared.shard_name(name, number, len(recordings)))
             for number, r in enumerate(recordings)
         ]
         facts = {job.recording_id: found for job in jobs if (found := job.finished())}
         todo = [job for job in jobs if job.recording_id not in facts]
+        whole = [job for job in todo if isinstance(job.recording, Recording)]
+        count = processes.number(workers, len(whole))
         bad: dict[str, str] = {}
 
         with _Bar(len(facts), len(jobs), progress) as bar:
 
-            def is_bad(job: _Job, sentence: str) -> None:
-                bad[job.recording_id] = sentence
-                bar.say(f"{job.recording_id}: {sentence}")
-                if keep_going:
-                    facts[job.recording_id] = job.leave_out(sentence)
+            def done() -> Iterator[tuple[Job, Outcome]]:
+                for job in todo:
+                    if isinstance(job.recording, Broken):
+                        yield job, Outcome(None, job.recording.why)
+                if beam_options is not None:
+                    from sspd_jax.datasets import beam  # it is an extra
 
-            for job in (job for job in todo if isinstance(job.recording, Broken)):
-                is_bad(job, job.recording.why)
-                bar.end()
-            for job in (job for job in todo if isinstance(job.recording, Recording)):
-                bar.begin(job.recording)
-                try:
-                    facts[job.recording_id] = job.run(settings, detector, bar.at)
-                except storage.StorageError:
-                    raise
-                except (UserError, ValueError, OSError) as error:
-                    is_bad(job, sentence(job.recording, error))
-                bar.end()
+                    yield from beam.build_all(whole, settings, face_model, beam_options)
+                elif count > 1:
+                    yield from processes.build_at_once(whole, settings, face_model, count, bar.parts)
+                else:
+                    decode.use_threads(processes.threads(1))
+                    try:
+                        for job in whole:
+                            bar.begin(job.recording)
+                            yield job, builder.build(job, settings, detector, bar.at)
+                    finally:
+                        decode.use_threads(0)
+
+            with closing(done()) as outcomes:
+                for job, outcome in outcomes:
+                    if outcome.facts is not None:
+                        facts[job.recording_id] = outcome.facts
+                    else:
+                        bad[job.recording_id] = outcome.why
+                        bar.say(f"{job.recording_id}: {outcome.why}")
+                        if keep_going:
+                            facts[job.recording_id] = job.leave_out(outcome.why)
+                    bar.end()
         if bad and not keep_going:
             raise UserError(
                 f"{len(bad)} of {len(jobs)} recordings cannot be prepared ({', '.join(bad)}: see above); "
@@ -195,8 +212,9 @@ def _check(settings: prepared.Settings, name: str, recordings: Sequence[Recordin
     if not recordings:
         raise UserError("there are no recordings to prepare; check --source")
     ids = [recording.recording_id for recording in recordings]
+    often = {recording_id for recording_id, count in Counter(ids).items() if count > 1}
     for recording_id in ids:
-        if not re.fullmatch(r"\w[\w.-]*", recording_id) or ids.count(recording_id) > 1:
+        if not re.fullmatch(r"\w[\w.-]*", recording_id) or recording_id in often:
             raise ValueError(f"recording id {recording_id!r} is not unique or no plain file name")
 
 
@@ -264,244 +282,6 @@ def _match_plan(data_dir: epath.Path, plan: dict[str, Any]) -> None:
         )
 
 
-class _Job:
-    """One recording on its way to its shard. A small file of facts, written last, says that it is done."""
-
-    def __init__(self, recording: Recording | Broken, data_dir: epath.Path, shard: str):
-        self.recording, self.recording_id = recording, recording.recording_id
-        self._shard = data_dir / shard
-        self._facts = data_dir / prepared.PARTS / f"{self.recording_id}.json"
-        self._fingerprint = fingerprint(recording)
-
-    def finished(self) -> dict[str, Any] | None:
-        """Return the recording's facts if its shard is there (or it was left out), else None.
-
-        Raises:
-          UserError: the shard was made from another recording than this. (One that broke since then is
-            kept as it was.)
-        """
-        facts = prepared.read_json(self._facts)
-        if facts is None:
-            return None
-        same = facts.get("fingerprint") == self._fingerprint
-        if "left_out" in facts:
-            return facts if same else None
-        try:
-            whole = self._shard.stat().length == facts.get("shard_bytes")
-        except OSError:
-            whole = False
-        if whole and not same and isinstance(self.recording, Recording):
-            raise UserError(
-                f"{self.recording.file}: is not the recording that {self._shard} was prepared from; "
-                "choose another --data_dir, or delete that shard to prepare it anew"
-            )
-        return facts if whole else None
-
-    def leave_out(self, why: str) -> dict[str, Any]:
-        facts = {"recording_id": self.recording_id, "fingerprint": self._fingerprint, "left_out": why}
-        prepared.write_json(self._facts, facts)
-        return facts
-
-    def run(
-        self, settings: prepared.Settings, detector: FaceDetector, at: Callable[[float], None]
-    ) -> dict[str, Any]:
-        """Prepare the recording.
-
-        Args:
-          settings: of the dataset.
-          detector: of faces.
-          at: is told the time that was reached, s.
-
-        Returns:
-          The recording's facts.
-        """
-        recording = self.recording
-        clip = face_clip.cut_face(
-            recording.frames(),
-            recording.file,
-            size=settings.crop_size,
-            resize=settings.resize,
-            face_search_s=settings.face_search_s,
-            max_gap_s=settings.max_gap_s,
-            detector=detector,
-            follow=settings.follow_every_s > 0,
-            look_every_s=settings.follow_every_s or LOOK_EVERY_S,
-        )
-        wave = PpgOnClock(recording.ppg, settings.fps, settings.max_gap_s)
-        notes = [f"no face before {clip.start_s:.1f} s"] if clip.start_s > 0 else []
-        if clip.in_view > 1:
-            notes.append(f"{clip.in_view} faces in view: of the large ones the most central one was taken")
-        segments: list[dict[str, Any]] = []
-        end_s = None  # of the segment before
-        with closing(clip), prepared.ShardWriter(self._shard, settings.crop_size) as writer:
-            for _, ticks in groupby(clip.on_clock(settings.fps), key=itemgetter(0)):
-                chunks = _chunks(ticks, settings.chunk_frames)
-                head = next(chunks)
-                start_s = float(head.times_s[0])
-                if end_s is not None:
-                    what = "no face, or a gap in time" if settings.follow_every_s else "a gap in time"
-                    notes.append(f"{what}, {end_s:.1f}–{start_s:.1f} s")
-                end_s = float(head.times_s[-1])
-                if len(head.frames) < MIN_SEGMENT_S * settings.fps:
-                    notes.append(f"left out {start_s:.1f}–{end_s:.1f} s, cut off by a gap in time")
-                    continue
-                first, n_frames, n_read = writer.count, 0, 0
-                for chunk in chain([head], chunks):
-                    ppg = wave.at(chunk.times_s)
-                    writer.write(
-                        recording_id=recording.recording_id,
-                        person_id=recording.person_id,
-                        segment=len(segments),
-                        start=n_frames,
-                        frames=chunk.frames,
-                        ppg=ppg,
-                        times_s=chunk.times_s,
-                    )
-                    n_frames += len(ppg)
-                    n_read += int(np.isfinite(ppg).sum())
-                    end_s = float(chunk.times_s[-1])
-                    at(end_s)
-                segments.append(
-                    {
-                        "start_s": start_s,
-                        "n_frames": n_frames,
-                        "first_record": first,
-                        "n_records": writer.count - first,
-                        "has_ppg": n_read > 0,
-                    }
-                )
-                if recording.ppg is not None and n_read < n_frames:
-                    missing_s = (n_frames - n_read) / settings.fps
-                    notes.append(f"no contact pulse wave for {missing_s:.1f} s from {start_s:.1f} s on")
-            if not segments:
-                raise UserError(too_broken(recording))
-            size = writer.commit()
-        facts = {
-            "recording_id": recording.recording_id,
-            "person_id": recording.person_id,
-            "fingerprint": self._fingerprint,
-            "file": recording.file.name,
-            "shard": self._shard.name,
-            "shard_bytes": size,
-            "face_box": list(dataclasses.astuple(clip.box)),
-            "segments": segments,
-            "notes": notes,
-            "meta": dict(recording.meta),
-        }
-        prepared.write_json(self._facts, facts)
-        return facts
-
-
-class _Chunk(NamedTuple):
-    times_s: np.ndarray  # float64 [n]
-    frames: np.ndarray  # uint8 [n, s, s, 3]
-
-
-def _chunks(ticks: Iterator[tuple[int, float, np.ndarray]], length: int) -> Iterator[_Chunk]:
-    """Cut a segment into chunks of `length` frames, the last one shorter."""
-    while taken := list(islice(ticks, length)):
-        frames = np.empty((len(taken), *taken[0][2].shape), np.uint8)
-        for row, (_, _, image) in zip(frames, taken, strict=True):
-            # Those that were averaged or interpolated on the clock are rounded.
-            row[...] = image if image.dtype == np.uint8 else np.clip(np.rint(image), 0, 255)
-        yield _Chunk(np.array([time_s for _, time_s, _ in taken]), frames)
-
-
-class PpgOnClock:
-    """A contact pulse wave, read at a video's ticks by timestamps; what is missing in it stays missing."""
-
-    def __init__(self, ppg: Ppg | None, fps: float, max_gap_s: float):
-        """Split the wave where it is broken.
-
-        Args:
-          ppg: the wave or None; samples that are not finite count as missing.
-          fps: of the video's clock, Hz.
-          max_gap_s: longest time between two samples that is interpolated, s.
-
-        Raises:
-          ValueError: times and values of different lengths, or times that do not increase.
-        """
-        self._period_s = 1 / fps
-        self._runs: list[tuple[np.ndarray, np.ndarray]] = []
-        if ppg is None:
-            return
-        times_s, values = np.asarray(ppg.times_s, np.float64), np.asarray(ppg.values, np.float64)
-        if times_s.shape != values.shape or times_s.ndim != 1:
-            raise ValueError(f"the contact pulse wave has {values.size} values at {times_s.size} times")
-        if not (np.diff(times_s) > 0).all():
-            raise ValueError("the times of the contact pulse wave do not increase")
-        there = np.isfinite(values)
-        times_s, values = times_s[there], values[there]
-        breaks = np.flatnonzero(np.diff(times_s) > max_gap_s) + 1
-        runs = zip(np.split(times_s, breaks), np.split(values, breaks), strict=True)
-        self._runs = [run for run in runs if len(run[0]) > 1]
-
-    def at(self, ticks_s: np.ndarray) -> np.ndarray:
-        """Read the wave at consecutive ticks of the clock.
-
-        Args:
-          ticks_s: float64 [n], s since the video's first frame.
-
-        Returns:
-          float32 [n], NaN where the wave is missing.
-        """
-        read = np.full(len(ticks_s), np.nan, np.float32)
-        # With the ticks around them, or a lone tick at a segment's end would not tell its own period.
-        around = np.concatenate([[ticks_s[0] - self._period_s], ticks_s, [ticks_s[-1] + self._period_s]])
-        for times_s, values in self._runs:
-            # A device's last sample is often a little earlier than the camera's last frame: half a frame
-            # beyond its ends the wave is held.
-            slack = (0.5 + clock.JITTER) * self._period_s
-            inside = (around >= times_s[0] - slack) & (around <= times_s[-1] + slack)
-            if inside.any():
-                wave = np.full(len(around), np.nan)
-                wave[inside] = clock.resample_wave(values, times_s, around[inside])
-                read = np.where(inside[1:-1], wave[1:-1], read).astype(np.float32)
-        return read
-
-
-def fingerprint(recording: Recording | Broken) -> str:
-    """Return what tells a recording from another of the same name, without reading all of it.
-
-    From its pulse wave, its facts, and the video file's size and 16 pieces of 64 KiB; the file's place does
-    not matter. Of a broken one, from what is wrong with it.
-    """
-    if isinstance(recording, Broken):
-        return hashlib.sha256(recording.why.encode()).hexdigest()
-    facts = [recording.person_id, json.dumps(dict(recording.meta), sort_keys=True, default=str)]
-    digest = hashlib.sha256("\n".join(facts).encode())
-    if recording.ppg is not None:
-        for values in (recording.ppg.times_s, recording.ppg.values):
-            digest.update(np.asarray(values, np.float64).tobytes())
-    path = epath.Path(recording.file)
-    try:
-        size = path.stat().length
-        digest.update(str(size).encode())
-        with path.open("rb") as file:
-            for start in np.linspace(0, max(0, size - SAMPLE_BYTES), SAMPLES).astype(int):
-                file.seek(int(start))
-                digest.update(file.read(SAMPLE_BYTES))
-    except OSError:
-        digest.update(b"no file")  # whether that is a fault comes out when its frames are asked for
-    return digest.hexdigest()
-
-
-def sentence(recording: Recording, error: Exception) -> str:
-    """Say in a sentence why a recording cannot be prepared."""
-    text = " ".join(str(error).split())
-    if isinstance(error, UserError):
-        return text
-    return f"{recording.file}: {text or type(error).__name__}; check that it plays, or copy it again"
-
-
-def too_broken(recording: Recording) -> str:
-    """Say in a sentence that nothing of a recording is long enough."""
-    return (
-        f"{recording.file}: has no {MIN_SEGMENT_S:g} s of unbroken video with a face; "
-        "check that it plays, or record or copy it again"
-    )
-
-
 def _finish(
     data_dir: epath.Path, name: str, settings: prepared.Settings, facts: list[dict[str, Any]], made: int
 ) -> Report:
@@ -551,7 +331,7 @@ class _Bar:
             mininterval=0.1 if sys.stderr.isatty() else 10,  # s: a log file needs fewer lines
         )
         self._done = float(done)
-        self._length_s: float | None = None
+        self._share = lambda _: 0.0
 
     def __enter__(self) -> _Bar:
         return self
@@ -562,19 +342,16 @@ class _Bar:
     def begin(self, recording: Recording) -> None:
         """Show a recording's name, and find out how long it is."""
         self._bar.set_description_str(f"preparing {recording.recording_id}", refresh=False)
-        self._length_s = None
-        if recording.ppg is not None and len(recording.ppg.times_s):
-            self._length_s = float(recording.ppg.times_s[-1])
-        elif not self._bar.disable:
-            try:
-                self._length_s = decode.read_facts(recording.file).duration_s
-            except UserError:  # no plain file, or a damaged one: its own frames will tell
-                self._length_s = None
+        if not self._bar.disable:
+            self._share = builder.share_of(recording)
 
     def at(self, time_s: float) -> None:
         """Move to a time in the recording, s."""
-        if self._length_s:
-            self._move_to(self._done + min(0.99, time_s / self._length_s))
+        self.parts(self._share(time_s))
+
+    def parts(self, recordings: float) -> None:
+        """Move to so many recordings, in parts, beyond those that are done."""
+        self._move_to(self._done + recordings)
 
     def end(self) -> None:
         """Move to the end of the recording."""
@@ -653,6 +430,15 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument(
         "--keep_going", action="store_true", help="finish without the recordings that cannot be prepared"
     )
+    parser.add_argument(
+        "--workers", type=int, default=0, metavar="N", help="recordings at once (default: one for each core)"
+    )
+    parser.add_argument(
+        "--runner", choices=("processes", "beam"), default="processes", help="who does the work"
+    )
+    parser.add_argument(
+        "--beam_options", default="", metavar="'--A=B …'", help="of the pipeline: its runner, …"
+    )
     parser.add_argument("--no_progress", action="store_true", help="draw no progress bar")
     parser.add_argument("--debug", action="store_true", help="show tracebacks")
     args = parser.parse_args(argv)
@@ -663,6 +449,8 @@ def main(argv: list[str] | None = None) -> int:
             return _check_only(args.dataset, args.source, detector, progress=not args.no_progress)
         if args.data_dir is None:
             raise ConfigError("--data_dir is missing; name the folder to make, or ask for --check_only")
+        if args.beam_options and args.runner != "beam":
+            raise ConfigError("--beam_options are for --runner=beam; add that, or leave them out")
         report = prepare_dataset(
             args.dataset,
             args.source,
@@ -674,6 +462,8 @@ def main(argv: list[str] | None = None) -> int:
             face_model=args.face_model,
             follow_every_s=args.follow_every_s,
             keep_going=args.keep_going,
+            workers=args.workers,
+            beam_options=shlex.split(args.beam_options) if args.runner == "beam" else None,
             progress=not args.no_progress,
         )
         without = f", without {', '.join(report.left_out)}" if report.left_out else ""

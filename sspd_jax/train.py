@@ -131,6 +131,7 @@ def prepare_data(config: ml_collections.ConfigDict) -> None:
             face_model=data.face.model,
             follow_every_s=data.face.follow_every_s,
             keep_going=data.keep_going,
+            workers=data.workers,
         )
 
 
@@ -184,6 +185,7 @@ IGNORED_ON_RESUME = frozenset(
         "data.source",
         "data.data_dir",
         "data.on_device",
+        "data.workers",
         "log_every",
         "checkpoint.keep",
         "checkpoint.every_steps",

@@ -1,5 +1,6 @@
 """Recordings made by hand, for tests of what prepares and reads them."""
 
+import functools
 from pathlib import Path
 
 import cv2
@@ -28,7 +29,7 @@ def recording(name, times_s=None, *, seconds=3.0, shade=0, person=None, ppg=None
     return Recording(
         recording_id=name,
         person_id=person or name,
-        frames=frames or (lambda: portrait(times_s, shade)),
+        frames=frames or functools.partial(portrait, times_s, shade),
         ppg=ppg or None,
         file=Path(f"{name}.avi"),
         meta=meta,

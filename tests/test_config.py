@@ -118,6 +118,7 @@ def test_default_configs_share_nothing():
         (["data.test_people=('subject1', 'subject38')"], ["train_people", "test_people", "share subject1"]),
         (["data.test_people=(38,)"], ["data.test_people", "38"]),
         (["data.source=raw", "data.name=ubfc"], ["data.name", "'ubfc'", "ubfc_rppg"]),
+        (["data.workers=-1"], ["data.workers", "-1"]),
         (["data.split.kind=random"], ["data.split.kind", "random", "folds"]),
         (["data.split.kind=folds", "data.split.fold=5"], ["data.split.fold", "5", "below"]),
         (["data.split.kind=folds", "data.split.folds=1"], ["data.split.folds", "1", "≥ 2"]),

@@ -13,6 +13,7 @@ import pytest
 import tensorflow_datasets as tfds
 from etils import epath
 from prepared_faces import content, recording, three
+from tensorflow_datasets.proto import tf_example_pb2, tf_feature_pb2
 
 from sspd_jax.command import UserError
 from sspd_jax.datasets import prepared
@@ -62,10 +63,10 @@ def test_segments_tell_what_was_prepared(made):
 def test_tensorflow_datasets_reads_it(made):
     source = tfds.builder_from_directory(made).as_data_source(split="all")
     rows = list(source)
-    assert len(rows) == len(source) == 2 + 3 + 4
+    assert len(rows) == len(source) == 3 + 5 + 7
     for r in three():
         mine = [row for row in rows if row["recording_id"].decode() == r.recording_id]
-        assert [row["start"] for row in mine] == [60 * k for k in range(len(mine))]
+        assert [row["start"] for row in mine] == [30 * k for k in range(len(mine))]
         assert {(row["person_id"].decode(), row["segment"]) for row in mine} == {(r.person_id, 0)}
         frames = np.concatenate([row["frames"] for row in mine])
         assert frames.dtype == np.uint8
@@ -90,18 +91,20 @@ from sspd_jax.prepare import prepare
 prepare([recording("a")], sys.argv[1], crop_size=64, progress=False)
 dataset = prepared.open_prepared(sys.argv[1])
 assert len(dataset.clip(dataset.segments[0], 0, 90)) == 90
-assert len(list(tfds.builder_from_directory(sys.argv[1]).as_data_source(split="all"))) == 2
+assert len(list(tfds.builder_from_directory(sys.argv[1]).as_data_source(split="all"))) == 3
 assert pipeline.clip_batches(dataset, ["a"], clip_frames=8, batch_size=1, seed=0, epochs=1)[0]
 assert "tensorflow" not in sys.modules
 """
-    command = [sys.executable, "-W", "error", "-c", code, str(tmp_path / "out")]
+    # As in setup.cfg.
+    warnings = ["-W", "error", "-W", "ignore:label() is deprecated:DeprecationWarning"]
+    command = [sys.executable, *warnings, "-c", code, str(tmp_path / "out")]
     done = subprocess.run(command, cwd=HERE, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
 
 
 @pytest.mark.parametrize(
     ("start", "length", "records"),
-    [(0, 1, 1), (0, 60, 1), (59, 2, 2), (60, 60, 1), (30, 61, 2), (180, 30, 1), (209, 1, 1), (0, 210, 4)],
+    [(0, 1, 1), (0, 30, 1), (29, 2, 2), (30, 30, 1), (30, 61, 3), (180, 30, 1), (209, 1, 1), (0, 210, 7)],
 )
 def test_a_clip_reads_only_its_chunks(made, monkeypatch, start, length, records):
     dataset = open_prepared(made)
@@ -139,7 +142,7 @@ def test_a_segment_streams_in_bounded_memory(made):
         _, peak = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
-    assert peak < 4 * 60 * SIZE * SIZE * 3  # 3.5 chunks are 210 frames; a chunk is held up to three times
+    assert peak < 4 * 30 * SIZE * SIZE * 3  # 7 chunks are 210 frames; a chunk is held up to three times
 
 
 def test_it_can_be_pickled_and_shared_among_threads(made, monkeypatch):
@@ -171,7 +174,7 @@ def test_the_pulse_wave_is_none_where_there_is_none(tmp_path):
     dataset = open_prepared(tmp_path / "out")
     assert dataset.ppg(dataset.segments[0]) is None
     row = tfds.builder_from_directory(tmp_path / "out").as_data_source(split="all")[0]
-    assert np.isnan(row["ppg"]).all() and len(row["ppg"]) == 60
+    assert np.isnan(row["ppg"]).all() and len(row["ppg"]) == 30
 
 
 # What can be wrong.
@@ -197,7 +200,7 @@ def test_an_unfinished_preparation_is_refused(mine):
         open_prepared(mine)
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", '{"format": 1}', '{"format": 1, "settings": {"fps": 3}}'])
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"format": 2}', '{"format": 2, "settings": {"fps": 3}}'])
 def test_a_damaged_index_is_named_and_made_anew(mine, made, text):
     (mine / "index.json").write_text(text)
     with pytest.raises(UserError, match=r"index\.json: is damaged.*; delete it and prepare again"):
@@ -209,7 +212,7 @@ def test_a_damaged_index_is_named_and_made_anew(mine, made, text):
 def test_an_index_of_another_version_is_refused(mine):
     index = json.loads((mine / "index.json").read_text())
     (mine / "index.json").write_text(json.dumps(index | {"format": 99}))
-    with pytest.raises(UserError, match=r"another version \(format 99, not 1\)"):
+    with pytest.raises(UserError, match=r"another version \(format 99, not 2\)"):
         open_prepared(mine)
 
 
@@ -258,8 +261,20 @@ def chunk(**changes):
     } | changes
 
 
+@pytest.mark.parametrize("size", [0, 1, 127, 128, 20_000, 3_000_000])
+def test_a_record_is_what_protobuf_makes_of_it(size):
+    frames = np.arange(size, dtype=np.uint32).astype(np.uint8)
+    example = tf_example_pb2.Example()
+    for key in ("person_id", "ppg", "start"):
+        example.features.feature[key].bytes_list.value.append(key.encode())
+    small = tf_feature_pb2.Features()
+    small.CopyFrom(example.features)
+    example.features.feature["frames"].bytes_list.value.append(frames.tobytes())
+    assert prepared._with_frames(small, frames) == example.SerializeToString(deterministic=True)
+
+
 def test_a_shard_that_is_not_committed_leaves_nothing(tmp_path):
-    with pytest.raises(KeyboardInterrupt), prepared.ShardWriter(epath.Path(tmp_path) / "x", SIZE) as writer:
+    with pytest.raises(KeyboardInterrupt), prepared.ShardWriter(epath.Path(tmp_path) / "x") as writer:
         writer.write(**chunk())
         raise KeyboardInterrupt
     assert list(tmp_path.iterdir()) == []
@@ -269,7 +284,7 @@ def test_a_full_disk_is_said_in_a_sentence(tmp_path):
     (tmp_path / ".x.partial").symlink_to("/dev/full")  # what is written there meets a full disk
     with (
         pytest.raises(StorageError, match=r"x: cannot be written \(no space left on device\); make"),
-        prepared.ShardWriter(epath.Path(tmp_path) / "x", SIZE) as writer,
+        prepared.ShardWriter(epath.Path(tmp_path) / "x") as writer,
     ):
         for _ in range(20):
             writer.write(**chunk())
@@ -287,7 +302,7 @@ def test_a_folder_that_cannot_be_written_is_said_in_a_sentence(tmp_path, monkeyp
 
     with (
         pytest.raises(StorageError, match=r"no such file or directory\); choose another --data_dir"),
-        prepared.ShardWriter(epath.Path(tmp_path) / "gone" / "x", SIZE) as writer,
+        prepared.ShardWriter(epath.Path(tmp_path) / "gone" / "x") as writer,
     ):
         writer.write(**chunk())
         writer.commit()

@@ -36,7 +36,8 @@ SMALL = {
     "evaluation.window_s": 4,
     "evaluation.stride_s": 4,
 }
-SLOW = ("ubfc1", "mmpd", "ubfc_phys", "scamps")  # the fast tier prepares these and trains the others
+# The fast tier reads, prepares and splits these (test_datasets_readers.py, test_datasets_splits.py).
+SLOW = ("ubfc1", "cohface", "mmpd", "ubfc_phys", "vipl_hr", "scamps")
 SPLIT = {
     "ubfc": {"data.train_people": "('subject1',)", "data.test_people": "('subject2',)"},
     "ubfc_phys": {
@@ -76,6 +77,7 @@ def test_the_one_command_prepares_trains_and_tests(name, tmp_path, capsys):
         **SPLIT.get(name, {}),
         "data.source": tmp_path / "raw",
         "data.data_dir": tmp_path / "data",
+        "data.workers": 1,  # starting another takes longer than two recordings
     }
     code = main.main(
         [

@@ -31,6 +31,8 @@ SMALL = {  # what stands in the text → what is at hand, so small that it takes
     "recordings --preset=default --people=12": "others --preset=default --people=1 --seconds=3",
 }
 ELSEWHERE = {
+    "--runner=beam": "test_datasets_processes.py runs Beam on this machine",
+    "--workers=2": "test_datasets_processes.py",
     "configs/simulated_study.toml": "test_study.py runs a smaller one",
     "configs/pure.py": "test_datasets_training.py writes PURE's files and runs it",
     "--process_id=": "test_interruptions.py starts two",

@@ -13,9 +13,8 @@ from contextlib import closing
 
 import numpy as np
 
-from sspd_jax import prepare
 from sspd_jax.command import UserError
-from sspd_jax.datasets import splits
+from sspd_jax.datasets import builder, splits
 from sspd_jax.datasets.recording import Broken, Ppg, Recording
 from sspd_jax.heart_rate import rate
 from sspd_jax.video import face_clip
@@ -73,7 +72,7 @@ def check_recording(
     try:
         times_s = _read_frames(recording, max_gap_s, face_search_s, detector, at)
     except (UserError, ValueError, OSError) as error:
-        said.append((BROKEN, prepare.sentence(recording, error)))
+        said.append((BROKEN, builder.sentence(recording, error)))
     else:
         said += _about_times(times_s, max_gap_s)
         said += _about_ppg(recording, times_s, max_gap_s)
@@ -100,8 +99,8 @@ def _read_frames(recording, max_gap_s, face_search_s, detector, at):
     back = np.flatnonzero(np.diff(times_s) <= 0)
     if len(back):
         raise ValueError(f"time must increase, got {times_s[back[0] + 1]} s after {times_s[back[0]]} s")
-    if max(end - start for start, end in stretches(times_s, max_gap_s)) < prepare.MIN_SEGMENT_S - 1 / FPS:
-        raise UserError(prepare.too_broken(recording))
+    if max(end - start for start, end in stretches(times_s, max_gap_s)) < builder.MIN_SEGMENT_S - 1 / FPS:
+        raise UserError(builder.too_broken(recording))
     return times_s
 
 
@@ -175,7 +174,7 @@ def heart_rates(ppg: Ppg, max_gap_s: float = 0.5) -> list[tuple[float, float, fl
     if window_s < LEAST_WINDOW_S - 1:
         return []
     found = []
-    wave = prepare.PpgOnClock(ppg, FPS, max_gap_s)
+    wave = builder.PpgOnClock(ppg, FPS, max_gap_s)
     for number in range(int(length_s / window_s + 1e-6)):
         first_s = start_s + number * window_s
         values = wave.at(first_s + np.arange(round(window_s * FPS)) / FPS).astype(np.float64)

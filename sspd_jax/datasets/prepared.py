@@ -6,10 +6,10 @@
       index.json                                        ours, written last: which record holds what
       preparation.json, recordings/*.json               ours: the settings, and what is finished
 
-A recording is one or several unbroken *segments*, a segment is cut into *chunks* of 2 s, and a chunk is one
+A recording is one or several unbroken *segments*, a segment is cut into *chunks* of 1 s, and a chunk is one
 record: a clip is read without reading its video. The shards are ArrayRecord files written here, because
 `download_and_prepare` needs TensorFlow beyond 1 GB and cannot resume. The frames are stored as plain bytes:
-compressed without loss they shrink by a tenth and read four times slower.
+what compressing them without loss would save, and cost, is in `benchmarks/storage.md`.
 
 Paths are `etils.epath`. ArrayRecord reads `gs://` by itself but writes local files only, so a shard of a
 remote dataset is written to the local temporary directory and then copied.
@@ -32,18 +32,18 @@ import numpy as np
 import tensorflow_datasets as tfds
 from array_record.python import array_record_module
 from etils import epath
-from tensorflow_datasets.core import example_serializer
+from tensorflow_datasets.proto import tf_feature_pb2
 
 from sspd_jax import storage
 from sspd_jax.command import UserError
 
-FORMAT = 1
+FORMAT = 2
 SPLIT = "recordings"  # the only one: people are split by the experiment. TFDS reserves the name 'all'
 INDEX = "index.json"
 PLAN = "preparation.json"
 PARTS = "recordings"
-CHUNK_S = 2.0
-"""Length of a record, s: a 10 s clip reads at most 12 s of video."""
+CHUNK_S = 1.0
+"""Length of a record, s: a 10 s clip reads at most 11 s of video; `benchmarks/storage.md` compares others."""
 
 PREPARE = "python -m sspd_jax.prepare"
 ELSEWHERE = "choose another --data_dir, one in a folder that exists and is yours"
@@ -155,12 +155,11 @@ def features(crop_size: int) -> tfds.features.FeaturesDict:
 class ShardWriter:
     """Writes one shard aside; it appears under its name when `commit` is called, and not at all otherwise."""
 
-    def __init__(self, path: epath.Path, crop_size: int):
+    def __init__(self, path: epath.Path):
         """Open the file aside.
 
         Args:
           path: of the finished shard.
-          crop_size: side of the frames, pixels.
 
         Raises:
           StorageError: it cannot be opened.
@@ -173,8 +172,6 @@ class ShardWriter:
             self._aside = epath.Path(self._folder.name) / path.name
         else:
             self._aside = storage.aside(path)
-        self._features = features(crop_size)
-        self._serializer = example_serializer.ExampleSerializer(self._features.get_serialized_info())
         with storage.storing(path, ELSEWHERE):
             self._writer = array_record_module.ArrayRecordWriter(os.fspath(self._aside), WRITER_OPTIONS)
 
@@ -216,19 +213,17 @@ class ShardWriter:
         Raises:
           StorageError: the disk is full, say. It can come a few records late.
         """
-        record = self._features.encode_example(
-            {
-                "recording_id": recording_id,
-                "person_id": person_id,
-                "segment": segment,
-                "start": start,
-                "frames": frames,
-                "ppg": ppg,
-                "times_s": times_s,
-            }
-        )
-        # The order of a protobuf map differs between processes unless one asks for a fixed one.
-        encoded = self._serializer.get_tf_example(record).SerializeToString(deterministic=True)
+        small = tf_feature_pb2.Features()
+        for key, value in (
+            ("recording_id", recording_id.encode()),
+            ("person_id", person_id.encode()),
+            ("ppg", ppg.astype(np.float32, copy=False).tobytes()),
+            ("times_s", times_s.astype(np.float64, copy=False).tobytes()),
+        ):
+            small.feature[key].bytes_list.value.append(value)
+        small.feature["segment"].int64_list.value.append(segment)
+        small.feature["start"].int64_list.value.append(start)
+        encoded = _with_frames(small, np.ascontiguousarray(frames, np.uint8))
         with storage.storing(self.path, ELSEWHERE):
             self._writer.write(encoded)
         self.count += 1
@@ -251,6 +246,38 @@ class ShardWriter:
             else:
                 self._aside.copy(self.path, overwrite=True)
         return size
+
+
+def _with_frames(small: tf_feature_pb2.Features, frames: np.ndarray) -> bytes:
+    """Serialize a `tf.train.Example` of some features and the frames.
+
+    As protobuf does it, in the order of the features' names; but that copies the frames three times, which
+    takes as long as cutting them out of their pictures. So they are put in front of the rest here.
+
+    Args:
+      small: the other features, whose names come after 'frames'.
+      frames: uint8, contiguous.
+    """
+    # A map is serialized in an order of its own unless one asks for a fixed one.
+    rest = small.SerializeToString(deterministic=True)
+    heads = [b""]
+    # Outwards: BytesList.value, Feature.bytes_list, value and key of the map's entry, Features.feature.
+    for before in (b"\x0a", b"\x0a", b"\x0a\x06frames\x12", b"\x0a"):
+        inner = frames.nbytes + sum(map(len, heads))
+        heads[0:0] = [before, _varint(inner)]
+    head = b"".join(heads)
+    features_size = len(head) + frames.nbytes + len(rest)
+    return b"".join([b"\x0a", _varint(features_size), head, frames.data, rest])  # Example.features
+
+
+def _varint(number: int) -> bytes:
+    """Write a number as protobuf does: 7 bits a byte, the lowest first."""
+    out = bytearray()
+    while number > 127:
+        out.append(number & 127 | 128)
+        number >>= 7
+    out.append(number)
+    return bytes(out)
 
 
 def write_json(path: epath.Path, table: Mapping[str, Any]) -> None:

@@ -31,7 +31,8 @@ class Recording:
       recording_id: unique in the dataset and stable, such as 'subject1'; file-name safe.
       person_id: who is seen; people, not recordings, are split.
       frames: opens the video and yields (time in s, uint8 [h, w, 3] RGB), times increasing; each call
-        starts anew.
+        starts anew. It must be picklable (a `functools.partial` of a module's function is) where recordings
+        are prepared by several processes.
       ppg: the contact pulse wave, or None where there is none. It is never used in training.
       file: of the video, for messages.
       meta: whatever else the dataset tells (device heart rate, light, task, …), JSON's types only.

@@ -35,6 +35,17 @@ MANY_PIXELS = 3840 * 2160
 """Of larger pictures few are decoded at once: each thread of FFmpeg's holds some, 50 MB each at 8K."""
 PLAY_IT = "check that it plays, or record or copy it again"
 
+_threads = 0  # for a decoder; 0: FFmpeg decides
+
+
+def use_threads(count: int) -> None:
+    """Let every file opened from now on be decoded by so many threads; 0: by as many as there are cores.
+
+    It is for processes that share a machine. What is decoded does not depend on it.
+    """
+    global _threads
+    _threads = count
+
 
 @dataclass(frozen=True)
 class Video:
@@ -199,10 +210,10 @@ def _opened(path: str | Path):
         ]
         if not streams:
             raise UserError(f"{path}: no video stream found in it; give a video file that plays")
-        streams[0].thread_type = "AUTO"
         context = streams[0].codec_context
+        streams[0].thread_type, streams[0].thread_count = "AUTO", _threads
         if context.width * context.height > MANY_PIXELS:
-            context.thread_count = 2
+            context.thread_count = min(_threads, 2) or 2
         yield container, streams[0]
 
 
