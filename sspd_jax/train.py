@@ -414,11 +414,17 @@ class Measured:
 
     @classmethod
     def of_checkpoint(cls, manager: ocp.CheckpointManager) -> Measured:
-        """Read what the last checkpoint holds of it."""
+        """Read what the last checkpoint holds of it.
+
+        Raises:
+          UserError: the checkpoint is damaged.
+        """
         step = manager.latest_step()
         if step is None or not (manager.directory / str(step) / MEASURED).exists():
             return cls()
-        return cls(**manager.restore(step, args=ocp.args.Composite(measured=ocp.args.JsonRestore())).measured)
+        with _said_if_damaged(manager, step):
+            items = ocp.args.Composite(measured=ocp.args.JsonRestore())
+            return cls(**manager.restore(step, args=items).measured)
 
     def table(self) -> dict[str, Any]:
         """Return what a checkpoint holds; nothing must be pending."""
@@ -553,11 +559,15 @@ def restore(
     fresh = jax.eval_shape(lambda: train_state.init(method.network, method.optimizer, seed))
     sharding = sharding or jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
     abstract = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), fresh)
+    with _said_if_damaged(manager, step):
+        return manager.restore(step, args=ocp.args.Composite(state=ocp.args.StandardRestore(abstract))).state
+
+
+@contextlib.contextmanager
+def _said_if_damaged(manager: ocp.CheckpointManager, step: int) -> Iterator[None]:
     try:
         with checkpoint.quiet_stragglers():
-            return manager.restore(
-                step, args=ocp.args.Composite(state=ocp.args.StandardRestore(abstract))
-            ).state
+            yield
     except Exception as error:  # Orbax and its storage raise a dozen kinds
         raise UserError(
             f"{manager.directory}: the checkpoint of step {step} is damaged or of another network; "

@@ -13,7 +13,7 @@ from sspd_jax.prepare import prepare
 
 ROOT = Path(__file__).parents[1]
 PEOPLE = ("ann", "bob", "cleo", "dan")
-STEPS = 60  # of two clips
+STEPS = 40  # of two clips
 OVERRIDES = {
     "fps": 10,
     "clip_frames": 26,

@@ -101,7 +101,8 @@ def test_sigterm_saves_and_the_same_command_goes_on(data_dir, compiled, undistur
     ends_well(process, text)
     assert time.monotonic() - began < 20
     (line,) = [line for line in text.read_text().splitlines() if "SIGTERM" in line]
-    step = int(re.fullmatch(r"stopped by SIGTERM after step (\d+) of 60; the same command goes on", line)[1])
+    words = rf"stopped by SIGTERM after step (\d+) of {small_run.STEPS}; the same command goes on"
+    step = int(re.fullmatch(words, line)[1])
     assert small_run.last_step(workdir) == step < small_run.STEPS
     assert not (workdir / "network").exists()
     # What a kill leaves of a checkpoint that it cut off is passed over.
