@@ -192,6 +192,8 @@ IGNORED_ON_RESUME = frozenset(
         "parallel",
         "distributed",
         "compilation_cache",
+        "network.conv",
+        "network.remat",
     }
 )
 """Keys that may change between a run and its continuation: they change no number, beyond rounding."""

@@ -314,27 +314,46 @@ def _block_length(t_out: int, pixels: int) -> int:
     return four * -(-groups // blocks)
 
 
-def _pad_to_blocks(x: Array, before: int, total: int) -> Array:
-    """Put zero frames before, and after up to a total number."""
-    widths = [(0, 0, 0), (before, total - before - x.shape[1], 0), *[(0, 0, 0)] * 3]
-    return lax.pad(x, jnp.zeros((), x.dtype), widths)
+def _frames_from(x: Array, clip: Array, first: Array, count: int, before: int, after: int) -> Array:
+    """Take `count` frames of a clip from `first` on: [count, h, w, c], zeros where there is no frame.
+
+    At most `before` of them lie before the clip and `after` behind it. A copy of the whole video with zeros
+    around would cost more memory than everything else here.
+    """
+    t, *size = x.shape[1:]
+    there = min(count, t)
+    start = jnp.clip(first, 0, t - there)
+    frames = lax.dynamic_slice(x, (clip, start, 0, 0, 0), (1, there, *size))[0]
+    if not before and not after:
+        return frames
+    widths = [(before + count - there, after + count - there, 0), *[(0, 0, 0)] * 3]
+    around = lax.pad(frames, jnp.zeros((), x.dtype), widths)
+    return lax.dynamic_slice_in_dim(around, first - start + before + count - there, count)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
 def _planes(x: Array, kernel: Array, time_padding: int, edge: tuple[int, int]) -> Array:
-    n, t, h, w, _ = x.shape
-    kt = len(kernel)
-    t_out = t + 2 * time_padding - kt + 1
+    n, t = x.shape[:2]
+    t_out = t + 2 * time_padding - len(kernel) + 1
+    length, count, take = _blocks(x, len(kernel), time_padding, t_out)
+    out = lax.map(
+        lambda start: _convolve_block(take(start), kernel, edge), _block_starts(n, count * length, length)
+    )
+    return out.reshape(n, count * length, *out.shape[2:])[:, :t_out]
+
+
+def _blocks(x: Array, kt: int, time_padding: int, t_out: int):
+    """Cut a convolution into blocks of outputs: their length and number, and what takes the inputs of one."""
+    _, t, h, w, _ = x.shape
     length = _block_length(t_out, h * w)
     count = -(-t_out // length)
-    padded = _pad_to_blocks(x, time_padding, count * length + kt - 1)
+    behind = count * length + kt - 1 - time_padding - t
 
-    def block(start: tuple[Array, Array]) -> Array:
-        frames = lax.dynamic_slice(padded, (*start, 0, 0, 0), (1, length + kt - 1, *padded.shape[2:]))
-        return _convolve_block(frames[0], kernel, edge)
+    def take(start: tuple[Array, Array]) -> Array:
+        clip, first = start
+        return _frames_from(x, clip, first - time_padding, length + kt - 1, time_padding, behind)
 
-    out = lax.map(block, _block_starts(n, count * length, length))
-    return out.reshape(n, count * length, *out.shape[2:])[:, :t_out]
+    return length, count, take
 
 
 def _planes_forward(x: Array, kernel: Array, time_padding: int, edge: tuple[int, int]):
@@ -351,16 +370,12 @@ def _planes_backward(time_padding: int, edge: tuple[int, int], residuals, cotang
     to_x = _planes(cotangent, turned, kt - 1 - time_padding, around)
 
     # To the kernel: each block's frames meet the block's cotangent, summed over the blocks.
-    n, t_out, *size = cotangent.shape
-    length = _block_length(t_out, x.shape[2] * x.shape[3])
-    count = -(-t_out // length)
-    padded = _pad_to_blocks(x, time_padding, count * length + kt - 1)
-    cotangents = _pad_to_blocks(cotangent, 0, count * length)
+    n, t_out = cotangent.shape[:2]
+    length, count, take = _blocks(x, kt, time_padding, t_out)
 
     def add_block(total: Array, start: tuple[Array, Array]):
-        frames = lax.dynamic_slice(padded, (*start, 0, 0, 0), (1, length + kt - 1, *padded.shape[2:]))[0]
-        ct = lax.dynamic_slice(cotangents, (*start, 0, 0, 0), (1, length, *size))[0]
-        return total + _block_gradient(frames, ct, kernel.shape, edge), None
+        ct = _frames_from(cotangent, *start, length, 0, count * length - t_out)
+        return total + _block_gradient(take(start), ct, kernel.shape, edge), None
 
     to_kernel, _ = lax.scan(add_block, jnp.zeros_like(kernel), _block_starts(n, count * length, length))
     return to_x, to_kernel

@@ -60,6 +60,8 @@ class NetworkSettings:
       conv: form of the convolutions, see `conv3d`.
       dtype: compute dtype, 'float32' or 'bfloat16'; parameters, statistics, spectra and losses stay
         float32.
+      remat: whether a training step keeps only the outputs of the stages' convolutions, and normalises and
+        squashes them again on its way back: less memory, a little more time, the same numbers.
     """
 
     input_size: int = 128
@@ -74,6 +76,7 @@ class NetworkSettings:
     ts_residual: str = "input"
     conv: str = "auto"
     dtype: str = "float32"
+    remat: bool = False
 
     def __post_init__(self):
         object.__setattr__(self, "stages", tuple(tuple(pair) for pair in self.stages))
@@ -237,16 +240,23 @@ class Stage(nn.Module):
     channels: tuple[int, int]
     form: str
     batch_axis: str | None = None
+    remat: bool = False
 
     @nn.compact
     def __call__(
         self, x: Float[Array, "n t h w c"], *, train: bool
     ) -> Float[Array, "n t (h-6)//2 (w-6)//2 {self.channels[1]}"]:
         """Convolve twice and pool."""
+
+        def squash(norm: BatchNorm, x: Array) -> Array:
+            return jnp.tanh(norm(x, train=train))
+
+        if self.remat and train:
+            squash = nn.remat(squash)
         x = Conv3d(self.channels[0], (3, 5, 5), self.form, name="conv1")(x)
-        x = jnp.tanh(BatchNorm(name="norm1", batch_axis=self.batch_axis)(x, train=train))
+        x = squash(BatchNorm(name="norm1", batch_axis=self.batch_axis), x)
         x = Conv3d(self.channels[1], (3, 3, 3), self.form, name="conv2")(x)
-        x = jnp.tanh(BatchNorm(name="norm2", batch_axis=self.batch_axis)(x, train=train))
+        x = squash(BatchNorm(name="norm2", batch_axis=self.batch_axis), x)
         return average_pool(x, (1, 2, 2))
 
 
@@ -314,7 +324,7 @@ class Backbone(nn.Module):
         s = self.settings
         x = BatchNorm(name="input_norm", batch_axis=self.batch_axis)(jnp.asarray(x, s.dtype), train=train)
         for i, channels in enumerate(s.stages, 1):
-            stage = Stage(channels, s.conv, self.batch_axis, name=f"stage{i}")
+            stage = Stage(channels, s.conv, self.batch_axis, s.remat, name=f"stage{i}")
             if self.frames_at_once is None or train:
                 x = stage(x, train=train)
             else:
@@ -559,5 +569,35 @@ def read_wave(
     Returns:
       float32 [n, t].
     """
+    params, batch_stats = fold_norms(params, batch_stats)
     variables = {"params": params, "batch_stats": batch_stats}
     return Network(settings, frames_at_once).apply(variables, video, method="wave")
+
+
+def fold_norms(params: Floats, batch_stats: Floats) -> tuple[Floats, Floats]:
+    """Fold every normalisation that follows a convolution into its kernel, for evaluation.
+
+    Args:
+      params: of a network, or of a part of it.
+      batch_stats: its running statistics.
+
+    Returns:
+      Trees of the same structure that read the same: kernels times what their channels were scaled by, and
+      normalisations that only shift.
+    """
+    params, batch_stats = dict(params), dict(batch_stats)
+    for name in params.keys() & batch_stats.keys():
+        conv = name.replace("norm", "conv")
+        if "mean" not in batch_stats[name]:
+            params[name], batch_stats[name] = fold_norms(params[name], batch_stats[name])
+        elif conv in params:
+            norm, running = params[name], batch_stats[name]
+            factor = norm["scale"] * jax.lax.rsqrt(running["var"] + BatchNorm.epsilon)
+            params[conv] = {**params[conv], "kernel": params[conv]["kernel"] * factor}
+            shift = norm["bias"] - running["mean"] * factor
+            params[name] = {"scale": jnp.ones_like(factor), "bias": shift}
+            batch_stats[name] = {
+                "mean": jnp.zeros_like(shift),
+                "var": jnp.full_like(shift, 1 - BatchNorm.epsilon),
+            }
+    return params, batch_stats

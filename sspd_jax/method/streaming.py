@@ -104,6 +104,7 @@ def advance(
         x = jnp.tanh(apply(model.BatchNorm(), part, norm, x, train=False))
         return within(x, first - 1, end), first - 1
 
+    params, batch_stats = model.fold_norms(params, batch_stats)
     backbone, predictor = ((params[name], batch_stats[name]) for name in ("backbone", "predictor"))
     x = within(apply(model.BatchNorm(), backbone, "input_norm", x, train=False), first, end)
     for number, (narrow, wide) in enumerate(settings.stages, 1):

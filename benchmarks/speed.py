@@ -1,0 +1,181 @@
+"""Speed and memory at full size, each beside what it is measured against, in one run.
+
+    pip install torch                       # any CPU build; only this benchmark needs it
+    python benchmarks/speed.py              # on a CPU: about ten minutes
+    python benchmarks/speed.py --skip_torch --batch_size=12 --forms=direct,planes   # on an accelerator
+
+Every measurement runs in a process of its own, one after the other, ours and PyTorch's in turn, with all the
+cores: the published network in plain PyTorch (`pytorch_network.py`) in evaluation mode on a clip of 300
+frames; the online and the target network forward and the online one backward, batch 2, without losses (the
+published loops over pairs of frames would add a minute); our losses with their gradients, batch 12; our whole
+training step, with its peak memory, plain and with rematerialisation; the first reading of a 10 s clip, from
+nothing and with compiled programs kept. Results go to speed.md beside this file.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+REPORT = Path(__file__).with_suffix(".md")
+ROOT = Path(__file__).parents[1]
+FRAMES, SIZE, CROP = 300, 128, 151
+
+
+def rounds(run, number: int) -> list[float]:
+    """Time `run` so often, after once that does not count."""
+    run()
+    times = []
+    for _ in range(number):
+        began = time.perf_counter()
+        run()
+        times.append(time.perf_counter() - began)
+    return times
+
+
+def peak_mib() -> float:
+    """Return the most memory that this process has held, in MiB."""
+    status = Path("/proc/self/status").read_text().splitlines()
+    (peak,) = [line.split()[1] for line in status if "VmHWM" in line]
+    return int(peak) / 1024
+
+
+def torch_inference(args: argparse.Namespace) -> dict:
+    """PyTorch: one clip in evaluation mode."""
+    import torch
+    from pytorch_network import Network
+
+    network, video = Network().eval(), torch.randn(1, 3, FRAMES, SIZE, SIZE)
+    with torch.inference_mode():
+        return {"seconds": rounds(lambda: network(video), args.rounds), "version": torch.__version__}
+
+
+def torch_step(args: argparse.Namespace) -> dict:
+    """PyTorch: both networks forward, the online one backward."""
+    import torch
+    from pytorch_network import Whole
+
+    online, target = Whole(), Whole()
+    video = torch.randn(args.batch_size, 3, FRAMES, SIZE, SIZE)
+
+    def run():
+        with torch.no_grad():
+            target(video)
+        wave, features = online(video)
+        (wave.square().mean() + sum(f.square().mean() for f in features)).backward()
+        online.zero_grad()
+
+    return {"seconds": rounds(run, args.rounds), "peak": peak_mib()}
+
+
+def our_inference(args: argparse.Namespace) -> dict:
+    """Ours: one clip in evaluation mode, as `Reader` reads it, without the resize."""
+    import jax
+
+    from sspd_jax import compilation
+    from sspd_jax.method import model
+
+    settings = compilation.tuned(model.NetworkSettings(conv=args.form, dtype=args.dtype))
+    params, batch_stats = model.init(settings, jax.random.key(0))
+    video = jax.random.normal(jax.random.key(1), (1, FRAMES, SIZE, SIZE, 3))
+    read = jax.jit(
+        lambda p, b, v: model.read_wave(settings, p, b, v, frames_at_once=60),
+        compiler_options=compilation.options(),
+    )
+    seconds = rounds(lambda: read(params, batch_stats, video).block_until_ready(), args.rounds)
+    return {"seconds": seconds}
+
+
+def our_networks(args: argparse.Namespace) -> dict:
+    """Ours: both networks forward, the online one backward."""
+    import jax
+    import jax.numpy as jnp
+
+    from sspd_jax import compilation
+    from sspd_jax.method import model
+
+    settings = model.NetworkSettings(conv=args.form, dtype=args.dtype, remat=args.remat)
+    settings = compilation.tuned(settings)
+    params, batch_stats = model.init(settings, jax.random.key(0))
+    video = jax.random.normal(jax.random.key(1), (args.batch_size, FRAMES, SIZE, SIZE, 3))
+
+    def loss(params, video):
+        online, _ = model.Network(settings).apply(
+            {"params": params, "batch_stats": batch_stats}, video, train=True, mutable=["batch_stats"]
+        )
+        wave, features = online
+        return jnp.mean(wave**2) + sum(jnp.mean(f**2) for f in features)
+
+    def both(params, video):
+        target, _ = model.Network(settings).apply(
+            {"params": params, "batch_stats": batch_stats}, video, train=True, mutable=["batch_stats"]
+        )
+        return target[0], jax.grad(loss)(params, video)
+
+    run = jax.jit(both, compiler_options=compilation.options())
+    seconds = rounds(lambda: jax.block_until_ready(run(params, video)), args.rounds)
+    return {"seconds": seconds, "peak": peak_mib()}
+
+
+def our_step(args: argparse.Namespace) -> dict:
+    """Ours: the whole training step, from uint8 clips to the next state."""
+    import jax
+    import jax.numpy as jnp
+
+    from sspd_jax import config as experiments
+    from sspd_jax import forms, train_state, train_step
+
+    config = experiments.default(forms.RELEASED)
+    config.network.update(conv=args.form, dtype=args.dtype, remat=args.remat)
+    method = experiments.method(config, 90)
+    mesh = train_step.data_mesh(jax.devices()[:1])
+    state = train_step.place(train_state.init(method.network, method.optimizer, 0), mesh)
+    shape = (args.batch_size, FRAMES + 1, CROP, CROP, 3)
+    clips = jax.random.randint(jax.random.key(0), shape, 0, 256, jnp.uint8)
+    began = time.perf_counter()
+    step = train_step.compile_train_step(method, mesh)
+    step = step.lower(state, {"clips": clips}).compile()
+    compiling = time.perf_counter() - began
+
+    def run():
+        nonlocal state
+        state, metrics = step(state, {"clips": clips})
+        float(metrics["loss"])
+
+    return {"seconds": rounds(run, args.rounds), "peak": peak_mib(), "compiling": compiling}
+
+
+def our_losses(args: argparse.Namespace) -> dict:
+    """Ours: all losses of the released form with their gradients, batch 12."""
+    import jax
+    import jax.numpy as jnp
+
+    from sspd_jax import config as experiments
+    from sspd_jax import forms
+    from sspd_jax.method import losses
+
+    method = experiments.validate(experiments.default(forms.RELEASED))
+    keys = jax.random.split(jax.random.key(0), 8)
+    lengths = method.network.scale_lengths(FRAMES)
+    wave = [jax.random.normal(key, (12, FRAMES)) for key in keys[:2]]
+    features = [
+        tuple(jax.random.normal(jax.random.fold_in(key, n), (12, n, method.network.features)) for n in lengths)
+        for key in keys[2:4]
+    ]
+
+    def total(wave, features):
+        readings = [
+            losses.read_similarities(w, f, method.network.relative_rates)
+            for w, f in zip(wave, features, strict=True)
+        ]
+        return losses.total_loss(losses.Outputs(*readings), method.fps, method.terms)[0]
+
+    run = jax.jit(jax.value_and_grad(total, argnums=(0, 1)))
+    return {"seconds": rounds(lambda: jax.block_until_ready(run(wave, features)), args.rounds), "jnp": jnp.__name__}
