@@ -2,14 +2,14 @@
 
     pip install torch                       # any CPU build; only this benchmark needs it
     python benchmarks/speed.py              # on a CPU: about ten minutes
-    python benchmarks/speed.py --skip_torch --batch_size=12 --forms=direct,planes   # on an accelerator
+    python benchmarks/speed.py --skip=torch --batch_size=12 --dtype=bfloat16    # on an accelerator
 
 Every measurement runs in a process of its own, one after the other, ours and PyTorch's in turn, with all the
 cores: the published network in plain PyTorch (`pytorch_network.py`) in evaluation mode on a clip of 300
 frames; the online and the target network forward and the online one backward, batch 2, without losses (the
-published loops over pairs of frames would add a minute); our losses with their gradients, batch 12; our whole
-training step, with its peak memory, plain and with rematerialisation; the first reading of a 10 s clip, from
-nothing and with compiled programs kept. Results go to speed.md beside this file.
+published loops over pairs of frames would add a minute); our losses with their gradients, batch 12; our
+whole training step, with its peak memory; `predict` of a 10 s clip from nothing, and with its compiled
+programs kept. Results go to speed.md beside this file.
 """
 
 from __future__ import annotations
@@ -23,6 +23,8 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+
+import numpy as np
 
 REPORT = Path(__file__).with_suffix(".md")
 ROOT = Path(__file__).parents[1]
@@ -101,7 +103,7 @@ def our_networks(args: argparse.Namespace) -> dict:
     from sspd_jax import compilation
     from sspd_jax.method import model
 
-    settings = model.NetworkSettings(conv=args.form, dtype=args.dtype, remat=args.remat)
+    settings = model.NetworkSettings(conv=args.form, dtype=args.dtype)
     settings = compilation.tuned(settings)
     params, batch_stats = model.init(settings, jax.random.key(0))
     video = jax.random.normal(jax.random.key(1), (args.batch_size, FRAMES, SIZE, SIZE, 3))
@@ -133,7 +135,7 @@ def our_step(args: argparse.Namespace) -> dict:
     from sspd_jax import forms, train_state, train_step
 
     config = experiments.default(forms.RELEASED)
-    config.network.update(conv=args.form, dtype=args.dtype, remat=args.remat)
+    config.network.update(conv=args.form, dtype=args.dtype)
     method = experiments.method(config, 90)
     mesh = train_step.data_mesh(jax.devices()[:1])
     state = train_step.place(train_state.init(method.network, method.optimizer, 0), mesh)
@@ -155,7 +157,6 @@ def our_step(args: argparse.Namespace) -> dict:
 def our_losses(args: argparse.Namespace) -> dict:
     """Ours: all losses of the released form with their gradients, batch 12."""
     import jax
-    import jax.numpy as jnp
 
     from sspd_jax import config as experiments
     from sspd_jax import forms
@@ -166,7 +167,9 @@ def our_losses(args: argparse.Namespace) -> dict:
     lengths = method.network.scale_lengths(FRAMES)
     wave = [jax.random.normal(key, (12, FRAMES)) for key in keys[:2]]
     features = [
-        tuple(jax.random.normal(jax.random.fold_in(key, n), (12, n, method.network.features)) for n in lengths)
+        tuple(
+            jax.random.normal(jax.random.fold_in(key, n), (12, n, method.network.features)) for n in lengths
+        )
         for key in keys[2:4]
     ]
 
@@ -178,4 +181,114 @@ def our_losses(args: argparse.Namespace) -> dict:
         return losses.total_loss(losses.Outputs(*readings), method.fps, method.terms)[0]
 
     run = jax.jit(jax.value_and_grad(total, argnums=(0, 1)))
-    return {"seconds": rounds(lambda: jax.block_until_ready(run(wave, features)), args.rounds), "jnp": jnp.__name__}
+    return {"seconds": rounds(lambda: jax.block_until_ready(run(wave, features)), args.rounds)}
+
+
+MEASUREMENTS = {
+    "inference, 300 frames: PyTorch": torch_inference,
+    "inference, 300 frames: ours": our_inference,
+    "both networks forward, one backward: PyTorch": torch_step,
+    "both networks forward, one backward: ours": our_networks,
+    "losses and gradients, batch 12: ours": our_losses,
+    "training step: ours": our_step,
+}
+
+
+def cold_start(folder: Path) -> dict[str, float]:
+    """Time `predict` of a 10 s clip by a network of the published size, from nothing and again."""
+    import jax
+
+    from sspd_jax import checkpoint, forms
+    from sspd_jax import config as experiments
+    from sspd_jax.method import model
+    from sspd_jax.video import sample
+
+    config = experiments.default(forms.RELEASED)
+    params, batch_stats = model.init(experiments.network_settings(config), jax.random.key(0))
+    checkpoint.save_network(folder / "network", config.to_dict(), params, batch_stats)
+    times_s = np.arange(10 * 30) / 30
+    sample.write_video(folder / "face.mp4", sample.face_frames(times_s, 72, 0), times_s)
+    command = [sys.executable, "-m", "sspd_jax.predict", str(folder / "face.mp4")]
+    command.append(f"--checkpoint={folder / 'network'}")
+    environment = {**os.environ, "SSPD_JAX_CACHE": str(folder / "cache")}
+    seconds = {}
+    for name in ("predict of 10 s, from nothing", "predict of 10 s, compiled programs kept"):
+        began = time.perf_counter()
+        subprocess.run(command, cwd=ROOT, env=environment, check=True, capture_output=True)
+        seconds[name] = time.perf_counter() - began
+    return seconds
+
+
+def one(name: str) -> dict:
+    """Run a measurement in a process of its own."""
+    command = [sys.executable, __file__, f"--only={name}", *sys.argv[1:]]
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True)
+    if done.returncode:
+        raise SystemExit(f"{name}: failed with exit code {done.returncode}")
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def report(results: dict[str, dict], starts: dict[str, float], args: argparse.Namespace) -> str:
+    """Write the results as a page."""
+    import jax
+
+    versions = [f"Python {platform.python_version()}", f"jax {jax.__version__}"]
+    versions += [f"PyTorch {result['version']}" for result in results.values() if "version" in result]
+    lines = [
+        "# Speed at full size",
+        "",
+        f"`python benchmarks/speed.py`, {args.rounds} rounds after a first that does not count; batch "
+        f"{args.batch_size} where none is named, convolutions '{args.form}', {args.dtype}. {os.cpu_count()} "
+        f"cores ({platform.machine()}), {jax.devices()[0].device_kind}; load average at the end "
+        f"{os.getloadavg()[1]:.1f}. {', '.join(versions)}.",
+        "",
+        "| what | best, s | median, s | worst, s | most memory, MiB |",
+        "|---|---|---|---|---|",
+    ]
+    for name, result in results.items():
+        times = result["seconds"]
+        peak = f"{result['peak']:.0f}" if "peak" in result else ""
+        row = (min(times), float(np.median(times)), max(times))
+        lines.append(f"| {name} | " + " | ".join(f"{t:.2f}" for t in row) + f" | {peak} |")
+    lines += [f"| {name} | {seconds:.1f} | | | |" for name, seconds in starts.items()]
+    lines.append("")
+    for name in results:
+        what, _, whose = name.rpartition(": ")
+        if whose == "PyTorch" and f"{what}: ours" in results:
+            theirs, ours = (np.median(results[f"{what}: {who}"]["seconds"]) for who in ("PyTorch", "ours"))
+            lines.append(f"{what[0].upper()}{what[1:]}: ours at {theirs / ours:.2f} × PyTorch's speed.")
+    for result in results.values():
+        if "compiling" in result:
+            lines.append(f"Compiling the training step took {result['compiling']:.0f} s.")
+    return "\n".join(lines) + "\n"
+
+
+def main() -> int:
+    """Run the benchmark."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--batch_size", type=int, default=2, help="clips in a training step")
+    parser.add_argument("--form", default="auto", help="of the convolutions, see sspd_jax.method.conv3d")
+    parser.add_argument("--dtype", default="float32", choices=("float32", "bfloat16"))
+    parser.add_argument("--skip", default="", help="leave out measurements with this word in their name")
+    parser.add_argument("--only", help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    if args.only:
+        print(json.dumps(MEASUREMENTS[args.only](args)))
+        return 0
+    results = {}
+    for name in MEASUREMENTS:
+        if not args.skip or args.skip.lower() not in name.lower():
+            results[name] = one(name)
+            print(name, results[name], flush=True)
+    with tempfile.TemporaryDirectory() as folder:
+        starts = cold_start(Path(folder))
+    REPORT.write_text(report(results, starts, args))
+    print(REPORT.read_text())
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -193,7 +193,6 @@ IGNORED_ON_RESUME = frozenset(
         "distributed",
         "compilation_cache",
         "network.conv",
-        "network.remat",
     }
 )
 """Keys that may change between a run and its continuation: they change no number, beyond rounding."""

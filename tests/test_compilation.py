@@ -29,7 +29,7 @@ def test_convolutions_stay_with_eigen():
 
 
 def test_option_that_the_compiler_does_not_know_is_left_out(fresh_options, monkeypatch):
-    monkeypatch.setattr(compilation, "_WITHOUT_YNNPACK", {"xla_cpu_no_such_option": ""})
+    monkeypatch.setattr(compilation, "_NO_CONVOLUTION", {"xla_cpu_no_such_option": ""})
     assert compilation.options() == {}
     assert compilation.tuned(NetworkSettings()).conv == "auto"
 

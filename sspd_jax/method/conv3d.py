@@ -16,6 +16,7 @@ Networks", CVPR 2016 (arXiv 1509.09308), here along time alone.
 """
 
 import functools
+import math
 from typing import Any
 
 import jax
@@ -35,7 +36,7 @@ Length = Any
 # Rows (pixels) per matrix product: enough to feed the cores, few enough to stay in the L2 cache.
 _ROWS_PER_BLOCK = 2048
 
-# Pixels of all frames of a block of 'planes', where eight frames have not more.
+# Pixels of all frames of a block of 'planes', about; of large pictures eight frames anyhow.
 _PIXELS_PER_BLOCK = 65536
 
 # Four outputs of a convolution with three taps from six frames, in six products instead of twelve: the
@@ -307,11 +308,19 @@ def _block_gradient(frames: Array, cotangent: Array, kernel_shape: tuple[int, ..
 
 
 def _block_length(t_out: int, pixels: int) -> int:
-    """Frames of a block: a multiple of four, eight or more, so that little is left over in the last block."""
+    """Choose the frames of a block: a multiple of four near the wanted size, so that little is left over.
+
+    What is left over is computed for nothing, and cut off by a copy of everything.
+    """
     four = len(_OUT)
-    groups = -(-t_out // four)
-    blocks = -(-groups // max(2, _PIXELS_PER_BLOCK // (four * pixels)))
-    return four * -(-groups // blocks)
+    wanted = max(2, _PIXELS_PER_BLOCK // (four * pixels))
+    most = min(2 * wanted, -(-t_out // four))
+
+    def cost(groups: int) -> tuple[int, float]:
+        frames = four * groups
+        return -(-t_out // frames) * frames, abs(math.log(groups / wanted))
+
+    return four * min(range(max(1, min(wanted // 2, most)), most + 1), key=cost)
 
 
 def _frames_from(x: Array, clip: Array, first: Array, count: int, before: int, after: int) -> Array:

@@ -60,8 +60,6 @@ class NetworkSettings:
       conv: form of the convolutions, see `conv3d`.
       dtype: compute dtype, 'float32' or 'bfloat16'; parameters, statistics, spectra and losses stay
         float32.
-      remat: whether a training step keeps only the outputs of the stages' convolutions, and normalises and
-        squashes them again on its way back: less memory, a little more time, the same numbers.
     """
 
     input_size: int = 128
@@ -76,7 +74,6 @@ class NetworkSettings:
     ts_residual: str = "input"
     conv: str = "auto"
     dtype: str = "float32"
-    remat: bool = False
 
     def __post_init__(self):
         object.__setattr__(self, "stages", tuple(tuple(pair) for pair in self.stages))
@@ -240,23 +237,16 @@ class Stage(nn.Module):
     channels: tuple[int, int]
     form: str
     batch_axis: str | None = None
-    remat: bool = False
 
     @nn.compact
     def __call__(
         self, x: Float[Array, "n t h w c"], *, train: bool
     ) -> Float[Array, "n t (h-6)//2 (w-6)//2 {self.channels[1]}"]:
         """Convolve twice and pool."""
-
-        def squash(norm: BatchNorm, x: Array) -> Array:
-            return jnp.tanh(norm(x, train=train))
-
-        if self.remat and train:
-            squash = nn.remat(squash)
         x = Conv3d(self.channels[0], (3, 5, 5), self.form, name="conv1")(x)
-        x = squash(BatchNorm(name="norm1", batch_axis=self.batch_axis), x)
+        x = jnp.tanh(BatchNorm(name="norm1", batch_axis=self.batch_axis)(x, train=train))
         x = Conv3d(self.channels[1], (3, 3, 3), self.form, name="conv2")(x)
-        x = squash(BatchNorm(name="norm2", batch_axis=self.batch_axis), x)
+        x = jnp.tanh(BatchNorm(name="norm2", batch_axis=self.batch_axis)(x, train=train))
         return average_pool(x, (1, 2, 2))
 
 
@@ -324,7 +314,7 @@ class Backbone(nn.Module):
         s = self.settings
         x = BatchNorm(name="input_norm", batch_axis=self.batch_axis)(jnp.asarray(x, s.dtype), train=train)
         for i, channels in enumerate(s.stages, 1):
-            stage = Stage(channels, s.conv, self.batch_axis, s.remat, name=f"stage{i}")
+            stage = Stage(channels, s.conv, self.batch_axis, name=f"stage{i}")
             if self.frames_at_once is None or train:
                 x = stage(x, train=train)
             else:
