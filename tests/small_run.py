@@ -14,6 +14,15 @@ from sspd_jax.prepare import prepare
 ROOT = Path(__file__).parents[1]
 PEOPLE = ("ann", "bob", "cleo", "dan")
 STEPS = 40  # of two clips
+NETWORK = {
+    "network.input_size": 22,
+    "network.stages": "((4,4),)",
+    "network.features": 8,
+    "network.predictor_width": 4,
+    "network.ts_kernels": "(5,)",
+    "network.ts_strides": "(1,)",
+    "network.conv": "direct",
+}
 OVERRIDES = {
     "fps": 10,
     "clip_frames": 26,
@@ -23,13 +32,7 @@ OVERRIDES = {
     "log_every": 3,  # lines of the log, epochs and checkpoints end at different steps
     "data.train_people": PEOPLE,
     "data.split.kind": "everyone",
-    "network.input_size": 22,
-    "network.stages": "((4,4),)",
-    "network.features": 8,
-    "network.predictor_width": 4,
-    "network.ts_kernels": "(5,)",
-    "network.ts_strides": "(1,)",
-    "network.conv": "direct",
+    **NETWORK,
 }
 
 

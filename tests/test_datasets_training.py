@@ -6,6 +6,7 @@ from pathlib import Path
 import dataset_files
 import jax
 import pytest
+import small_run
 
 from sspd_jax import main, report, train
 
@@ -26,13 +27,7 @@ SMALL = {
     "clip_frames": 80,
     "batch_size": 1,  # one device each: one compilation serves all
     "epochs": 1,
-    "network.input_size": 22,
-    "network.stages": "((4,4),)",
-    "network.features": 8,
-    "network.predictor_width": 4,
-    "network.ts_kernels": "(5,)",
-    "network.ts_strides": "(1,)",
-    "network.conv": "direct",
+    **small_run.NETWORK,
     "evaluation.window_s": 4,
     "evaluation.stride_s": 4,
 }
