@@ -281,6 +281,28 @@ def test_evaluation_needs_no_similarity_blocks():
     assert (wave.shape, wave.dtype) == ((2, small.FRAMES), jnp.float32)
 
 
+def test_folded_norms_read_the_same():
+    settings = small.network()
+    params, stats = model.init(settings, jax.random.key(0))
+    rng = np.random.default_rng(1)
+    params, stats = jax.tree.map(
+        lambda leaf: (leaf * rng.uniform(0.5, 2, leaf.shape)).astype(np.float32), (params, stats)
+    )
+    video = small.differences()
+    whole = {"params": params, "batch_stats": stats}
+    plain = model.Network(settings).apply(whole, video, method="wave")
+    np.testing.assert_allclose(
+        model.read_wave(settings, params, stats, video), plain, atol=1e-5 * np.abs(plain).max()
+    )
+    folded, shifts = model.fold_norms(params, stats)
+    assert jax.tree.structure((folded, shifts)) == jax.tree.structure((params, stats))
+    scales = folded["backbone"]["stage1"]["norm1"]["scale"], folded["predictor"]["norm2"]["scale"]
+    assert all(np.all(np.asarray(scale) == 1) for scale in scales)
+    np.testing.assert_array_equal(
+        folded["backbone"]["input_norm"]["scale"], params["backbone"]["input_norm"]["scale"]
+    )
+
+
 @pytest.mark.parametrize("frames_at_once", [1, 5, 8, 30])
 def test_stages_in_blocks_of_frames_are_the_stages_at_once(frames_at_once):
     settings = small.network(forms.RELEASED)
