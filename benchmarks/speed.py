@@ -78,21 +78,16 @@ def torch_step(args: argparse.Namespace) -> dict:
 
 
 def our_inference(args: argparse.Namespace) -> dict:
-    """Ours: one clip in evaluation mode, as `Reader` reads it, without the resize."""
+    """Ours: the wave of one clip, by the reader that `predict` and `live` use."""
     import jax
 
-    from sspd_jax import compilation
     from sspd_jax.method import model
+    from sspd_jax.reader import Reader
 
-    settings = compilation.tuned(model.NetworkSettings(conv=args.form, dtype=args.dtype))
-    params, batch_stats = model.init(settings, jax.random.key(0))
-    video = jax.random.normal(jax.random.key(1), (1, FRAMES, SIZE, SIZE, 3))
-    read = jax.jit(
-        lambda p, b, v: model.read_wave(settings, p, b, v, frames_at_once=60),
-        compiler_options=compilation.options(),
-    )
-    seconds = rounds(lambda: read(params, batch_stats, video).block_until_ready(), args.rounds)
-    return {"seconds": seconds}
+    settings = model.NetworkSettings(conv=args.form, dtype=args.dtype)
+    reader = Reader(settings, *model.init(settings, jax.random.key(0)), 30.0, SIZE, "random weights")
+    images = np.random.default_rng(0).integers(0, 256, (FRAMES + 1, SIZE, SIZE, 3), np.uint8)
+    return {"seconds": rounds(lambda: reader.wave_of(images), args.rounds)}
 
 
 def our_networks(args: argparse.Namespace) -> dict:

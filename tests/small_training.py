@@ -2,6 +2,7 @@
 
 import dataclasses
 
+import jax
 import numpy as np
 
 from sspd_jax import forms, train_state, train_step
@@ -57,3 +58,16 @@ def differences(n=2, *, seed=0, size=22):
 def replace(method, **changes):
     """The method with other fields."""
     return dataclasses.replace(method, **changes)
+
+
+def in_form(reader, conv):
+    """A reader whose convolutions are written in another form."""
+    return dataclasses.replace(reader, network=dataclasses.replace(reader.network, conv=conv))
+
+
+def one_pass(reader, frames):
+    """The whole network at once, on the differences of all frames; an odd number gets one more, of zeros."""
+    frames = np.concatenate([frames, frames[-1:]])[: len(frames) + (len(frames) - 1) % 2]
+    video = views.whole_view(frames[None], reader.network.input_size)
+    read = jax.jit(model.read_wave, static_argnums=0)
+    return np.asarray(read(reader.network, reader.params, reader.batch_stats, video)[0])

@@ -133,7 +133,6 @@ def test_twenty_kills_at_random_moments_change_nothing(data_dir, compiled, undis
     assert_ends_alike(workdir, undisturbed)
 
 
-@pytest.mark.skip(reason="not seen to pass since training was last changed: run it alone")
 def test_two_processes_stop_together_and_any_number_goes_on(data_dir, compiled, undisturbed, tmp_path):
     workdir, alone = tmp_path / "two", tmp_path / "alone"
     pair = begin_two(workdir, data_dir, compiled)
@@ -157,7 +156,6 @@ def test_two_processes_stop_together_and_any_number_goes_on(data_dir, compiled, 
     assert_ends_alike_but_for_rounding(alone, undisturbed)
 
 
-@pytest.mark.skip(reason="not seen to pass since training was last changed: run it alone")
 def test_what_fails_in_one_process_is_said_by_all(data_dir, compiled, tmp_path):
     elsewhere = {"data.data_dir": tmp_path / "nowhere"}
     pair = begin_two(tmp_path / "run", data_dir, compiled, second=elsewhere)

@@ -301,13 +301,3 @@ def test_folded_norms_read_the_same():
     np.testing.assert_array_equal(
         folded["backbone"]["input_norm"]["scale"], params["backbone"]["input_norm"]["scale"]
     )
-
-
-@pytest.mark.parametrize("frames_at_once", [1, 5, 8, 30])
-def test_stages_in_blocks_of_frames_are_the_stages_at_once(frames_at_once):
-    settings = small.network(forms.RELEASED)
-    params, batch_stats = model.init(settings, jax.random.key(3))
-    video = small.differences(n=2, seed=4)
-    whole = model.read_wave(settings, params, batch_stats, video)
-    parts = model.read_wave(settings, params, batch_stats, video, frames_at_once=frames_at_once)
-    np.testing.assert_allclose(parts, whole, atol=1e-6 * np.abs(whole).max())

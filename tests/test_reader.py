@@ -8,13 +8,14 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
+import small_training
 from golden import recipe
 
 import sspd_jax
 from sspd_jax import checkpoint, convert, reader, torch_save
 from sspd_jax import config as experiments
 from sspd_jax.command import UserError
-from sspd_jax.method import model, views
+from sspd_jax.method import model
 
 GOLDEN = Path(__file__).parent / "golden"
 SMALL = model.NetworkSettings(
@@ -69,23 +70,17 @@ def test_a_reader_holds_what_inference_needs(small):
     assert (network.fps, network.crop_size, network.network) == (30.0, 68, SMALL)
 
 
-def one_pass(network, frames):
-    """The whole network at once, on the differences of all frames; an odd number gets one more, of zeros."""
-    frames = np.concatenate([frames, frames[-1:]])[: len(frames) + (len(frames) - 1) % 2]
-    video = views.whole_view(frames[None], network.network.input_size)
-    read = jax.jit(model.read_wave, static_argnums=0)
-    return np.asarray(read(network.network, network.params, network.batch_stats, video)[0])
-
-
+@pytest.mark.parametrize(
+    ("form", "bound"), [("matmul", 2e-6), ("auto", 1e-5)]
+)  # combining frames rounds more
 @pytest.mark.parametrize("n_frames", [2, 33, 66, 161])
-def test_a_stream_of_images_gives_the_wave_of_one_pass(small, n_frames):
-    network = sspd_jax.load(small)
+def test_a_stream_of_images_gives_the_wave_of_one_pass(small, n_frames, form, bound):
+    network = small_training.in_form(sspd_jax.load(small), form)
     frames = clip(n_frames)
-    whole = one_pass(network, frames)[: n_frames - 1]
+    whole = small_training.one_pass(network, frames)[: n_frames - 1]
     wave = network.wave_of(iter(frames))
     assert wave.shape == (n_frames - 1,) and wave.dtype == np.float32
-    # The reader's convolutions combine frames, the whole network's do not: each is right to rounding.
-    np.testing.assert_allclose(wave, whole, atol=1e-5 * np.abs(whole).max())
+    np.testing.assert_allclose(wave, whole, atol=bound * np.abs(whole).max())
 
 
 @pytest.mark.parametrize("n_frames", [0, 1])

@@ -11,9 +11,7 @@ defaults.
 """
 
 import dataclasses
-import functools
 import math
-from collections.abc import Callable
 
 import flax.linen as nn
 import jax
@@ -266,44 +264,10 @@ class FinalConv(nn.Module):
         return jnp.tanh(BatchNorm(name="norm", batch_axis=self.batch_axis)(x, train=train))
 
 
-_STAGE_REACH = 2  # frames to either side that a stage's output depends on: one for each of its convolutions
-
-
-def _in_blocks(
-    compute: Callable[[Float[Array, "n _ h w c"]], Float[Array, "n _ h2 w2 c2"]],
-    x: Float[Array, "n t h w c"],
-    frames: int,
-    reach: int,
-) -> Float[Array, "n t h2 w2 c2"]:
-    """Compute what is local in time on blocks of frames, one after the other.
-
-    Blocks overlap by what they need of their neighbours. The first begins and the last ends with the video,
-    so that what `compute` does at a video's ends, such as padding, happens there and nowhere else.
-    """
-    n, t = x.shape[:2]
-    length = frames + 2 * reach
-    if t <= length:
-        return compute(x)
-    count = -(-t // frames)
-    firsts = jnp.minimum(jnp.arange(count) * frames, t - frames)  # of each block's outputs
-    starts = jnp.clip(firsts - reach, 0, t - length)
-
-    def one(at: tuple[Array, Array]) -> Array:
-        first, start = at
-        y = compute(jax.lax.dynamic_slice_in_dim(x, start, length, axis=1))
-        return jax.lax.dynamic_slice_in_dim(y, first - start, frames, axis=1)
-
-    blocks = jax.lax.map(one, (firsts, starts))  # [count, n, frames, …]
-    whole, rest = (count - 1) * frames, t - (count - 1) * frames
-    joined = jnp.moveaxis(blocks[:-1], 0, 1).reshape(n, whole, *blocks.shape[3:])
-    return jnp.concatenate([joined, blocks[-1][:, frames - rest :]], axis=1)
-
-
 class Backbone(nn.Module):
     """Frame differences → F2."""
 
     settings: NetworkSettings
-    frames_at_once: int | None = None
     batch_axis: str | None = None
 
     @nn.compact
@@ -314,13 +278,7 @@ class Backbone(nn.Module):
         s = self.settings
         x = BatchNorm(name="input_norm", batch_axis=self.batch_axis)(jnp.asarray(x, s.dtype), train=train)
         for i, channels in enumerate(s.stages, 1):
-            stage = Stage(channels, s.conv, self.batch_axis, name=f"stage{i}")
-            if self.frames_at_once is None or train:
-                x = stage(x, train=train)
-            else:
-                alone = Stage(channels, s.conv, parent=None)
-                compute = functools.partial(alone.apply, stage.variables, train=False)
-                x = _in_blocks(compute, x, self.frames_at_once, _STAGE_REACH)
+            x = Stage(channels, s.conv, self.batch_axis, name=f"stage{i}")(x, train=train)
         return FinalConv(s.features, s.conv, self.batch_axis, name="final")(x, train=train)
 
 
@@ -441,12 +399,11 @@ class Network(nn.Module):
     """The whole network."""
 
     settings: NetworkSettings
-    frames_at_once: int | None = None
     batch_axis: str | None = None
 
     def setup(self):
         """Name the three parts that `routing` tells apart."""
-        self.backbone = Backbone(self.settings, self.frames_at_once, self.batch_axis)
+        self.backbone = Backbone(self.settings, self.batch_axis)
         self.predictor = Predictor(self.settings, self.batch_axis)
         self.ts = SimilarityBlocks(self.settings)
 
@@ -543,8 +500,6 @@ def read_wave(
     params: Floats,
     batch_stats: Floats,
     video: Float[ArrayLike, "n t h w 3"],
-    *,
-    frames_at_once: int | None = None,
 ) -> Float32[Array, "n t"]:
     """Read the wave of a video in evaluation mode.
 
@@ -553,15 +508,13 @@ def read_wave(
       params: its parameters; those of the TS blocks may be absent.
       batch_stats: its running statistics.
       video: float [n, t, h, w, 3] frame differences, RGB; t even.
-      frames_at_once: compute the stages, whose maps take nine tenths of all memory, on blocks of so many
-        frames; the same wave to rounding.
 
     Returns:
       float32 [n, t].
     """
     params, batch_stats = fold_norms(params, batch_stats)
     variables = {"params": params, "batch_stats": batch_stats}
-    return Network(settings, frames_at_once).apply(variables, video, method="wave")
+    return Network(settings).apply(variables, video, method="wave")
 
 
 def fold_norms(params: Floats, batch_stats: Floats) -> tuple[Floats, Floats]:
@@ -584,10 +537,10 @@ def fold_norms(params: Floats, batch_stats: Floats) -> tuple[Floats, Floats]:
             norm, running = params[name], batch_stats[name]
             factor = norm["scale"] * jax.lax.rsqrt(running["var"] + BatchNorm.epsilon)
             params[conv] = {**params[conv], "kernel": params[conv]["kernel"] * factor}
-            shift = norm["bias"] - running["mean"] * factor
-            params[name] = {"scale": jnp.ones_like(factor), "bias": shift}
+            # Mean and bias stay apart: their difference, rounded, would lose digits of both.
+            params[name] = {"scale": jnp.ones_like(factor), "bias": norm["bias"]}
             batch_stats[name] = {
-                "mean": jnp.zeros_like(shift),
-                "var": jnp.full_like(shift, 1 - BatchNorm.epsilon),
+                "mean": running["mean"] * factor,
+                "var": jnp.full_like(factor, 1 - BatchNorm.epsilon),
             }
     return params, batch_stats
