@@ -51,7 +51,7 @@ def test_two_at_once_write_what_one_writes_and_say_what_one_says(tmp_path, capsy
             second.out.startswith(f"{out}: 3 recordings of 3 people")
             and "(0 new, without wall)" in second.out
         )
-        assert "3.0/4 recordings" in first.err and "left" in first.err
+        assert "4.0/4 recordings" in first.err and "left" in first.err
         said[count] = [line for line in (first.err + second.err).splitlines() if line.startswith("wall: ")]
     assert len(said[1]) == 2 and said[1] == said[2]
     assert content(tmp_path / "1") == content(tmp_path / "2")

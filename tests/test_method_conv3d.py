@@ -82,10 +82,10 @@ def test_many_blocks_of_frames_equal_one(c_out):
 
 @pytest.mark.parametrize("c", [2, 8])
 def test_many_blocks_of_planes_equal_one(monkeypatch, c):
-    # Eleven frames in blocks of eight: the second is filled up with frames that do not count.
-    x, kernel = draw((2, 11, 10, 10, c), (3, 3, 3, c, 3))
+    # Fourteen frames in blocks of eight: the second is filled up with frames that do not count.
+    x, kernel = draw((2, 14, 10, 10, c), (3, 3, 3, c, 3))
     monkeypatch.setattr(conv, "_PIXELS_PER_BLOCK", 100)
-    assert conv._block_length(11, 100) == 8
+    assert conv._block_length(14, 100) == 8
     for a, e in zip(
         *(output_and_gradients(x, kernel, 1, form) for form in ("planes", "direct")), strict=True
     ):
