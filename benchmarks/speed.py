@@ -126,9 +126,10 @@ def our_step(args: argparse.Namespace) -> dict:
     import jax
     import jax.numpy as jnp
 
+    from sspd_jax import compilation, forms, train_state, train_step
     from sspd_jax import config as experiments
-    from sspd_jax import forms, train_state, train_step
 
+    compilation.give_memory_back()
     config = experiments.default(forms.RELEASED)
     config.network.update(conv=args.form, dtype=args.dtype)
     method = experiments.method(config, 90)

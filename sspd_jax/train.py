@@ -20,6 +20,7 @@ from orbax.checkpoint import checkpoint_managers
 
 from sspd_jax import (
     checkpoint,
+    compilation,
     compilation_cache,
     interruption,
     processes,
@@ -77,6 +78,7 @@ def train_and_evaluate(
     processes.require_same(config.data.data_dir, content, "let all processes read the same prepared dataset")
     processes.together("claim", lambda: claim_workdir(config, workdir), first_only=True)
     processes.together("claimed", lambda: _require_shared(workdir))
+    compilation.give_memory_back()
     if config.compilation_cache and not storage.is_remote(workdir):
         compilation_cache.enable(workdir / CACHE)
     with interruption.watching() as watch:
@@ -193,6 +195,7 @@ IGNORED_ON_RESUME = frozenset(
         "distributed",
         "compilation_cache",
         "network.conv",
+        "network.rematerialise",
     }
 )
 """Keys that may change between a run and its continuation: they change no number, beyond rounding."""

@@ -174,7 +174,7 @@ def test_batch_norm_is_pytorchs(mean, deviation):
 
 
 def test_batch_variance_keeps_its_digits_at_a_large_mean():
-    x = jnp.asarray(normal((1000, 1), mean=100.0, deviation=0.01))
+    x = jnp.asarray(normal((1, 10, 10, 10, 1), mean=100.0, deviation=0.01))
     stats = {"mean": np.zeros(1, np.float32), "var": np.zeros(1, np.float32)}
     params = {"scale": np.ones(1, np.float32), "bias": np.zeros(1, np.float32)}
     variables = {"params": params, "batch_stats": stats}

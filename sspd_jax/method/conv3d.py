@@ -17,7 +17,6 @@ Networks", CVPR 2016 (arXiv 1509.09308), here along time alone.
 
 import functools
 import math
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -26,12 +25,11 @@ from jax import Array, lax
 from jax.typing import ArrayLike
 from jaxtyping import Float
 
+from sspd_jax.method.blocks import Block, Count, map_blocks, reduce_blocks
+
 FORMS = ("auto", "direct", "matmul", "planes")
 FORM_ON_CPU, FORM_ELSEWHERE = "matmul", "direct"
 """What 'auto' stands for."""
-
-Length = Any
-"""An int, or a dimension of `jax.export` whose value is known when the exported code runs."""
 
 # Rows (pixels) per matrix product: enough to feed the cores, few enough to stay in the L2 cache.
 _ROWS_PER_BLOCK = 2048
@@ -128,15 +126,10 @@ def _direct(x: Array, kernel: Array, time_padding: int) -> Array:
     )
 
 
-def _frames_per_block(n_frames: Length, rows_per_frame: int) -> int:
+def _frames_per_block(n_frames: Count, rows_per_frame: int) -> int:
     """Largest divisor of `n_frames`, known by now, whose rows fit a block (at least one frame)."""
     most = max(1, _ROWS_PER_BLOCK // rows_per_frame)
     return max(d for d in range(1, most + 1) if n_frames % d == 0)
-
-
-def _block_starts(n: int, t_out: Length, frames: int) -> tuple[Array, Array]:
-    clip, block = jnp.meshgrid(jnp.arange(n), jnp.arange(t_out // frames), indexing="ij")
-    return clip.ravel(), block.ravel() * frames
 
 
 def _pad_time(x: Array, amount: int) -> Array:
@@ -144,7 +137,7 @@ def _pad_time(x: Array, amount: int) -> Array:
     return lax.pad(x, jnp.zeros((), x.dtype), [(0, 0, 0), (amount, amount, 0), *[(0, 0, 0)] * 3])
 
 
-def _stack_frames(padded: Array, start, frames: int, kt: int) -> Array:
+def _stack_frames(padded: Array, start: Block, frames: int, kt: int) -> Array:
     """Lay the `kt` frames that meet in an output side by side on the channels: [frames, h, w, kt·c]."""
     _, _, h, w, c = padded.shape
     block = lax.dynamic_slice(padded, (*start, 0, 0, 0), (1, frames + kt - 1, h, w, c))[0]
@@ -191,10 +184,9 @@ def _matmul(x: Array, kernel: Array, time_padding: int) -> Array:
         return sum(products).reshape(frames, h_out, w_out, c_out)
 
     meet = meet_outputs if _taps_meet_outputs(kernel.shape) else meet_inputs
-    out = lax.map(
-        lambda start: meet(_stack_frames(padded, start, frames, kt)), _block_starts(n, t_out, frames)
+    return map_blocks(
+        lambda block: meet(_stack_frames(padded, block, frames, kt)), n, t_out, frames, source=x
     )
-    return out.reshape(n, t_out, h_out, w_out, c_out)
 
 
 def _matmul_forward(x: Array, kernel: Array, time_padding: int):
@@ -234,13 +226,13 @@ def _matmul_backward(time_padding: int, residuals, cotangent: Array):
 
     meet = meet_outputs if _taps_meet_outputs(kernel.shape) else meet_inputs
 
-    def add_block(total, start):
+    def add_block(start, total):
         shape = (1, frames, h_out, w_out, c_out)
         ct = lax.dynamic_slice(cotangent, (*start, 0, 0, 0), shape)[0]
-        return total + meet(_stack_frames(padded, start, frames, kt), ct), None
+        return total + meet(_stack_frames(padded, start, frames, kt), ct)
 
     nothing = jnp.zeros((kt, c, kh, kw, c_out), jnp.float32)
-    to_kernel, _ = lax.scan(add_block, nothing, _block_starts(n, t_out, frames))
+    to_kernel = reduce_blocks(add_block, nothing, n, t_out, frames)
     return to_x, to_kernel.transpose(0, 2, 3, 1, 4).astype(kernel.dtype)
 
 
@@ -345,10 +337,10 @@ def _planes(x: Array, kernel: Array, time_padding: int, edge: tuple[int, int]) -
     n, t = x.shape[:2]
     t_out = t + 2 * time_padding - len(kernel) + 1
     length, count, take = _blocks(x, len(kernel), time_padding, t_out)
-    out = lax.map(
-        lambda start: _convolve_block(take(start), kernel, edge), _block_starts(n, count * length, length)
+    out = map_blocks(
+        lambda block: _convolve_block(take(block), kernel, edge), n, count * length, length, source=x
     )
-    return out.reshape(n, count * length, *out.shape[2:])[:, :t_out]
+    return out[:, :t_out]
 
 
 def _blocks(x: Array, kt: int, time_padding: int, t_out: int):
@@ -358,8 +350,8 @@ def _blocks(x: Array, kt: int, time_padding: int, t_out: int):
     count = -(-t_out // length)
     behind = count * length + kt - 1 - time_padding - t
 
-    def take(start: tuple[Array, Array]) -> Array:
-        clip, first = start
+    def take(block: Block) -> Array:
+        clip, first = block
         return _frames_from(x, clip, first - time_padding, length + kt - 1, time_padding, behind)
 
     return length, count, take
@@ -382,12 +374,11 @@ def _planes_backward(time_padding: int, edge: tuple[int, int], residuals, cotang
     n, t_out = cotangent.shape[:2]
     length, count, take = _blocks(x, kt, time_padding, t_out)
 
-    def add_block(total: Array, start: tuple[Array, Array]):
-        ct = _frames_from(cotangent, *start, length, 0, count * length - t_out)
-        return total + _block_gradient(take(start), ct, kernel.shape, edge), None
+    def add_block(block: Block, total: Array) -> Array:
+        ct = _frames_from(cotangent, *block, length, 0, count * length - t_out)
+        return total + _block_gradient(take(block), ct, kernel.shape, edge)
 
-    to_kernel, _ = lax.scan(add_block, jnp.zeros_like(kernel), _block_starts(n, count * length, length))
-    return to_x, to_kernel
+    return to_x, reduce_blocks(add_block, jnp.zeros_like(kernel), n, count * length, length)
 
 
 _planes.defvjp(_planes_forward, _planes_backward)

@@ -22,6 +22,16 @@ from jaxtyping import Float, Float32, PRNGKeyArray, PyTree
 
 from sspd_jax.method.conv3d import FORMS, conv3d
 from sspd_jax.method.losses import Reading, read_similarities
+from sspd_jax.method.squashed import (
+    EPSILON,
+    Norm,
+    average_pool,
+    normalise,
+    squash,
+    squashed_conv3d,
+    squashed_pool,
+    variance,
+)
 
 Floats = PyTree[Float32[ArrayLike, "..."]]
 """Parameters or statistics: nested dicts of float32 arrays."""
@@ -58,6 +68,7 @@ class NetworkSettings:
       conv: form of the convolutions, see `conv3d`.
       dtype: compute dtype, 'float32' or 'bfloat16'; parameters, statistics, spectra and losses stay
         float32.
+      rematerialise: whether the stages keep less for their gradients and compute it again, see `squashed`.
     """
 
     input_size: int = 128
@@ -72,6 +83,7 @@ class NetworkSettings:
     ts_residual: str = "input"
     conv: str = "auto"
     dtype: str = "float32"
+    rematerialise: bool = False
 
     def __post_init__(self):
         object.__setattr__(self, "stages", tuple(tuple(pair) for pair in self.stages))
@@ -153,15 +165,18 @@ class BatchNorm(nn.Module):
     are float32 whatever the input's dtype.
     """
 
-    epsilon: float = 1e-5
     momentum: float = 0.1
     """Weight of the batch in the running average (PyTorch's convention)."""
     batch_axis: str | None = None
     """Name of a mapped axis (`jax.pmap`'s) that the batch is spread over in equal parts."""
 
-    @nn.compact
-    def __call__(self, x: Float[Array, "*batch c"], *, train: bool) -> Float[Array, "*batch c"]:
+    def __call__(self, x: Float[Array, "n t h w c"], *, train: bool) -> Float[Array, "n t h w c"]:
         """Normalise by the batch (`train`) or by the running statistics."""
+        return normalise(x, self.norm(x, train=train))
+
+    @nn.compact
+    def norm(self, x: Float[Array, "n t h w c"], *, train: bool) -> Norm:
+        """Say how `x` is normalised, and count it into the running statistics (`train`)."""
         channels = x.shape[-1]
         scale = self.param("scale", nn.initializers.ones, (channels,))
         bias = self.param("bias", nn.initializers.zeros, (channels,))
@@ -169,9 +184,8 @@ class BatchNorm(nn.Module):
         running_var = self.variable("batch_stats", "var", jnp.ones, (channels,))
         if train:
             axes = tuple(range(x.ndim - 1))
-            wide = x.astype(jnp.float32)
-            mean = self._over_parts(jnp.mean(wide, axis=axes))
-            var = self._over_parts(jnp.mean((wide - mean) ** 2, axis=axes))
+            mean = self._over_parts(jnp.mean(x.astype(jnp.float32), axis=axes))
+            var = self._over_parts(variance(x, mean))
             if not self.is_initializing():
                 parts = 1 if self.batch_axis is None else jax.lax.axis_size(self.batch_axis)
                 count = x.size // channels * parts
@@ -181,9 +195,7 @@ class BatchNorm(nn.Module):
                 running_var.value = keep * running_var.value + self.momentum * unbiased
         else:
             mean, var = running_mean.value, running_var.value
-        factor = scale * jax.lax.rsqrt(var + self.epsilon)
-        normalised = (x.astype(jnp.float32) - mean) * factor + bias
-        return normalised.astype(x.dtype)
+        return Norm(mean, var, scale, bias)
 
     def _over_parts(self, mean: Float32[Array, " c"]) -> Float32[Array, " c"]:
         return mean if self.batch_axis is None else jax.lax.pmean(mean, self.batch_axis)
@@ -199,34 +211,18 @@ class Conv3d(nn.Module):
     use_bias: bool = False
 
     @nn.compact
-    def __call__(self, x: Float[Array, "n t h w c"]) -> Float[Array, "n _ _ _ {self.features}"]:
-        """Convolve."""
+    def __call__(
+        self, x: Float[Array, "n t h w c"], squashed_by: Norm | None = None, batch_axis: str | None = None
+    ) -> Float[Array, "n _ _ _ {self.features}"]:
+        """Convolve `x`, or what `squash` makes of it, which is then not kept for the gradient."""
         shape = (*self.kernel_size, x.shape[-1], self.features)
         kernel = self.param("kernel", _XAVIER_NORMAL, shape).astype(x.dtype)
+        if squashed_by is not None:
+            return squashed_conv3d(x, squashed_by, kernel, self.form, batch_axis)
         y = conv3d(x, kernel, time_padding=self.time_padding, form=self.form)
         if self.use_bias:
             y = y + self.param("bias", nn.initializers.zeros, (self.features,)).astype(x.dtype)
         return y
-
-
-def average_pool(
-    x: Float[ArrayLike, "n t h w c"], window: tuple[int, int, int]
-) -> Float[Array, "n t//{window[0]} h//{window[1]} w//{window[2]} c"]:
-    """Average over windows of (time, height, width); what does not fill a window is dropped.
-
-    Args:
-      x: float [n, t, h, w, c].
-      window: sizes and strides.
-
-    Returns:
-      float [n, t // window[0], h // window[1], w // window[2], c].
-    """
-    x = jnp.asarray(x)
-    n, *sizes, c = x.shape
-    kept = [size // step for size, step in zip(sizes, window, strict=True)]
-    x = x[:, : kept[0] * window[0], : kept[1] * window[1], : kept[2] * window[2]]
-    split = [length for pair in zip(kept, window, strict=True) for length in pair]
-    return jnp.mean(x.reshape(n, *split, c), axis=(2, 4, 6))
 
 
 class Stage(nn.Module):
@@ -234,6 +230,7 @@ class Stage(nn.Module):
 
     channels: tuple[int, int]
     form: str
+    rematerialise: bool = False
     batch_axis: str | None = None
 
     @nn.compact
@@ -241,11 +238,15 @@ class Stage(nn.Module):
         self, x: Float[Array, "n t h w c"], *, train: bool
     ) -> Float[Array, "n t (h-6)//2 (w-6)//2 {self.channels[1]}"]:
         """Convolve twice and pool."""
+        again = self.rematerialise and train
+        conv2 = Conv3d(self.channels[1], (3, 3, 3), self.form, name="conv2")
         x = Conv3d(self.channels[0], (3, 5, 5), self.form, name="conv1")(x)
-        x = jnp.tanh(BatchNorm(name="norm1", batch_axis=self.batch_axis)(x, train=train))
-        x = Conv3d(self.channels[1], (3, 3, 3), self.form, name="conv2")(x)
-        x = jnp.tanh(BatchNorm(name="norm2", batch_axis=self.batch_axis)(x, train=train))
-        return average_pool(x, (1, 2, 2))
+        norm = BatchNorm(name="norm1", batch_axis=self.batch_axis).norm(x, train=train)
+        x = conv2(x, norm.with_fixed_moments(), self.batch_axis) if again else conv2(squash(x, norm))
+        norm = BatchNorm(name="norm2", batch_axis=self.batch_axis).norm(x, train=train)
+        if again:
+            return squashed_pool(x, norm.with_fixed_moments(), self.batch_axis)
+        return average_pool(squash(x, norm), (1, 2, 2))
 
 
 class FinalConv(nn.Module):
@@ -278,7 +279,7 @@ class Backbone(nn.Module):
         s = self.settings
         x = BatchNorm(name="input_norm", batch_axis=self.batch_axis)(jnp.asarray(x, s.dtype), train=train)
         for i, channels in enumerate(s.stages, 1):
-            x = Stage(channels, s.conv, self.batch_axis, name=f"stage{i}")(x, train=train)
+            x = Stage(channels, s.conv, s.rematerialise, self.batch_axis, name=f"stage{i}")(x, train=train)
         return FinalConv(s.features, s.conv, self.batch_axis, name="final")(x, train=train)
 
 
@@ -535,12 +536,12 @@ def fold_norms(params: Floats, batch_stats: Floats) -> tuple[Floats, Floats]:
             params[name], batch_stats[name] = fold_norms(params[name], batch_stats[name])
         elif conv in params:
             norm, running = params[name], batch_stats[name]
-            factor = norm["scale"] * jax.lax.rsqrt(running["var"] + BatchNorm.epsilon)
+            factor = norm["scale"] * jax.lax.rsqrt(running["var"] + EPSILON)
             params[conv] = {**params[conv], "kernel": params[conv]["kernel"] * factor}
             # Mean and bias stay apart: their difference, rounded, would lose digits of both.
             params[name] = {"scale": jnp.ones_like(factor), "bias": norm["bias"]}
             batch_stats[name] = {
                 "mean": running["mean"] * factor,
-                "var": jnp.full_like(factor, 1 - BatchNorm.epsilon),
+                "var": jnp.full_like(factor, 1 - EPSILON),
             }
     return params, batch_stats

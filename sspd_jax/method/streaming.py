@@ -13,6 +13,7 @@ from jaxtyping import Float, Float32, Int, PyTree
 
 from sspd_jax.method import model
 from sspd_jax.method.model import NetworkSettings
+from sspd_jax.method.squashed import average_pool
 
 Floats = PyTree[Float32[ArrayLike, "..."]]
 Held = tuple[ArrayLike, ...]
@@ -111,14 +112,14 @@ def advance(
         stage = tuple(tree[f"stage{number}"] for tree in backbone)
         x, first = convolve(stage, "conv1", "norm1", x, first, end, narrow, (5, 5))
         x, first = convolve(stage, "conv2", "norm2", x, first, end, wide, (3, 3))
-        x = model.average_pool(x, (1, 2, 2))
+        x = average_pool(x, (1, 2, 2))
     final = tuple(tree["final"] for tree in backbone)
     x, first = convolve(final, "conv", "norm", x, first, end, settings.features, (3, 3))
 
     width = settings.predictor_width
     x, first = convolve(predictor, "conv1", "norm1", x, first, end, width, (1, 1))
     # The convolutions so far are even in number, and x an even number of frames late: pairs stay pairs.
-    x, first = model.average_pool(x, (2, 2, 2)), first // 2
+    x, first = average_pool(x, (2, 2, 2)), first // 2
     x, first = convolve(predictor, "conv2", "norm2", x, first, end // 2, width, (3, 3))
     x, first = jnp.repeat(x, 2, axis=1), first * 2
     x, first = convolve(predictor, "conv3", "norm3", x, first, end, width, (1, 1))

@@ -1,0 +1,226 @@
+"""What follows a convolution, normalisation and tanh, with gradients that keep little.
+
+Reverse differentiation keeps every value that a gradient needs. Of each convolution here that is its output
+and, as large again, the output squashed. A function of this module keeps the first alone and squashes once
+more when its gradient is asked for, a block of frames at a time.
+
+`jax.checkpoint` means the same, but XLA finds on CPU that the second squashing equals the first, and keeps
+that one after all. A loop over blocks it cannot take for the expression before.
+
+Reference: T. Chen et al., "Training Deep Nets with Sublinear Memory Cost", 2016 (arXiv 1604.06174).
+"""
+
+import functools
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import Array, lax
+from jaxtyping import Float, Float32
+
+from sspd_jax.method.blocks import Block, map_blocks, reduce_blocks
+from sspd_jax.method.conv3d import conv3d
+
+EPSILON = 1e-5
+"""Added to a variance before its root is taken (PyTorch's)."""
+
+# Values of a block: few beside those of a video, and many enough that the loop costs nothing.
+_VALUES_PER_BLOCK = {"cpu": 1 << 22}
+_VALUES_ELSEWHERE = 1 << 28
+
+
+class Norm(NamedTuple):
+    """A batch normalisation, by channel: moments of what it normalises, then scale and bias; float32 [c]."""
+
+    mean: Float32[Array, " c"]
+    var: Float32[Array, " c"]
+    scale: Float32[Array, " c"]
+    bias: Float32[Array, " c"]
+
+    def with_fixed_moments(self) -> "Norm":
+        """Keep gradients from passing through the moments."""
+        return self._replace(mean=lax.stop_gradient(self.mean), var=lax.stop_gradient(self.var))
+
+
+def normalise(x: Float[Array, "*batch c"], norm: Norm) -> Float[Array, "*batch c"]:
+    """Apply a normalisation, in float32, and return the dtype of `x`."""
+    factor = norm.scale * lax.rsqrt(norm.var + EPSILON)
+    return ((x.astype(jnp.float32) - norm.mean) * factor + norm.bias).astype(x.dtype)
+
+
+def squash(x: Float[Array, "*batch c"], norm: Norm) -> Float[Array, "*batch c"]:
+    """Normalise and take the tanh."""
+    return jnp.tanh(normalise(x, norm))
+
+
+@jax.custom_vjp
+def variance(x: Float[Array, "n t h w c"], mean: Float32[Array, " c"]) -> Float32[Array, " c"]:
+    """Average (x − mean)² by channel, in float32, without an array of these squares.
+
+    Args:
+      x: float [n, t, h, w, c].
+      mean: float32 [c], of `x` and of all else that the average is to be averaged with.
+
+    Returns:
+      float32 [c]. It is least at the mean, so its gradient does not pass through that.
+    """
+
+    def add(block: Block, total: Array) -> Array:
+        deviation = _cut(x, block, frames).astype(jnp.float32) - mean
+        return total + jnp.sum(deviation**2, axis=(0, 1, 2))
+
+    n, t, frames = _sizes(x)
+    return reduce_blocks(add, jnp.zeros_like(mean), n, t, frames) / (x.size // x.shape[-1])
+
+
+def _variance_backward(residuals, cotangent: Array):
+    x, mean = residuals
+    return _through_moments(x, mean, jnp.zeros_like(mean), cotangent, x.size).astype(x.dtype), jnp.zeros_like(
+        mean
+    )
+
+
+variance.defvjp(lambda x, mean: (variance(x, mean), (x, mean)), _variance_backward)
+
+
+def _through_moments(x: Array, mean: Array, to_mean: Array, to_var: Array, size: int) -> Array:
+    """Pull cotangents of the moments of `size` values back to some of them, in float32."""
+    count = size // x.shape[-1]
+    return to_mean / count + (x.astype(jnp.float32) - mean) * (2 / count * to_var)
+
+
+def average_pool(
+    x: Float[Array, "n t h w c"], window: tuple[int, int, int]
+) -> Float[Array, "n t//{window[0]} h//{window[1]} w//{window[2]} c"]:
+    """Average over windows of (time, height, width); what does not fill a window is dropped.
+
+    Args:
+      x: float [n, t, h, w, c].
+      window: sizes and strides.
+
+    Returns:
+      float [n, t // window[0], h // window[1], w // window[2], c].
+    """
+    x = jnp.asarray(x)
+    n, *sizes, c = x.shape
+    kept = [size // step for size, step in zip(sizes, window, strict=True)]
+    x = x[:, : kept[0] * window[0], : kept[1] * window[1], : kept[2] * window[2]]
+    split = [length for pair in zip(kept, window, strict=True) for length in pair]
+    return jnp.mean(x.reshape(n, *split, c), axis=(2, 4, 6))
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(3, 4))
+def squashed_conv3d(
+    x: Float[Array, "n t h w c"],
+    norm: Norm,
+    kernel: Float[Array, "kt kh kw c c_out"],
+    form: str,
+    batch_axis: str | None = None,  # noqa: ARG001 - its gradient has it
+) -> Float[Array, "n t _ _ c_out"]:
+    """Convolve what `squash` gives, and keep only `x` for the gradient.
+
+    Args:
+      x: float [n, t, h, w, c], of a convolution.
+      norm: its normalisation by its own moments, fixed: the gradient to `x` has what it owes to them in it.
+      kernel: of the next convolution, see `conv3d`; as many zero frames around as a kernel of three needs.
+      form: of the convolution.
+      batch_axis: name of a mapped axis whose other clips are in the moments too.
+
+    Returns:
+      What `conv3d(squash(x, norm), kernel, form=form)` does.
+    """
+    return conv3d(squash(x, norm), kernel, form=form)
+
+
+def _conv_forward(x: Array, norm: Norm, kernel: Array, form: str, batch_axis: str | None):
+    return squashed_conv3d(x, norm, kernel, form, batch_axis), (x, norm, kernel)
+
+
+def _conv_backward(form: str, batch_axis: str | None, residuals, cotangent: Array):
+    x, norm, kernel = residuals
+    n, t, frames = _sizes(x)
+    # Made from the cotangent, so that it cannot be computed before the gradient is asked for; from its end,
+    # because the convolution's gradient may be made from its beginning, and XLA would make one and copy it.
+    last = cotangent[-1:, -1:, -1:, -1:, -1:]
+    again = map_blocks(lambda block: squash(_cut(x, block, frames), norm), n, t, frames, source=last)
+    _, pull_back = jax.vjp(lambda y, k: conv3d(y, k, form=form), again, kernel)
+    to_squashed, to_kernel = pull_back(cotangent)
+    return *_pull_back(squash, x, norm, to_squashed, batch_axis), to_kernel
+
+
+squashed_conv3d.defvjp(_conv_forward, _conv_backward)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
+def squashed_pool(
+    x: Float[Array, "n t h w c"],
+    norm: Norm,
+    batch_axis: str | None = None,  # noqa: ARG001 - its gradient has it
+) -> Float[Array, "n t h//2 w//2 c"]:
+    """Average what `squash` gives over 2 × 2 pixels, and keep only `x` for the gradient.
+
+    Args:
+      x: float [n, t, h, w, c], of a convolution.
+      norm: see `squashed_conv3d`.
+      batch_axis: see `squashed_conv3d`.
+
+    Returns:
+      What `average_pool(squash(x, norm), (1, 2, 2))` does.
+    """
+    return average_pool(squash(x, norm), (1, 2, 2))
+
+
+def _pool_forward(x: Array, norm: Norm, batch_axis: str | None):
+    return squashed_pool(x, norm, batch_axis), (x, norm)
+
+
+def _pool_backward(batch_axis: str | None, residuals, cotangent: Array):
+    return _pull_back(_squash_and_pool, *residuals, cotangent, batch_axis)
+
+
+squashed_pool.defvjp(_pool_forward, _pool_backward)
+
+
+def _squash_and_pool(frames: Float[Array, "t h w c"], norm: Norm) -> Float[Array, "t h//2 w//2 c"]:
+    return average_pool(squash(frames, norm)[None], (1, 2, 2))[0]
+
+
+def _sizes(x: Array) -> tuple[int, int, int]:
+    """Say clips, frames of a clip, and frames of a block."""
+    n, t = x.shape[:2]
+    values = _VALUES_PER_BLOCK.get(jax.default_backend(), _VALUES_ELSEWHERE)
+    most = max(1, values * n * t // x.size)
+    return n, t, max(d for d in range(1, min(most, t) + 1) if t % d == 0)
+
+
+def _cut(x: Array, block: Block, frames: int) -> Array:
+    return lax.dynamic_slice(x, (*block, 0, 0, 0), (1, frames, *x.shape[2:]))[0]
+
+
+def _pull_back(
+    function, x: Array, norm: Norm, cotangent: Array, batch_axis: str | None
+) -> tuple[Array, Norm]:
+    """Pull the cotangent of `function(frames, norm)` back, block by block, to its two arguments.
+
+    To `x` directly and through the moments, which takes a first pass; an array of what goes one way would be
+    as large as `x`.
+    """
+    n, t, frames = _sizes(x)
+
+    def pull(block: Block) -> tuple[Array, Norm]:
+        _, pull_back = jax.vjp(function, _cut(x, block, frames), norm)
+        return pull_back(_cut(cotangent, block, frames))
+
+    def direct_and_through_moments(block: Block) -> Array:
+        through = _through_moments(_cut(x, block, frames), norm.mean, to_mean, to_var, x.size)
+        return (pull(block)[0].astype(jnp.float32) + through).astype(x.dtype)
+
+    nothing = jax.tree.map(jnp.zeros_like, norm)
+    to_norm = reduce_blocks(
+        lambda block, total: jax.tree.map(jnp.add, total, pull(block)[1]), nothing, n, t, frames
+    )
+    to_mean, to_var = to_norm.mean, to_norm.var
+    if batch_axis is not None:
+        to_mean, to_var = lax.pmean((to_mean, to_var), batch_axis)
+    to_x = map_blocks(direct_and_through_moments, n, t, frames, source=cotangent)
+    return to_x, to_norm._replace(mean=nothing.mean, var=nothing.var)

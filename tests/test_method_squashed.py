@@ -1,0 +1,133 @@
+"""Normalisation and tanh with gradients that keep little: the same numbers, in less memory."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from sspd_jax.method import model, squashed
+from sspd_jax.method.conv3d import conv3d
+
+FORMS = ("direct", "matmul", "planes")
+
+
+def draw(shape, seed=0):
+    return jax.random.normal(jax.random.key(seed), shape)
+
+
+def of_batch(x, scale, bias):
+    """Normalise `x` by its own moments."""
+    mean = jnp.mean(x.astype(jnp.float32), axis=(0, 1, 2, 3))
+    return squashed.Norm(mean, squashed.variance(x, mean), scale, bias)
+
+
+def scale_and_bias(c):
+    return draw((c,), 2), draw((c,), 3)
+
+
+def plainly_squashed(x, scale, bias):
+    axes = (0, 1, 2, 3)
+    return jnp.tanh((x - jnp.mean(x, axes)) / jnp.sqrt(jnp.var(x, axes) + 1e-5) * scale + bias)
+
+
+def assert_close(ours, theirs):
+    for a, e in zip(jax.tree.leaves(ours), jax.tree.leaves(theirs), strict=True):
+        np.testing.assert_allclose(a, e, rtol=1e-5, atol=1e-5 * np.abs(e).max())
+
+
+def value_and_gradients(function, *args):
+    value = function(*args)
+    weight = draw(value.shape, 9).astype(value.dtype)
+    return value, jax.grad(lambda *args: jnp.sum(weight * function(*args)), tuple(range(len(args))))(*args)
+
+
+def pool(x, *scale_and_bias):
+    return squashed.squashed_pool(x, of_batch(x, *scale_and_bias).with_fixed_moments())
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_a_squashed_convolution_is_that_of_what_was_squashed(form):
+    def ours(x, scale, bias, kernel):
+        return squashed.squashed_conv3d(x, of_batch(x, scale, bias).with_fixed_moments(), kernel, form)
+
+    def plain(x, scale, bias, kernel):
+        return conv3d(plainly_squashed(x, scale, bias), kernel, form="matmul")
+
+    given = draw((2, 6, 7, 6, 3)), *scale_and_bias(3), draw((3, 3, 3, 3, 4), 4)
+    assert_close(*(value_and_gradients(f, *given) for f in (ours, plain)))
+
+
+def test_a_squashed_pool_is_the_average_of_what_was_squashed_and_drops_an_odd_row():
+    def plain(x, scale, bias):
+        y = plainly_squashed(x, scale, bias)[:, :, :6]
+        return (y[:, :, ::2] + y[:, :, 1::2]).reshape(2, 6, 3, 3, 2, 3).mean(axis=4) / 2
+
+    given = draw((2, 6, 7, 6, 3)), *scale_and_bias(3)
+    assert_close(*(value_and_gradients(f, *given) for f in (pool, plain)))
+
+
+def test_blocks_do_not_show(monkeypatch):
+    given = draw((2, 6, 4, 4, 3)), *scale_and_bias(3)
+    whole = value_and_gradients(pool, *given)
+    monkeypatch.setitem(squashed._VALUES_PER_BLOCK, "cpu", 2 * 4 * 4 * 3)
+    assert squashed._sizes(given[0]) == (2, 6, 2)
+    assert_close(value_and_gradients(pool, *given), whole)
+
+
+def test_the_variance_is_that_of_two_passes_with_its_gradient():
+    x = 100 + draw((2, 6, 4, 4, 3))
+    ours, theirs = (
+        jax.value_and_grad(lambda x, f=f: jnp.dot(f(x), jnp.arange(3.0)))(x)
+        for f in (
+            lambda x: squashed.variance(x, jnp.mean(x, (0, 1, 2, 3))),
+            lambda x: jnp.var(x, (0, 1, 2, 3)),
+        )
+    )
+    np.testing.assert_allclose(ours[0], theirs[0], rtol=1e-5)
+    np.testing.assert_allclose(ours[1], theirs[1], atol=1e-5 * np.abs(theirs[1]).max())
+
+
+def test_bfloat16_stays_bfloat16_and_sums_in_float32():
+    x = draw((1, 4, 4, 4, 2)).astype(jnp.bfloat16)
+    value, (to_x, *to_norm) = value_and_gradients(pool, x, *scale_and_bias(2))
+    assert value.dtype == to_x.dtype == jnp.bfloat16
+    assert {leaf.dtype for leaf in to_norm} == {jnp.dtype("float32")}
+
+
+def stage(rematerialise, form):
+    return model.Stage((4, 6), form, rematerialise)
+
+
+@functools.cache
+def learning(rematerialise, form):
+    """Compile the gradients of a stage in training, as a function of its parameters and input."""
+    x = draw((2, 24, 40, 40, 3))
+    variables = stage(rematerialise, form).init(jax.random.key(1), x, train=True)
+    weight = draw((2, 24, 17, 17, 6), 5)
+
+    def total(params, x):
+        y, updated = stage(rematerialise, form).apply(
+            {**variables, "params": params}, x, train=True, mutable=["batch_stats"]
+        )
+        return jnp.sum(weight * y), updated
+
+    compiled = jax.jit(jax.grad(total, argnums=(0, 1), has_aux=True)).lower(variables["params"], x).compile()
+    return compiled, compiled(variables["params"], x)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("form", ["matmul", "direct"])
+def test_a_rematerialised_stage_learns_the_same(form):
+    (_, (gradients, updated)), (_, (plain, plain_updated)) = (learning(r, form) for r in (True, False))
+    assert_close(updated, plain_updated)
+    assert_close(gradients, plain)
+
+
+def test_a_rematerialised_stage_takes_less_memory(monkeypatch):
+    monkeypatch.setitem(squashed._VALUES_PER_BLOCK, "cpu", 1 << 14)
+    learning.cache_clear()
+    less, more = (learning(r, "matmul")[0].memory_analysis().temp_size_in_bytes for r in (True, False))
+    learning.cache_clear()
+    assert less < 0.85 * more
