@@ -2,6 +2,7 @@
 
     python -m sspd_jax.predict face.mp4 --checkpoint=DIR
     python -m sspd_jax.predict face.mp4 --method=pos --json=face.json --plot=face.png
+    python -m sspd_jax.predict recordings/ --checkpoint=DIR --csv=rates.csv
 
 Each window of 10 s gets a rate and the chance that it is within 3 bpm of the truth; below --min_confidence
 there is no reading. The rate of the whole video is the median of its windows'.
@@ -10,13 +11,16 @@ there is no reading. The rate of the whole video is the median of its windows'.
 from __future__ import annotations
 
 import argparse
+import concurrent.futures
+import contextlib
 import csv
 import dataclasses
 import functools
 import io
 import json
+import queue
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -334,7 +338,9 @@ def main(argv: list[str] | None = None) -> int:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     default = Settings()
-    parser.add_argument("videos", nargs="+", metavar="VIDEO", help="files that FFmpeg can decode")
+    parser.add_argument(
+        "videos", nargs="+", metavar="VIDEO", help="files that FFmpeg can decode, or folders of them"
+    )
     parser.add_argument("--checkpoint", metavar="DIR", help="network to read with (for --method=sspd)")
     parser.add_argument(
         "--method", default="sspd", choices=reading.METHODS, help="how to read (default: sspd)"
@@ -384,23 +390,16 @@ def main(argv: list[str] | None = None) -> int:
         read = functools.partial(predict, reader=reader, method=args.method, settings=settings)
         reading.wave_reader(args.method, reader, 30.0)
         done: list[Prediction] = []
-
-        def read_one(video: str, near: FaceBox | None, label: str) -> None:
-            done.append(read(video, near=near))
-            for line in describe(done[-1], label):
-                print(line, flush=True)
-
-        def faces_of(video: str, found: list) -> None:
-            found += find_faces(video) if args.all_faces else [None]
-
-        # A video, or a face, that cannot be read is said, and the others are read all the same.
         codes = []
-        for video in args.videos:
-            faces: list[FaceBox | None] = []
-            codes.append(command.run(functools.partial(faces_of, video, faces), debug=args.debug))
-            for number, face in enumerate(faces, 1):
-                label = video if face is None else f"{video} face {number} of {len(faces)}"
-                codes.append(command.run(functools.partial(read_one, video, face, label), debug=args.debug))
+        with _each_on_a_device(reader) as each:
+            for code, predictions, lines in each(
+                functools.partial(_read_faces, read, all_faces=args.all_faces, debug=args.debug),
+                _find_videos(args.videos, codes, debug=args.debug),
+            ):
+                codes.append(code)
+                done += predictions
+                for line in lines:
+                    print(line, flush=True)
         if done:
             for path, write in ((args.json, write_json), (args.csv, write_csv), (args.plot, write_plot)):
                 if path:
@@ -408,6 +407,87 @@ def main(argv: list[str] | None = None) -> int:
         return max(codes)
 
     return command.run(work, debug=args.debug)
+
+
+def _find_videos(paths: Sequence[str], codes: list[int], *, debug: bool) -> list[str]:
+    """List files as they are given and the videos of folders; a folder without any is said, with a code."""
+    from sspd_jax.datasets import folder
+
+    found: list[str] = []
+
+    def look(path: str) -> None:
+        videos, unreadable = folder.find_videos(Path(path))
+        found.extend(str(video) for video in videos)
+        for inner, reason in unreadable:
+            raise UserError(f"{inner}: cannot be looked into ({reason}); make it readable, or move it")
+        if not videos:
+            raise UserError(f"{path}: holds no video; give a folder of videos, or a video")
+
+    for path in paths:
+        if Path(path).is_dir():
+            codes.append(command.run(functools.partial(look, path), debug=debug))
+        else:
+            found.append(path)
+    return found
+
+
+def _read_faces(
+    read: Callable[..., Prediction], video: str, *, all_faces: bool, debug: bool
+) -> tuple[int, list[Prediction], list[str]]:
+    """Read a video's faces; one that cannot be read is said, and the others are read all the same.
+
+    Returns:
+      The worst exit code, what was read, and the lines that say it.
+    """
+    faces: list[FaceBox | None] = []
+    predictions: list[Prediction] = []
+    lines: list[str] = []
+
+    def find() -> None:
+        faces.extend(find_faces(video) if all_faces else [None])
+
+    def read_one(face: FaceBox | None, label: str) -> None:
+        predictions.append(read(video, near=face))
+        lines.extend(describe(predictions[-1], label))
+
+    codes = [command.run(find, debug=debug)]
+    for number, face in enumerate(faces, 1):
+        label = video if face is None else f"{video} face {number} of {len(faces)}"
+        codes.append(command.run(functools.partial(read_one, face, label), debug=debug))
+    return max(codes), predictions, lines
+
+
+@contextlib.contextmanager
+def _each_on_a_device(reader: Reader | None) -> Iterator[Callable[..., Iterator[Any]]]:
+    """Give a `map` that has a network read as many videos at once as there are devices, each on its own.
+
+    What goes in first comes out first. Without a network, or with one device, it is `map` itself.
+    """
+    if reader is None:
+        yield map
+        return
+    import jax
+
+    devices = queue.SimpleQueue()
+    for device in jax.local_devices():
+        devices.put(device)
+    if devices.qsize() == 1:
+        yield map
+        return
+
+    def on_a_device(work: Callable[[Any], Any], item: Any) -> Any:
+        device = devices.get()
+        try:
+            with jax.default_device(device):
+                return work(item)
+        finally:
+            devices.put(device)
+
+    with concurrent.futures.ThreadPoolExecutor(devices.qsize()) as pool:
+        try:
+            yield lambda work, items: pool.map(functools.partial(on_a_device, work), items)
+        finally:
+            pool.shutdown(cancel_futures=True)
 
 
 def write_plot(path: str | Path, predictions: Sequence[Prediction]) -> None:

@@ -5,29 +5,35 @@ import json
 import os
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import cv2
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
+import small_training
 from shared_files import PUBLISHED_WEIGHTS, REAL_FACE, needs
 from simulated_face import write_sound
 
 import sspd_jax
-from sspd_jax import convert, predict, reading
+from sspd_jax import checkpoint, convert, predict, reading
+from sspd_jax import config as experiments
 from sspd_jax.command import ConfigError
+from sspd_jax.method import model
 from sspd_jax.reading import METHODS, READ_OUTS, Settings
 from sspd_jax.video import decode, sample
 
 ROOT = Path(__file__).parents[1]
 
 
-def command(module, *arguments, folder):
+def command(module, *arguments, folder, **environment):
     """Run a command as a user would: a process of its own, from another folder."""
     return subprocess.run(
         [sys.executable, "-m", f"sspd_jax.{module}", *map(str, arguments)],
         cwd=folder,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        env={**os.environ, "PYTHONPATH": str(ROOT), **environment},
         capture_output=True,
         text=True,
         check=False,
@@ -186,7 +192,8 @@ def bad_videos(folder):
     yield folder / "one.mp4", "only 0.1 s"
     sample.write_face_video(folder / "short.mp4", seconds=2)
     yield folder / "short.mp4", "2.0 s"
-    yield folder, "directory"
+    (folder / "none").mkdir()
+    yield folder / "none", "holds no video"
 
 
 def test_a_bad_video_is_said_in_one_sentence(tmp_path, capfd):
@@ -417,3 +424,49 @@ def test_weights_that_do_not_convert_leave_nothing(tmp_path, capsys, kind):
 def test_convert_does_not_overwrite(published, capsys):
     assert convert.main([str(PUBLISHED_WEIGHTS), f"--output={published}"]) == 1
     assert "exists already" in capsys.readouterr().err
+
+
+def test_a_folder_gives_its_videos_and_an_empty_one_a_sentence(face, tmp_path, capsys):
+    (tmp_path / "week" / "monday").mkdir(parents=True)
+    (tmp_path / "empty").mkdir()
+    for name in ("b.mp4", "monday/a.mp4", "monday/.hidden.mp4"):
+        (tmp_path / "week" / name).symlink_to(face)
+    (tmp_path / "week" / "notes.txt").write_text("not a video")
+    out = tmp_path / "out.csv"
+    assert (
+        predict.main([*(str(tmp_path / name) for name in ("empty", "week")), "--method=pos", f"--csv={out}"])
+        == 1
+    )
+    said = capsys.readouterr()
+    assert said.err == f"error: {tmp_path / 'empty'}: holds no video; give a folder of videos, or a video\n"
+    files = [line.split(",")[0] for line in out.read_text().splitlines()[1:]]
+    assert list(dict.fromkeys(files)) == [str(tmp_path / "week" / name) for name in ("b.mp4", "monday/a.mp4")]
+
+
+def test_as_many_videos_are_read_at_once_as_there_are_devices(monkeypatch):
+    monkeypatch.setattr(jax, "local_devices", lambda: jax.devices()[:1] * 3)
+    meet = threading.Barrier(3, timeout=20)
+
+    def work(number):
+        meet.wait()
+        return number, jnp.zeros(()).devices()
+
+    with predict._each_on_a_device(object()) as each:
+        assert list(each(work, range(3))) == [(number, set(jax.devices()[:1])) for number in range(3)]
+
+
+@pytest.mark.slow
+def test_a_folder_on_several_devices_reads_as_on_one(face, tmp_path):
+    settings = small_training.network()
+    config = {"network": experiments.network_table(settings), "fps": 30.0, "crop_size": 40}
+    checkpoint.save_network(tmp_path / "network", config, *model.init(settings, jax.random.key(0)))
+    (tmp_path / "faces").mkdir()
+    for name in "abc":
+        (tmp_path / "faces" / f"{name}.mp4").symlink_to(face)
+    said = []
+    for devices in (1, 3):
+        flags = f"--xla_force_host_platform_device_count={devices}"
+        run = command("predict", "faces", "--checkpoint=network", folder=tmp_path, XLA_FLAGS=flags)
+        assert run.returncode == 0, run.stderr
+        said.append(run.stdout)
+    assert said[0] == said[1] and said[0].count("faces/") == 3

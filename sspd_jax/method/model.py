@@ -83,7 +83,7 @@ class NetworkSettings:
     ts_residual: str = "input"
     conv: str = "auto"
     dtype: str = "float32"
-    rematerialise: bool = False
+    rematerialise: bool = True
 
     def __post_init__(self):
         object.__setattr__(self, "stages", tuple(tuple(pair) for pair in self.stages))

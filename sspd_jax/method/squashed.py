@@ -167,7 +167,8 @@ def squashed_pool(
     Returns:
       What `average_pool(squash(x, norm), (1, 2, 2))` does.
     """
-    return average_pool(squash(x, norm), (1, 2, 2))
+    n, t, frames = _sizes(x)  # XLA on CPU squashes the whole of what it is to average
+    return map_blocks(lambda block: _squash_and_pool(_cut(x, block, frames), norm), n, t, frames, source=x)
 
 
 def _pool_forward(x: Array, norm: Norm, batch_axis: str | None):

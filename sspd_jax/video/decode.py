@@ -211,6 +211,8 @@ def _opened(path: str | Path):
         if not streams:
             raise UserError(f"{path}: no video stream found in it; give a video file that plays")
         context = streams[0].codec_context
+        if context is None:  # the stream names a codec that there is no decoder for
+            raise UserError(f"{path}: FFmpeg has no decoder for its video; {PLAY_IT}")
         streams[0].thread_type, streams[0].thread_count = "AUTO", _threads
         if context.width * context.height > MANY_PIXELS:
             context.thread_count = min(_threads, 2) or 2
