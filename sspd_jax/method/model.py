@@ -67,7 +67,8 @@ class NetworkSettings:
       ts_residual: 'input' adds the resized block input (released), 'embedding' adds E (paper).
       conv: form of the convolutions, see `conv3d`.
       dtype: compute dtype, 'float32' or 'bfloat16'; parameters, statistics, spectra and losses stay
-        float32.
+        float32. With 'bfloat16' the golden wave is within 0.7 % of its largest value, and the similarity
+        waves of the three scales are within 0.4, 2.3 and 9.5 %.
       rematerialise: whether the stages keep less for their gradients and compute it again, see `squashed`.
     """
 
