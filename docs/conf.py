@@ -28,8 +28,6 @@ myst_enable_extensions = ["amsmath", "dollarmath"]
 myst_heading_anchors = 3
 html_theme = "furo"
 html_title = f"sspd_jax {version}"
-html_static_path = ["_static"]
-templates_path = []
 
 default_role = "code"  # in docstrings `name` is code
 autodoc_member_order = "bysource"

@@ -576,7 +576,9 @@ def main(argv: list[str] | None = None) -> int:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    parser.add_argument("--config", required=True, metavar="FILE.toml", help="the study")
+    parser.add_argument(
+        "--config", required=True, metavar="FILE.toml", help="the study: a file, or a shipped one's name"
+    )
     parser.add_argument("--workdir", metavar="DIR", help="of the study (default: workdir/<name of the file>)")
     parser.add_argument("--no_progress", action="store_true", help="draw no progress bar")
     parser.add_argument("--debug", action="store_true", help="show tracebacks")
