@@ -5,12 +5,13 @@ BIN := $(VENV)/bin
 # Two test processes; a file stays in one of them, so that what it compiled serves all its tests.
 WORKERS ?= --numprocesses=2 --dist=loadfile
 
-.PHONY: help setup demo test test-slow test-all lint format clean
+.PHONY: help setup demo test test-slow test-all lint format docs address clean
 help:
 	@echo "make demo      set up, simulate people, learn from some without labels, read the others"
 	@echo "make test      set up, run the fast tests (minutes)"
 	@echo "make test-all  the fast tests, then the slow ones"
 	@echo "make lint      the linter; make format mends what it can"
+	@echo "make docs      the documentation, into build/docs; a warning is an error"
 
 # One stamp for what users need, one for what developers need: nothing is installed twice.
 $(VENV)/.runtime: setup.cfg pyproject.toml
@@ -48,6 +49,19 @@ lint: $(VENV)/.dev
 format: $(VENV)/.dev
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+docs: $(VENV)/.dev
+	$(BIN)/python -m sphinx --fail-on-warning --keep-going --fresh-env -q -b html docs build/docs
+	@echo "build/docs/index.html"
+
+# The repository's address stands in setup.cfg; what links to it follows: make address URL=https://github.com/you/name
+ADDRESS := $(shell sed -n 's/^url = //p' setup.cfg)
+LINKED := setup.cfg README.md notebooks/*.ipynb
+address:
+	@test -n "$(URL)" || { echo "say which: make address URL=https://github.com/you/sspd_jax"; exit 1; }
+	sed -i.before -e 's|$(ADDRESS)|$(URL)|g' \
+	  -e 's|$(ADDRESS:https://github.com/%=github/%)|$(URL:https://github.com/%=github/%)|g' $(LINKED)
+	rm -f setup.cfg.before README.md.before notebooks/*.before
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info workdir

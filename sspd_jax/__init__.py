@@ -2,8 +2,8 @@
 
 `read` reads the heart rate of a video, an array of frames or any stream of them, `watch` that of a camera as
 it runs; `load` opens a checkpoint. `sspd_jax.method` holds the method as pure functions. Every command is
-`python -m sspd_jax.<name>`: main, prepare, evaluate, compare, study, predict,
-live, convert, export.
+`sspd_jax <name>` and `python -m sspd_jax.<name>`: predict, live, main, prepare, evaluate, compare, study,
+convert, export, …
 """
 
 from __future__ import annotations

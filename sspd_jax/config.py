@@ -125,7 +125,7 @@ VARIANTS: Mapping[str, Callable[[ml_collections.ConfigDict], None]] = {
     "downsampled": lambda config: config.network.update(ts_strides=_halving_strides(config)),
     "smoke": apply_smoke,
 }
-"""What may follow the colon in `--config=configs/ubfc.py:…`, several separated by commas."""
+"""What may follow an experiment and a colon in `--config`, several separated by commas."""
 
 
 def for_dataset(
@@ -175,7 +175,8 @@ def load(spec: str, overrides: Iterable[str] = ()) -> ml_collections.ConfigDict:
     """Load `path/to/config.py[:variants]` and override values in it.
 
     Args:
-      spec: a path to a file with `get_config(variants)`, and variants after a colon.
+      spec: a path to a file with `get_config(variants)`, or the name of a shipped one (see `find`), and
+        variants after a colon.
       overrides: `key.subkey=value` assignments, as on the command line after `--config.`.
 
     Returns:
@@ -185,11 +186,10 @@ def load(spec: str, overrides: Iterable[str] = ()) -> ml_collections.ConfigDict:
       ConfigError: the file is missing or cannot be executed as a configuration, or an override names no
         key or has a value of another type.
     """
-    path = spec.partition(":")[0]
-    if not Path(path).is_file():
-        raise ConfigError(f"config file {path} does not exist; the shipped ones are in configs/")
+    path, colon, variants = spec.partition(":")
+    file = find(path, ".py")
     values = flags.FlagValues()
-    arguments = [f"--config={spec}", *(f"--config.{assignment}" for assignment in overrides)]
+    arguments = [f"--config={file}{colon}{variants}", *(f"--config.{assignment}" for assignment in overrides)]
     config_flags.DEFINE_config_file("config", flag_values=values, sys_argv=["sspd_jax", *arguments])
     try:
         values(["sspd_jax", *arguments])
@@ -202,6 +202,44 @@ def load(spec: str, overrides: Iterable[str] = ()) -> ml_collections.ConfigDict:
     if not isinstance(values.config, ml_collections.ConfigDict):
         raise ConfigError(f"config file {path}: get_config returns {values.config!r}, not a ConfigDict")
     return values.config
+
+
+SHIPPED_FOLDERS = (Path(__file__).parent / "configs", Path(__file__).parents[1] / "configs")
+"""Where the shipped experiments are: in an installed package, and in the repository."""
+
+
+def shipped(suffix: str = ".py") -> dict[str, Path]:
+    """List the experiments that come with the package: name → file.
+
+    Args:
+      suffix: '.py' for experiments, '.toml' for studies.
+    """
+    folder = next((folder for folder in SHIPPED_FOLDERS if (folder / "ubfc.py").is_file()), None)
+    return {} if folder is None else {path.stem: path for path in sorted(folder.glob(f"*{suffix}"))}
+
+
+def find(path: str, suffix: str) -> Path:
+    """Find an experiment's file: the one that is named, else the shipped one of that name.
+
+    'ubfc' and 'configs/ubfc.py' mean the shipped file where the current directory has none of that name, so
+    what is written for the repository works where the package is installed.
+
+    Args:
+      path: of a file, or a name.
+      suffix: '.py' or '.toml'.
+
+    Raises:
+      ConfigError: there is neither.
+    """
+    given = Path(path)
+    if given.is_file():
+        return given
+    known = shipped(suffix)
+    if given.parent in (Path(), Path("configs")) and given.suffix in ("", suffix) and given.stem in known:
+        return known[given.stem]
+    raise ConfigError(
+        f"config file {path} does not exist; give a file, or one of those shipped: {', '.join(known)}"
+    )
 
 
 def name_of(spec: str) -> str:

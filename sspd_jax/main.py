@@ -23,7 +23,12 @@ def main(argv: list[str] | None = None) -> int:
         allow_abbrev=False,
         epilog="Any value of the configuration is overridden by --config.KEY=VALUE.",
     )
-    parser.add_argument("--config", required=True, metavar="FILE[:VARIANTS]", help="the experiment")
+    parser.add_argument(
+        "--config",
+        required=True,
+        metavar="FILE[:VARIANTS]",
+        help="the experiment: a file, or a shipped one's name",
+    )
     parser.add_argument("--workdir", metavar="DIR", help="of the run (default: workdir/<experiment>)")
     several = parser.add_argument_group(
         "several processes",

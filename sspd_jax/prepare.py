@@ -228,10 +228,12 @@ def _claimed(data_dir: epath.Path, name: str, settings: prepared.Settings, ids: 
         "recordings": ids,
     }
     remote = storage.is_remote(data_dir)
-    if not remote and not data_dir.parent.is_dir():
+    # Folders are made below where one works; elsewhere a missing one is a disk that is not there.
+    below = not data_dir.is_absolute()
+    if not remote and not below and not data_dir.parent.is_dir():
         raise UserError(f"{data_dir}: {data_dir.parent} is no folder; make it, or choose another --data_dir")
     with storage.storing(data_dir, prepared.ELSEWHERE):
-        data_dir.mkdir(exist_ok=True)
+        data_dir.mkdir(parents=below, exist_ok=True)
         lock = None if remote else os.open(data_dir, os.O_RDONLY)
     try:
         if lock is not None:

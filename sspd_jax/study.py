@@ -106,13 +106,15 @@ class Study:
 def load(path: str) -> Study:
     """Read a study's file.
 
+    Args:
+      path: of the file, or the name of a shipped one, see `sspd_jax.config.find`.
+
     Raises:
       ConfigError: it is missing or something in it cannot be; one sentence.
     """
+    file = experiments.find(path, ".toml")
     try:
-        table = tomllib.loads(Path(path).read_text())
-    except FileNotFoundError:
-        raise ConfigError(f"study {path}: no such file; configs/simulated_study.toml is one") from None
+        table = tomllib.loads(file.read_text())
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
         raise ConfigError(f"study {path}: cannot be read ({error})") from error
     _require_keys(path, "", table, KEYS, {"experiment", "seeds", "data", "parts"})
@@ -574,7 +576,9 @@ def main(argv: list[str] | None = None) -> int:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    parser.add_argument("--config", required=True, metavar="FILE.toml", help="the study")
+    parser.add_argument(
+        "--config", required=True, metavar="FILE.toml", help="the study: a file, or a shipped one's name"
+    )
     parser.add_argument("--workdir", metavar="DIR", help="of the study (default: workdir/<name of the file>)")
     parser.add_argument("--no_progress", action="store_true", help="draw no progress bar")
     parser.add_argument("--debug", action="store_true", help="show tracebacks")

@@ -379,6 +379,14 @@ def test_a_disk_full_at_the_very_end_is_mended_by_running_again(tmp_path, monkey
     assert open_prepared(tmp_path / "out").people == ("subject1", "subject2", "subject3")
 
 
+def test_folders_below_where_one_works_are_made(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert prepare([recording("ann", seconds=1)], "data/new/out").made == 1
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match=r"file/out: .*choose another --data_dir"):
+        prepare(three(), "file/out")
+
+
 def test_folders_that_cannot_take_it_are_refused(tmp_path):
     with pytest.raises(
         UserError, match=r"out: .*nowhere is no folder; make it, or choose another --data_dir"

@@ -28,6 +28,12 @@ SMALL = {  # what stands in the text → what is at hand, so small that it takes
     "--checkpoint=DIR": "--checkpoint=workdir/ubfc/network/target",
     "--output=OUT": "--output=out",
     "--people=subject38,subject39": "--people=subject38",
+    "configs/folder.py": "configs/folder.py:smoke",
+    "--config=configs/folder.py:smoke": (
+        "--config=configs/folder.py:smoke --config.epochs=1 --config.batch_size=1 --no_progress "
+        "--workdir=workdir/folder --config.data.workers=1"
+    ),
+    "/path/to/videos": "videos",
     "recordings --preset=default --people=12": "others --preset=default --people=1 --seconds=3",
 }
 ELSEWHERE = {
@@ -37,6 +43,20 @@ ELSEWHERE = {
     "configs/pure.py": "test_datasets_training.py writes PURE's files and runs it",
     "--process_id=": "test_interruptions.py starts two",
     "--dataset=pure": "test_datasets_checker.py and test_inspect_recordings.py",
+    "--workdir=workdir/smoke": "the same command without it is run here, as small",
+}
+NOT_TYPED = {  # what a page tells people to type and no test does: why not
+    "make demo": "minutes of training; .ci/run runs it",
+    "make test": "these tests are it",
+    "make setup": "it made the environment that these tests run in",
+    "make address": "it changes the repository; test_docs.py runs it on a copy",
+    "pip install": "it downloads; test_package.py installs the wheel without",
+    "gcloud": "it needs a TPU pod",
+    "srun": "it needs Slurm",
+    "test -d": "part of the Slurm script",
+    "cd /shared": "part of the Slurm script",
+    "--config.data.data_dir=/shared": "part of the Slurm script",
+    "#": "a comment",
 }
 ANSWERS = {"python -m sspd_jax.live": (1, "camera 0: cannot be opened")}  # there is none here
 
@@ -47,6 +67,31 @@ def commands():
     for page in PAGES:
         found += re.findall(r"^    (python (?:-m sspd_jax|examples/).*)$", page.read_text(), re.MULTILINE)
     return list(dict.fromkeys(line.split("  #")[0].strip() for line in found))
+
+
+def lines_to_type():
+    """Every line that a page shows as something to type: indented by four, or in a block for a shell."""
+    found = []
+    for page in PAGES:
+        text = page.read_text()
+        blocks = re.findall(r"^```(?:sh|bash)\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+        found += [line.strip() for block in blocks for line in block.splitlines() if line.strip()]
+        text = re.sub(r"^```.*?^```", "", text, flags=re.MULTILINE | re.DOTALL)
+        words = "python|pip|make|gcloud|sspd_jax|srun|git"
+        found += re.findall(rf"^ {{4,}}((?:{words}) .*)$", text, re.MULTILINE)
+    return found
+
+
+def test_every_line_to_type_is_run_or_a_reason_says_why_not():
+    typed = commands()
+    unknown = [
+        line
+        for line in lines_to_type()
+        if line.split("  #")[0].strip() not in typed and not any(part in line for part in NOT_TYPED)
+    ]
+    assert not unknown
+    for part in NOT_TYPED:
+        assert any(part in line for line in lines_to_type()), part
 
 
 def test_there_are_commands_and_each_is_run_here_or_elsewhere():
@@ -61,8 +106,10 @@ def home(tmp_path_factory):
     home = tmp_path_factory.mktemp("home")
     for name in ("configs", "examples"):
         (home / name).symlink_to(ROOT / name)
-    (home / "data").mkdir()
     sample.write_face_video(home / "my.mp4", seconds=11, bpm=72)
+    (home / "videos").mkdir()
+    for person in ("ann", "bob"):
+        shutil.copy(home / "my.mp4", home / "videos" / f"{person}.mp4")
     np.save(home / "crops.npy", np.random.default_rng(0).integers(0, 256, (61, 151, 151, 3), np.uint8))
     assert type_in(home, "python -m sspd_jax.datasets.simulator recordings --people=2 --seconds=12")[0] == 0
     (home / "recordings" / "subject2").rename(home / "recordings" / "subject38")  # one to test on
@@ -102,9 +149,10 @@ def test_every_command_does_what_the_page_says(home):
 
 @pytest.mark.slow
 def test_every_block_of_python_runs(home):
-    text = (ROOT / "README.md").read_text()  # docs/datasets.md has one that test_datasets_readers.py runs
+    # docs/datasets.md has others, which test_datasets_readers.py runs.
+    text = "".join(page.read_text() for page in PAGES if page.name != "datasets.md")
     blocks = re.findall(r"^```python\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
-    assert len(blocks) >= 4
+    assert len(blocks) >= 5
     given = "import numpy as np\nclips = np.zeros((4, 97, 68, 68, 3), np.uint8)\n"
     for block in blocks:
         script = home / "block.py"

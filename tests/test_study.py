@@ -128,7 +128,7 @@ def test_the_shipped_study_can_be_read():
 
 def test_a_missing_study_ends_with_2(tmp_path, capsys):
     assert study.main([f"--config={tmp_path / 'no.toml'}", f"--workdir={tmp_path / 'w'}"]) == 2
-    assert "no such file" in capsys.readouterr().err and not (tmp_path / "w").exists()
+    assert "does not exist" in capsys.readouterr().err and not (tmp_path / "w").exists()
 
 
 @pytest.mark.slow

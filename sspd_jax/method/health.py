@@ -32,12 +32,13 @@ def wave_health(wave: Float[ArrayLike, "n t"], fps: float) -> dict[str, Float32[
 
     Returns:
       float32 scalars:
-      'concentration': mean share of the in-band power within ±9 bpm of the strongest frequency; noise
+
+      - 'concentration': mean share of the in-band power within ±9 bpm of the strongest frequency; noise
         gives little, a pulse near 1;
-      'alike': mean cosine similarity of the in-band power spectra of two different clips, 0 where there is
-        one clip; 1 means one answer to every face;
-      'at_edge': share of clips whose strongest frequency is the band's first or last;
-      'score': concentration · (1 − alike) · (1 − at_edge), higher is healthier; the label-free score by
+      - 'alike': mean cosine similarity of the in-band power spectra of two different clips, 0 where there
+        is one clip; 1 means one answer to every face;
+      - 'at_edge': share of clips whose strongest frequency is the band's first or last;
+      - 'score': concentration · (1 − alike) · (1 − at_edge), higher is healthier; the label-free score by
         which the best checkpoint is kept.
     """
     wave = jnp.asarray(wave, jnp.float32)

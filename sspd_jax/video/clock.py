@@ -20,11 +20,13 @@ def uniform(
     """Put a stream of frames on a uniform clock, in bounded memory.
 
     Every unbroken segment has its own clock, which starts at its first frame. A tick gets
+
     - the frame itself, untouched, where one lies within 5 % of a period of the tick: a constant rate
       equal to `fps` passes through bit by bit, timestamps rounded to the container's units included;
     - where the frames are denser than the clock, their average, weighted by a hat of ± one period around
       the tick (narrower at a segment's ends): plain picking would fold flicker and noise into the pulse;
     - else the linear interpolation between the frames before and after it.
+
     A gap up to `max_gap_s` is interpolated; a longer one is never filled, it ends the segment.
 
     Args:
