@@ -330,7 +330,7 @@ def train(
                     probed: dict[str, float] = {}
                     if probe is not None and at_end_of_epoch:
                         probed = {name: float(v) for name, v in jax.device_get(probe(state)).items()}
-                    told = {f"probe/{name}": value for name, value in probed.items()}
+                    told = {f"{health.LOGGED_AS}{name}": value for name, value in probed.items()}
                     log.write(taken, {**_means(measured.line), **told, **speed}, epoch=epoch)
                     measured.end_line()
                     waited, stepped, stepped_since = 0.0, 0.0, 0

@@ -9,6 +9,7 @@ leave their pulse alone; `docs/robust.md` says what each number is worth.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -65,6 +66,9 @@ def wave_health(wave: Float[ArrayLike, "n t"], fps: float) -> dict[str, Float32[
     score = concentration * (1 - alike) * (1 - at_edge)
     return {"concentration": concentration, "alike": alike, "at_edge": at_edge, "score": score}
 
+
+LOGGED_AS = "probe/"
+"""What the names of a probe's measures begin with in a run's log."""
 
 PROBE_LIGHT = 0.005
 """Amplitude of the synthetic light change, relative: about a pulse's."""
@@ -198,6 +202,12 @@ def complaint(health: dict[str, float]) -> str | None:
             "may follow drift or noise"
         )
     return None
+
+
+def probed(metrics: dict[str, Any]) -> dict[str, float]:
+    """Pick what a probe measured out of a line of a run's log; {} where there was none."""
+    names = [name for name, value in metrics.items() if name.startswith(LOGGED_AS) and value is not None]
+    return {name.removeprefix(LOGGED_AS): float(metrics[name]) for name in names}
 
 
 def alarm(probed: dict[str, float]) -> str | None:
