@@ -54,6 +54,7 @@ def render(one: Evaluation, samples: Sequence[Sample], page: Page) -> str:
     chosen = result["reader"]
     methods = pictures.shown_methods(rows, chosen)
     level = next(iter(result["scores"]))
+    warnings = [*page.notes, *_alarms(page), *result["warnings"]]
     parts = [
         f"<h1>{html.escape(page.title)}</h1>",
         f"<p class='note'>{len(result['people'])} people. {html.escape(result['protocol'])}. The reader, "
@@ -61,10 +62,7 @@ def render(one: Evaluation, samples: Sequence[Sample], page: Page) -> str:
         f"before testing: {NAMES.get(chosen, chosen)}. May be compared with: "
         f"{html.escape(result['compare_with'])}. "
         f"{'Nobody here was learned from.' if page.network is not None and not page.notes else ''}</p>",
-        *(
-            f"<p class='warning'>{html.escape(text)}</p>"
-            for text in (*page.notes, *_alarms(page), *result["warnings"])
-        ),
+        *(f"<p class='warning'>{html.escape(text)}</p>" for text in warnings),
         f"<p class='note'>± is one standard error over rows as papers print it; {score_sheet.INTERVAL}.</p>",
     ]
     for name in result["scores"]:

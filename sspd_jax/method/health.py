@@ -110,7 +110,7 @@ def probe(
     keys = jax.random.split(crop_key, n)
     other = jax.vmap(lambda clip, k: views.random_crop(clip, k, inner)[:, :, ::-1])(jnp.asarray(clips), keys)
     hz = jax.random.uniform(light_key, (n, 1), minval=disturb.SINE_HZ[0], maxval=disturb.SINE_HZ[1])
-    light = 1 + PROBE_LIGHT * jnp.sin(2 * jnp.pi * hz * jnp.arange(t + 1) / fps)
+    light = 1 + PROBE_LIGHT * jnp.sin(2 * jnp.pi * hz * jnp.arange(t + 1, dtype=jnp.float32) / fps)
     is_left = jnp.arange(size)[:, None] < size // 2
     whole = views.difference(frames, axis=1)
     videos = [
