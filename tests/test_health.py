@@ -91,6 +91,16 @@ def test_a_still_video_has_a_finite_probe():
     assert all(np.isfinite(value) for value in measures.values())
 
 
+def test_an_alarm_is_a_sentence_with_what_to_do():
+    good = {"repeated": 0.4, "light_moves": 0.02}
+    assert health.alarm(good) is None
+    light = health.alarm({**good, "light_moves": 0.6})
+    assert "follow the light" in light
+    assert "falls to 0.40" in light
+    assert "disturb.light" in light
+    assert "one wave (0.99" in health.alarm({**good, "repeated": 0.99})
+
+
 def test_nothing_probed_raises_no_alarm():
     assert health.probed({"step": 3, "health/score": 0.5}) == {}
     assert health.alarm({}) is None

@@ -1,5 +1,6 @@
 """One step: repeatable, compiled once, the same on one device and on eight, in either precision."""
 
+import dataclasses
 import functools
 
 import jax
@@ -10,7 +11,7 @@ import pytest
 import small_training as small
 
 from sspd_jax import forms, train_step
-from sspd_jax.method import routing, views
+from sspd_jax.method import disturb, routing, views
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 
@@ -177,6 +178,23 @@ def test_every_way_equals_one_device_over_several_steps(
     step, mesh = compiled(method, devices, way, clip_frames=small.FRAMES)
     on_device = run(start, step, mesh, drawn)
     assert_equal_but_for_rounding(on_one, on_device)
+
+
+@pytest.mark.slow
+def test_the_robust_step_is_the_same_on_eight_devices(batches):
+    # Its terms compare all clips of a batch, wherever these lie, and each clip is disturbed by its own key.
+    plain = small.method(forms.ROBUST)
+    strengths = disturb.Disturbance(**forms.ROBUST["disturb"])
+    local, whole = (
+        dataclasses.replace(view, disturbance=strengths) for view in (plain.local_view, plain.global_view)
+    )
+    optimizer = train_step.make_optimizer(1e-3, plain.momentum, eps=1.0)
+    robust = small.replace(plain, local_view=local, global_view=whole, optimizer=optimizer)
+    start = jax.device_get(small.state(robust))
+    one, eight = (run(start, *compiled(robust, devices), batches[:1]) for devices in (1, 8))
+    assert_equal_but_for_rounding(one, eight)
+    undisturbed = run(start, *compiled(small.replace(plain, optimizer=optimizer)), batches[:1])
+    assert undisturbed[0][1]["loss"] != one[0][1]["loss"]
 
 
 def test_pmap_computes_no_copies():
