@@ -223,13 +223,13 @@ def alarm(probed: dict[str, float]) -> str | None:
         return None
     if probed["repeated"] > ALIKE:
         return (
-            f"the waves of different people are one wave ({probed['repeated']:.2f} correlated at some lag): do "
-            "not trust its rates; use the robust variant, with more recordings in a batch"
+            f"the waves of different people are one wave ({probed['repeated']:.2f} correlated at some lag): "
+            "do not trust its rates; use the robust variant, with more recordings in a batch"
         )
     if probed["light_moves"] > LIGHT_MOVES:
         return (
             f"a light change of {PROBE_LIGHT:.1%} changes the wave (correlation falls to "
-            f"{1 - probed['light_moves']:.2f}): the network may follow the light and not the pulse, do not trust "
-            "its rates; train longer, use the robust variant or raise disturb.light and disturb.lamp"
+            f"{1 - probed['light_moves']:.2f}): the network may follow the light and not the pulse, do not "
+            "trust its rates; train longer, use the robust variant or raise disturb.light and disturb.lamp"
         )
     return None
