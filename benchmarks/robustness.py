@@ -82,6 +82,8 @@ ARMS = {
     "paper": Arm("paper"),
     "light": Arm(disturb=LIGHT),
     "light, half": Arm(disturb={name: value / 2 for name, value in LIGHT.items()}),
+    "light, strong": Arm(disturb={name: value * 2.5 for name, value in LIGHT.items()}),
+    "light, stronger": Arm(disturb={name: value * 6 for name, value in LIGHT.items()}),
     "light + motion": Arm(disturb=LIGHT | MOVES),
     "spread": Arm(weights=SPREAD),
     "negatives": Arm(weights=NEGATIVES),
@@ -113,6 +115,7 @@ def trials() -> Iterator[Run]:
     for seed in (0, 1):
         for arms in (
             ("released", "all + spread"),
+            ("light, strong", "light, stronger"),
             ("light", "light + motion", "spread", "negatives"),
             ("paper", "light, half", "light + spread", "all + negatives"),
         ):
