@@ -134,7 +134,8 @@ def _measures(rows: Sequence[Row], judged: Sequence[Row]) -> list[str]:
             cut = f"{'<' if sign > 0 else '>'} {at:.3g}" if np.isfinite(at) else "none"
             caught = wilson(int(called[is_bad].sum()), int(is_bad.sum()))
             false = wilson(int(called[~is_bad].sum()), int((~is_bad).sum()))
-        line = f"| {name} | {rho[0]:.2f} | {rho[1]:.2f} | {cut} | {caught} | {false} |"
+        told = [f"{value:.2f}" if np.isfinite(value) else "–" for value in rho]
+        line = f"| {name} | {told[0]} | {told[1]} | {cut} | {caught} | {false} |"
         table.append((-abs(np.nan_to_num(rho[0])), line))
     return lines + [line for _, line in sorted(table)]
 

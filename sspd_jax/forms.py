@@ -66,11 +66,6 @@ RELEASED: Mapping[str, Any] = {
 
 ROBUST: Mapping[str, Any] = {
     **RELEASED,
-    "terms": {
-        **RELEASED["terms"],
-        "similarity_spread": {"weight": 1.0},
-        "wave_spread": {"weight": 1.0},
-    },
-    "disturb": {"light": 0.008, "lamp": 0.008, "shading": 0.004, "tint": 0.002, "motion": 0.004},
+    "disturb": {"light": 0.008, "lamp": 0.008, "tint": 0.002, "shading": 0.0, "motion": 0.0},
     "health": {"clips": 4},
 }

@@ -92,12 +92,11 @@ def test_a_still_video_has_a_finite_probe():
 
 
 def test_an_alarm_is_a_sentence_with_what_to_do():
-    good = {"repeated": 0.4, "light_moves": 0.02}
+    good = {"repeated": 0.4, "pos_agrees": 0.9}
     assert health.alarm(good) is None
-    light = health.alarm({**good, "light_moves": 0.6})
-    assert "follow the light" in light
-    assert "falls to 0.40" in light
-    assert "disturb.light" in light
+    elsewhere = health.alarm({**good, "pos_agrees": 0.3})
+    assert "only 0.30 like those of POS" in elsewhere
+    assert "use the robust variant" in elsewhere
     assert "one wave (0.99" in health.alarm({**good, "repeated": 0.99})
 
 

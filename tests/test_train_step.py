@@ -11,7 +11,7 @@ import pytest
 import small_training as small
 
 from sspd_jax import forms, train_step
-from sspd_jax.method import disturb, routing, views
+from sspd_jax.method import disturb, losses, routing, views
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 
@@ -181,20 +181,20 @@ def test_every_way_equals_one_device_over_several_steps(
 
 
 @pytest.mark.slow
-def test_the_robust_step_is_the_same_on_eight_devices(batches):
-    # Its terms compare all clips of a batch, wherever these lie, and each clip is disturbed by its own key.
-    plain = small.method(forms.ROBUST)
-    strengths = disturb.Disturbance(**forms.ROBUST["disturb"])
+def test_additions_are_the_same_on_eight_devices(method, batches):
+    # The terms compare all clips of a batch, wherever these lie; each clip is disturbed by a key of its own.
+    # Around the paper's form: the released one divides by sums that are nearly nothing in so short a clip.
+    strengths = disturb.Disturbance(light=0.01, lamp=0.01, shading=0.01, tint=0.01, motion=0.01)
     local, whole = (
-        dataclasses.replace(view, disturbance=strengths) for view in (plain.local_view, plain.global_view)
+        dataclasses.replace(view, disturbance=strengths) for view in (method.local_view, method.global_view)
     )
-    optimizer = train_step.make_optimizer(1e-3, plain.momentum, eps=1.0)
-    robust = small.replace(plain, local_view=local, global_view=whole, optimizer=optimizer)
-    start = jax.device_get(small.state(robust))
-    one, eight = (run(start, *compiled(robust, devices), batches[:1]) for devices in (1, 8))
+    terms = {**method.terms, **{name: {"weight": 1.0} for name in losses.BATCH_TERMS}}
+    more = small.replace(
+        small.method(), local_view=local, global_view=whole, terms=terms, optimizer=method.optimizer
+    )
+    start = jax.device_get(small.state(more))
+    one, eight = (run(start, *compiled(more, devices), batches[:1]) for devices in (1, 8))
     assert_equal_but_for_rounding(one, eight)
-    undisturbed = run(start, *compiled(small.replace(plain, optimizer=optimizer)), batches[:1])
-    assert undisturbed[0][1]["loss"] != one[0][1]["loss"]
 
 
 def test_pmap_computes_no_copies():

@@ -70,8 +70,8 @@ def wave_health(wave: Float[ArrayLike, "n t"], fps: float) -> dict[str, Float32[
 LOGGED_AS = "probe/"
 """What the names of a probe's measures begin with in a run's log."""
 
-LIGHT_MOVES = 0.25
-"""A larger fall of correlation under the synthetic light raises the alarm; see `benchmarks/robustness.md`."""
+POS_AGREES = 0.6
+"""Spectra less like POS's, on average, raise the alarm. Provisional: see `benchmarks/robustness.md`."""
 
 PROBE_LIGHT = 0.005
 """Amplitude of the synthetic light change, relative: about a pulse's."""
@@ -226,10 +226,10 @@ def alarm(probed: dict[str, float]) -> str | None:
             f"the waves of different people are one wave ({probed['repeated']:.2f} correlated at some lag): "
             "do not trust its rates; use the robust variant, with more recordings in a batch"
         )
-    if probed["light_moves"] > LIGHT_MOVES:
+    if probed["pos_agrees"] < POS_AGREES:
         return (
-            f"a light change of {PROBE_LIGHT:.1%} changes the wave (correlation falls to "
-            f"{1 - probed['light_moves']:.2f}): the network may follow the light and not the pulse, do not "
-            "trust its rates; train longer, use the robust variant or raise disturb.light and disturb.lamp"
+            f"the waves' spectra are only {probed['pos_agrees']:.2f} like those of POS on the mean colour: "
+            "the network may follow light or motion and not the pulse, do not trust its rates; train longer, "
+            "or use the robust variant (where coloured light beats in the pulse band, POS may be what fails)"
         )
     return None
