@@ -8,6 +8,7 @@ configuration is said by `validate`, in one place, before any work begins.
 from __future__ import annotations
 
 import copy
+import dataclasses
 import difflib
 import inspect
 import math
@@ -25,6 +26,7 @@ from sspd_jax.datasets import splits
 from sspd_jax.datasets.readers import READERS
 from sspd_jax.heart_rate import rate as read_outs
 from sspd_jax.method import losses, model, routing, spectrum, target_ema, views
+from sspd_jax.method.disturb import Disturbance
 from sspd_jax.train_step import WAYS, Method, make_optimizer
 from sspd_jax.video.face import DETECTORS
 
@@ -41,6 +43,7 @@ def default(form: Mapping[str, Any] = forms.PAPER) -> ml_collections.ConfigDict:
     config = ml_collections.ConfigDict(
         {
             "seed": 0,
+            "init_from": "",  # a checkpoint, or a run's work directory, to go on from; '': a fresh network
             "fps": 30.0,  # Hz, of the clips
             "clip_frames": 300,  # difference frames in a clip (T); one more frame is read
             "crop_size": 151,  # pixels, height and width of the face crops that views are made from
@@ -49,6 +52,11 @@ def default(form: Mapping[str, Any] = forms.PAPER) -> ml_collections.ConfigDict:
             "network": network_table(model.NetworkSettings()),
             "views": {},
             "terms": {},
+            # How strongly each view is disturbed, independently of the other, see sspd_jax.method.disturb.
+            "disturb": dataclasses.asdict(Disturbance()),
+            # Clips that the networks read again at the end of every epoch, changed in ways that leave the
+            # pulse alone, see sspd_jax.method.health.probe; 0: none.
+            "health": {"clips": 0},
             "optimizer": {"learning_rate": 1e-3, "b1": 0.9, "b2": 0.999, "eps": 1e-8, "frozen": ()},
             "target": {"momentum": 0.9},  # at the first step; it rises to 1 by a cosine
             "data": {
@@ -92,11 +100,13 @@ def network_table(settings: model.NetworkSettings) -> dict[str, Any]:
 
 
 def apply_form(config: ml_collections.ConfigDict, form: Mapping[str, Any]) -> None:
-    """Write a form's views, network variant and terms into a configuration, in place."""
+    """Write a form's views, network variant, terms and what else it sets into a configuration, in place."""
     form = copy.deepcopy(dict(form))
     config.views = form["views"]
     config.terms = form["terms"]
     config.network.update(form["network"])
+    config.disturb.update(form.get("disturb", dataclasses.asdict(Disturbance())))
+    config.health.update(form.get("health", {"clips": 0}))
 
 
 def apply_smoke(config: ml_collections.ConfigDict) -> None:
@@ -122,6 +132,7 @@ def _halving_strides(config: ml_collections.ConfigDict) -> tuple[int, ...]:
 VARIANTS: Mapping[str, Callable[[ml_collections.ConfigDict], None]] = {
     "paper": lambda config: apply_form(config, forms.PAPER),
     "released": lambda config: apply_form(config, forms.RELEASED),
+    "robust": lambda config: apply_form(config, forms.ROBUST),
     "downsampled": lambda config: config.network.update(ts_strides=_halving_strides(config)),
     "smoke": apply_smoke,
 }
@@ -324,6 +335,11 @@ def method(config: ml_collections.ConfigDict, total_steps: int) -> Method:
         )
     for key, known in (("parallel", tuple(WAYS)), ("distributed", processes.MODES)):
         _require(config[key] in known, key, config[key], f"one of {known}")
+    if batch_terms := sorted(losses.BATCH_TERMS & set(config.terms)) if config.parallel == "pmap" else []:
+        raise ConfigError(f"config terms.{batch_terms[0]} compares all clips of a batch: use parallel 'jit'")
+    clips = config.health.clips
+    _require(isinstance(clips, int) and clips >= 0, "health.clips", clips, "a whole number ≥ 0")
+    _require(isinstance(config.init_from, str), "init_from", config.init_from, "a path")
     if config.parallel == "pmap" and config.distributed != "off":
         raise ConfigError("config parallel 'pmap' is for one process; several need parallel 'jit'")
     cache = config.compilation_cache
@@ -390,9 +406,17 @@ def _view_settings(config: ml_collections.ConfigDict, name: str) -> views.ViewSe
             flip_vertical=table.flip.vertical,
             mask_unit=table.mask.unit,
             mask_keep=table.mask.keep,
+            disturbance=_disturbance(config),
+            fps=float(config.fps),
         )
     except ValueError as error:
         raise ConfigError(f"config views.{name}: {error}") from error
+
+
+def _disturbance(config: ml_collections.ConfigDict) -> Disturbance:
+    for name, strength in config.disturb.items():
+        _require(0 <= strength < 1, f"disturb.{name}", strength, "a share: 0 (off) or more, and below 1")
+    return Disturbance(**{name: float(strength) for name, strength in config.disturb.items()})
 
 
 def _check_terms(config: ml_collections.ConfigDict) -> dict[str, dict[str, Any]]:

@@ -4,6 +4,9 @@ Each form says how views are made, which variant of the network reads them and w
 Code never asks which form it serves; a new form is a new table.
 
 * `PAPER`: what the paper's text describes (Zhang et al. 2024, arXiv 2311.05100), its open points settled.
+* `ROBUST`: ours, not published: the released form, and on top of it what keeps a network from following
+  light and motion or answering one wave to every face; `docs/robust.md` says why, `benchmarks/robustness.md`
+  what it is worth.
 * `RELEASED`: what the authors' public PyTorch code computes, except its defects (the crop that never
   moves, frames rounded to uint8 between steps).
 """
@@ -59,4 +62,10 @@ RELEASED: Mapping[str, Any] = {
         "similarity_deviation": {"weight": 0.5, "weight_by_length": True, "ddof": 1},
         "similarity_out_of_band": {"weight": 0.2},
     },
+}
+
+ROBUST: Mapping[str, Any] = {
+    **RELEASED,
+    "disturb": {"light": 0.008, "lamp": 0.008, "tint": 0.002, "shading": 0.0, "motion": 0.0},
+    "health": {"clips": 4},
 }

@@ -58,12 +58,16 @@ def trained_on(
 
     Where the training's dataset cannot be opened any more, the same name is taken for the same person.
     """
-    data = (config or {}).get("data") or {}
-    same = sorted(set(data.get("train_people", ())) & set(people), key=list(people).index)
-    if not same:
-        return []
-    try:
-        theirs = prepared.open_prepared(data["data_dir"])
-        return [who for who in same if origin(theirs, who) == origin(dataset, who)]
-    except (UserError, StopIteration):
-        return same
+    config = config or {}
+    seen: set[str] = set()
+    # A network that went on from another one's also learned from its people.
+    for data in (config.get("data") or {}, *config.get("learned_before", ())):
+        same = set(data.get("train_people", ())) & set(people)
+        try:
+            if same:
+                theirs = prepared.open_prepared(data["data_dir"])
+                same = {who for who in same if origin(theirs, who) == origin(dataset, who)}
+        except (UserError, StopIteration):
+            pass
+        seen |= same
+    return sorted(seen, key=list(people).index)

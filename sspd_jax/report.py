@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from sspd_jax import checkpoint, pictures, run_log, score_sheet
+from sspd_jax.method import health
 from sspd_jax.score_sheet import NAMES, as_html, below, cell
 
 if TYPE_CHECKING:
@@ -53,6 +54,7 @@ def render(one: Evaluation, samples: Sequence[Sample], page: Page) -> str:
     chosen = result["reader"]
     methods = pictures.shown_methods(rows, chosen)
     level = next(iter(result["scores"]))
+    warnings = [*page.notes, *_alarms(page), *result["warnings"]]
     parts = [
         f"<h1>{html.escape(page.title)}</h1>",
         f"<p class='note'>{len(result['people'])} people. {html.escape(result['protocol'])}. The reader, "
@@ -60,7 +62,7 @@ def render(one: Evaluation, samples: Sequence[Sample], page: Page) -> str:
         f"before testing: {NAMES.get(chosen, chosen)}. May be compared with: "
         f"{html.escape(result['compare_with'])}. "
         f"{'Nobody here was learned from.' if page.network is not None and not page.notes else ''}</p>",
-        *(f"<p class='warning'>{html.escape(text)}</p>" for text in (*page.notes, *result["warnings"])),
+        *(f"<p class='warning'>{html.escape(text)}</p>" for text in warnings),
         f"<p class='note'>± is one standard error over rows as papers print it; {score_sheet.INTERVAL}.</p>",
     ]
     for name in result["scores"]:
@@ -176,6 +178,17 @@ def _similarities(samples: Sequence[Sample], page: Page) -> list[str]:
         "diagonals. A pulse shows as stripes, one beat apart.</p>",
         pictures.embed(drawn, "similarity maps and waves"),
     ]
+
+
+def _alarms(page: Page) -> list[str]:
+    """Tell what was wrong, without labels, when the training last probed its health."""
+    metrics = run_log.read_metrics(page.workdir) if page.workdir is not None else []
+    probed = [health.probed(row) for row in metrics]
+    found = [health.alarm(values) for values in probed if values]
+    if not found or found[-1] is None:
+        return []
+    raised = sum(text is not None for text in found)
+    return [f"At the end of the training ({raised} of {len(found)} epochs raised this alarm): {found[-1]}"]
 
 
 def _training(page: Page) -> list[str]:

@@ -8,12 +8,14 @@ import json
 import math
 import time
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import ml_collections
 import numpy as np
+import optax
 import orbax.checkpoint as ocp
 from etils import epath
 from orbax.checkpoint import checkpoint_managers
@@ -22,6 +24,7 @@ from sspd_jax import (
     checkpoint,
     compilation,
     compilation_cache,
+    held_out,
     interruption,
     processes,
     run_log,
@@ -32,13 +35,14 @@ from sspd_jax import (
 from sspd_jax import config as experiments
 from sspd_jax.command import ConfigError, UserError
 from sspd_jax.datasets import pipeline, prepared, resident, splits
-from sspd_jax.method import health
+from sspd_jax.method import health, model
 
 CONFIG = "config.json"
 CHECKPOINTS = "checkpoints"
 CACHE = "compilation_cache"
 NETWORK = "network"
 MEASURED = "measured"
+LEARNED_BEFORE = "learned_before.json"
 
 
 def train_and_evaluate(
@@ -275,9 +279,17 @@ def train(
             return {"frames": frames.frames, "starts": frames.starts(drawn["segment"], drawn["start"])}
         return {"clips": train_step.spread_clips(drawn["clips"], meshes[size], size)}
 
-    # 4) State: fresh, or that of the last whole checkpoint.
+    probe = _probe(config, dataset, choice, method, first_mesh) if config.health.clips else None
+
+    # 4) State: that of the last whole checkpoint, or a fresh one, around another run's network if asked for.
     with checkpoints(workdir, config.checkpoint.keep) as manager:
-        restored = restore(manager, method, config.seed, train_step.everywhere(first_mesh))
+        if config.init_from and manager.latest_step() is None:
+            restored, before = init_from(config, dataset, method)
+            text = json.dumps(before, indent=2) + "\n"
+            where = workdir / LEARNED_BEFORE
+            processes.together("before", lambda: storage.write_text(where, text), first_only=True)
+        else:
+            restored = restore(manager, method, config.seed, train_step.everywhere(first_mesh))
         state = train_step.place(restored, first_mesh)
         first_step = int(state.step)
         measured = Measured.of_checkpoint(manager)
@@ -318,7 +330,11 @@ def train(
                         "time/waiting_share": waited / stepped,
                         "time/steps_per_s": stepped_since / stepped,
                     }
-                    log.write(taken, {**_means(measured.line), **speed}, epoch=epoch)
+                    probed: dict[str, float] = {}
+                    if probe is not None and at_end_of_epoch:
+                        probed = {name: float(v) for name, v in jax.device_get(probe(state)).items()}
+                    told = {f"{health.LOGGED_AS}{name}": value for name, value in probed.items()}
+                    log.write(taken, {**_means(measured.line), **told, **speed}, epoch=epoch)
                     measured.end_line()
                     waited, stepped, stepped_since = 0.0, 0.0, 0
 
@@ -332,7 +348,7 @@ def train(
                         for name, v in means.items()
                         if name.startswith("health/")
                     }
-                    if trouble := health.complaint(well):
+                    for trouble in filter(None, (health.complaint(well), health.alarm(probed))):
                         log.say(f"warning: epoch {epoch}: {trouble}")
                 if keeps:
                     save(manager, taken, state, well, measured)
@@ -347,6 +363,79 @@ def train(
     state = jax.device_get(state) if jax.process_count() > 1 else state
     processes.together("export", lambda: export_networks(config, state, workdir), first_only=True)
     return state
+
+
+def _probe(
+    config: ml_collections.ConfigDict,
+    dataset: prepared.PreparedDataset,
+    choice: pipeline.Choice,
+    method: train_step.Method,
+    mesh: jax.sharding.Mesh,
+) -> Callable[[train_state.TrainState], dict[str, jax.Array]]:
+    """Choose the clips that are read again and again, the first of a recording each; compile the reading."""
+    length = config.clip_frames + 1
+    first = [dataset.segments[numbers[0]] for numbers in choice.segments[: config.health.clips]]
+    clips = np.stack([dataset.clip(segment, 0, length) for segment in first])
+    where = train_step.everywhere(mesh)
+    held = jax.make_array_from_callback(clips.shape, where, clips.__getitem__)
+    compiled = train_step.compile_probe(method, mesh)
+    return lambda state: compiled(state, held)
+
+
+def init_from(
+    config: ml_collections.ConfigDict, dataset: prepared.PreparedDataset, method: train_step.Method
+) -> tuple[train_state.TrainState, list[dict[str, Any]]]:
+    """Start from another training's network, with a fresh optimizer.
+
+    Args:
+      config: of the experiment; `init_from` is a checkpoint of a network, or the work directory of a run,
+        whose online and target networks are both taken.
+      dataset: prepared; nobody of its test people may have been learned from before.
+      method: of this training.
+
+    Returns:
+      A state at step 0, and the tables `data` of the trainings that the network went through, latest first.
+
+    Raises:
+      ConfigError: the network is another one than the configuration's, or learned from people to be tested.
+      UserError: there is no checkpoint, or it is damaged.
+    """
+    place = epath.Path(config.init_from)
+    of_run = place / NETWORK
+    folders = [of_run / name for name in ("online", "target")] if of_run.exists() else [place]
+    networks = []
+    for folder in folders:
+        theirs, params, batch_stats = checkpoint.load_network(folder)
+        settings = experiments.network_settings(theirs)
+        for name in sorted(model.NetworkSettings.__dataclass_fields__):
+            one, other = getattr(settings, name), getattr(method.network, name)
+            if one != other and name not in _FREE_OF_THE_NETWORK:
+                raise ConfigError(
+                    f"config init_from: {folder} has network.{name} = {one!r}, this experiment {other!r}; "
+                    "choose its settings, or another checkpoint"
+                )
+        if "ts" not in params:
+            raise ConfigError(
+                f"config init_from: {folder} was stripped of the similarity blocks that training needs; "
+                "choose the checkpoint it was made from"
+            )
+        if seen := held_out.trained_on(dataset, theirs, tuple(config.data.test_people)):
+            raise ConfigError(
+                f"config init_from: {folder} learned from {', '.join(seen)}, who are to be tested; "
+                "name other data.test_people"
+            )
+        networks.append((params, batch_stats))
+    (params, batch_stats), (target_params, target_batch_stats) = networks[0], networks[-1]
+    state = train_state.create(params, batch_stats, method.optimizer)
+    state = state.replace(
+        target_batch_stats=jax.tree.map(jnp.copy, target_batch_stats),
+        opt_state=optax.tree.set(state.opt_state, target=jax.tree.map(jnp.copy, target_params)),
+    )
+    return state, [table for table in (theirs.get("data"), *theirs.get("learned_before", ())) if table]
+
+
+_FREE_OF_THE_NETWORK = ("conv", "dtype", "predictor_isolated")
+"""Settings that may differ from those of the network that a training goes on from."""
 
 
 def lay_out(parallel: str, sizes: tuple[int, ...]) -> dict[int, jax.sharding.Mesh]:
@@ -584,6 +673,8 @@ def export_networks(
 ) -> None:
     """Write both networks, whole, where `sspd_jax.load` reads them: `workdir/network/{online,target}`."""
     tables = json.loads(config.to_json())
+    if (workdir / LEARNED_BEFORE).exists():
+        tables["learned_before"] = json.loads((workdir / LEARNED_BEFORE).read_text())
     pairs = {
         "online": (state.params, state.batch_stats),
         "target": (state.target_params, state.target_batch_stats),

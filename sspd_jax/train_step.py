@@ -191,6 +191,47 @@ def loss_fn(
     return loss, (terms, target.wave, batch_stats, target_batch_stats)
 
 
+Probe = Callable[[TrainState, UInt8[ArrayLike, "n frames s s 3"]], dict[str, jax.Array]]
+"""`probe(state, clips)` → the measures of `health.probe`, of the target network."""
+
+_PROBE_SEED = 1  # the same views and lights whenever a run is probed, and in every run
+
+
+def probe(
+    state: TrainState, clips: UInt8[ArrayLike, "n frames s s 3"], *, method: Method
+) -> dict[str, Float32[Array, ""]]:
+    """Describe what both networks say of fixed clips, in evaluation mode.
+
+    Args:
+      state: of the training.
+      clips: uint8 [n, t + 1, s, s, 3] RGB, t even.
+      method: the static part.
+
+    Returns:
+      The measures of `health.probe` of the target, and 'networks_agree': mean correlation of both networks'
+      waves.
+    """
+    size = method.network.input_size
+    reads = functools.partial(model.read_wave, method.network)
+    target = functools.partial(reads, state.target_params, state.target_batch_stats)
+    found = health.probe(target, clips, size, method.fps, jax.random.key(_PROBE_SEED))
+    whole = views.whole_view(clips, size)
+    online = reads(state.params, state.batch_stats, whole)
+    return {**found, "networks_agree": health.correlation(online, target(whole))}
+
+
+def compile_probe(method: Method, mesh: Mesh) -> Probe:
+    """Apply jit to `probe`; state and clips lie whole on every device of the mesh."""
+    method = dataclasses.replace(method, network=compilation.tuned(method.network))
+    replicated = everywhere(mesh)
+    return jax.jit(
+        functools.partial(probe, method=method),
+        in_shardings=(replicated, replicated),
+        out_shardings=replicated,
+        compiler_options=compilation.options(),
+    )
+
+
 def data_mesh(devices: Sequence[jax.Device] | None = None, batch_size: int | None = None) -> Mesh:
     """Lay devices out for data parallelism.
 

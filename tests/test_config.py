@@ -1,5 +1,6 @@
 """Experiments: every shipped one is valid, and whatever is wrong is said in one sentence."""
 
+import dataclasses
 import json
 import subprocess
 import sys
@@ -50,6 +51,45 @@ def test_released_variant_is_the_released_form():
     assert method.network == type(method.network)()  # the defaults are the released sizes
     assert method.network.scale_lengths(300) == (292, 286, 282)
     assert sum(term["weight"] for term in method.terms.values()) == pytest.approx(3.2)
+
+
+@pytest.mark.parametrize("variants", ["", "released", "downsampled", "smoke"])
+def test_published_forms_have_no_addition(variants):
+    config = experiments.load(f"{UBFC}:{variants}")
+    method = experiments.validate(config)
+    assert method.local_view.disturbance.is_off()
+    assert method.global_view.disturbance.is_off()
+    assert not losses.BATCH_TERMS & set(method.terms)
+    assert method.network.predictor_isolated
+    assert (config.health.clips, config.init_from) == (0, "")
+
+
+def test_robust_variant_adds_to_the_released_form_and_leaves_nothing_behind():
+    config = experiments.load(f"{UBFC}:robust")
+    method = experiments.validate(config)
+    released = forms.RELEASED["terms"]
+    assert {name: method.terms[name] for name in released} == {n: dict(t) for n, t in released.items()}
+    assert method.local_view.disturbance == method.global_view.disturbance
+    assert not method.local_view.disturbance.is_off()
+    assert config.health.clips > 0
+    back = experiments.load(f"{UBFC}:robust,released")
+    assert back.to_dict() == experiments.load(f"{UBFC}:released").to_dict()
+
+
+def test_the_robust_form_with_everything_off_is_the_released_form():
+    config = experiments.load(f"{UBFC}:robust", [f"disturb.{name}=0.0" for name in forms.ROBUST["disturb"]])
+    ours, released = (experiments.validate(c) for c in (config, experiments.load(f"{UBFC}:released")))
+    for part in ("network", "local_view", "global_view", "terms", "fps", "seed"):
+        assert getattr(ours, part) == getattr(released, part)
+
+
+def test_each_addition_has_a_switch_of_its_own():
+    off = [f"disturb.{name}=0.0" for name in forms.ROBUST["disturb"] if name != "light"]
+    one = experiments.validate(experiments.load(f"{UBFC}:robust", [*off, "disturb.light=0.003"]))
+    assert dataclasses.asdict(one.local_view.disturbance) == {
+        **dict.fromkeys(forms.ROBUST["disturb"], 0.0),
+        "light": 0.003,
+    }
 
 
 def test_downsampled_variant_halves_rates_as_far_as_the_band_allows():
@@ -133,6 +173,10 @@ def test_default_configs_share_nothing():
         (["checkpoint.every_steps=-1"], ["checkpoint.every_steps", "-1", "≥ 0"]),
         (["parallel=threads"], ["parallel", "threads", "pmap"]),
         (["distributed=on"], ["distributed", "'on'", "auto"]),
+        (["disturb.light=-0.1"], ["disturb.light", "-0.1", "off"]),
+        (["disturb.lihgt=0.1"], ["lihgt", "light"]),
+        (["health.clips=-1"], ["health.clips", "-1", "≥ 0"]),
+        (["network.predictor_isolated=3"], ["predictor_isolated", "3"]),
         (["parallel=pmap", "distributed=auto"], ["pmap", "one process", "jit"]),
         (["data.on_device=sometimes"], ["data.on_device", "sometimes", "never"]),
     ],
@@ -155,6 +199,7 @@ def test_what_is_wrong_is_said_in_one_sentence(overrides, says):
         ("def get_config(v=''):\n    return 3\n", ["3", "ConfigDict"]),
         ("c.terms.wave_pearsn = {'weight': 1.0}", ["wave_pearsn", "wave_pearson"]),
         ("c.terms.similarity_deviation = {'weight': 1.0}", ["similarity_deviation", "ddof"]),
+        ("c.terms.wave_spread = {'weight': 1.0}; c.parallel = 'pmap'", ["wave_spread", "'jit'"]),
         ("c.terms = {}", ["terms", "at least one"]),
         ("c.batchsize = 3", ["batchsize", "batch_size"]),
         ("c.network.layers = 3", ["network.layers"]),

@@ -1,5 +1,6 @@
 """One step: repeatable, compiled once, the same on one device and on eight, in either precision."""
 
+import dataclasses
 import functools
 
 import jax
@@ -10,7 +11,7 @@ import pytest
 import small_training as small
 
 from sspd_jax import forms, train_step
-from sspd_jax.method import routing, views
+from sspd_jax.method import disturb, losses, routing, views
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 
@@ -177,6 +178,23 @@ def test_every_way_equals_one_device_over_several_steps(
     step, mesh = compiled(method, devices, way, clip_frames=small.FRAMES)
     on_device = run(start, step, mesh, drawn)
     assert_equal_but_for_rounding(on_one, on_device)
+
+
+@pytest.mark.slow
+def test_additions_are_the_same_on_eight_devices(method, batches):
+    # The terms compare all clips of a batch, wherever these lie; each clip is disturbed by a key of its own.
+    # Around the paper's form: the released one divides by sums that are nearly nothing in so short a clip.
+    strengths = disturb.Disturbance(light=0.01, lamp=0.01, shading=0.01, tint=0.01, motion=0.01)
+    local, whole = (
+        dataclasses.replace(view, disturbance=strengths) for view in (method.local_view, method.global_view)
+    )
+    terms = {**method.terms, **{name: {"weight": 1.0} for name in losses.BATCH_TERMS}}
+    more = small.replace(
+        small.method(), local_view=local, global_view=whole, terms=terms, optimizer=method.optimizer
+    )
+    start = jax.device_get(small.state(more))
+    one, eight = (run(start, *compiled(more, devices), batches[:1]) for devices in (1, 8))
+    assert_equal_but_for_rounding(one, eight)
 
 
 def test_pmap_computes_no_copies():

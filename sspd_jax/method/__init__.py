@@ -5,6 +5,7 @@ Nothing in here reads a file, keeps state or knows a configuration; everything r
 
 from sspd_jax.method import (
     conv3d,
+    disturb,
     health,
     losses,
     model,
@@ -17,6 +18,7 @@ from sspd_jax.method import (
 
 __all__ = [
     "conv3d",
+    "disturb",
     "health",
     "losses",
     "model",

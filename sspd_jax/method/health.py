@@ -1,17 +1,23 @@
 """Run health without labels: is the answer a pulse, and a different one to each face.
 
-Nothing in the losses forbids a network that answers the same wave to every face, or sits at the edge of the
-pulse band. These numbers are computed from the waves of one batch, inside the step, and cost
-nothing beside it.
+Nothing in the losses forbids a network that answers the same wave to every face, sits at the edge of the
+pulse band, or follows the light. `wave_health` is computed from the waves of one batch, inside the step, and
+costs nothing beside it. `probe` has the network read a few fixed clips again and again, changed in ways that
+leave their pulse alone; `docs/robust.md` says what each number is worth.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
+import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, ArrayLike, Float, Float32
+from jaxtyping import Array, ArrayLike, Float, Float32, PRNGKeyArray, Real
 
-from sspd_jax.method import spectrum
+from sspd_jax.heart_rate import classical
+from sspd_jax.method import disturb, spectrum, views
 
 PEAK_HALF_WIDTH_HZ = 0.15
 """9 bpm: about the main lobe of a 10 s window, and the variation of a resting heart within it."""
@@ -62,6 +68,127 @@ def wave_health(wave: Float[ArrayLike, "n t"], fps: float) -> dict[str, Float32[
     return {"concentration": concentration, "alike": alike, "at_edge": at_edge, "score": score}
 
 
+LOGGED_AS = "probe/"
+"""What the names of a probe's measures begin with in a run's log."""
+
+POS_AGREES = 0.6
+"""Spectra less like POS's, on average, raise the alarm. Provisional: see `benchmarks/robustness.md`."""
+
+PROBE_LIGHT = 0.005
+"""Amplitude of the synthetic light change, relative: about a pulse's."""
+
+PROBE_CROP = 0.85
+"""Side of the crop of the other view, as a share of the face's."""
+
+
+def probe(
+    read: Callable[[Float32[Array, "n t s s 3"]], Float32[Array, "n t"]],
+    clips: Real[ArrayLike, "n frames h h 3"],
+    size: int,
+    fps: float,
+    key: PRNGKeyArray,
+) -> dict[str, Float32[Array, ""]]:
+    """Have a network read clips in ways that leave the pulse alone, and describe what it says.
+
+    Args:
+      read: the network: frame differences [n, t, size, size, 3] → waves [n, t].
+      clips: uint8 or float [n, t + 1, h, h, 3], RGB, of different people.
+      size: of the network's input, pixels.
+      fps: of the clips, Hz, above 6.
+      key: of the other view and the synthetic light.
+
+    Returns:
+      float32 scalars: those of `wave_health`, of the whole faces, and
+      'repeated': mean over pairs of clips of the largest |cross-correlation| at any lag: 1 is one answer;
+      'in_band': mean share of the power that lies in the pulse band;
+      'views_agree': mean correlation with the wave of another view, cropped and flipped;
+      'regions_agree': mean correlation of the waves of the left and the right half of the face;
+      'pos_agrees', 'green_agrees': mean cosine of the in-band power spectrum with that of POS and of GREEN on
+        the mean colour of the clip;
+      'light_moves': 1 − mean correlation with the wave under light that changes as a sine.
+    """
+    crop_key, light_key = jax.random.split(key)
+    frames = views.resize_area(clips, size)
+    n, t = frames.shape[0], frames.shape[1] - 1
+    inner = round(PROBE_CROP * jnp.shape(clips)[2])
+    keys = jax.random.split(crop_key, n)
+    other = jax.vmap(lambda clip, k: views.random_crop(clip, k, inner)[:, :, ::-1])(jnp.asarray(clips), keys)
+    hz = jax.random.uniform(light_key, (n, 1), minval=disturb.SINE_HZ[0], maxval=disturb.SINE_HZ[1])
+    light = 1 + PROBE_LIGHT * jnp.sin(2 * jnp.pi * hz * jnp.arange(t + 1, dtype=jnp.float32) / fps)
+    is_left = jnp.arange(size)[:, None] < size // 2
+    whole = views.difference(frames, axis=1)
+    videos = [
+        whole,
+        views.difference(_resize_to(other, size), axis=1),
+        jnp.where(is_left, whole, 0),  # a difference of 0 is a still picture
+        jnp.where(is_left, 0, whole),
+        views.difference(frames * light[:, :, None, None, None], axis=1),
+    ]
+    wave, cropped, left, right, lit = jax.lax.map(read, jnp.stack(videos))
+    trace = jnp.mean(frames, axis=(2, 3))[:, 1:]
+    found = {
+        "repeated": repetition(wave),
+        "in_band": jnp.mean(spectrum.snr(wave, fps)),
+        "views_agree": correlation(wave, cropped),
+        "regions_agree": correlation(left, right),
+        "pos_agrees": spectral_likeness(wave, classical.pos(trace, fps), fps),
+        "green_agrees": spectral_likeness(wave, classical.green(trace, fps), fps),
+        "light_moves": 1 - correlation(wave, lit),
+    }
+    return {**wave_health(wave, fps), **found}
+
+
+def _resize_to(frames: Real[Array, "n t h h 3"], size: int) -> Float32[Array, "n t {size} {size} 3"]:
+    """Resize a crop, which may be smaller than the network's input, bilinearly where it has to grow."""
+    if frames.shape[2] >= size:
+        return views.resize_area(frames, size)
+    shape = (*frames.shape[:2], size, size, 3)
+    return jax.image.resize(frames.astype(jnp.float32), shape, "linear")
+
+
+def correlation(one: Float[ArrayLike, "n t"], other: Float[ArrayLike, "n t"]) -> Float32[Array, ""]:
+    """Compute the mean Pearson correlation of waves: float32 scalar; a constant wave counts 0."""
+    return jnp.mean(jnp.sum(_unit(one) * _unit(other), axis=-1))
+
+
+def repetition(wave: Float[ArrayLike, "n t"]) -> Float32[Array, ""]:
+    """Compute how far the waves of different clips are one wave, whatever its lag and sign.
+
+    Args:
+      wave: float [n, t].
+
+    Returns:
+      float32 scalar: the mean over pairs of different clips of the largest absolute circular
+      cross-correlation; 0 where there is one clip.
+    """
+    unit = _unit(wave)
+    n, t = unit.shape
+    bins = jnp.fft.rfft(unit)
+    pairs = jnp.fft.irfft(bins[:, None] * jnp.conj(bins[None]), t)
+    largest = jnp.max(jnp.abs(pairs), axis=-1)
+    return (jnp.sum(largest) - jnp.trace(largest)) / max(n * (n - 1), 1)
+
+
+def spectral_likeness(
+    one: Float[ArrayLike, "n t"], other: Float[ArrayLike, "n t"], fps: float
+) -> Float32[Array, ""]:
+    """Compute the mean cosine of the in-band power spectra of waves: float32 scalar in [0, 1]."""
+
+    def spectra(wave):
+        bins = np.flatnonzero(spectrum.band_bins(jnp.shape(wave)[-1], fps, *spectrum.PULSE_BAND_HZ))
+        power = spectrum.power_spectrum(_unit(wave))[:, bins]
+        return power / (jnp.linalg.norm(power, axis=-1, keepdims=True) + 1e-12)
+
+    return jnp.mean(jnp.sum(spectra(one) * spectra(other), axis=-1))
+
+
+def _unit(wave: Float[ArrayLike, "n t"]) -> Float32[Array, "n t"]:
+    """Centre and scale to length 1; a constant stays 0."""
+    wave = jnp.asarray(wave, jnp.float32)
+    wave = wave - jnp.mean(wave, axis=-1, keepdims=True)
+    return wave / (jnp.linalg.norm(wave, axis=-1, keepdims=True) + 1e-12)
+
+
 def complaint(health: dict[str, float]) -> str | None:
     """Say in a sentence what looks wrong with an epoch's mean health, or None.
 
@@ -77,5 +204,33 @@ def complaint(health: dict[str, float]) -> str | None:
         return (
             f"{health['at_edge']:.0%} of the waves are strongest at an edge of the pulse band: the network "
             "may follow drift or noise"
+        )
+    return None
+
+
+def probed(metrics: dict[str, Any]) -> dict[str, float]:
+    """Pick what a probe measured out of a line of a run's log; {} where there was none."""
+    names = [name for name, value in metrics.items() if name.startswith(LOGGED_AS) and value is not None]
+    return {name.removeprefix(LOGGED_AS): float(metrics[name]) for name in names}
+
+
+def alarm(probed: dict[str, float]) -> str | None:
+    """Say in a sentence what a probe found wrong and what to do, or None.
+
+    Args:
+      probed: what `probe` returned, host floats; {} where nothing was probed.
+    """
+    if not probed:
+        return None
+    if probed["repeated"] > ALIKE:
+        return (
+            f"the waves of different people are one wave ({probed['repeated']:.2f} correlated at some lag): "
+            "do not trust its rates; use the robust variant, with more recordings in a batch"
+        )
+    if probed["pos_agrees"] < POS_AGREES:
+        return (
+            f"the waves' spectra are only {probed['pos_agrees']:.2f} like those of POS on the mean colour: "
+            "the network may follow light or motion and not the pulse, do not trust its rates; train longer, "
+            "or use the robust variant (where coloured light beats in the pulse band, POS may be what fails)"
         )
     return None

@@ -65,6 +65,8 @@ class NetworkSettings:
       ts_attention_scale: 'keys' divides Q Kᵀ by the number of keys (released), 'channels' by C (paper).
       ts_projection: 'tanh' for tanh(Linear(A')) (released), 'linear' for A'W (paper).
       ts_residual: 'input' adds the resized block input (released), 'embedding' adds E (paper).
+      predictor_isolated: whether the wave's losses stop at the predictor, as published; if not, they move the
+        backbone too.
       conv: form of the convolutions, see `conv3d`.
       dtype: compute dtype, 'float32' or 'bfloat16'; parameters, statistics, spectra and losses stay
         float32. With 'bfloat16' the golden wave is within 0.7 % of its largest value, and the similarity
@@ -82,6 +84,7 @@ class NetworkSettings:
     ts_attention_scale: str = "keys"
     ts_projection: str = "tanh"
     ts_residual: str = "input"
+    predictor_isolated: bool = True
     conv: str = "auto"
     dtype: str = "float32"
     rematerialise: bool = True
@@ -93,6 +96,8 @@ class NetworkSettings:
         for name, allowed in _CHOICES.items():
             if getattr(self, name) not in allowed:
                 raise ValueError(f"{name} is {getattr(self, name)!r}; it must be one of {allowed}")
+        if not isinstance(self.predictor_isolated, bool):
+            raise ValueError(f"predictor_isolated is {self.predictor_isolated!r}; it must be True or False")
         widths = [self.features, self.predictor_width, *self.ts_kernels, *self.ts_strides, self.ts_heads]
         for size in (self.input_size, *(c for pair in self.stages for c in pair), *widths):
             if not isinstance(size, int) or size < 1:
@@ -415,7 +420,8 @@ class Network(nn.Module):
         """Compute the wave and the features A_i."""
         f2 = self.backbone(video, train=train)
         features = self.ts(jnp.mean(f2, axis=(2, 3)))
-        return self.predictor(jax.lax.stop_gradient(f2), train=train), features
+        seen = jax.lax.stop_gradient(f2) if self.settings.predictor_isolated else f2
+        return self.predictor(seen, train=train), features
 
     def wave(self, video: Float[ArrayLike, "n t h w 3"]) -> Float32[Array, "n t"]:
         """Compute the wave alone, in evaluation mode, without the TS blocks."""

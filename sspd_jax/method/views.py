@@ -1,8 +1,8 @@
 """The two views of a clip, made on the device from uint8 frames and a random key.
 
-A view is: crop or resize the whole face to the network's input, flip, difference in time, and, for the
-online network, a mask that drops frames or pixels. Same key, same view. Frames stay floats between the
-steps (the released code rounds to uint8 after each).
+A view is: crop or resize the whole face to the network's input, flip, perhaps disturb, difference in time,
+and, for the online network, a mask that drops frames or pixels. Same key, same view. Frames stay floats
+between the steps (the released code rounds to uint8 after each).
 """
 
 import dataclasses
@@ -13,6 +13,10 @@ import numpy as np
 from jax import Array
 from jax.typing import ArrayLike
 from jaxtyping import Float32, Int32, PRNGKeyArray, Real
+
+from sspd_jax.method.disturb import UNDISTURBED, Disturbance, disturb
+
+_DISTURB = 7
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,6 +31,8 @@ class ViewSettings:
       mask_unit: 'none', 'frame' (a difference frame is kept or dropped whole) or 'pixel' (each pixel of
         each difference frame is, its three colours together).
       mask_keep: probability of being kept.
+      disturbance: what is changed besides, by default nothing.
+      fps: frame rate of the clips in Hz; only a disturbance needs it.
     """
 
     crop: str = "whole"
@@ -34,6 +40,8 @@ class ViewSettings:
     flip_vertical: float = 0.5
     mask_unit: str = "none"
     mask_keep: float = 0.7
+    disturbance: Disturbance = UNDISTURBED
+    fps: float = 30.0
 
     def __post_init__(self):
         if self.crop not in ("random", "whole"):
@@ -96,6 +104,9 @@ def _view(
     else:
         clip = resize_area(clip, size)
     clip = random_flip(clip.astype(jnp.float32), flip_key, settings.flip_horizontal, settings.flip_vertical)
+    if not settings.disturbance.is_off():
+        # A key of its own beside the three: what else is drawn stays what it is without a disturbance.
+        clip = disturb(clip, jax.random.fold_in(key, _DISTURB), settings.disturbance, settings.fps)
     change = difference(clip, axis=0)
     if settings.mask_unit == "none":
         return change

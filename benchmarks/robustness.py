@@ -1,0 +1,310 @@
+"""Which disturbances SSPD follows, what keeps it from that, and which label-free number tells.
+
+    python benchmarks/robustness.py [--plan=trials|study] [--share=0/1] [--minutes=N] [--report_only]
+
+A run trains the released or the paper's form, or one with additions, on twelve simulated people without
+labels and tests it on twelve others. One row per run goes to results/robustness.csv; runs that have a row are
+not run again, so the study goes on where it was stopped. `--share=0/2` and `--share=1/2` side by side share
+one plan. robustness.md is written from the rows.
+
+`trials` are on people of their own (seed 500): strengths and members of the robust form were chosen there.
+`study` is on other people, 510 and up, whom no choice was made on.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import dataclasses
+import functools
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import cv2
+import jax
+import jax.numpy as jnp
+import numpy as np
+import robustness_people
+import robustness_report
+
+from sspd_jax import command, compilation, compilation_cache, forms, train_state, train_step
+from sspd_jax import config as experiments
+from sspd_jax.heart_rate import classical, rate, scores
+from sspd_jax.method import model, views
+from sspd_jax.method.disturb import Disturbance
+
+HERE = Path(__file__).parent
+ROWS = HERE / "results" / "robustness.csv"
+SIZES = {  # a network and clips so small that a run takes a minute of one core
+    "network.input_size": 22,
+    "network.stages": ((4, 4),),
+    "network.features": 16,
+    "network.predictor_width": 8,
+    "crop_size": 26,
+    "clip_frames": 96,
+    "batch_size": 6,
+    "fps": robustness_people.FPS,
+}
+STEPS = 120
+PROBED = 6  # clips
+ABOUT = (
+    f"The smallest network ({SIZES['network.input_size']}×{SIZES['network.input_size']} pixels, stages "
+    f"{SIZES['network.stages']}, {SIZES['network.features']} features) on clips of {SIZES['clip_frames']} "
+    f"frames at {SIZES['fps']:g} Hz, {STEPS} steps of {SIZES['batch_size']} clips, Adam at 0.001. "
+    f"{robustness_people.TRAINED_ON} simulated people to learn from, {robustness_people.TESTED_ON} others to "
+    "test on, one window of 10 s each; pictures go from the simulated camera to the crop without a codec. "
+    "GREEN, CHROM and POS read the mean colour of the same crops."
+)
+CHECKS = {"third": STEPS // 3, "end": STEPS}
+EXTRA = ("wave_spread", "wave_negatives", "similarity_spread", "similarity_negatives")
+
+
+@dataclasses.dataclass(frozen=True)
+class Arm:
+    """What is compared: a form and what differs from it."""
+
+    form: str = "released"
+    weights: Mapping[str, float] = dataclasses.field(default_factory=dict)
+    disturb: Mapping[str, float] = dataclasses.field(default_factory=dict)
+    isolated: bool = True
+    by_length: bool | None = None
+
+
+LIGHT = {"light": 0.008, "lamp": 0.008, "tint": 0.002}
+MOVES = {"shading": 0.004, "motion": 0.004}
+SPREAD = {"wave_spread": 1.0, "similarity_spread": 1.0}
+NEGATIVES = {"wave_negatives": 0.3, "similarity_negatives": 0.3}
+ARMS = {
+    "released": Arm(),
+    "paper": Arm("paper"),
+    "light": Arm(disturb=LIGHT),
+    "light, half": Arm(disturb={name: value / 2 for name, value in LIGHT.items()}),
+    "light, strong": Arm(disturb={name: value * 2.5 for name, value in LIGHT.items()}),
+    "light, stronger": Arm(disturb={name: value * 6 for name, value in LIGHT.items()}),
+    "light + motion": Arm(disturb=LIGHT | MOVES),
+    "spread": Arm(weights=SPREAD),
+    "negatives": Arm(weights=NEGATIVES),
+    "light + spread": Arm(weights=SPREAD, disturb=LIGHT),
+    "all + spread": Arm(weights=SPREAD, disturb=LIGHT | MOVES),
+    "all + negatives": Arm(weights=NEGATIVES, disturb=LIGHT | MOVES),
+    "released, not isolated": Arm(isolated=False),
+    "paper, α = 0": Arm("paper", weights={"similarity_deviation": 0.0}),
+    "paper, α by length": Arm("paper", weights={"similarity_deviation": 0.5}, by_length=True),
+    "robust": Arm(
+        weights={name: forms.ROBUST["terms"].get(name, {"weight": 0.0})["weight"] for name in EXTRA},
+        disturb=forms.ROBUST["disturb"],
+    ),
+}
+
+
+class Run(NamedTuple):
+    """One training."""
+
+    arm: str
+    setting: str
+    people: int
+    seed: int
+
+
+def trials() -> Iterator[Run]:
+    """List the runs that the robust form was chosen by."""
+    settings = ("hard", "light", "default")
+    for seed in (0, 1):
+        for arms in (
+            ("released", "all + spread"),
+            ("light, strong", "light, stronger"),
+            ("light", "light + motion", "spread", "negatives"),
+            ("paper", "light, half", "light + spread", "all + negatives"),
+        ):
+            for setting in settings:
+                for arm in arms:
+                    yield Run(arm, setting, 500, seed)
+
+
+def study() -> Iterator[Run]:
+    """List the runs that are reported: the forms everywhere first, then the other arms."""
+    for people in range(510, 515):
+        for setting in ("default", "hard", "easy", "light", "motion", "lamp"):
+            for arm in ("released", "robust", "paper"):
+                yield Run(arm, setting, people, people)
+    for people in range(510, 515):
+        for setting in ("default", "hard", "light"):
+            for arm in (*(name for name in ARMS if name not in ("released", "robust", "paper")),):
+                yield Run(arm, setting, people, people)
+
+
+PLANS = {"trials": trials, "study": study}
+
+
+@functools.cache
+def programs(form: str, isolated: bool, by_length: bool | None):
+    """Compile what arms of one form share: weights and strengths are arguments, not constants."""
+    config = experiments.default({"paper": forms.PAPER, "released": forms.RELEASED}[form])
+    with config.unlocked():
+        for key, value in SIZES.items():
+            experiments_set(config, key, value)
+        config.network.predictor_isolated = isolated
+        for name in EXTRA:
+            config.terms[name] = {"weight": 0.0}
+        if by_length is not None:
+            config.terms.similarity_deviation.weight_by_length = by_length
+            config.terms.similarity_deviation.ddof = 1
+    method = experiments.method(config, STEPS)
+    method = dataclasses.replace(method, network=compilation.tuned(method.network))
+    network = method.network
+
+    def told(weights, disturb, seed):
+        def view(settings):
+            return dataclasses.replace(settings, disturbance=Disturbance(**disturb))
+
+        terms = {name: {**settings, "weight": weights[name]} for name, settings in method.terms.items()}
+        changed = {"local_view": view(method.local_view), "global_view": view(method.global_view)}
+        return dataclasses.replace(method, terms=terms, seed=seed, **changed)
+
+    def step(state, clips, weights, disturb, seed):
+        return train_step.train_step(state, {"clips": clips}, method=told(weights, disturb, seed))[0]
+
+    def read(params, batch_stats, clips):
+        return model.read_wave(network, params, batch_stats, views.whole_view(clips, network.input_size))
+
+    def jit(function, **options):
+        return jax.jit(function, compiler_options=compilation.options(), **options)
+
+    probe = jit(functools.partial(train_step.probe, method=method))
+    return method, jit(step, donate_argnums=0), probe, jit(read)
+
+
+def experiments_set(config: Any, key: str, value: Any) -> None:
+    """Set `a.b` of a configuration."""
+    *tables, name = key.split(".")
+    for table in tables:
+        config = config[table]
+    config[name] = value
+
+
+@functools.lru_cache(maxsize=4)
+def prepared(folder: Path, setting: str, seed: int) -> dict[str, np.ndarray]:
+    """Film the people, at the size that these networks see, and read them by the classical methods."""
+    found = robustness_people.people(folder, setting, seed)
+    size, fps = SIZES["crop_size"], robustness_people.FPS
+    for name in ("train", "test"):
+        clips = found[name]
+        small = [[cv2.resize(f, (size, size), interpolation=cv2.INTER_AREA) for f in c] for c in clips]
+        found[name] = np.array(small, np.uint8)
+    true = np.array([rate.spectral_peak_rate(wave, fps) for wave in found["truth"]])
+    trace = found["test"].mean(axis=(2, 3), dtype=np.float64)
+    for name in ("green", "chrom", "pos"):
+        found[name] = errors(classical.read_trace(name, trace, fps), true)[0]
+    return {**found, "true": true}
+
+
+def errors(waves: np.ndarray, true: np.ndarray) -> tuple[float, np.ndarray]:
+    """Return the mean absolute error in bpm and the rates of waves [n, t]."""
+    rates = np.array([rate.spectral_peak_rate(w, robustness_people.FPS) for w in np.asarray(waves)])
+    # What cannot be read counts as far off, at the middle of the range.
+    return float(np.mean(np.abs(np.nan_to_num(rates, nan=97.5) - true))), rates
+
+
+def train(run: Run, folder: Path) -> dict[str, Any]:
+    """Train and test: one row."""
+    began = time.process_time()
+    arm, people = ARMS[run.arm], prepared(folder, run.setting, run.people)
+    method, step, probe, read = programs(arm.form, arm.isolated, arm.by_length)
+    weights = {name: jnp.float32(settings["weight"]) for name, settings in method.terms.items()}
+    weights |= {name: jnp.float32(value) for name, value in arm.weights.items()}
+    names = [field.name for field in dataclasses.fields(Disturbance)]
+    disturb = {name: jnp.float32(arm.disturb.get(name, 0)) for name in names}
+    state = train_state.init(method.network, method.optimizer, run.seed)
+    rng = np.random.default_rng([run.seed, run.people])
+    length, clips = SIZES["clip_frames"] + 1, people["train"]
+    probed = jnp.asarray(clips[:PROBED, :length])
+    row: dict[str, Any] = {**run._asdict(), "steps": STEPS}
+    order: list[int] = []
+    for taken in range(1, STEPS + 1):
+        if len(order) < SIZES["batch_size"]:
+            order = [*rng.permutation(len(clips))]
+        chosen = [order.pop() for _ in range(SIZES["batch_size"])]
+        starts = rng.integers(0, clips.shape[1] - length + 1, len(chosen))
+        batch = np.stack([clips[i, s : s + length] for i, s in zip(chosen, starts, strict=True)])
+        state = step(state, batch, weights, disturb, jnp.int32(run.seed))
+        for when in (when for when, at in CHECKS.items() if at == taken):
+            measured = jax.device_get(probe(state, probed))
+            row |= {f"{name}_{when}": round(float(value), 4) for name, value in measured.items()}
+            target = read(state.target_params, state.target_batch_stats, people["test"])
+            row[f"target_{when}"], rates = errors(target, people["true"])
+    row["online_end"], _ = errors(read(state.params, state.batch_stats, people["test"]), people["true"])
+    row["snr_db"] = np.mean(
+        [scores.snr_db(w, robustness_people.FPS, t) for w, t in zip(target, people["true"], strict=True)]
+    )
+    # One answer: three quarters of the people get the same rate, and they do not have it.
+    same = np.nanmedian(rates)
+    row["collapsed"] = int(np.mean(np.abs(rates - same) < 3) >= 0.75)
+    row |= {name: people[name] for name in ("green", "chrom", "pos")}
+    row["cpu_s"] = time.process_time() - began
+    return {name: round(v, 3) if isinstance(v, float) else v for name, v in row.items()}
+
+
+def read_rows() -> list[dict[str, str]]:
+    """Read the rows that are there."""
+    if not ROWS.exists():
+        return []
+    with ROWS.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def of_row(row: Mapping[str, str]) -> Run:
+    """Say which run a row is of."""
+    return Run(row["arm"], row["setting"], int(row["people"]), int(row["seed"]))
+
+
+def add_row(row: dict[str, Any]) -> None:
+    """Append a row in one write, so that two shares can append side by side."""
+    ROWS.parent.mkdir(exist_ok=True)
+    held = ROWS.exists()
+    with ROWS.open("a", newline="") as file:
+        writer = csv.DictWriter(file, list(row), lineterminator="\n")
+        if not held:
+            writer.writeheader()
+        writer.writerow(row)
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run what is left of a plan, then write the report."""
+    parser = argparse.ArgumentParser("benchmarks/robustness.py", description=__doc__.split("\n")[0])
+    parser.add_argument("--plan", choices=PLANS, default="study", help="default: %(default)s")
+    parser.add_argument("--share", default="0/1", help="of the plan: I/N, side by side (default: all)")
+    known = tuple(robustness_people.SETTINGS)
+    parser.add_argument("--settings", nargs="+", choices=known, default=known, help="default: all")
+    parser.add_argument("--minutes", type=float, default=float("inf"), help="start no run after these")
+    parser.add_argument("--out", type=Path, default=Path("workdir/robustness"), help="where people are kept")
+    parser.add_argument("--report_only", action="store_true", help="write robustness.md from the rows")
+    args = parser.parse_args(argv)
+
+    def work():
+        share, of = map(int, args.share.split("/"))
+        until = time.monotonic() + 60 * args.minutes
+        compilation_cache.enable(args.out / "compilation_cache")
+        plan = [] if args.report_only else [run for run in PLANS[args.plan]() if run.setting in args.settings]
+        for run in plan[share::of]:
+            if time.monotonic() > until:
+                break
+            if run in {of_row(row) for row in read_rows()}:
+                continue
+            row = train(run, args.out / "people")
+            add_row(row)
+            print(
+                *run, f"{row['target_end']:.1f} bpm, POS {row['pos']:.1f}, {row['cpu_s']:.0f} s", flush=True
+            )
+        rows = read_rows()
+        done = {of_row(row) for row in rows}
+        left = {name: sum(run not in done for run in plan()) for name, plan in PLANS.items()}
+        robustness_report.write(rows, left, ABOUT)
+
+    return command.run(work, debug=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,193 @@
+"""robustness.md: tables made from the rows of `robustness.py`, each with the number of runs it rests on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from scipy import stats
+
+REPORT = Path(__file__).with_suffix("").with_name("robustness.md")
+BAD_BPM = 5.0
+"""A run whose target network misses by more, on average over people it never saw, is a bad one."""
+
+SETTINGS = ("easy", "default", "hard", "light", "motion", "lamp")
+SIGNS = {  # measure → 1 where more is healthier, −1 where less is
+    "concentration": 1,
+    "in_band": 1,
+    "score": 1,
+    "views_agree": 1,
+    "regions_agree": 1,
+    "networks_agree": 1,
+    "pos_agrees": 1,
+    "green_agrees": 1,
+    "alike": -1,
+    "repeated": -1,
+    "at_edge": -1,
+    "light_moves": -1,
+}
+MOST_FALSE = 0.05  # share of good runs that may be called bad where a threshold is chosen
+
+Row = Mapping[str, Any]
+
+
+def wilson(hits: int, of: int) -> str:
+    """Tell a share with its 95 % interval by Wilson's score method, or '–' of none."""
+    if not of:
+        return "–"
+    found = stats.binomtest(hits, of).proportion_ci(method="wilson")
+    return f"{hits} of {of} ({found.low:.0%} to {found.high:.0%})"
+
+
+def median(values: Sequence[float]) -> str:
+    """Tell a median, and the range where there are several; with six or more its 95 % interval by ranks."""
+    values = np.sort(np.asarray(values, float))
+    if not len(values):
+        return "–"
+    if len(values) == 1:
+        return f"{values[0]:.1f}"
+    # The k-th smallest and largest hold the median with at least this probability.
+    n = len(values)
+    k = int(stats.binom.ppf(0.025, n, 0.5))
+    low, high, kind = (values[k - 1], values[n - k], "") if k else (values[0], values[-1], "range ")
+    return f"{np.median(values):.1f} ({kind}{low:.1f} to {high:.1f})"
+
+
+def threshold(values: np.ndarray, bad: np.ndarray, sign: int) -> float:
+    """Choose the alarm's threshold: most bad runs below it (times `sign`), few good ones.
+
+    Args:
+      values: of a measure, float [runs].
+      bad: bool [runs].
+      sign: 1 where more is healthier.
+
+    Returns:
+      A run is called bad where sign · value < sign · threshold.
+    """
+    health = sign * values
+    candidates = np.concatenate([[-np.inf], (np.sort(health)[1:] + np.sort(health)[:-1]) / 2, [np.inf]])
+    best, caught = -np.inf, -1.0
+    for cut in candidates:
+        called = health < cut
+        false = called[~bad].mean() if (~bad).any() else 0.0
+        hit = called[bad].mean() if bad.any() else 0.0
+        if false <= MOST_FALSE and hit > caught:
+            best, caught = cut, hit
+    return sign * best
+
+
+def _floats(rows: Iterable[Row], name: str) -> np.ndarray:
+    return np.array([float(row[name]) for row in rows])
+
+
+def _of(rows: Sequence[Row], **facts: str) -> list[Row]:
+    return [row for row in rows if all(row[name] == value for name, value in facts.items())]
+
+
+def _errors(rows: Sequence[Row]) -> list[str]:
+    arms = list(dict.fromkeys(row["arm"] for row in rows))
+    lines = [
+        "| setting | arm | runs | target, MAE bpm | online | SNR, dB | bad runs | collapsed |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for setting in (name for name in SETTINGS if _of(rows, setting=name)):
+        for arm in arms:
+            if mine := _of(rows, setting=setting, arm=arm):
+                bad = int((_floats(mine, "target_end") > BAD_BPM).sum())
+                lines.append(
+                    f"| {setting} | {arm} | {len(mine)} | {median(_floats(mine, 'target_end'))} | "
+                    f"{median(_floats(mine, 'online_end'))} | {median(_floats(mine, 'snr_db'))} | "
+                    f"{wilson(bad, len(mine))} | {int(_floats(mine, 'collapsed').sum())} |"
+                )
+        people = {row["people"]: row for row in _of(rows, setting=setting)}.values()
+        for name in ("green", "chrom", "pos"):
+            lines.append(
+                f"| {setting} | {name.upper()} | {len(people)} | {median(_floats(people, name))} | | | | |"
+            )
+    return lines
+
+
+def _measures(rows: Sequence[Row], judged: Sequence[Row]) -> list[str]:
+    """Rank correlations over all runs; the threshold from `rows` without `judged`, its rates on `judged`."""
+    chosen_by = [row for row in rows if row not in judged]
+    lines = [
+        "| measure | ρ with the error, at a third | at the end | threshold at a third | "
+        "bad runs caught | good runs called bad |",
+        "|---|---|---|---|---|---|",
+    ]
+    error = _floats(rows, "target_end")
+    table = []
+    for name, sign in SIGNS.items():
+        rho = []
+        for when in ("third", "end"):
+            values = _floats(rows, f"{name}_{when}")
+            varies = len(rows) > 3 and np.ptp(values) > 0
+            rho.append(stats.spearmanr(values, error).statistic if varies else float("nan"))
+        cut, caught, false = "–", "–", "–"
+        if chosen_by and judged:
+            bad = _floats(chosen_by, "target_end") > BAD_BPM
+            at = threshold(_floats(chosen_by, f"{name}_third"), bad, sign)
+            called = sign * _floats(judged, f"{name}_third") < sign * at
+            is_bad = _floats(judged, "target_end") > BAD_BPM
+            cut = f"{'<' if sign > 0 else '>'} {at:.3g}" if np.isfinite(at) else "none"
+            caught = wilson(int(called[is_bad].sum()), int(is_bad.sum()))
+            false = wilson(int(called[~is_bad].sum()), int((~is_bad).sum()))
+        told = [f"{value:.2f}" if np.isfinite(value) else "–" for value in rho]
+        line = f"| {name} | {told[0]} | {told[1]} | {cut} | {caught} | {false} |"
+        table.append((-abs(np.nan_to_num(rho[0])), line))
+    return lines + [line for _, line in sorted(table)]
+
+
+def write(rows: Sequence[Row], left: Mapping[str, int], about: str) -> str:
+    """Write robustness.md.
+
+    Args:
+      rows: of the CSV.
+      left: plan → how many runs of it are still to be made.
+      about: a sentence on network and clips.
+
+    Returns:
+      The text.
+    """
+    trials = [row for row in rows if int(row["people"]) < 510]
+    study = [row for row in rows if int(row["people"]) >= 510]
+    bad = int((_floats(rows, "target_end") > BAD_BPM).sum()) if rows else 0
+    lines = [
+        "# What SSPD follows, and what keeps it with the pulse",
+        "",
+        "`python benchmarks/robustness.py`; a row per run is in "
+        "[results/robustness.csv](results/robustness.csv).",
+        "",
+        about,
+        "",
+        f"Made so far: {len(trials)} trials on people of seed 500, by which the robust form was chosen, and "
+        f"{len(study)} runs of the study on people of other seeds. Still to run: "
+        f"{', '.join(f'{n} of the {plan}' for plan, n in left.items())}. A run is *bad* if its target "
+        f"network misses by more than {BAD_BPM:g} bpm on average; *collapsed* if three quarters "
+        "of the people are given the same rate. Medians over runs; in brackets the range, or with six runs "
+        "and more the 95 % interval of the median by ranks; shares with Wilson's 95 % intervals.",
+    ]
+    if study:
+        lines += ["", "## Study: people no choice was made on", "", *_errors(study)]
+    if trials:
+        lines += ["", "## Trials: what was chosen by", "", *_errors(trials)]
+    if rows:
+        lines += [
+            "",
+            "## Health without labels",
+            "",
+            f"All {len(rows)} runs of every arm and setting, {bad} of them bad. ρ: Spearman's rank "
+            "correlation of the measure with the true error of the target network at the end. The threshold "
+            f"is the one that catches most bad trials with at most {MOST_FALSE:.0%} of the good ones; it is "
+            "judged on the study's runs, at a third of the training.",
+            "",
+            *_measures(rows, study),
+        ]
+    text = "\n".join(lines) + "\n"
+    notes = REPORT.with_name("robustness_notes.md")
+    if notes.exists():
+        text += "\n" + notes.read_text()
+    REPORT.write_text(text)
+    return text

@@ -1,0 +1,105 @@
+"""What a probe of run health measures: hand values, and readers whose faults are known."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from sspd_jax.method import health
+
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
+FPS = 15.0
+BEATS_HZ = (0.9, 1.4, 2.1)
+
+
+def test_repetition_finds_one_wave_at_any_lag_and_sign():
+    t = np.arange(200) / 20
+    wave = np.sin(2 * np.pi * 1.3 * t) + 0.4 * np.sin(2 * np.pi * 2.6 * t)
+    assert health.repetition(np.stack([wave, -np.roll(wave, 7), np.roll(wave, 31)])) == pytest.approx(1, 1e-5)
+    apart = np.stack([np.sin(2 * np.pi * f * t) for f in (0.8, 1.3, 2.1)])
+    assert health.repetition(apart) == pytest.approx(0, abs=1e-5)
+    assert health.repetition(apart[:1]) == 0
+
+
+def test_correlation_and_spectral_likeness_by_hand():
+    t = np.arange(200) / 20
+    sine, late, other = (np.sin(2 * np.pi * f * t + p)[None] for f, p in ((1, 0), (1, np.pi / 3), (2, 0)))
+    assert health.correlation(sine, 3 * sine + 5) == pytest.approx(1, abs=1e-6)
+    assert health.correlation(sine, late) == pytest.approx(0.5, abs=1e-5)
+    assert health.correlation(sine, np.ones_like(sine)) == 0
+    assert health.spectral_likeness(sine, -late, 20) == pytest.approx(1, abs=1e-5)
+    assert health.spectral_likeness(sine, other, 20) == pytest.approx(0, abs=1e-5)
+
+
+def faces():
+    """Three people whose skin fills the picture, in light that flickers at 2.7 Hz: [3, 97, 20, 20, 3]."""
+    t = np.arange(97) / FPS
+    colour = np.array([0.4, 1.0, 0.7])
+    pulses = np.stack([np.sin(2 * np.pi * f * t) for f in BEATS_HZ])
+    gain = 1 + 0.006 * pulses[..., None] * colour + 0.004 * np.sin(2 * np.pi * 2.7 * t)[:, None]
+    skin = np.array([180.0, 130.0, 100.0]) + np.random.default_rng(0).normal(0, 5, (3, 1, 20, 20, 1))
+    return (skin * gain[:, :, None, None]).astype(np.float32)
+
+
+def chroma(video):
+    """Reads the pulse and no light: colours against each other."""
+    red, green, blue = (video[..., i].mean(axis=(2, 3)) / m for i, m in enumerate((180, 130, 100)))
+    return green - (red + blue) / 2
+
+
+def brightness(video):
+    """Reads light and pulse alike."""
+    return video.mean(axis=(2, 3, 4))
+
+
+@functools.cache
+def probing(read):
+    """One compiled program for each reader."""
+    return jax.jit(lambda clips: health.probe(read, clips, 16, FPS, jax.random.key(0)))
+
+
+def probed(read, clips):
+    return {name: float(value) for name, value in probing(read)(clips).items()}
+
+
+def one_answer(video):
+    """Reads the same to everybody."""
+    wave = np.sin(2 * np.pi * 1.5 * np.arange(96) / FPS).astype(np.float32)
+    return jnp.broadcast_to(wave, (len(video), 96))
+
+
+def test_a_probe_tells_a_pulse_from_light_and_from_one_answer():
+    pulse, light, one = (probed(read, faces()) for read in (chroma, brightness, one_answer))
+    assert set(pulse) == set(light) == set(one)
+    for measures in (pulse, light, one):
+        assert all(np.isfinite(value) for value in measures.values())
+    assert pulse["light_moves"] < 0.01 < 0.1 < light["light_moves"]
+    assert pulse["pos_agrees"] > 0.95
+    assert light["green_agrees"] > 0.6 > 0.4 > light["pos_agrees"]
+    assert pulse["regions_agree"] > 0.95
+    assert pulse["views_agree"] > 0.95
+    assert one["repeated"] == pytest.approx(1, abs=1e-5)
+    assert pulse["repeated"] < 0.6
+    assert one["alike"] == pytest.approx(1, abs=1e-5)
+
+
+def test_a_still_video_has_a_finite_probe():
+    measures = probed(brightness, np.full_like(faces(), 90))
+    assert all(np.isfinite(value) for value in measures.values())
+
+
+def test_an_alarm_is_a_sentence_with_what_to_do():
+    good = {"repeated": 0.4, "pos_agrees": 0.9}
+    assert health.alarm(good) is None
+    elsewhere = health.alarm({**good, "pos_agrees": 0.3})
+    assert "only 0.30 like those of POS" in elsewhere
+    assert "use the robust variant" in elsewhere
+    assert "one wave (0.99" in health.alarm({**good, "repeated": 0.99})
+
+
+def test_nothing_probed_raises_no_alarm():
+    assert health.probed({"step": 3, "health/score": 0.5}) == {}
+    assert health.alarm({}) is None

@@ -1,0 +1,98 @@
+"""Going on from another training's network: what is taken over, and what is refused in one sentence."""
+
+import json
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+import small_run
+
+from sspd_jax import checkpoint, run_log
+
+pytestmark = pytest.mark.slow
+
+SHORT = {"epochs": 2, "network.ts_heads": 2}
+
+
+@pytest.fixture(scope="module")
+def data_dir(tmp_path_factory):
+    return small_run.prepare_people(tmp_path_factory.mktemp("prepared") / "faces")
+
+
+@pytest.fixture(scope="module")
+def environment(tmp_path_factory):
+    """One cache of compiled programs for all runs here."""
+    return {
+        "JAX_COMPILATION_CACHE_DIR": str(tmp_path_factory.mktemp("compiled")),
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+    }
+
+
+def run(workdir, data_dir, environment, **overrides):
+    """Run to the end; returns exit code and what was said."""
+    text = Path(f"{workdir}.said")
+    with text.open("w") as said:
+        values = {**SHORT, **overrides}
+        process = small_run.start(workdir, data_dir, said, environment=environment, **values)
+    return process.wait(500), text.read_text()
+
+
+@pytest.fixture(scope="module")
+def first(data_dir, environment, tmp_path_factory):
+    """A finished run that probed its health."""
+    workdir = tmp_path_factory.mktemp("first") / "run"
+    code, said = run(workdir, data_dir, environment, **{"health.clips": 2, "disturb.light": 0.01})
+    assert code == 0, said
+    return workdir
+
+
+def networks(workdir):
+    return [checkpoint.load_network(workdir / "network" / name)[1:] for name in ("online", "target")]
+
+
+def test_a_run_goes_on_from_another_ones_networks_with_a_fresh_optimizer(
+    first, data_dir, environment, tmp_path
+):
+    # All parts frozen: the networks stay what they were taken over as, but for statistics and the average.
+    frozen = {"optimizer.frozen": "('backbone','ts','predictor')", "target.momentum": 1.0}
+    going_on = {"init_from": first, **frozen}
+    code, said = run(tmp_path / "second", data_dir, environment, **going_on)
+    assert code == 0, said
+    for ours, theirs in zip(networks(tmp_path / "second"), networks(first), strict=True):
+        jax.tree.map(np.testing.assert_array_equal, ours[0], theirs[0])
+        assert any(np.any(a != b) for a, b in zip(*map(jax.tree.leaves, (ours[1], theirs[1])), strict=True))
+    online, target = networks(first)
+    assert any(np.any(a != b) for a, b in zip(*map(jax.tree.leaves, (online[0], target[0])), strict=True))
+    assert run_log.read_metrics(tmp_path / "second")[-1]["step"] == 4  # its own steps, from 0
+
+
+def test_a_probe_is_logged_at_the_end_of_every_epoch(first):
+    rows = run_log.read_metrics(first)
+    probed = [row for row in rows if "probe/light_moves" in row]
+    assert [row["step"] for row in probed] == [2, 4]
+    assert all(np.isfinite(value) for row in probed for name, value in row.items() if "probe/" in name)
+    assert json.loads((first / "config.json").read_text())["disturb"]["light"] == 0.01
+
+
+@pytest.mark.parametrize(
+    ("overrides", "says"),
+    [
+        ({"init_from": "/nowhere/at/all"}, ["/nowhere/at/all", "no such checkpoint"]),
+        ({"network.features": 16}, ["init_from", "network.features = 8", "16"]),
+        (
+            {"data.split.kind": "people", "data.train_people": ("ann",), "data.test_people": ("bob",)},
+            ["init_from", "learned from bob"],
+        ),
+    ],
+    ids=["missing", "another network", "seen people"],
+)
+def test_what_cannot_be_gone_on_from_is_refused_in_one_sentence(
+    first, data_dir, environment, tmp_path, overrides, says
+):
+    code, said = run(tmp_path / "run", data_dir, environment, **{"init_from": first, **overrides})
+    assert code != 0
+    assert "Traceback" not in said
+    last = said.strip().splitlines()[-1]
+    for words in says:
+        assert words in last, said
