@@ -434,7 +434,7 @@ def init_from(
     return state, [table for table in (theirs.get("data"), *theirs.get("learned_before", ())) if table]
 
 
-_FREE_OF_THE_NETWORK = ("conv", "dtype", "predictor_isolated")
+_FREE_OF_THE_NETWORK = ("conv", "dtype", "predictor_isolated", "rematerialise")
 """Settings that may differ from those of the network that a training goes on from."""
 
 

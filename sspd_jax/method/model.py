@@ -96,8 +96,9 @@ class NetworkSettings:
         for name, allowed in _CHOICES.items():
             if getattr(self, name) not in allowed:
                 raise ValueError(f"{name} is {getattr(self, name)!r}; it must be one of {allowed}")
-        if not isinstance(self.predictor_isolated, bool):
-            raise ValueError(f"predictor_isolated is {self.predictor_isolated!r}; it must be True or False")
+        for name in ("predictor_isolated", "rematerialise"):
+            if not isinstance(getattr(self, name), bool):
+                raise ValueError(f"{name} is {getattr(self, name)!r}; it must be True or False")
         widths = [self.features, self.predictor_width, *self.ts_kernels, *self.ts_strides, self.ts_heads]
         for size in (self.input_size, *(c for pair in self.stages for c in pair), *widths):
             if not isinstance(size, int) or size < 1:
