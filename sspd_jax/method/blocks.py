@@ -24,14 +24,14 @@ def map_blocks(compute: Callable[[Block], Array], n: int, t: Count, frames: int,
     """Compute n clips of t frames, a block of them at a time.
 
     Args:
-      compute: takes a block's place and gives its [frames, *shape].
+      compute: takes a block's place and gives its frames, [frames, …].
       n: clips.
       t: frames of a clip, a multiple of `frames`.
       frames: of a block.
       source: what `compute` works on, not empty.
 
     Returns:
-      [n, t, *shape].
+      [n, t, …].
     """
     place = jax.ShapeDtypeStruct((), jnp.int32)
     block = jax.eval_shape(compute, (place, place))
