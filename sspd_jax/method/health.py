@@ -100,13 +100,13 @@ def probe(
     Returns:
       float32 scalars, those of `wave_health` of the whole faces, and
 
-      * 'repeated': mean over pairs of clips of the largest cross-correlation at any lag, without its sign: 1 is
-        one answer;
+      * 'repeated': mean over pairs of clips of the largest cross-correlation at any lag, without its sign: 1
+        is one answer;
       * 'in_band': mean share of the power that lies in the pulse band;
       * 'views_agree': mean correlation with the wave of another view, cropped and flipped;
       * 'regions_agree': mean correlation of the waves of the left and the right half of the face;
-      * 'pos_agrees', 'green_agrees': mean cosine of the in-band power spectrum with that of POS and of GREEN on
-        the mean colour of the clip;
+      * 'pos_agrees', 'green_agrees': mean cosine of the in-band power spectrum with that of POS and of GREEN
+        on the mean colour of the clip;
       * 'light_moves': 1 − mean correlation with the wave under light that changes as a sine.
     """
     crop_key, light_key = jax.random.split(key)
