@@ -4,9 +4,8 @@ Each form says how views are made, which variant of the network reads them and w
 Code never asks which form it serves; a new form is a new table.
 
 * `PAPER`: what the paper's text describes (Zhang et al. 2024, arXiv 2311.05100), its open points settled.
-* `ROBUST`: ours, not published: the released form, and on top of it what keeps a network from following
-  light and motion or answering one wave to every face; `docs/robust.md` says why, `benchmarks/robustness.md`
-  what it is worth.
+* `ROBUST`: ours, not published, an experiment: the released form, and on top of it what is meant to keep a
+  network from following the light; `docs/robust.md` says why, `benchmarks/robustness.md` what it is worth.
 * `RELEASED`: what the authors' public PyTorch code computes, except its defects (the crop that never
   moves, frames rounded to uint8 between steps).
 """
