@@ -196,8 +196,8 @@ def write(rows: Sequence[Row], left: Mapping[str, int], about: str) -> str:
             "",
             *_measures(rows, study),
             "",
-            f"The alarm that is wired, `pos_agrees` below {health.POS_AGREES:g}, was set after the trials and "
-            f"before the study. On the study's runs, at a third: {_wired(study)}.",
+            f"The alarm that is wired, `pos_agrees` below {health.POS_AGREES:g}, was set after the trials "
+            f"and before the study. On the study's runs, at a third: {_wired(study)}.",
         ]
     text = "\n".join(lines) + "\n"
     notes = REPORT.with_name("robustness_notes.md")
