@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
+from sspd_jax.method import health
+
 REPORT = Path(__file__).with_suffix("").with_name("robustness.md")
 BAD_BPM = 5.0
 """A run whose target network misses by more, on average over people it never saw, is a bad one."""
@@ -126,8 +128,8 @@ def _measures(rows: Sequence[Row], judged: Sequence[Row]) -> list[str]:
             varies = len(rows) > 3 and np.ptp(values) > 0
             rho.append(stats.spearmanr(values, error).statistic if varies else float("nan"))
         cut, caught, false = "–", "–", "–"
-        if chosen_by and judged:
-            bad = _floats(chosen_by, "target_end") > BAD_BPM
+        bad = _floats(chosen_by, "target_end") > BAD_BPM
+        if bad.any() and not bad.all() and judged:  # both kinds, or there is nothing to choose by
             at = threshold(_floats(chosen_by, f"{name}_third"), bad, sign)
             called = sign * _floats(judged, f"{name}_third") < sign * at
             is_bad = _floats(judged, "target_end") > BAD_BPM
@@ -138,6 +140,15 @@ def _measures(rows: Sequence[Row], judged: Sequence[Row]) -> list[str]:
         line = f"| {name} | {told[0]} | {told[1]} | {cut} | {caught} | {false} |"
         table.append((-abs(np.nan_to_num(rho[0])), line))
     return lines + [line for _, line in sorted(table)]
+
+
+def _wired(rows: Sequence[Row]) -> str:
+    called = _floats(rows, "pos_agrees_third") < health.POS_AGREES
+    bad = _floats(rows, "target_end") > BAD_BPM
+    return (
+        f"bad runs caught {wilson(int(called[bad].sum()), int(bad.sum()))}, good runs called bad "
+        f"{wilson(int(called[~bad].sum()), int((~bad).sum()))}"
+    )
 
 
 def write(rows: Sequence[Row], left: Mapping[str, int], about: str) -> str:
@@ -184,6 +195,9 @@ def write(rows: Sequence[Row], left: Mapping[str, int], about: str) -> str:
             "judged on the study's runs, at a third of the training.",
             "",
             *_measures(rows, study),
+            "",
+            f"The alarm that is wired, `pos_agrees` below {health.POS_AGREES:g}, was set after the trials "
+            f"and before the study. On the study's runs, at a third: {_wired(study)}.",
         ]
     text = "\n".join(lines) + "\n"
     notes = REPORT.with_name("robustness_notes.md")
