@@ -78,6 +78,7 @@ def seen(monkeypatch):
 
 @pytest.mark.parametrize(("step", "images"), [(2, 61), (30, 46), (30, 47), (30, 165), (64, 210)])
 def test_a_stream_gives_the_wave_of_the_whole(network, step, images):
+    network = small_training.in_form(network, "matmul")  # combining frames would round more
     rng = np.random.default_rng(step)
     clip = rng.integers(0, 256, (images, 26, 26, 3), np.uint8)
     stream = network.stream(step)

@@ -125,6 +125,7 @@ def test_a_rematerialised_stage_learns_the_same(form):
     assert_close(gradients, plain)
 
 
+@pytest.mark.slow
 def test_a_rematerialised_stage_takes_less_memory(monkeypatch):
     monkeypatch.setitem(squashed._VALUES_PER_BLOCK, "cpu", 1 << 14)
     learning.cache_clear()
