@@ -12,6 +12,7 @@ defaults.
 
 import dataclasses
 import math
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -219,13 +220,13 @@ class Conv3d(nn.Module):
 
     @nn.compact
     def __call__(
-        self, x: Float[Array, "n t h w c"], squashed_by: Norm | None = None, batch_axis: str | None = None
+        self, x: Float[Array, "n t h w c"], norm: Norm | None = None, **squashed: Any
     ) -> Float[Array, "n _ _ _ {self.features}"]:
-        """Convolve `x`, or what `squash` makes of it, which is then not kept for the gradient."""
+        """Convolve `x`, or, as `squashed_conv3d`, what a norm makes of it."""
         shape = (*self.kernel_size, x.shape[-1], self.features)
         kernel = self.param("kernel", _XAVIER_NORMAL, shape).astype(x.dtype)
-        if squashed_by is not None:
-            return squashed_conv3d(x, squashed_by, kernel, self.form, batch_axis)
+        if norm is not None:
+            return squashed_conv3d(x, norm, kernel, form=self.form, **squashed)
         y = conv3d(x, kernel, time_padding=self.time_padding, form=self.form)
         if self.use_bias:
             y = y + self.param("bias", nn.initializers.zeros, (self.features,)).astype(x.dtype)
@@ -242,18 +243,20 @@ class Stage(nn.Module):
 
     @nn.compact
     def __call__(
-        self, x: Float[Array, "n t h w c"], *, train: bool
+        self, x: Float[Array, "n t h w c"], norm: Norm | None = None, *, train: bool
     ) -> Float[Array, "n t (h-6)//2 (w-6)//2 {self.channels[1]}"]:
-        """Convolve twice and pool."""
-        again = self.rematerialise and train
+        """Convolve twice and pool `x`, or what a norm makes of it."""
+        conv1 = Conv3d(self.channels[0], (3, 5, 5), self.form, name="conv1")
         conv2 = Conv3d(self.channels[1], (3, 3, 3), self.form, name="conv2")
-        x = Conv3d(self.channels[0], (3, 5, 5), self.form, name="conv1")(x)
-        norm = BatchNorm(name="norm1", batch_axis=self.batch_axis).norm(x, train=train)
-        x = conv2(x, norm.with_fixed_moments(), self.batch_axis) if again else conv2(squash(x, norm))
-        norm = BatchNorm(name="norm2", batch_axis=self.batch_axis).norm(x, train=train)
-        if again:
-            return squashed_pool(x, norm.with_fixed_moments(), self.batch_axis)
-        return average_pool(squash(x, norm), (1, 2, 2))
+        norm1, norm2 = (BatchNorm(name=name, batch_axis=self.batch_axis).norm for name in ("norm1", "norm2"))
+        if self.rematerialise and train:
+            parts = {"batch_axis": self.batch_axis}
+            x = conv1(x) if norm is None else conv1(x, norm, tanh=False, **parts)
+            x = conv2(x, norm1(x, train=train), **parts)
+            return squashed_pool(x, norm2(x, train=train), **parts)
+        x = conv1(x if norm is None else normalise(x, norm))
+        x = conv2(squash(x, norm1(x, train=train)))
+        return average_pool(squash(x, norm2(x, train=train)), (1, 2, 2))
 
 
 class FinalConv(nn.Module):
@@ -284,9 +287,13 @@ class Backbone(nn.Module):
     ) -> Float[Array, "n t _ _ {self.settings.features}"]:
         """Compute F2 of frame differences."""
         s = self.settings
-        x = BatchNorm(name="input_norm", batch_axis=self.batch_axis)(jnp.asarray(x, s.dtype), train=train)
+        x = jnp.asarray(x, s.dtype)
+        norm = BatchNorm(name="input_norm", batch_axis=self.batch_axis).norm(x, train=train)
         for i, channels in enumerate(s.stages, 1):
-            x = Stage(channels, s.conv, s.rematerialise, self.batch_axis, name=f"stage{i}")(x, train=train)
+            x = Stage(channels, s.conv, s.rematerialise, self.batch_axis, name=f"stage{i}")(
+                x, norm, train=train
+            )
+            norm = None
         return FinalConv(s.features, s.conv, self.batch_axis, name="final")(x, train=train)
 
 

@@ -11,7 +11,7 @@ Reference: T. Chen et al., "Training Deep Nets with Sublinear Memory Cost", 2016
 """
 
 import functools
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -110,53 +110,58 @@ def average_pool(
     return jnp.mean(x.reshape(n, *split, c), axis=(2, 4, 6))
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(3, 4))
 def squashed_conv3d(
     x: Float[Array, "n t h w c"],
     norm: Norm,
     kernel: Float[Array, "kt kh kw c c_out"],
+    *,
     form: str,
-    batch_axis: str | None = None,  # noqa: ARG001 - its gradient has it
+    tanh: bool = True,
+    batch_axis: str | None = None,
 ) -> Float[Array, "n t _ _ c_out"]:
     """Convolve what `squash` gives, and keep only `x` for the gradient.
 
     Args:
-      x: float [n, t, h, w, c], of a convolution.
-      norm: its normalisation by its own moments, fixed: the gradient to `x` has what it owes to them in it.
+      x: float [n, t, h, w, c], of a convolution, or video.
+      norm: its normalisation by its own moments, whose share of the gradient to `x` is in that.
       kernel: of the next convolution, see `conv3d`; as many zero frames around as a kernel of three needs.
       form: of the convolution.
+      tanh: False: convolve what `normalise` gives.
       batch_axis: name of a mapped axis whose other clips are in the moments too.
 
     Returns:
       What `conv3d(squash(x, norm), kernel, form=form)` does.
     """
-    return conv3d(squash(x, norm), kernel, form=form)
+    return _conv(x, norm.with_fixed_moments(), kernel, squash if tanh else normalise, form, batch_axis)
 
 
-def _conv_forward(x: Array, norm: Norm, kernel: Array, form: str, batch_axis: str | None):
-    return squashed_conv3d(x, norm, kernel, form, batch_axis), (x, norm, kernel)
+@functools.partial(jax.custom_vjp, nondiff_argnums=(3, 4, 5))
+def _conv(x: Array, norm: Norm, kernel: Array, function, form: str, batch_axis: str | None) -> Array:
+    del batch_axis  # its gradient has it
+    return conv3d(function(x, norm), kernel, form=form)
 
 
-def _conv_backward(form: str, batch_axis: str | None, residuals, cotangent: Array):
+def _conv_forward(x: Array, norm: Norm, kernel: Array, *static: Any):
+    return _conv(x, norm, kernel, *static), (x, norm, kernel)
+
+
+def _conv_backward(function, form: str, batch_axis: str | None, residuals, cotangent: Array):
     x, norm, kernel = residuals
     n, t, frames = _sizes(x)
     # Made from the cotangent, so that it cannot be computed before the gradient is asked for; from its end,
     # because the convolution's gradient may be made from its beginning, and XLA would make one and copy it.
     last = cotangent[-1:, -1:, -1:, -1:, -1:]
-    again = map_blocks(lambda block: squash(_cut(x, block, frames), norm), n, t, frames, source=last)
+    again = map_blocks(lambda block: function(_cut(x, block, frames), norm), n, t, frames, source=last)
     _, pull_back = jax.vjp(lambda y, k: conv3d(y, k, form=form), again, kernel)
-    to_squashed, to_kernel = pull_back(cotangent)
-    return *_pull_back(squash, x, norm, to_squashed, batch_axis), to_kernel
+    to_input, to_kernel = pull_back(cotangent)
+    return *_pull_back(function, x, norm, to_input, batch_axis), to_kernel
 
 
-squashed_conv3d.defvjp(_conv_forward, _conv_backward)
+_conv.defvjp(_conv_forward, _conv_backward)
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
 def squashed_pool(
-    x: Float[Array, "n t h w c"],
-    norm: Norm,
-    batch_axis: str | None = None,  # noqa: ARG001 - its gradient has it
+    x: Float[Array, "n t h w c"], norm: Norm, *, batch_axis: str | None = None
 ) -> Float[Array, "n t h//2 w//2 c"]:
     """Average what `squash` gives over 2 × 2 pixels, and keep only `x` for the gradient.
 
@@ -168,19 +173,25 @@ def squashed_pool(
     Returns:
       What `average_pool(squash(x, norm), (1, 2, 2))` does.
     """
+    return _pool(x, norm.with_fixed_moments(), batch_axis)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
+def _pool(x: Array, norm: Norm, batch_axis: str | None) -> Array:
+    del batch_axis  # its gradient has it
     n, t, frames = _sizes(x)  # XLA on CPU squashes the whole of what it is to average
     return map_blocks(lambda block: _squash_and_pool(_cut(x, block, frames), norm), n, t, frames, source=x)
 
 
 def _pool_forward(x: Array, norm: Norm, batch_axis: str | None):
-    return squashed_pool(x, norm, batch_axis), (x, norm)
+    return _pool(x, norm, batch_axis), (x, norm)
 
 
 def _pool_backward(batch_axis: str | None, residuals, cotangent: Array):
     return _pull_back(_squash_and_pool, *residuals, cotangent, batch_axis)
 
 
-squashed_pool.defvjp(_pool_forward, _pool_backward)
+_pool.defvjp(_pool_forward, _pool_backward)
 
 
 def _squash_and_pool(frames: Float[Array, "t h w c"], norm: Norm) -> Float[Array, "t h//2 w//2 c"]:
