@@ -38,6 +38,11 @@ def assert_close(ours, theirs):
         np.testing.assert_allclose(a, e, rtol=1e-5, atol=1e-5 * np.abs(e).max())
 
 
+@pytest.fixture(params=[("cpu",), ()], ids=["in blocks", "as on accelerators"])
+def way(request, monkeypatch):
+    monkeypatch.setattr(squashed, "_IN_BLOCKS_ON", request.param)
+
+
 def value_and_gradients(function, *args):
     value = function(*args)
     weight = draw(value.shape, 9).astype(value.dtype)
@@ -49,6 +54,7 @@ def pool(x, *scale_and_bias):
 
 
 @pytest.mark.parametrize(("form", "tanh"), [(form, True) for form in FORMS] + [("matmul", False)])
+@pytest.mark.usefixtures("way")
 def test_a_squashed_convolution_is_that_of_what_was_squashed(form, tanh):
     def ours(x, scale, bias, kernel):
         return squashed.squashed_conv3d(x, of_batch(x, scale, bias), kernel, form=form, tanh=tanh)
@@ -60,6 +66,7 @@ def test_a_squashed_convolution_is_that_of_what_was_squashed(form, tanh):
     assert_close(*(value_and_gradients(f, *given) for f in (ours, plain)))
 
 
+@pytest.mark.usefixtures("way")
 def test_a_squashed_pool_is_the_average_of_what_was_squashed_and_drops_an_odd_row():
     def plain(x, scale, bias):
         y = plainly_squashed(x, scale, bias)[:, :, :6]
@@ -72,11 +79,12 @@ def test_a_squashed_pool_is_the_average_of_what_was_squashed_and_drops_an_odd_ro
 def test_blocks_do_not_show(monkeypatch):
     given = draw((2, 6, 4, 4, 3)), *scale_and_bias(3)
     whole = value_and_gradients(pool, *given)
-    monkeypatch.setitem(squashed._VALUES_PER_BLOCK, "cpu", 2 * 4 * 4 * 3)
+    monkeypatch.setattr(squashed, "_VALUES_PER_BLOCK", 2 * 4 * 4 * 3)
     assert squashed._sizes(given[0]) == (2, 6, 2)
     assert_close(value_and_gradients(pool, *given), whole)
 
 
+@pytest.mark.usefixtures("way")
 def test_the_variance_is_that_of_two_passes_with_its_gradient():
     x = 100 + draw((2, 6, 4, 4, 3))
     ours, theirs = (
@@ -128,7 +136,7 @@ def test_a_rematerialised_stage_learns_the_same(form):
 
 @pytest.mark.slow
 def test_a_rematerialised_stage_takes_less_memory(monkeypatch):
-    monkeypatch.setitem(squashed._VALUES_PER_BLOCK, "cpu", 1 << 14)
+    monkeypatch.setattr(squashed, "_VALUES_PER_BLOCK", 1 << 14)
     learning.cache_clear()
     less, more = (learning(r, "matmul")[0].memory_analysis().temp_size_in_bytes for r in (True, False))
     learning.cache_clear()

@@ -4,8 +4,9 @@ Reverse differentiation keeps every value that a gradient needs. Of each convolu
 and, as large again, the output squashed. A function of this module keeps the first alone and squashes once
 more when its gradient is asked for, a block of frames at a time.
 
-`jax.checkpoint` means the same, but XLA finds on CPU that the second squashing equals the first, and keeps
-that one after all. A loop over blocks it cannot take for the expression before.
+`jax.checkpoint` means the same, and is used on GPU and TPU. On CPU XLA finds that the second squashing is the
+first, and keeps that one after all; a loop over blocks it cannot take for the expression before. The loops go
+from clip to clip, which would cost dearly where clips are spread over accelerators.
 
 Reference: T. Chen et al., "Training Deep Nets with Sublinear Memory Cost", 2016 (arXiv 1604.06174).
 """
@@ -26,8 +27,10 @@ EPSILON = 1e-5
 
 # Values of a block: so many that the loop costs nothing, so few that a sum over a block, value by value in
 # float32, loses no digit that counts.
-_VALUES_PER_BLOCK = {"cpu": 1 << 20}
-_VALUES_ELSEWHERE = 1 << 28
+_VALUES_PER_BLOCK = 1 << 20
+
+_IN_BLOCKS_ON = ("cpu",)
+"""Backends that are served in blocks of frames; the others by `jax.checkpoint`."""
 
 
 class Norm(NamedTuple):
@@ -54,7 +57,6 @@ def squash(x: Float[Array, "*batch c"], norm: Norm) -> Float[Array, "*batch c"]:
     return jnp.tanh(normalise(x, norm))
 
 
-@jax.custom_vjp
 def variance(x: Float[Array, "n t h w c"], mean: Float32[Array, " c"]) -> Float32[Array, " c"]:
     """Average (x − mean)² by channel, in float32, without an array of these squares.
 
@@ -65,7 +67,14 @@ def variance(x: Float[Array, "n t h w c"], mean: Float32[Array, " c"]) -> Float3
     Returns:
       float32 [c]. It is least at the mean, so its gradient does not pass through that.
     """
+    mean = lax.stop_gradient(mean)
+    if not _in_blocks():
+        return jnp.mean((x.astype(jnp.float32) - mean) ** 2, axis=tuple(range(x.ndim - 1)))
+    return _variance(x, mean)
 
+
+@jax.custom_vjp
+def _variance(x: Array, mean: Array) -> Array:
     def add(block: Block, total: Array) -> Array:
         deviation = _cut(x, block, frames).astype(jnp.float32) - mean
         return total + jnp.sum(deviation**2, axis=(0, 1, 2))
@@ -76,12 +85,11 @@ def variance(x: Float[Array, "n t h w c"], mean: Float32[Array, " c"]) -> Float3
 
 def _variance_backward(residuals, cotangent: Array):
     x, mean = residuals
-    return _through_moments(x, mean, jnp.zeros_like(mean), cotangent, x.size).astype(x.dtype), jnp.zeros_like(
-        mean
-    )
+    nothing = jnp.zeros_like(mean)
+    return _through_moments(x, mean, nothing, cotangent, x.size).astype(x.dtype), nothing
 
 
-variance.defvjp(lambda x, mean: (variance(x, mean), (x, mean)), _variance_backward)
+_variance.defvjp(lambda x, mean: (_variance(x, mean), (x, mean)), _variance_backward)
 
 
 def _through_moments(x: Array, mean: Array, to_mean: Array, to_var: Array, size: int) -> Array:
@@ -132,7 +140,12 @@ def squashed_conv3d(
     Returns:
       What `conv3d(squash(x, norm), kernel, form=form)` does.
     """
-    return _conv(x, norm.with_fixed_moments(), kernel, squash if tanh else normalise, form, batch_axis)
+    function = squash if tanh else normalise
+    if not _in_blocks():
+        return jax.checkpoint(lambda x, norm, kernel: conv3d(function(x, norm), kernel, form=form))(
+            x, norm, kernel
+        )
+    return _conv(x, norm.with_fixed_moments(), kernel, function, form, batch_axis)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(3, 4, 5))
@@ -173,6 +186,8 @@ def squashed_pool(
     Returns:
       What `average_pool(squash(x, norm), (1, 2, 2))` does.
     """
+    if not _in_blocks():
+        return jax.checkpoint(lambda x, norm: average_pool(squash(x, norm), (1, 2, 2)))(x, norm)
     return _pool(x, norm.with_fixed_moments(), batch_axis)
 
 
@@ -198,11 +213,14 @@ def _squash_and_pool(frames: Float[Array, "t h w c"], norm: Norm) -> Float[Array
     return average_pool(squash(frames, norm)[None], (1, 2, 2))[0]
 
 
+def _in_blocks() -> bool:
+    return jax.default_backend() in _IN_BLOCKS_ON
+
+
 def _sizes(x: Array) -> tuple[int, int, int]:
     """Say clips, frames of a clip, and frames of a block."""
     n, t = x.shape[:2]
-    values = _VALUES_PER_BLOCK.get(jax.default_backend(), _VALUES_ELSEWHERE)
-    most = max(1, values * n * t // x.size)
+    most = max(1, _VALUES_PER_BLOCK * n * t // x.size)
     return n, t, max(d for d in range(1, min(most, t) + 1) if t % d == 0)
 
 
