@@ -54,17 +54,24 @@ def pos(rgb, fps):
 
 
 def pbv(rgb, fps):
-    """Window by window, the 3 × 3 system as it is written."""
+    """Window by window, the 3 × 3 system as it is written.
+
+    It is nearly singular where there is little noise, so it is solved to more digits than a float64 has.
+    """
     half = math.ceil(math.ceil(WINDOW_S * fps) / 2)
     colours = np.moveaxis(_normalised(_windows(rgb, 2 * half)[::half]), 0, 1)
     spread = np.sqrt(colours.var(axis=2).mean(axis=0))
     signature = spread / np.linalg.norm(spread)
     white = np.ones(3) / math.sqrt(3)
     pulses = []
-    for c in colours:
-        covariance = np.cov(c, bias=True)
+    for c in colours.astype(np.longdouble):
+        changes = c - c.mean(axis=1, keepdims=True)
+        covariance = changes @ changes.T / c.shape[1]
         chroma = np.trace(covariance) - white @ covariance @ white
-        w = np.linalg.solve(c @ c.T / c.shape[1] + 1e-4 * chroma * np.eye(3), signature)
+        system = c @ c.T / c.shape[1] + 1e-4 * chroma * np.eye(3)
+        w = np.zeros(3, np.longdouble)
+        for _ in range(5):
+            w += np.linalg.solve(system.astype(float), (signature - system @ w).astype(float))
         pulse = c.T @ w / (signature @ w)
         pulses.append(pulse - pulse.mean())
     return _overlap_add(np.array(pulses))

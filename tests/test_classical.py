@@ -112,7 +112,7 @@ def test_methods_are_their_formulas(method, clip, seed, light, noise):
     fps, samples = clip
     rgb = trace(seed, fps, samples, light=light, noise=noise)
     expected = getattr(oracles, method)(rgb, fps)
-    # Written out, PBV's system is nearly singular where there is little noise: the oracle loses digits.
+    # PBV's system is nearly singular where there is little noise: digits are lost, in ours too.
     atol = 1e-7 if method == "pbv" else 1e-9
     np.testing.assert_allclose(read_trace(method, rgb, fps), expected, rtol=0, atol=atol)
 
