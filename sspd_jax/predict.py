@@ -418,7 +418,8 @@ def _find_videos(paths: Sequence[str], codes: list[int], *, debug: bool) -> list
     def look(path: str) -> None:
         videos, unreadable = folder.find_videos(Path(path))
         found.extend(str(video) for video in videos)
-        for inner, reason in unreadable:
+        if unreadable:
+            inner, reason = unreadable[0]
             raise UserError(f"{inner}: cannot be looked into ({reason}); make it readable, or move it")
         if not videos:
             raise UserError(f"{path}: holds no video; give a folder of videos, or a video")

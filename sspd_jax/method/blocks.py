@@ -2,8 +2,7 @@
 
 `jax.lax.map` and `scan` write into zeros. Zeros depend on nothing, so XLA on CPU makes those of every loop
 at the start of a program, and a training step holds all that its loops will ever return at once, about
-2 GiB. Here a loop writes into what is made from its own input, in the shape that its result has: adding to
-that result then needs no second array.
+2 GiB. Here a loop writes into what is made from its own input, which is not there before.
 """
 
 from collections.abc import Callable
