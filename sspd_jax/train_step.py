@@ -22,6 +22,7 @@ from jaxtyping import Float32, Int32, UInt8
 
 from sspd_jax import compilation
 from sspd_jax.method import health, losses, model, routing, target_ema, views
+from sspd_jax.method.blocks import after
 from sspd_jax.train_state import TrainState
 
 DATA_AXIS = "data"
@@ -180,11 +181,12 @@ def loss_fn(
       The loss, and (the weighted terms, the target's waves, the online statistics, the target's).
     """
     read = functools.partial(model.read, method.network, batch_axis=batch_axis)
-    online, batch_stats = read(params, state.batch_stats, online_video)
     # The target trains by averaging alone; it is in training mode and keeps its own statistics.
     target, target_batch_stats = jax.lax.stop_gradient(
         read(state.target_params, state.target_batch_stats, target_video)
     )
+    # One network after the other: XLA on CPU would have them side by side, and hold the largest maps of both.
+    online, batch_stats = read(params, state.batch_stats, after(online_video, target.wave))
     loss, terms = losses.total_loss(losses.Outputs(online, target), method.fps, method.terms)
     if batch_axis is not None:  # every term is a mean over clips
         loss, terms = jax.lax.pmean((loss, terms), batch_axis)

@@ -43,6 +43,28 @@ def map_blocks(compute: Callable[[Block], Array], n: int, t: Count, frames: int,
     return reduce_blocks(write, jnp.broadcast_to(first, (n, t, *block.shape[1:])), n, t, frames)
 
 
+def replace_blocks(compute: Callable[[Array, Block], Array], x: Array, frames: int) -> Array:
+    """Compute clips anew from themselves, a block of frames at a time, each in the place of the old.
+
+    Where nothing else needs `x` any more this takes no memory.
+
+    Args:
+      compute: takes a block of `x`, [frames, …], and its place, and gives as much.
+      x: [n, t, …].
+      frames: of a block; they divide t.
+
+    Returns:
+      [n, t, …].
+    """
+
+    def write(place: Block, out: Array) -> Array:
+        start = (*place, *[0] * (x.ndim - 2))
+        block = lax.dynamic_slice(out, start, (1, frames, *x.shape[2:]))[0]
+        return lax.dynamic_update_slice(out, compute(block, place)[None], start)
+
+    return reduce_blocks(write, x, *x.shape[:2], frames)
+
+
 def reduce_blocks(compute: Callable[[Block, Any], Any], total: Any, n: int, t: Count, frames: int) -> Any:
     """Add every block to a total.
 
@@ -63,3 +85,16 @@ def reduce_blocks(compute: Callable[[Block, Any], Any], total: Any, n: int, t: C
         return compute((i // per_clip, i % per_clip * frames), total)
 
     return lax.fori_loop(0, n * per_clip, step, total)
+
+
+def after(x: Array, earlier: Array) -> Array:
+    """Return `x`, but not before `earlier` is known.
+
+    `jax.lax.optimization_barrier` says the same, and XLA on CPU takes it out before it decides on the order.
+
+    Args:
+      x: [n, …], real.
+      earlier: [n, …], real, of as many axes as `x` or fewer.
+    """
+    one = jnp.expand_dims(earlier[(slice(None), *[0] * (earlier.ndim - 1))], tuple(range(1, x.ndim)))
+    return jnp.where(one > jnp.inf, one.astype(x.dtype), x)  # nothing is; the compiler does not know

@@ -19,7 +19,7 @@ import jax.numpy as jnp
 from jax import Array, lax
 from jaxtyping import Float, Float32
 
-from sspd_jax.method.blocks import Block, map_blocks, reduce_blocks
+from sspd_jax.method.blocks import Block, map_blocks, reduce_blocks, replace_blocks
 from sspd_jax.method.conv3d import conv3d
 
 EPSILON = 1e-5
@@ -237,21 +237,29 @@ def _pull_back(
     as large as `x`.
     """
     n, t, frames = _sizes(x)
+    # What goes to `x` takes the place of what is as large and not needed again.
+    takes_cotangent = cotangent.shape == x.shape
 
-    def pull(block: Block) -> tuple[Array, Norm]:
-        _, pull_back = jax.vjp(function, _cut(x, block, frames), norm)
-        return pull_back(_cut(cotangent, block, frames))
+    def pull(values: Array, of_block: Array) -> tuple[Array, Norm]:
+        _, pull_back = jax.vjp(function, values, norm)
+        return pull_back(of_block)
 
-    def direct_and_through_moments(block: Block) -> Array:
-        through = _through_moments(_cut(x, block, frames), norm.mean, to_mean, to_var, x.size)
-        return (pull(block)[0].astype(jnp.float32) + through).astype(x.dtype)
+    def direct_and_through_moments(replaced: Array, block: Block) -> Array:
+        if takes_cotangent:
+            values, of_block = _cut(x, block, frames), replaced
+        else:
+            values, of_block = replaced, _cut(cotangent, block, frames)
+        through = _through_moments(values, norm.mean, to_mean, to_var, x.size)
+        return (pull(values, of_block)[0].astype(jnp.float32) + through).astype(x.dtype)
+
+    def add(block: Block, total: Norm) -> Norm:
+        to_norm = pull(_cut(x, block, frames), _cut(cotangent, block, frames))[1]
+        return jax.tree.map(jnp.add, total, to_norm)
 
     nothing = jax.tree.map(jnp.zeros_like, norm)
-    to_norm = reduce_blocks(
-        lambda block, total: jax.tree.map(jnp.add, total, pull(block)[1]), nothing, n, t, frames
-    )
+    to_norm = reduce_blocks(add, nothing, n, t, frames)
     to_mean, to_var = to_norm.mean, to_norm.var
     if batch_axis is not None:
         to_mean, to_var = lax.pmean((to_mean, to_var), batch_axis)
-    to_x = map_blocks(direct_and_through_moments, n, t, frames, source=cotangent)
+    to_x = replace_blocks(direct_and_through_moments, cotangent if takes_cotangent else x, frames)
     return to_x, to_norm._replace(mean=nothing.mean, var=nothing.var)
