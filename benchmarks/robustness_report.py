@@ -24,9 +24,11 @@ SIGNS = {  # measure → 1 where more is healthier, −1 where less is
     "regions_agree": 1,
     "networks_agree": 1,
     "pos_agrees": 1,
+    "steady_pos_agrees": 1,
     "green_agrees": 1,
     "alike": -1,
     "repeated": -1,
+    "surround_agrees": -1,
     "at_edge": -1,
     "light_moves": -1,
 }
