@@ -98,7 +98,7 @@ ARMS = {
     "paper, α = 0": Arm("paper", weights={"similarity_deviation": 0.0}),
     "paper, α by length": Arm("paper", weights={"similarity_deviation": 0.5}, by_length=True),
 }
-"""The robust form is what `sspd_jax.forms.ROBUST` says, without the probe of health: the runs have their own."""
+"""The robust form is what `sspd_jax.forms.ROBUST` says, without its probe: the runs have their own."""
 
 
 class Run(NamedTuple):
@@ -169,7 +169,9 @@ def programs(form: str, isolated: bool, by_length: bool | None, change: str, mov
         return train_step.train_step(state, {"clips": clips}, method=told(weights, disturb, seed))[0]
 
     def read(params, batch_stats, clips):
-        return model.read_wave(network, params, batch_stats, views.whole_view(clips, network.input_size, network.change))
+        return model.read_wave(
+            network, params, batch_stats, views.whole_view(clips, network.input_size, network.change)
+        )
 
     def jit(function, **options):
         return jax.jit(function, compiler_options=compilation.options(), **options)

@@ -1,6 +1,5 @@
 """Experiments: every shipped one is valid, and whatever is wrong is said in one sentence."""
 
-import dataclasses
 import json
 import subprocess
 import sys

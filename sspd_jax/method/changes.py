@@ -1,17 +1,18 @@
 """What a network is given of a video: how each frame changes to the next, with or without what light does.
 
-Light multiplies. Where a lamp grows by a share, what a pixel shows in the lamp's colours grows by that share of
-itself, on the face and behind it; the pulse is on the face alone, and strongest in green. `without_light` takes out what the surround of the face shows the light to do,
-`without_brightness` what all colours of a pixel do alike, as under white light and shading, and
-`without_surround` what is not face. None of them learns, so none can be led astray.
+Light multiplies. Where a lamp grows by a share, what a pixel shows in the lamp's colours grows by that share
+of itself, on the face and behind it; the pulse is on the face alone, and strongest in green. `without_light`
+takes out what the surround of the face shows the light to do, `without_brightness` what all colours of a
+pixel do alike, as under white light and shading, and `without_surround` what is not face. None of them
+learns, so none can be led astray.
 
-Both fits are least squares on the change in intensity levels, where a camera's noise is about even: nothing is
-divided by a dark pixel. All look at two frames only, so they read a stream as they read a recording.
+Both fits are least squares on the change in intensity levels, where a camera's noise is about even: nothing
+is divided by a dark pixel. All look at two frames only, so they read a stream as they read a recording.
 
-Sources: colour at right angles to the skin's: the plane-orthogonal-to-skin of POS, W. Wang et al., "Algorithmic
-principles of remote PPG", IEEE Trans. Biomed. Eng. 64, 2017, here for every pixel. The surround as a reference
-for the light: X. Li et al., "Remote heart rate measurement from face videos under realistic situations", CVPR
-2014, here for every frame and colour, and across the picture.
+Sources: colour at right angles to the skin's, here for every pixel: W. Wang et al., "Algorithmic principles
+of remote PPG", IEEE Trans. Biomed. Eng. 64 (2017). The surround as a reference for the light, here for every
+frame and colour and across the picture: X. Li et al., "Remote heart rate measurement from face videos under
+realistic situations", CVPR 2014.
 """
 
 from collections.abc import Callable, Mapping
@@ -54,9 +55,9 @@ def without_brightness(change: Frames, mean: Frames) -> Frames:
 def without_light(change: Frames, mean: Frames) -> Frames:
     """Take out what light does that is smooth across the picture, as the surround of the face shows it.
 
-    For each frame and colour the relative change of light is a plane a + b·x + c·y. It is fitted to the pixels
-    outside the ellipse that fills the picture, where a face crop shows what is behind: the most probable
-    light, where a pixel's change has a camera's noise and, at edges, what a small motion does.
+    For each frame and colour the relative change of light is a plane a + b·x + c·y. It is fitted to the
+    pixels outside the ellipse that fills the picture, where a face crop shows what is behind: the most
+    probable light, where a pixel's change has a camera's noise and, at edges, what a small motion does.
 
     Args:
       change: float32 [..., t, h, w, 3], intensity levels.

@@ -109,8 +109,8 @@ def probe(
       * 'regions_agree': mean correlation of the waves of the left and the right half of the face;
       * 'pos_agrees', 'green_agrees': mean cosine of the in-band power spectrum with that of POS and of GREEN
         on the mean colour of the clip;
-      * 'steady_pos_agrees': that with POS on the mean colour of the face without the light that its surround shows
-        (`changes`), which is right where POS is led astray by coloured light;
+      * 'steady_pos_agrees': that with POS on the mean colour of the face without the light that its surround
+        shows (`changes`), which is right where POS is led astray by coloured light;
       * 'surround_agrees': that with the brightness of what is around the face, where no pulse is;
       * 'light_moves': 1 − mean correlation with the wave under light that changes as a sine.
     """

@@ -14,7 +14,7 @@ from jax import Array
 from jax.typing import ArrayLike
 from jaxtyping import Float32, Int32, PRNGKeyArray, Real
 
-from sspd_jax.method.changes import CHANGES, change
+from sspd_jax.method.changes import change
 from sspd_jax.method.disturb import UNDISTURBED, Disturbance, disturb
 
 _DISTURB = 7
@@ -91,6 +91,7 @@ def whole_view(
     Args:
       clips: uint8 or float [n, t + 1, s, s, 3], RGB.
       size: height and width of the view.
+      kind: what is made of two frames, a name in `changes.CHANGES`.
 
     Returns:
       float32 [n, t, size, size, 3] frame differences, in intensity levels.
