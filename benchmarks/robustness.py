@@ -43,6 +43,8 @@ SIZES = {  # a network and clips so small that a run takes a minute of one core
     "network.stages": ((4, 4),),
     "network.features": 16,
     "network.predictor_width": 8,
+    "network.conv": "matmul",  # the quickest for so few channels
+    "network.rematerialise": False,
     "crop_size": 26,
     "clip_frames": 96,
     "batch_size": 6,
@@ -71,33 +73,32 @@ class Arm:
     disturb: Mapping[str, float] = dataclasses.field(default_factory=dict)
     isolated: bool = True
     by_length: bool | None = None
+    change: str = "difference"
 
 
 LIGHT = {"light": 0.008, "lamp": 0.008, "tint": 0.002}
-MOVES = {"shading": 0.004, "motion": 0.004}
 SPREAD = {"wave_spread": 1.0, "similarity_spread": 1.0}
 NEGATIVES = {"wave_negatives": 0.3, "similarity_negatives": 0.3}
+ROBUST = Arm(change=forms.ROBUST["network"]["change"])
 ARMS = {
+    "robust": ROBUST,
     "released": Arm(),
     "paper": Arm("paper"),
-    "light": Arm(disturb=LIGHT),
-    "light, half": Arm(disturb={name: value / 2 for name, value in LIGHT.items()}),
-    "light, strong": Arm(disturb={name: value * 2.5 for name, value in LIGHT.items()}),
-    "light, stronger": Arm(disturb={name: value * 6 for name, value in LIGHT.items()}),
-    "light + motion": Arm(disturb=LIGHT | MOVES),
-    "spread": Arm(weights=SPREAD),
-    "negatives": Arm(weights=NEGATIVES),
-    "light + spread": Arm(weights=SPREAD, disturb=LIGHT),
-    "all + spread": Arm(weights=SPREAD, disturb=LIGHT | MOVES),
-    "all + negatives": Arm(weights=NEGATIVES, disturb=LIGHT | MOVES),
+    # What the robust form takes out of the video, one at a time left in.
+    "robust, light left in": dataclasses.replace(ROBUST, change="chrominance"),
+    "robust, brightness left in": dataclasses.replace(ROBUST, change="steady"),
+    # What was tried besides.
+    "robust + disturbed": dataclasses.replace(ROBUST, disturb=LIGHT),
+    "robust + spread": dataclasses.replace(ROBUST, weights=SPREAD),
+    "robust + negatives": dataclasses.replace(ROBUST, weights=NEGATIVES),
+    "released + disturbed": Arm(disturb=LIGHT),
+    # Two doubts about the published method.
     "released, not isolated": Arm(isolated=False),
+    "robust, not isolated": dataclasses.replace(ROBUST, isolated=False),
     "paper, α = 0": Arm("paper", weights={"similarity_deviation": 0.0}),
     "paper, α by length": Arm("paper", weights={"similarity_deviation": 0.5}, by_length=True),
-    "robust": Arm(
-        weights={name: forms.ROBUST["terms"].get(name, {"weight": 0.0})["weight"] for name in EXTRA},
-        disturb=forms.ROBUST["disturb"],
-    ),
 }
+"""The robust form is what `sspd_jax.forms.ROBUST` says, without its probe: the runs have their own."""
 
 
 class Run(NamedTuple):
@@ -110,43 +111,41 @@ class Run(NamedTuple):
 
 
 def trials() -> Iterator[Run]:
-    """List the runs that the robust form was chosen by."""
-    settings = ("hard", "light", "default")
-    for seed in (0, 1):
-        for arms in (
-            ("released", "all + spread"),
-            ("light, strong", "light, stronger"),
-            ("light", "light + motion", "spread", "negatives"),
-            ("paper", "light, half", "light + spread", "all + negatives"),
-        ):
-            for setting in settings:
-                for arm in arms:
-                    yield Run(arm, setting, 500, seed)
+    """List the runs that the robust form and the alarm were chosen by."""
+    for arm in ("robust", "robust, light left in", "robust, brightness left in", "released"):
+        for setting in ("hard", "default", "motion", "easy"):
+            yield Run(arm, setting, 500, 0)
+    for arm in ("robust + disturbed", "robust + spread"):
+        for setting in ("hard", "default", "easy"):
+            yield Run(arm, setting, 500, 0)
 
 
 def study() -> Iterator[Run]:
-    """List the runs that are reported: the forms everywhere first, then the other arms."""
-    for people in range(510, 515):
-        for setting in ("default", "hard", "easy", "light", "motion", "lamp"):
-            for arm in ("released", "robust", "paper"):
-                yield Run(arm, setting, people, people)
-    for people in range(510, 515):
-        for setting in ("default", "hard", "light"):
-            for arm in (*(name for name in ARMS if name not in ("released", "robust", "paper")),):
-                yield Run(arm, setting, people, people)
+    """List the runs that are reported: the forms first, then the other arms, then the other settings."""
+    forms_first = ("robust", "released", "paper")
+    for settings, arms in (
+        (("hard", "default", "easy"), forms_first),
+        (("hard", "default"), [arm for arm in ARMS if arm not in forms_first]),
+        (("light", "motion", "lamp"), forms_first),
+    ):
+        for arm in arms:
+            for setting in settings:
+                for people in range(510, 515):
+                    yield Run(arm, setting, people, people)
 
 
 PLANS = {"trials": trials, "study": study}
 
 
 @functools.cache
-def programs(form: str, isolated: bool, by_length: bool | None):
+def programs(form: str, isolated: bool, by_length: bool | None, change: str, moves: bool):
     """Compile what arms of one form share: weights and strengths are arguments, not constants."""
     config = experiments.default({"paper": forms.PAPER, "released": forms.RELEASED}[form])
     with config.unlocked():
         for key, value in SIZES.items():
             experiments_set(config, key, value)
         config.network.predictor_isolated = isolated
+        config.network.change = change
         for name in EXTRA:
             config.terms[name] = {"weight": 0.0}
         if by_length is not None:
@@ -158,7 +157,9 @@ def programs(form: str, isolated: bool, by_length: bool | None):
 
     def told(weights, disturb, seed):
         def view(settings):
-            return dataclasses.replace(settings, disturbance=Disturbance(**disturb))
+            # Motion costs more than the rest: it is part of the program of those that have it only.
+            strengths = disturb if moves else {**disturb, "motion": 0.0}
+            return dataclasses.replace(settings, disturbance=Disturbance(**strengths))
 
         terms = {name: {**settings, "weight": weights[name]} for name, settings in method.terms.items()}
         changed = {"local_view": view(method.local_view), "global_view": view(method.global_view)}
@@ -168,7 +169,9 @@ def programs(form: str, isolated: bool, by_length: bool | None):
         return train_step.train_step(state, {"clips": clips}, method=told(weights, disturb, seed))[0]
 
     def read(params, batch_stats, clips):
-        return model.read_wave(network, params, batch_stats, views.whole_view(clips, network.input_size))
+        return model.read_wave(
+            network, params, batch_stats, views.whole_view(clips, network.input_size, network.change)
+        )
 
     def jit(function, **options):
         return jax.jit(function, compiler_options=compilation.options(), **options)
@@ -212,7 +215,9 @@ def train(run: Run, folder: Path) -> dict[str, Any]:
     """Train and test: one row."""
     began = time.process_time()
     arm, people = ARMS[run.arm], prepared(folder, run.setting, run.people)
-    method, step, probe, read = programs(arm.form, arm.isolated, arm.by_length)
+    method, step, probe, read = programs(
+        arm.form, arm.isolated, arm.by_length, arm.change, bool(arm.disturb.get("motion"))
+    )
     weights = {name: jnp.float32(settings["weight"]) for name, settings in method.terms.items()}
     weights |= {name: jnp.float32(value) for name, value in arm.weights.items()}
     names = [field.name for field in dataclasses.fields(Disturbance)]
@@ -277,6 +282,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--plan", choices=PLANS, default="study", help="default: %(default)s")
     parser.add_argument("--share", default="0/1", help="of the plan: I/N, side by side (default: all)")
     known = tuple(robustness_people.SETTINGS)
+    parser.add_argument("--arms", nargs="+", choices=ARMS, default=tuple(ARMS), help="default: all")
     parser.add_argument("--settings", nargs="+", choices=known, default=known, help="default: all")
     parser.add_argument("--minutes", type=float, default=float("inf"), help="start no run after these")
     parser.add_argument("--out", type=Path, default=Path("workdir/robustness"), help="where people are kept")
@@ -287,8 +293,11 @@ def main(argv: list[str] | None = None) -> int:
         share, of = map(int, args.share.split("/"))
         until = time.monotonic() + 60 * args.minutes
         compilation_cache.enable(args.out / "compilation_cache")
-        plan = [] if args.report_only else [run for run in PLANS[args.plan]() if run.setting in args.settings]
-        for run in plan[share::of]:
+        plan = [] if args.report_only else [*PLANS[args.plan]()]
+        plan = [run for run in plan if run.setting in args.settings and run.arm in args.arms]
+        arms = list(dict.fromkeys(run.arm for run in plan))
+        # By arms, so that each process compiles the programs of its own only.
+        for run in (run for run in plan if arms.index(run.arm) % of == share):
             if time.monotonic() > until:
                 break
             if run in {of_row(row) for row in read_rows()}:

@@ -7,7 +7,7 @@ random 10 s window of each per epoch, 30 epochs of batches of 12, Adam at 1e-3, 
 
     configs/ubfc.py              the paper's form, the default
     configs/ubfc.py:released     what the authors' public PyTorch code computes
-    configs/ubfc.py:robust       ours, an experiment: the released form and the additions of docs/robust.md
+    configs/ubfc.py:robust       ours: the released form, with light taken out of the video
     configs/ubfc.py:downsampled  the paper's form with similarity blocks that halve the rate
                                  (30 → 15 → 7.5 Hz; the last keeps it, or 3 Hz would not fit)
     configs/ubfc.py:smoke        the paper's form, small enough for seconds on any machine

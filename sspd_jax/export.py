@@ -119,7 +119,7 @@ def lower(network: Network) -> jax.export.Exported:
         settings = dataclasses.replace(network.settings, conv=conv)
 
         def wave(frames: jax.Array, params: Any, batch_stats: Any) -> jax.Array:
-            video = views.whole_view(frames[None], settings.input_size)
+            video = views.whole_view(frames[None], settings.input_size, settings.change)
             return model.read_wave(settings, params, batch_stats, video)[0]
 
         return wave
@@ -215,6 +215,11 @@ def _write_pytorch(network: Network, output: epath.Path) -> Exported:
     sizes = (*_SIZES, "ts_kernels") if "ts" in network.params else _SIZES
     if differ := [name for name in sizes if _differ(network.settings, released, name)]:
         notes.append(f"not of the published network's sizes ({', '.join(differ)} differ)")
+    if network.settings.change != released.change:
+        notes.append(
+            f"to be given {network.settings.change!r} (network.change, sspd_jax.method.changes) where the "
+            "published code gives a network the difference of frames"
+        )
     state_dict = torch_layout.to_torch(network.params, network.batch_stats)
     torch_save.write_state_dict(output, state_dict, otherwise=_ELSEWHERE)
     return Exported(network.n_parameters, tuple(notes))

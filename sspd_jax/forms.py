@@ -4,8 +4,8 @@ Each form says how views are made, which variant of the network reads them and w
 Code never asks which form it serves; a new form is a new table.
 
 * `PAPER`: what the paper's text describes (Zhang et al. 2024, arXiv 2311.05100), its open points settled.
-* `ROBUST`: ours, not published, an experiment: the released form, and on top of it what is meant to keep a
-  network from following the light; `docs/robust.md` says why, `benchmarks/robustness.md` what it is worth.
+* `ROBUST`: ours, not published: the released form, given a video that light has been taken out of;
+  `docs/robust.md` says why, `benchmarks/robustness.md` what it is worth.
 * `RELEASED`: what the authors' public PyTorch code computes, except its defects (the crop that never
   moves, frames rounded to uint8 between steps).
 """
@@ -28,6 +28,7 @@ def _views(mask_unit: str) -> Mapping[str, Any]:
 PAPER: Mapping[str, Any] = {
     "views": _views("frame"),
     "network": {
+        "change": "difference",
         "ts_heads": 1,
         "ts_attention_scale": "channels",
         "ts_projection": "linear",
@@ -47,6 +48,7 @@ PAPER: Mapping[str, Any] = {
 RELEASED: Mapping[str, Any] = {
     "views": _views("pixel"),
     "network": {
+        "change": "difference",
         "ts_heads": 2,
         "ts_attention_scale": "keys",
         "ts_projection": "tanh",
@@ -65,6 +67,6 @@ RELEASED: Mapping[str, Any] = {
 
 ROBUST: Mapping[str, Any] = {
     **RELEASED,
-    "disturb": {"light": 0.008, "lamp": 0.008, "tint": 0.002, "shading": 0.0, "motion": 0.0},
+    "network": {**RELEASED["network"], "change": "steady_chrominance"},
     "health": {"clips": 4},
 }

@@ -300,7 +300,8 @@ def draw_similarities(
     settings = network.network
     segment = max((sample.segment for sample in samples), key=lambda s: s.n_frames)
     n_frames = min(frames, (segment.n_frames - 1) // 2 * 2)
-    video = views.whole_view(dataset.clip(segment, 0, n_frames + 1)[None], settings.input_size)
+    clip = dataset.clip(segment, 0, n_frames + 1)
+    video = views.whole_view(clip[None], settings.input_size, settings.change)
     whole = model.Network(settings)
     _, features = jax.jit(lambda p, b, v: whole.apply({"params": p, "batch_stats": b}, v, train=False))(
         params, network.batch_stats, video

@@ -251,6 +251,6 @@ def _advance(
     settings: model.NetworkSettings,
 ) -> tuple[streaming.Held, jax.Array]:
     """Read the next images [t + 1, s, s, 3], the first of them read before, t even: float32 [t]."""
-    video = views.whole_view(window[None], settings.input_size)
+    video = views.whole_view(window[None], settings.input_size, settings.change)
     held, wave = streaming.advance(settings, params, batch_stats, held, video, start, end)
     return held, wave[0]

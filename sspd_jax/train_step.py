@@ -216,8 +216,8 @@ def probe(
     size = method.network.input_size
     reads = functools.partial(model.read_wave, method.network)
     target = functools.partial(reads, state.target_params, state.target_batch_stats)
-    found = health.probe(target, clips, size, method.fps, jax.random.key(_PROBE_SEED))
-    whole = views.whole_view(clips, size)
+    found = health.probe(target, clips, size, method.fps, jax.random.key(_PROBE_SEED), method.network.change)
+    whole = views.whole_view(clips, size, method.network.change)
     online = reads(state.params, state.batch_stats, whole)
     return {**found, "networks_agree": health.correlation(online, target(whole))}
 

@@ -134,6 +134,16 @@ def test_a_stablehlo_file_is_for_every_platform_and_takes_even_times_only(stable
         read.call(clip(6))
 
 
+def test_a_stablehlo_file_takes_out_the_light_itself(tmp_path):
+    network = small_training.network(forms.RELEASED, change="steady_chrominance")
+    directory = save(tmp_path / "steady", network)
+    export.export(directory, tmp_path / "steady.stablehlo", "stablehlo")
+    frames = clip(33)
+    read = jax.export.deserialize(bytearray((tmp_path / "steady.stablehlo").read_bytes()))
+    expected = small_training.one_pass(sspd_jax.load(directory), frames)
+    np.testing.assert_allclose(read.call(frames), expected, atol=1e-5 * np.ptp(expected))
+
+
 def test_parameters_are_in_a_stablehlo_file_once(tmp_path):
     # Wide enough for the parameters to outweigh the code.
     network = small_training.network(conv="auto", features=128, predictor_width=64)
@@ -226,6 +236,12 @@ def test_blocks_that_pytorch_would_read_otherwise_are_left_out(tmp_path):
     for name in ("ts_heads", "ts_attention_scale", "ts_projection", "ts_residual"):
         assert name in exported.notes[0]
     assert "ts_strides" not in exported.notes[0]
+
+
+def test_a_network_that_is_given_something_else_is_exported_with_a_word(tmp_path):
+    network = small_training.network(forms.RELEASED, change="steady_chrominance")
+    exported = export.export(save(tmp_path / "steady", network), tmp_path / "steady.pth", "pytorch")
+    assert "'steady_chrominance' (network.change" in exported.notes[-1]
 
 
 def test_strided_blocks_are_left_out(tmp_path):

@@ -79,6 +79,7 @@ def test_a_probe_tells_a_pulse_from_light_and_from_one_answer():
     assert pulse["light_moves"] < 0.01 < 0.1 < light["light_moves"]
     assert pulse["pos_agrees"] > 0.95
     assert light["green_agrees"] > 0.6 > 0.4 > light["pos_agrees"]
+    assert light["surround_agrees"] > 0.6
     assert pulse["regions_agree"] > 0.95
     assert pulse["views_agree"] > 0.95
     assert one["repeated"] == pytest.approx(1, abs=1e-5)
@@ -92,9 +93,9 @@ def test_a_still_video_has_a_finite_probe():
 
 
 def test_an_alarm_is_a_sentence_with_what_to_do():
-    good = {"repeated": 0.4, "pos_agrees": 0.9}
+    good = {"repeated": 0.4, "steady_pos_agrees": 0.9, "pos_agrees": 0.1}
     assert health.alarm(good) is None
-    elsewhere = health.alarm({**good, "pos_agrees": 0.3})
+    elsewhere = health.alarm({**good, "steady_pos_agrees": 0.3})
     assert "only 0.30 like those of POS" in elsewhere
     assert "use the robust variant" in elsewhere
     assert "one wave (0.99" in health.alarm({**good, "repeated": 0.99})
@@ -103,3 +104,7 @@ def test_an_alarm_is_a_sentence_with_what_to_do():
 def test_nothing_probed_raises_no_alarm():
     assert health.probed({"step": 3, "health/score": 0.5}) == {}
     assert health.alarm({}) is None
+
+
+def test_what_an_older_run_logged_raises_no_alarm_by_what_it_lacks():
+    assert health.alarm({"repeated": 0.4, "pos_agrees": 0.1}) is None

@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from sspd_jax.method import views
+from sspd_jax.method import changes, views
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 
@@ -140,8 +140,8 @@ def test_area_resize_of_a_flat_frame_is_flat():
 
 def test_difference_of_uint8_is_signed():
     frames = np.array([[10, 250], [250, 10], [250, 9]], np.uint8)
-    np.testing.assert_array_equal(views.difference(frames, axis=0), [[240, -240], [0, -1]])
-    assert views.difference(frames, axis=1).shape == (3, 1)
+    np.testing.assert_array_equal(changes.difference(frames, axis=0), [[240, -240], [0, -1]])
+    assert changes.difference(frames, axis=1).shape == (3, 1)
 
 
 def test_whole_view_is_the_resized_difference():

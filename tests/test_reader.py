@@ -70,6 +70,18 @@ def test_a_reader_holds_what_inference_needs(small):
     assert (network.fps, network.crop_size, network.network) == (30.0, 68, SMALL)
 
 
+def test_what_a_network_is_given_is_part_of_its_checkpoint(small, tmp_path):
+    """A network of the robust form reads a stream as it reads a clip, and not as the published form does."""
+    settings = dataclasses.replace(SMALL, change="steady_chrominance")
+    weights = model.init(SMALL, jax.random.key(3))
+    checkpoint.save_network(tmp_path / "steady", tables(settings), *weights)
+    network = small_training.in_form(sspd_jax.load(tmp_path / "steady"), "matmul")
+    frames = clip(67)
+    wave = network.wave_of(iter(frames))
+    np.testing.assert_allclose(wave, small_training.one_pass(network, frames)[:66], atol=2e-6 * np.ptp(wave))
+    assert np.abs(wave - sspd_jax.load(small).wave_of(iter(frames))).max() > 0.01 * np.ptp(wave)
+
+
 @pytest.mark.parametrize(
     ("form", "bound"), [("matmul", 2e-6), ("auto", 1e-5)]
 )  # combining frames rounds more

@@ -4,6 +4,7 @@ Nothing in here reads a file, keeps state or knows a configuration; everything r
 """
 
 from sspd_jax.method import (
+    changes,
     conv3d,
     disturb,
     health,
@@ -17,6 +18,7 @@ from sspd_jax.method import (
 )
 
 __all__ = [
+    "changes",
     "conv3d",
     "disturb",
     "health",

@@ -17,7 +17,7 @@ import numpy as np
 from jaxtyping import Array, ArrayLike, Float, Float32, PRNGKeyArray, Real
 
 from sspd_jax.heart_rate import classical
-from sspd_jax.method import disturb, spectrum, views
+from sspd_jax.method import changes, disturb, spectrum, views
 
 PEAK_HALF_WIDTH_HZ = 0.15
 """9 bpm: about the main lobe of a 10 s window, and the variation of a resting heart within it."""
@@ -72,7 +72,7 @@ LOGGED_AS = "probe/"
 """What the names of a probe's measures begin with in a run's log."""
 
 POS_AGREES = 0.6
-"""Spectra less like POS's, on average, raise the alarm. Provisional: see `benchmarks/robustness.md`."""
+"""Spectra less like POS's without the light, on average, raise the alarm: see `benchmarks/robustness.md`."""
 
 PROBE_LIGHT = 0.005
 """Amplitude of the synthetic light change, relative: about a pulse's."""
@@ -87,6 +87,7 @@ def probe(
     size: int,
     fps: float,
     key: PRNGKeyArray,
+    kind: str = "difference",
 ) -> dict[str, Float32[Array, ""]]:
     """Have a network read clips in ways that leave the pulse alone, and describe what it says.
 
@@ -96,6 +97,7 @@ def probe(
       size: of the network's input, pixels.
       fps: of the clips, Hz, above 6.
       key: of the other view and the synthetic light.
+      kind: of change that the network reads, see `changes`.
 
     Returns:
       float32 scalars, those of `wave_health` of the whole faces, and
@@ -107,6 +109,9 @@ def probe(
       * 'regions_agree': mean correlation of the waves of the left and the right half of the face;
       * 'pos_agrees', 'green_agrees': mean cosine of the in-band power spectrum with that of POS and of GREEN
         on the mean colour of the clip;
+      * 'steady_pos_agrees': that with POS on the mean colour of the face without the light that its surround
+        shows (`changes`), which is right where POS is led astray by coloured light;
+      * 'surround_agrees': that with the brightness of what is around the face, where no pulse is;
       * 'light_moves': 1 − mean correlation with the wave under light that changes as a sine.
     """
     crop_key, light_key = jax.random.split(key)
@@ -118,16 +123,17 @@ def probe(
     hz = jax.random.uniform(light_key, (n, 1), minval=disturb.SINE_HZ[0], maxval=disturb.SINE_HZ[1])
     light = 1 + PROBE_LIGHT * jnp.sin(2 * jnp.pi * hz * jnp.arange(t + 1, dtype=jnp.float32) / fps)
     is_left = jnp.arange(size)[:, None] < size // 2
-    whole = views.difference(frames, axis=1)
+    whole = changes.change(frames, kind)
     videos = [
         whole,
-        views.difference(_resize_to(other, size), axis=1),
+        changes.change(_resize_to(other, size), kind),
         jnp.where(is_left, whole, 0),  # a difference of 0 is a still picture
         jnp.where(is_left, 0, whole),
-        views.difference(frames * light[:, :, None, None, None], axis=1),
+        changes.change(frames * light[:, :, None, None, None], kind),
     ]
     wave, cropped, left, right, lit = jax.lax.map(read, jnp.stack(videos))
     trace = jnp.mean(frames, axis=(2, 3))[:, 1:]
+    steady, surround = _steady_trace(frames), _surround_trace(frames)
     found = {
         "repeated": repetition(wave),
         "in_band": jnp.mean(spectrum.snr(wave, fps)),
@@ -135,9 +141,25 @@ def probe(
         "regions_agree": correlation(left, right),
         "pos_agrees": spectral_likeness(wave, classical.pos(trace, fps), fps),
         "green_agrees": spectral_likeness(wave, classical.green(trace, fps), fps),
+        "steady_pos_agrees": spectral_likeness(wave, classical.pos(steady, fps), fps),
+        "surround_agrees": spectral_likeness(wave, classical.green(surround, fps), fps),
         "light_moves": 1 - correlation(wave, lit),
     }
     return {**wave_health(wave, fps), **found}
+
+
+def _steady_trace(frames: Float32[Array, "n frames s s 3"]) -> Float32[Array, "n frames-1 3"]:
+    """Mean colour of the face, without what light does by `changes.without_light`."""
+    face = 1 - changes.outside(*frames.shape[2:4])
+    face = face / face.sum()
+    first = jnp.einsum("nhwc,hw->nc", frames[:, 0], face)[:, None]
+    return first + jnp.cumsum(jnp.einsum("nthwc,hw->ntc", changes.change(frames, "steady"), face), axis=1)
+
+
+def _surround_trace(frames: Float32[Array, "n frames s s 3"]) -> Float32[Array, "n frames-1 3"]:
+    """Mean colour of what is around the face."""
+    around = changes.outside(*frames.shape[2:4])
+    return jnp.einsum("nthwc,hw->ntc", frames[:, 1:], around / around.sum())
 
 
 def _resize_to(frames: Real[Array, "n t h h 3"], size: int) -> Float32[Array, "n t {size} {size} 3"]:
@@ -229,10 +251,11 @@ def alarm(probed: dict[str, float]) -> str | None:
             f"the waves of different people are one wave ({probed['repeated']:.2f} correlated at some lag): "
             "do not trust its rates; use the robust variant, with more recordings in a batch"
         )
-    if probed["pos_agrees"] < POS_AGREES:
+    agrees = probed.get("steady_pos_agrees", 1.0)  # logs of older runs have none
+    if agrees < POS_AGREES:
         return (
-            f"the waves' spectra are only {probed['pos_agrees']:.2f} like those of POS on the mean colour: "
-            "the network may follow light or motion and not the pulse, do not trust its rates; train longer, "
-            "or use the robust variant (where coloured light beats in the pulse band, POS may be what fails)"
+            f"the waves' spectra are only {agrees:.2f} like those of POS on the face's colour without the "
+            "light around it: the network may follow light or motion and not the pulse, do not trust its "
+            "rates; train longer, or use the robust variant"
         )
     return None

@@ -21,6 +21,7 @@ from jax import Array
 from jax.typing import ArrayLike
 from jaxtyping import Float, Float32, PRNGKeyArray, PyTree
 
+from sspd_jax.method.changes import CHANGES
 from sspd_jax.method.conv3d import FORMS, conv3d
 from sspd_jax.method.losses import Reading, read_similarities
 from sspd_jax.method.squashed import (
@@ -46,6 +47,7 @@ _CHOICES = {
     "ts_residual": ("input", "embedding"),
     "conv": FORMS,
     "dtype": ("float32", "bfloat16"),
+    "change": (*CHANGES,),
 }
 
 _PREDICTOR_REACH = 3  # a 3×3 window after 2×2 pooling
@@ -66,6 +68,7 @@ class NetworkSettings:
       ts_attention_scale: 'keys' divides Q Kᵀ by the number of keys (released), 'channels' by C (paper).
       ts_projection: 'tanh' for tanh(Linear(A')) (released), 'linear' for A'W (paper).
       ts_residual: 'input' adds the resized block input (released), 'embedding' adds E (paper).
+      change: what is made of each two frames before the network sees them, a name in `changes.CHANGES`.
       predictor_isolated: whether the wave's losses stop at the predictor, as published; if not, they move the
         backbone too.
       conv: form of the convolutions, see `conv3d`.
@@ -85,6 +88,7 @@ class NetworkSettings:
     ts_attention_scale: str = "keys"
     ts_projection: str = "tanh"
     ts_residual: str = "input"
+    change: str = "difference"
     predictor_isolated: bool = True
     conv: str = "auto"
     dtype: str = "float32"

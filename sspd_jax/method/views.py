@@ -14,6 +14,7 @@ from jax import Array
 from jax.typing import ArrayLike
 from jaxtyping import Float32, Int32, PRNGKeyArray, Real
 
+from sspd_jax.method.changes import change
 from sspd_jax.method.disturb import UNDISTURBED, Disturbance, disturb
 
 _DISTURB = 7
@@ -33,6 +34,7 @@ class ViewSettings:
       mask_keep: probability of being kept.
       disturbance: what is changed besides, by default nothing.
       fps: frame rate of the clips in Hz; only a disturbance needs it.
+      change: what is made of two frames, a name in `changes.CHANGES`.
     """
 
     crop: str = "whole"
@@ -42,6 +44,7 @@ class ViewSettings:
     mask_keep: float = 0.7
     disturbance: Disturbance = UNDISTURBED
     fps: float = 30.0
+    change: str = "difference"
 
     def __post_init__(self):
         if self.crop not in ("random", "whole"):
@@ -81,18 +84,19 @@ def make_view(
 
 
 def whole_view(
-    clips: Real[ArrayLike, "n frames s s 3"], size: int
+    clips: Real[ArrayLike, "n frames s s 3"], size: int, kind: str = "difference"
 ) -> Float32[Array, "n frames-1 {size} {size} 3"]:
     """Make the view that inference reads: the whole face, resized, not flipped, not masked.
 
     Args:
       clips: uint8 or float [n, t + 1, s, s, 3], RGB.
       size: height and width of the view.
+      kind: what is made of two frames, a name in `changes.CHANGES`.
 
     Returns:
       float32 [n, t, size, size, 3] frame differences, in intensity levels.
     """
-    return difference(resize_area(clips, size), axis=1)
+    return change(resize_area(clips, size), kind)
 
 
 def _view(
@@ -107,10 +111,10 @@ def _view(
     if not settings.disturbance.is_off():
         # A key of its own beside the three: what else is drawn stays what it is without a disturbance.
         clip = disturb(clip, jax.random.fold_in(key, _DISTURB), settings.disturbance, settings.fps)
-    change = difference(clip, axis=0)
+    seen = change(clip, settings.change)
     if settings.mask_unit == "none":
-        return change
-    return change * keep_mask(mask_key, change.shape, settings.mask_unit, settings.mask_keep)
+        return seen
+    return seen * keep_mask(mask_key, seen.shape, settings.mask_unit, settings.mask_keep)
 
 
 def random_crop(
@@ -155,11 +159,6 @@ def random_flip(
     draw = jax.random.uniform(key, (2,))
     clip = jnp.where(draw[0] < horizontal, clip[:, :, ::-1], clip)
     return jnp.where(draw[1] < vertical, clip[:, ::-1], clip)
-
-
-def difference(frames: Real[ArrayLike, "..."], *, axis: int) -> Float32[Array, "..."]:
-    """Subtract each frame from the next along `axis`: float32, one frame fewer."""
-    return jnp.diff(jnp.asarray(frames, jnp.float32), axis=axis)
 
 
 def keep_mask(

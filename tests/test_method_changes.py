@@ -1,0 +1,108 @@
+"""What a network is given of a video: light is taken out, the pulse stays."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from sspd_jax.method import changes, model, views
+
+SIZE = 16
+TIME_S = np.arange(40) / 15
+BEAT = np.sin(2 * np.pi * 1.7 * TIME_S)[:, None, None, None]
+PULSE = np.array([0.33, 0.77, 0.53]) / 0.77
+
+
+def still():
+    """A picture of many colours without hard edges, [1, size, size, 3]."""
+    y, x = np.mgrid[:SIZE, :SIZE][..., None] / SIZE
+    phase = np.array([0.0, 1.0, 2.5])
+    return (120 + 60 * np.sin(3 * x + phase) * np.cos(2 * y + 2 * phase))[None]
+
+
+def power(seen):
+    return float(np.sqrt(np.mean(np.square(seen))))
+
+
+@pytest.fixture
+def inside():
+    return 1 - changes.outside(SIZE, SIZE)[..., None]
+
+
+def test_the_published_input_is_the_difference():
+    frames = np.random.default_rng(0).integers(0, 256, (2, 5, 4, 4, 3), np.uint8)
+    np.testing.assert_array_equal(changes.change(frames), np.diff(frames.astype(np.float32), axis=1))
+    assert model.NetworkSettings().change == "difference" == views.ViewSettings().change
+
+
+@pytest.mark.parametrize("kind", ["chrominance", "steady", "steady_chrominance"])
+def test_white_light_is_taken_out(kind):
+    lit = still() * (1 + 0.005 * BEAT)
+    assert power(changes.change(lit, kind)) < 0.04 * power(changes.change(lit))
+
+
+def test_shading_that_differs_from_pixel_to_pixel_has_no_chrominance():
+    shade = np.random.default_rng(1).normal(size=(1, SIZE, SIZE, 1))
+    shaded = still() * (1 + 0.005 * BEAT * shade)
+    assert power(changes.change(shaded, "chrominance")) < 0.02 * power(changes.change(shaded))
+    assert power(changes.change(shaded, "steady")) > 0.5 * power(changes.change(shaded))
+
+
+@pytest.mark.parametrize("kind", ["steady", "steady_chrominance"])
+def test_a_coloured_lamp_at_one_side_is_taken_out(kind):
+    across = np.linspace(0, 1, SIZE)[None, None, :, None]
+    lit = still() * (1 + 0.005 * BEAT * across * np.array([1.0, 0.4, 0.1]))
+    assert power(changes.change(lit, kind)) < 0.03 * power(changes.change(lit))
+    assert power(changes.change(lit, "chrominance")) > 0.2 * power(changes.change(lit))
+
+
+def test_a_pulse_inside_the_surround_stays_as_it_is(inside):
+    face = still() * (1 + 0.005 * BEAT * PULSE * inside)
+    np.testing.assert_allclose(changes.change(face, "steady"), changes.change(face), atol=1e-4)
+    seen = changes.change(face, "steady_chrominance")
+    assert power(seen) > 0.2 * power(changes.change(face))
+
+
+def test_pulse_under_a_lamp_is_the_pulse_without_it(inside):
+    across = np.linspace(0, 1, SIZE)[None, None, :, None]
+    lamp = 0.004 * np.cos(2 * np.pi * 1.2 * TIME_S)[:, None, None, None] * across * np.array([0.1, 0.3, 1.0])
+    face = still() * (1 + 0.005 * BEAT * PULSE * inside)
+    alone, lit = (changes.change(f, "steady") for f in (face, face * (1 + lamp)))
+    assert power(lit - alone) < 0.05 * power(alone)
+
+
+@pytest.mark.parametrize("kind", [*changes.CHANGES])
+def test_it_reads_a_stream_as_it_reads_a_recording(kind):
+    frames = np.random.default_rng(2).integers(0, 256, (9, SIZE, SIZE, 3), np.uint8)
+    parts = [changes.change(frames[start : start + 5], kind) for start in (0, 4)]
+    np.testing.assert_allclose(np.concatenate(parts), changes.change(frames, kind), rtol=1e-5, atol=1e-4)
+
+
+@pytest.mark.parametrize("kind", [*changes.CHANGES])
+@pytest.mark.parametrize("level", [0, 255])
+def test_black_and_white_pictures_change_by_nothing(kind, level):
+    np.testing.assert_array_equal(changes.change(np.full((1, 4, 8, 8, 3), level, np.uint8), kind), 0)
+
+
+def test_gradients_of_black_pictures_are_finite():
+    black = jnp.zeros((3, 8, 8, 3))
+    gradient = jax.grad(lambda f: jnp.sum(changes.change(f, "steady_chrominance") ** 2))(black)
+    assert np.isfinite(gradient).all()
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(0, 2**32 - 1))
+def test_systems_of_three_are_solved_as_numpy_does(seed):
+    rng = np.random.default_rng(seed)
+    half = rng.normal(size=(5, 3, 3))
+    a = half @ half.swapaxes(1, 2) + np.eye(3)
+    b = rng.normal(size=(5, 3))
+    actual = changes._solve3(jnp.asarray(a, jnp.float32), jnp.asarray(b, jnp.float32))
+    np.testing.assert_allclose(actual, np.linalg.solve(a, b[..., None])[..., 0], rtol=1e-3, atol=1e-4)
+
+
+def test_an_unknown_kind_is_refused():
+    with pytest.raises(ValueError, match="change is 'hue'"):
+        model.NetworkSettings(change="hue")
