@@ -50,7 +50,7 @@ def save_network(directory: epath.PathLike, config: Mapping[str, Any], params: A
         if directory.exists():
             raise UserError(f"{directory}: exists already; delete it or choose another output directory")
         with _checkpointer() as checkpointer:
-            checkpointer.save(_absolute(directory), items)
+            checkpointer.save(storage.absolute(directory.expanduser()), items)
 
 
 def load_network(directory: epath.PathLike) -> tuple[dict[str, Any], Any, Any]:
@@ -72,7 +72,7 @@ def load_network(directory: epath.PathLike) -> tuple[dict[str, Any], Any, Any]:
         raise UserError(f"{directory}: is not a checkpoint of a network; {MAKE_ONE}")
     try:
         with quiet_stragglers(), _checkpointer() as checkpointer:
-            path = _absolute(directory)
+            path = storage.absolute(directory.expanduser())
             config = checkpointer.restore(path, ocp.args.Composite(config=ocp.args.JsonRestore())).config
             settings = experiments.network_settings(config)
             stored = checkpointer.restore(
@@ -173,10 +173,6 @@ def _check_shapes(
             f"{directory}: holds another network than its config says: {name} has shape "
             f"{shapes[1].get(name, 'none')}, expected {shapes[0].get(name, 'none')}; {MAKE_ONE}"
         )
-
-
-def _absolute(path: epath.Path) -> epath.Path:
-    return path if storage.is_remote(path) else path.expanduser().absolute()
 
 
 def _brief(error: Exception) -> str:

@@ -206,12 +206,13 @@ def camera(device: int | str = 0) -> Feed:
     Raises:
       UserError: it cannot be opened; while it is read: it gives no pictures any more.
     """
-    quiet = cv2.utils.logging.getLogLevel()
-    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)  # what is wrong is said below
+    log = getattr(cv2.utils, "logging", cv2)  # before OpenCV 4.13 the level is set in `cv2` itself
+    level = log.getLogLevel()
+    log.setLogLevel(0)  # silent: what is wrong is said below
     try:
         capture = cv2.VideoCapture(device)
     finally:
-        cv2.utils.logging.setLogLevel(quiet)
+        log.setLogLevel(level)
     if not capture.isOpened():
         capture.release()
         raise UserError(

@@ -7,6 +7,7 @@ import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 from etils import epath
 
@@ -20,6 +21,12 @@ class StorageError(UserError):
 def is_remote(path: epath.PathLike) -> bool:
     """Return whether a path is on other storage than files: 'gs://…'."""
     return "://" in os.fspath(path)
+
+
+def absolute(path: epath.Path) -> epath.Path:
+    """Return a path that holds wherever the process goes; a remote one is such already."""
+    # Not `path.absolute()`, which etils has from 1.14 on only.
+    return path if is_remote(path) else epath.Path(Path(path).absolute())
 
 
 def aside(path: epath.Path) -> epath.Path:

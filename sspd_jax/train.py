@@ -570,7 +570,7 @@ def checkpoints(workdir: epath.Path, keep: int) -> Iterator[ocp.CheckpointManage
     directory = workdir / CHECKPOINTS
     with storage.storing(directory, run_log.ELSEWHERE, (OSError,)):
         manager = ocp.CheckpointManager(
-            directory if storage.is_remote(directory) else directory.absolute(),
+            storage.absolute(directory),
             options=ocp.CheckpointManagerOptions(
                 preservation_policy=checkpoint_managers.AnyPreservationPolicy(policies)
             ),

@@ -73,6 +73,17 @@ def test_what_developers_install_holds_what_the_other_extras_need_in_tests(setup
     assert all(next(iter(extras[name])).endswith(least) for name in ("cuda", "tpu"))
 
 
+def test_the_lowest_versions_are_those_that_are_asked_for(setup_cfg):
+    least = dict(
+        re.findall(r"^([\w-]+)(?:\[\w+\])?>=([\d.]+)", setup_cfg["options"]["install_requires"], re.MULTILINE)
+    )
+    listed = (ROOT / "tests" / "lowest.txt").read_text()
+    lowest = dict(re.findall(r"^([\w-]+)==([\d.]+)$", listed, re.MULTILINE))
+    assert lowest.keys() - {"pyparsing"} == least.keys()
+    for name, version in least.items():
+        assert f"{lowest[name]}.".startswith(f"{version}."), name
+
+
 @pytest.mark.parametrize("name", ["ubfc", "ubfc.py", "configs/ubfc.py", "configs/ubfc"])
 def test_a_shipped_experiment_is_found_by_name(name, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
