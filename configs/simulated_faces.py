@@ -1,0 +1,33 @@
+"""The network in `data/simulated_faces`: SSPD in the robust form on simulated faces filmed at preset hard.
+
+    python -m sspd_jax.datasets.simulator workdir/simulated_faces/recordings \
+        --preset=hard --people=24 --seconds=20 --seed=700
+    python -m sspd_jax.main --config=configs/simulated_faces.py --workdir=workdir/simulated_faces/run
+
+Eighteen people to learn from, without any label, and six others to test on. Sizes are the demo's.
+`data/simulated_faces.md` says what the network is worth.
+"""
+
+from sspd_jax import config as experiments
+from sspd_jax import forms
+
+
+def get_config(variants: str = ""):
+    """Return the experiment's configuration.
+
+    Args:
+      variants: comma-separated names out of `sspd_jax.config.VARIANTS`.
+    """
+    config = experiments.default(forms.ROBUST)
+    config.network.update(
+        input_size=36, stages=((8, 8),), features=32, predictor_width=16, ts_kernels=(9, 7, 5)
+    )
+    config.crop_size = 42
+    config.clip_frames = 160
+    config.batch_size = 2
+    config.epochs = 40
+    config.data.source = "workdir/simulated_faces/recordings"
+    config.data.data_dir = "workdir/simulated_faces/data"
+    config.data.train_people = tuple(f"subject{i}" for i in range(1, 19))
+    config.data.test_people = tuple(f"subject{i}" for i in range(19, 25))
+    return experiments.with_variants(config, variants)
