@@ -106,6 +106,8 @@ def home(tmp_path_factory):
     home = tmp_path_factory.mktemp("home")
     for name in ("configs", "examples"):
         (home / name).symlink_to(ROOT / name)
+    (home / "data").mkdir()
+    (home / "data" / "simulated_faces").symlink_to(ROOT / "data" / "simulated_faces")
     sample.write_face_video(home / "my.mp4", seconds=11, bpm=72)
     (home / "videos").mkdir()
     for person in ("ann", "bob"):
