@@ -9,7 +9,6 @@ Eighteen people to learn from, without any label, and six others to test on. Siz
 """
 
 from sspd_jax import config as experiments
-from sspd_jax import forms
 
 
 def get_config(variants: str = ""):
@@ -18,13 +17,7 @@ def get_config(variants: str = ""):
     Args:
       variants: comma-separated names out of `sspd_jax.config.VARIANTS`.
     """
-    config = experiments.default(forms.ROBUST)
-    config.network.update(
-        input_size=36, stages=((8, 8),), features=32, predictor_width=16, ts_kernels=(9, 7, 5)
-    )
-    config.crop_size = 42
-    config.clip_frames = 160
-    config.batch_size = 2
+    config = experiments.load("configs/demo.py:robust").unlock()
     config.epochs = 40
     config.data.source = "workdir/simulated_faces/recordings"
     config.data.data_dir = "workdir/simulated_faces/data"
