@@ -138,7 +138,7 @@ PLANS = {"trials": trials, "study": study}
 
 
 @functools.cache
-def programs(form: str, isolated: bool, by_length: bool | None, change: str, moves: bool):
+def programs(form: str, isolated: bool, by_length: bool | None, change: str):
     """Compile what arms of one form share: weights and strengths are arguments, not constants."""
     config = experiments.default({"paper": forms.PAPER, "released": forms.RELEASED}[form])
     with config.unlocked():
@@ -157,9 +157,7 @@ def programs(form: str, isolated: bool, by_length: bool | None, change: str, mov
 
     def told(weights, disturb, seed):
         def view(settings):
-            # Motion costs more than the rest: it is part of the program of those that have it only.
-            strengths = disturb if moves else {**disturb, "motion": 0.0}
-            return dataclasses.replace(settings, disturbance=Disturbance(**strengths))
+            return dataclasses.replace(settings, disturbance=Disturbance(**disturb))
 
         terms = {name: {**settings, "weight": weights[name]} for name, settings in method.terms.items()}
         changed = {"local_view": view(method.local_view), "global_view": view(method.global_view)}
@@ -215,12 +213,11 @@ def train(run: Run, folder: Path) -> dict[str, Any]:
     """Train and test: one row."""
     began = time.process_time()
     arm, people = ARMS[run.arm], prepared(folder, run.setting, run.people)
-    method, step, probe, read = programs(
-        arm.form, arm.isolated, arm.by_length, arm.change, bool(arm.disturb.get("motion"))
-    )
+    method, step, probe, read = programs(arm.form, arm.isolated, arm.by_length, arm.change)
     weights = {name: jnp.float32(settings["weight"]) for name, settings in method.terms.items()}
     weights |= {name: jnp.float32(value) for name, value in arm.weights.items()}
-    names = [field.name for field in dataclasses.fields(Disturbance)]
+    # Not motion: it costs more than the rest, and no arm has it.
+    names = [field.name for field in dataclasses.fields(Disturbance) if field.name != "motion"]
     disturb = {name: jnp.float32(arm.disturb.get(name, 0)) for name in names}
     state = train_state.init(method.network, method.optimizer, run.seed)
     rng = np.random.default_rng([run.seed, run.people])

@@ -112,11 +112,9 @@ def _reader(checkpoint: str):
 
 
 def read(name: str, number: int, size: int, checkpoint: str, folder: Path) -> None:
-    """Film a clip if need be, and keep what the network says of its windows, unless that was done."""
+    """Film a clip if need be, and keep what the network says of its windows."""
     path = film(name, number, size)
-    kept = _file(folder, name, number, ".json") if checkpoint else None
-    if kept is None or kept.exists():
-        return
+    kept = _file(folder, name, number, ".json")
     network, clip = _reader(checkpoint), Kept(path)
     read = reading.wave_reader("sspd", network, study.FPS)
     stretches, _ = reading.read_clip(clip, study.FPS, read, SETTINGS)
@@ -229,29 +227,23 @@ def main(argv: list[str] | None = None) -> int:
         "--checkpoint", default="data/simulated_faces", metavar="DIR", help="network to read with"
     )
     parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="clips at once (default: all cores)")
-    parser.add_argument(
-        "--films_only", type=int, metavar="SIZE", help="film, crops of SIZE pixels; read nothing"
-    )
     args = parser.parse_args(argv)
 
     def work():
-        checkpoint = "" if args.films_only else args.checkpoint
-        size = args.films_only or _reader(checkpoint).crop_size
-        folder = KEPT / (digest(checkpoint) if checkpoint else "")
+        size, folder = _reader(args.checkpoint).crop_size, KEPT / digest(args.checkpoint)
         folder.mkdir(parents=True, exist_ok=True)
         with ProcessPoolExecutor(args.jobs, multiprocessing.get_context("spawn")) as pool:
             todo = [
-                pool.submit(read, *clip, size, checkpoint, folder)
+                pool.submit(read, *clip, size, args.checkpoint, folder)
                 for clip in clips()
                 if not _file(folder, *clip, ".json").exists()
             ]
             for clip in tqdm.tqdm(as_completed(todo), "clips", len(todo), mininterval=10):
                 clip.result()
-        if checkpoint:
-            windows = {clip: json.loads(_file(folder, *clip, ".json").read_text()) for clip in clips()}
-            write_rows(windows)
-            storage.write_text(REPORT, report(windows, args.checkpoint))
-            print(REPORT.read_text())
+        windows = {clip: json.loads(_file(folder, *clip, ".json").read_text()) for clip in clips()}
+        write_rows(windows)
+        storage.write_text(REPORT, report(windows, args.checkpoint))
+        print(REPORT.read_text())
 
     return command.run(work, debug=True)
 

@@ -408,7 +408,6 @@ def _view_settings(config: ml_collections.ConfigDict, name: str) -> views.ViewSe
             mask_keep=table.mask.keep,
             disturbance=_disturbance(config),
             fps=float(config.fps),
-            change=config.network.change,
         )
     except ValueError as error:
         raise ConfigError(f"config views.{name}: {error}") from error

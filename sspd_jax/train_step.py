@@ -103,10 +103,10 @@ def train_step(
     """
     key = jax.random.fold_in(jax.random.key(method.seed), state.step)
     local_key, global_key = jax.random.split(key)
-    size = method.network.input_size
+    size, kind = method.network.input_size, method.network.change
     first = 0 if batch_axis is None else jax.lax.axis_index(batch_axis) * len(batch["clips"])
-    local = views.make_view(batch["clips"], local_key, method.local_view, size, first)
-    whole = views.make_view(batch["clips"], global_key, method.global_view, size, first)
+    local = views.make_view(batch["clips"], local_key, method.local_view, size, first, kind)
+    whole = views.make_view(batch["clips"], global_key, method.global_view, size, first, kind)
     return learn(state, local, whole, method=method, batch_axis=batch_axis)
 
 

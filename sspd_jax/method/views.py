@@ -34,7 +34,6 @@ class ViewSettings:
       mask_keep: probability of being kept.
       disturbance: what is changed besides, by default nothing.
       fps: frame rate of the clips in Hz; only a disturbance needs it.
-      change: what is made of two frames, a name in `changes.CHANGES`.
     """
 
     crop: str = "whole"
@@ -44,7 +43,6 @@ class ViewSettings:
     mask_keep: float = 0.7
     disturbance: Disturbance = UNDISTURBED
     fps: float = 30.0
-    change: str = "difference"
 
     def __post_init__(self):
         if self.crop not in ("random", "whole"):
@@ -62,6 +60,7 @@ def make_view(
     settings: ViewSettings,
     size: int,
     first: Int32[ArrayLike, ""] | int = 0,
+    kind: str = "difference",
 ) -> Float32[Array, "n frames-1 {size} {size} 3"]:
     """Make one random view of each clip.
 
@@ -71,6 +70,7 @@ def make_view(
       settings: of the view.
       size: height and width of the view, at most s for a random crop.
       first: number of the first clip in its batch, where these are a part of one.
+      kind: what is made of two frames, a name in `changes.CHANGES`.
 
     Returns:
       float32 [n, t, size, size, 3] masked frame differences, in intensity levels.
@@ -80,7 +80,7 @@ def make_view(
     """
     clips = jnp.asarray(clips)
     keys = jax.vmap(lambda i: jax.random.fold_in(key, i))(first + jnp.arange(clips.shape[0]))
-    return jax.vmap(lambda clip, k: _view(clip, k, settings, size))(clips, keys)
+    return jax.vmap(lambda clip, k: _view(clip, k, settings, size, kind))(clips, keys)
 
 
 def whole_view(
@@ -100,7 +100,7 @@ def whole_view(
 
 
 def _view(
-    clip: Real[Array, "frames s s 3"], key: PRNGKeyArray, settings: ViewSettings, size: int
+    clip: Real[Array, "frames s s 3"], key: PRNGKeyArray, settings: ViewSettings, size: int, kind: str
 ) -> Float32[Array, "frames-1 {size} {size} 3"]:
     crop_key, flip_key, mask_key = jax.random.split(key, 3)
     if settings.crop == "random":
@@ -111,7 +111,7 @@ def _view(
     if not settings.disturbance.is_off():
         # A key of its own beside the three: what else is drawn stays what it is without a disturbance.
         clip = disturb(clip, jax.random.fold_in(key, _DISTURB), settings.disturbance, settings.fps)
-    seen = change(clip, settings.change)
+    seen = change(clip, kind)
     if settings.mask_unit == "none":
         return seen
     return seen * keep_mask(mask_key, seen.shape, settings.mask_unit, settings.mask_keep)
