@@ -44,14 +44,14 @@ SIZES = {  # a network and clips so small that a run takes a minute of one core
     "network.features": 16,
     "network.predictor_width": 8,
     "network.conv": "matmul",  # the quickest for so few channels
-    "network.rematerialise": False,
+    "network.rematerialise": True,  # quicker here, too
     "crop_size": 26,
     "clip_frames": 96,
     "batch_size": 6,
     "fps": robustness_people.FPS,
 }
 STEPS = 120
-PROBED = 6  # clips
+PROBED = robustness_people.TRAINED_ON  # clips, one of each of the people who are learned from
 ABOUT = (
     f"The smallest network ({SIZES['network.input_size']}×{SIZES['network.input_size']} pixels, stages "
     f"{SIZES['network.stages']}, {SIZES['network.features']} features) on clips of {SIZES['clip_frames']} "
@@ -61,6 +61,7 @@ ABOUT = (
     "GREEN, CHROM and POS read the mean colour of the same crops."
 )
 CHECKS = {"third": STEPS // 3, "end": STEPS}
+COURSE = (STEPS // 6, STEPS // 3, 2 * STEPS // 3, STEPS)  # steps after which a checkpoint might be kept
 EXTRA = ("wave_spread", "wave_negatives", "similarity_spread", "similarity_negatives")
 
 
@@ -74,6 +75,7 @@ class Arm:
     isolated: bool = True
     by_length: bool | None = None
     change: str = "difference"
+    slowest: float = 1.0
 
 
 LIGHT = {"light": 0.008, "lamp": 0.008, "tint": 0.002}
@@ -91,7 +93,11 @@ ARMS = {
     "robust + disturbed": dataclasses.replace(ROBUST, disturb=LIGHT),
     "robust + spread": dataclasses.replace(ROBUST, weights=SPREAD),
     "robust + negatives": dataclasses.replace(ROBUST, weights=NEGATIVES),
+    "robust + slow motion": dataclasses.replace(ROBUST, slowest=0.7),
     "released + disturbed": Arm(disturb=LIGHT),
+    "released + spread": Arm(weights=SPREAD),
+    "released + negatives": Arm(weights=NEGATIVES),
+    "released + slow motion": Arm(slowest=0.7),
     # Two doubts about the published method.
     "released, not isolated": Arm(isolated=False),
     "robust, not isolated": dataclasses.replace(ROBUST, isolated=False),
@@ -118,27 +124,43 @@ def trials() -> Iterator[Run]:
     for arm in ("robust + disturbed", "robust + spread"):
         for setting in ("hard", "default", "easy"):
             yield Run(arm, setting, 500, 0)
+    for arm in ("robust", "released", "paper"):
+        for setting in ("one lamp", "dark"):
+            yield Run(arm, setting, 500, 0)
 
 
 def study() -> Iterator[Run]:
-    """List the runs that are reported: the forms first, then the other arms, then the other settings."""
-    forms_first = ("robust", "released", "paper")
-    for settings, arms in (
-        (("hard", "default", "easy"), forms_first),
-        (("hard", "default"), [arm for arm in ARMS if arm not in forms_first]),
-        (("light", "motion", "lamp"), forms_first),
+    """List the runs that are reported: the forms first, then what was taken out or added.
+
+    The alarm's threshold was chosen by the runs on people 500 to 514 that were made first; it is judged on
+    `JUDGED`.
+    """
+    published = ("released", "paper")
+    for arms, settings, people in (
+        (("robust", *published), ("easy", "default", "hard"), CHOSEN_BY),
+        (("robust", *published), tuple(robustness_people.SETTINGS), JUDGED),
+        (("robust, light left in", "robust, brightness left in"), ("hard", "default"), CHOSEN_BY),
+        (tuple(f"released + {what}" for what in ADDED), ("one lamp", "default"), JUDGED),
+        (("robust + spread", "robust + negatives", "robust + slow motion"), ("hard",), CHOSEN_BY),
+        (("robust + disturbed",), ("hard",), CHOSEN_BY),
+        (("released, not isolated", "robust, not isolated"), ("default",), CHOSEN_BY),
+        (("paper, α = 0", "paper, α by length"), ("default",), CHOSEN_BY),
     ):
         for arm in arms:
             for setting in settings:
-                for people in range(510, 515):
-                    yield Run(arm, setting, people, people)
+                for number in people:
+                    yield Run(arm, setting, number, number)
 
 
+CHOSEN_BY, JUDGED = range(510, 515), range(515, 520)
+ADDED = ("disturbed", "spread", "negatives", "slow motion")
 PLANS = {"trials": trials, "study": study}
 
 
 @functools.cache
-def programs(form: str, isolated: bool, by_length: bool | None, change: str):
+def programs(
+    form: str, isolated: bool, by_length: bool | None, change: str, is_disturbed: bool, is_slowed: bool
+):
     """Compile what arms of one form share: weights and strengths are arguments, not constants."""
     config = experiments.default({"paper": forms.PAPER, "released": forms.RELEASED}[form])
     with config.unlocked():
@@ -155,16 +177,20 @@ def programs(form: str, isolated: bool, by_length: bool | None, change: str):
     method = dataclasses.replace(method, network=compilation.tuned(method.network))
     network = method.network
 
-    def told(weights, disturb, seed):
+    def told(weights, disturb, slowest, seed):
         def view(settings):
-            return dataclasses.replace(settings, disturbance=Disturbance(**disturb))
+            # What is off is left out of the program: every pixel would be multiplied by a course of sines.
+            return dataclasses.replace(settings, disturbance=Disturbance(**disturb if is_disturbed else {}))
 
         terms = {name: {**settings, "weight": weights[name]} for name, settings in method.terms.items()}
         changed = {"local_view": view(method.local_view), "global_view": view(method.global_view)}
-        return dataclasses.replace(method, terms=terms, seed=seed, **changed)
+        return dataclasses.replace(
+            method, terms=terms, seed=seed, slowest=slowest if is_slowed else 1.0, **changed
+        )
 
-    def step(state, clips, weights, disturb, seed):
-        return train_step.train_step(state, {"clips": clips}, method=told(weights, disturb, seed))[0]
+    def step(state, clips, weights, disturb, slowest, seed):
+        settings = told(weights, disturb, slowest, seed)
+        return train_step.train_step(state, {"clips": clips}, method=settings)[0]
 
     def read(params, batch_stats, clips):
         return model.read_wave(
@@ -213,7 +239,9 @@ def train(run: Run, folder: Path) -> dict[str, Any]:
     """Train and test: one row."""
     began = time.process_time()
     arm, people = ARMS[run.arm], prepared(folder, run.setting, run.people)
-    method, step, probe, read = programs(arm.form, arm.isolated, arm.by_length, arm.change)
+    method, step, probe, read = programs(
+        arm.form, arm.isolated, arm.by_length, arm.change, bool(arm.disturb), arm.slowest < 1
+    )
     weights = {name: jnp.float32(settings["weight"]) for name, settings in method.terms.items()}
     weights |= {name: jnp.float32(value) for name, value in arm.weights.items()}
     # Not motion: it costs more than the rest, and no arm has it.
@@ -225,18 +253,22 @@ def train(run: Run, folder: Path) -> dict[str, Any]:
     probed = jnp.asarray(clips[:PROBED, :length])
     row: dict[str, Any] = {**run._asdict(), "steps": STEPS}
     order: list[int] = []
+    courses: dict[str, list[str]] = {"trust": [], "score": [], "target": []}
     for taken in range(1, STEPS + 1):
         if len(order) < SIZES["batch_size"]:
             order = [*rng.permutation(len(clips))]
         chosen = [order.pop() for _ in range(SIZES["batch_size"])]
         starts = rng.integers(0, clips.shape[1] - length + 1, len(chosen))
         batch = np.stack([clips[i, s : s + length] for i, s in zip(chosen, starts, strict=True)])
-        state = step(state, batch, weights, disturb, jnp.int32(run.seed))
-        for when in (when for when, at in CHECKS.items() if at == taken):
-            measured = jax.device_get(probe(state, probed))
-            row |= {f"{name}_{when}": round(float(value), 4) for name, value in measured.items()}
+        state = step(state, batch, weights, disturb, jnp.float32(arm.slowest), jnp.int32(run.seed))
+        if taken in COURSE:
+            measured = {name: float(v) for name, v in jax.device_get(probe(state, probed)).items()}
             target = read(state.target_params, state.target_batch_stats, people["test"])
-            row[f"target_{when}"], rates = errors(target, people["true"])
+            measured["target"], rates = errors(target, people["true"])
+            for name in courses:
+                courses[name].append(f"{measured[name]:.3f}")
+            for when in (when for when, at in CHECKS.items() if at == taken):
+                row |= {f"{name}_{when}": round(value, 4) for name, value in measured.items()}
     row["online_end"], _ = errors(read(state.params, state.batch_stats, people["test"]), people["true"])
     row["snr_db"] = np.mean(
         [scores.snr_db(w, robustness_people.FPS, t) for w, t in zip(target, people["true"], strict=True)]
@@ -245,6 +277,7 @@ def train(run: Run, folder: Path) -> dict[str, Any]:
     same = np.nanmedian(rates)
     row["collapsed"] = int(np.mean(np.abs(rates - same) < 3) >= 0.75)
     row |= {name: people[name] for name in ("green", "chrom", "pos")}
+    row |= {f"{name}_course": " ".join(course) for name, course in courses.items()}
     row["cpu_s"] = time.process_time() - began
     return {name: round(v, 3) if isinstance(v, float) else v for name, v in row.items()}
 
@@ -265,9 +298,9 @@ def of_row(row: Mapping[str, str]) -> Run:
 def add_row(row: dict[str, Any]) -> None:
     """Append a row in one write, so that two shares can append side by side."""
     ROWS.parent.mkdir(exist_ok=True)
-    held = ROWS.exists()
+    held = read_rows()
     with ROWS.open("a", newline="") as file:
-        writer = csv.DictWriter(file, list(row), lineterminator="\n")
+        writer = csv.DictWriter(file, list(held[0] if held else row), lineterminator="\n")
         if not held:
             writer.writeheader()
         writer.writerow(row)

@@ -40,8 +40,12 @@ SETTINGS: Mapping[str, simulator.Preset] = {
     ),
     # One coloured lamp at one side beats at a rate of its own; the head is still.
     "lamp": dataclasses.replace(EASY, band_colour=0.008),
+    # The same lamp in every recording, as in one room under one mains: one answer fits all faces.
+    "one lamp": dataclasses.replace(EASY, band_colour=0.008, lamp_hz=1.6),
+    # Twelve times the sensor's noise.
+    "dark": dataclasses.replace(EASY, noise=12.0),
 }
-"""What disturbs: the simulator's presets, and three in which one disturbance rules."""
+"""What disturbs: the simulator's presets, and five in which one disturbance rules."""
 
 
 def people(folder: Path, setting: str, seed: int) -> dict[str, np.ndarray]:

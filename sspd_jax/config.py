@@ -56,7 +56,12 @@ def default(form: Mapping[str, Any] = forms.PAPER) -> ml_collections.ConfigDict:
             "disturb": dataclasses.asdict(Disturbance()),
             # Clips that the networks read again at the end of every epoch, changed in ways that leave the
             # pulse alone, see sspd_jax.method.health.probe; 0: none.
-            "health": {"clips": 0},
+            # With a patience the training ends when so many epochs brought no network that is trusted more,
+            # and the one that is trusted most is what it gives; 0: the last one, after all epochs.
+            "health": {"clips": 0, "patience": 0},
+            # Slowest speed that the online network's view of a clip is played at, see
+            # sspd_jax.method.playback; 1: always its own.
+            "playback": {"slowest": 1.0},
             "optimizer": {"learning_rate": 1e-3, "b1": 0.9, "b2": 0.999, "eps": 1e-8, "frozen": ()},
             "target": {"momentum": 0.9},  # at the first step; it rises to 1 by a cosine
             "data": {
@@ -106,7 +111,8 @@ def apply_form(config: ml_collections.ConfigDict, form: Mapping[str, Any]) -> No
     config.terms = form["terms"]
     config.network.update(form["network"])
     config.disturb.update(form.get("disturb", dataclasses.asdict(Disturbance())))
-    config.health.update(form.get("health", {"clips": 0}))
+    config.health.update(form.get("health", {"clips": 0, "patience": 0}))
+    config.playback.update(form.get("playback", {"slowest": 1.0}))
 
 
 def apply_smoke(config: ml_collections.ConfigDict) -> None:
@@ -339,6 +345,15 @@ def method(config: ml_collections.ConfigDict, total_steps: int) -> Method:
         raise ConfigError(f"config terms.{batch_terms[0]} compares all clips of a batch: use parallel 'jit'")
     clips = config.health.clips
     _require(isinstance(clips, int) and clips >= 0, "health.clips", clips, "a whole number ≥ 0")
+    patience = config.health.patience
+    _require(isinstance(patience, int) and patience >= 0, "health.patience", patience, "a whole number ≥ 0")
+    if patience and not clips:
+        raise ConfigError(
+            f"health.patience is {patience} and health.clips 0: without clips there is no trust to wait for; "
+            "set health.clips"
+        )
+    slowest = config.playback.slowest
+    _require(0.5 <= slowest <= 1, "playback.slowest", slowest, "from 0.5 to 1 (off)")
     _require(isinstance(config.init_from, str), "init_from", config.init_from, "a path")
     if config.parallel == "pmap" and config.distributed != "off":
         raise ConfigError("config parallel 'pmap' is for one process; several need parallel 'jit'")
@@ -374,6 +389,7 @@ def method(config: ml_collections.ConfigDict, total_steps: int) -> Method:
         momentum=schedule,
         fps=float(config.fps),
         seed=config.seed,
+        slowest=float(config.playback.slowest),
     )
 
 

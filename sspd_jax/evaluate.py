@@ -69,7 +69,8 @@ def evaluate_run(
     samples = list(scoring.read_segments(dataset, tuple(config.data.test_people), networks, methods))
     folders = {p: workdir / REPORT / ("" if p == own else folder_name(p)) for p in protocols or (own,)}
     title = f"{workdir.name}: heart rates of people the network never saw"
-    page = Page(title, dataset, chosen, faces=faces, workdir=workdir)
+    keeps_best = bool(config.get("health", {}).get("patience"))  # older runs have none
+    page = Page(title, dataset, chosen, faces=faces, workdir=workdir, keeps_best=keeps_best)
     return _score_and_write(samples, config.evaluation.reader, folders, page, with_confidence)
 
 
@@ -135,6 +136,7 @@ class Page:
       faces: whether face pictures may be shown.
       workdir: of a training, for its curves; None for none.
       notes: sentences for the top of the page.
+      keeps_best: whether the network is that of the training's most trusted epoch, not of its last.
     """
 
     title: str
@@ -143,6 +145,7 @@ class Page:
     faces: bool = True
     workdir: epath.Path | None = None
     notes: tuple[str, ...] = ()
+    keeps_best: bool = False
 
 
 def protocol_of(config: Mapping[str, Any]) -> Protocol:

@@ -181,14 +181,17 @@ def _similarities(samples: Sequence[Sample], page: Page) -> list[str]:
 
 
 def _alarms(page: Page) -> list[str]:
-    """Tell what was wrong, without labels, when the training last probed its health."""
+    """Tell what was wrong, without labels, when the training probed the health of what is tested here."""
     metrics = run_log.read_metrics(page.workdir) if page.workdir is not None else []
-    probed = [health.probed(row) for row in metrics]
-    found = [health.alarm(values) for values in probed if values]
-    if not found or found[-1] is None:
+    probed = [values for values in map(health.probed, metrics) if values]
+    if not probed:
         return []
-    raised = sum(text is not None for text in found)
-    return [f"At the end of the training ({raised} of {len(found)} epochs raised this alarm): {found[-1]}"]
+    kept, when = probed[-1], "At the end of the training"
+    if page.keeps_best:
+        kept, when = max(probed, key=lambda values: values["trust"]), "In the epoch whose network was kept"
+    alarm = health.alarm(kept)
+    raised = sum(health.alarm(values) is not None for values in probed)
+    return [f"{when} ({raised} of {len(probed)} epochs raised an alarm): {alarm}"] if alarm else []
 
 
 def _training(page: Page) -> list[str]:

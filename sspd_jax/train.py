@@ -303,6 +303,12 @@ def train(
             for note in (*choice.left_out, *_idle(meshes)):
                 log.say(f"note: {note}")
             for step in range(first_step, total_steps):
+                if measured.is_exhausted(config.health.patience):
+                    log.say(
+                        f"note: stopped after {len(measured.trust)} epochs: the last "
+                        f"{config.health.patience} brought no network that is trusted more"
+                    )
+                    break
                 began = time.perf_counter()
                 drawn = next(stream)
                 size = len(drawn["start"])
@@ -333,6 +339,7 @@ def train(
                     probed: dict[str, float] = {}
                     if probe is not None and at_end_of_epoch:
                         probed = {name: float(v) for name, v in jax.device_get(probe(state)).items()}
+                        measured.trust.append(probed["trust"])
                     told = {f"{health.LOGGED_AS}{name}": value for name, value in probed.items()}
                     log.write(taken, {**_means(measured.line), **told, **speed}, epoch=epoch)
                     measured.end_line()
@@ -350,6 +357,8 @@ def train(
                     }
                     for trouble in filter(None, (health.complaint(well), health.alarm(probed))):
                         log.say(f"warning: epoch {epoch}: {trouble}")
+                    if probed:
+                        well["trust"] = probed["trust"]
                 if keeps:
                     save(manager, taken, state, well, measured)
                 if stops and taken < total_steps:
@@ -357,7 +366,13 @@ def train(
                     raise interruption.Stopped(
                         f"stopped by SIGTERM after step {taken} of {total_steps}; the same command goes on"
                     )
-            save(manager, total_steps, state, {})
+            else:
+                save(manager, total_steps, state, {})
+            if config.health.patience:
+                finish(manager)
+                best = [step for step in manager.all_steps() if step == measured.best_epoch() * len(sizes)]
+                state = restore(manager, method, config.seed, train_step.everywhere(first_mesh), *best)
+                log.say(f"note: the networks of epoch {int(state.step) // len(sizes)} are kept")
 
     # 7) What readers load: both networks, without what only training needs.
     state = jax.device_get(state) if jax.process_count() > 1 else state
@@ -372,13 +387,16 @@ def _probe(
     method: train_step.Method,
     mesh: jax.sharding.Mesh,
 ) -> Callable[[train_state.TrainState], dict[str, jax.Array]]:
-    """Choose the clips that are read again and again, the first of a recording each; compile the reading."""
+    """Choose the clips that are read again and again, of as many people as there are; compile the reading."""
     length = config.clip_frames + 1
-    first = [dataset.segments[numbers[0]] for numbers in choice.segments[: config.health.clips]]
+    first = [dataset.segments[numbers[0]] for numbers in choice.segments]
+    # Everybody's first recording, then everybody's second, …
+    turn = [sum(other.person_id == one.person_id for other in first[:i]) for i, one in enumerate(first)]
+    first = [first[i] for i in np.argsort(turn, kind="stable")[: config.health.clips]]
     clips = np.stack([dataset.clip(segment, 0, length) for segment in first])
     where = train_step.everywhere(mesh)
     held = jax.make_array_from_callback(clips.shape, where, clips.__getitem__)
-    compiled = train_step.compile_probe(method, mesh)
+    compiled = train_step.compile_probe(method, mesh, [segment.person_id for segment in first])
     return lambda state: compiled(state, held)
 
 
@@ -498,11 +516,13 @@ class Measured:
     Attributes:
       line: of each step since the last line of the log, its metrics.
       epoch: of each step of this epoch before those, its metrics.
+      trust: of every epoch so far, where the networks' health is probed.
       pending: of the steps after `line`, still on the device.
     """
 
     line: list[dict[str, float]] = dataclasses.field(default_factory=list)
     epoch: list[dict[str, float]] = dataclasses.field(default_factory=list)
+    trust: list[float] = dataclasses.field(default_factory=list)
     pending: list[dict[str, jax.Array]] = dataclasses.field(default_factory=list)
 
     @classmethod
@@ -521,7 +541,15 @@ class Measured:
 
     def table(self) -> dict[str, Any]:
         """Return what a checkpoint holds; nothing must be pending."""
-        return {"line": self.line, "epoch": self.epoch}
+        return {"line": self.line, "epoch": self.epoch, "trust": self.trust}
+
+    def best_epoch(self) -> int:
+        """Return the number, from 1, of the first epoch whose network was trusted most; 0 before any."""
+        return int(np.argmax(self.trust)) + 1 if self.trust else 0
+
+    def is_exhausted(self, patience: int) -> bool:
+        """Say whether the last `patience` epochs (0: however many) brought no better trust."""
+        return 0 < patience <= len(self.trust) - self.best_epoch()
 
     def read(self) -> None:
         """Wait for the device."""
@@ -556,6 +584,8 @@ def _require_finite(rows: list[dict[str, float]], step: int, manager: ocp.Checkp
 def checkpoints(workdir: epath.Path, keep: int) -> Iterator[ocp.CheckpointManager]:
     """Open the checkpoints of a run: the last `keep` and the one with the best label-free score stay.
 
+    That is 'trust' where the networks' health is probed, else 'score', see `health`.
+
     When the block ends well, what was saved in it is on disk.
 
     Raises:
@@ -564,7 +594,9 @@ def checkpoints(workdir: epath.Path, keep: int) -> Iterator[ocp.CheckpointManage
     policies = [
         checkpoint_managers.LatestN(keep),
         checkpoint_managers.BestN(
-            get_metric_fn=lambda metrics: metrics["score"], n=1, keep_checkpoints_without_metrics=False
+            get_metric_fn=lambda metrics: metrics.get("trust", metrics["score"]),
+            n=1,
+            keep_checkpoints_without_metrics=False,
         ),
     ]
     directory = workdir / CHECKPOINTS
@@ -633,8 +665,9 @@ def restore(
     method: train_step.Method,
     seed: int,
     sharding: jax.sharding.Sharding | None = None,
+    step: int | None = None,
 ) -> train_state.TrainState:
-    """Return the state of the last checkpoint, or a fresh one.
+    """Return the state of a checkpoint, or a fresh one.
 
     Args:
       manager: of `checkpoints`.
@@ -642,11 +675,12 @@ def restore(
       seed: of a fresh one.
       sharding: where a stored one shall lie, whatever it was saved from; by default on this process's first
         device.
+      step: of the checkpoint; by default the last one's, if there is any.
 
     Raises:
       UserError: the checkpoint is damaged or belongs to another network.
     """
-    step = manager.latest_step()
+    step = manager.latest_step() if step is None else step
     if step is None:
         return train_state.init(method.network, method.optimizer, seed)
     fresh = jax.eval_shape(lambda: train_state.init(method.network, method.optimizer, seed))

@@ -21,7 +21,7 @@ from jax.typing import ArrayLike
 from jaxtyping import Float32, Int32, UInt8
 
 from sspd_jax import compilation
-from sspd_jax.method import health, losses, model, routing, target_ema, views
+from sspd_jax.method import health, losses, model, playback, routing, target_ema, views
 from sspd_jax.method.blocks import after
 from sspd_jax.train_state import TrainState
 
@@ -48,6 +48,7 @@ class Method:
       momentum: of that average, as a function of the step.
       fps: frame rate of the clips in Hz.
       seed: of views.
+      slowest: speed that the online network's view may be played at, see `playback`; 1: its own.
     """
 
     network: model.NetworkSettings
@@ -58,6 +59,7 @@ class Method:
     momentum: optax.Schedule
     fps: float
     seed: int = 0
+    slowest: float | Array = 1.0
 
 
 def make_optimizer(
@@ -105,15 +107,24 @@ def train_step(
     local_key, global_key = jax.random.split(key)
     size, kind = method.network.input_size, method.network.change
     first = 0 if batch_axis is None else jax.lax.axis_index(batch_axis) * len(batch["clips"])
-    local = views.make_view(batch["clips"], local_key, method.local_view, size, first, kind)
+    clips, speed = batch["clips"], None
+    if not playback.is_off(method.slowest):
+        # A key of its own beside the two: what else is drawn stays what it is at the clip's own speed.
+        speed = playback.draw_speeds(jax.random.fold_in(key, _PLAY), len(clips), method.slowest, first)
+        clips = playback.play(clips, speed)
+    local = views.make_view(clips, local_key, method.local_view, size, first, kind)
     whole = views.make_view(batch["clips"], global_key, method.global_view, size, first, kind)
-    return learn(state, local, whole, method=method, batch_axis=batch_axis)
+    return learn(state, local, whole, speed, method=method, batch_axis=batch_axis)
+
+
+_PLAY = 7
 
 
 def learn(
     state: TrainState,
     online_video: Float32[ArrayLike, "n t s s 3"],
     target_video: Float32[ArrayLike, "n t s s 3"],
+    speed: Float32[ArrayLike, " n"] | None = None,
     *,
     method: Method,
     batch_axis: str | None = None,
@@ -124,6 +135,7 @@ def learn(
       state: of the training.
       online_video: float32 [n, t, size, size, 3], the local views' frame differences.
       target_video: float32 [n, t, size, size, 3], the global views' frame differences.
+      speed: float32 [n] that the local views were played at, or None: at their own.
       method: the static part.
       batch_axis: see `train_step`.
 
@@ -133,7 +145,7 @@ def learn(
     """
     (loss, (terms, wave, batch_stats, target_batch_stats)), gradients = jax.value_and_grad(
         loss_fn, has_aux=True
-    )(state.params, state, online_video, target_video, method=method, batch_axis=batch_axis)
+    )(state.params, state, online_video, target_video, speed, method=method, batch_axis=batch_axis)
     if batch_axis is not None:
         gradients = jax.lax.pmean(gradients, batch_axis)
         wave = jax.lax.all_gather(wave, batch_axis, tiled=True)  # clips are compared with each other
@@ -163,6 +175,7 @@ def loss_fn(
     state: TrainState,
     online_video: Float32[ArrayLike, "n t s s 3"],
     target_video: Float32[ArrayLike, "n t s s 3"],
+    speed: Float32[ArrayLike, " n"] | None = None,
     *,
     method: Method,
     batch_axis: str | None = None,
@@ -174,6 +187,7 @@ def loss_fn(
       state: everything else that the networks hold; its `params` are not used.
       online_video: float32 [n, t, size, size, 3].
       target_video: float32 [n, t, size, size, 3].
+      speed: see `learn`.
       method: the static part.
       batch_axis: see `train_step`; loss and terms are then the whole batch's, the waves these clips'.
 
@@ -187,7 +201,8 @@ def loss_fn(
     )
     # One network after the other: XLA on CPU would have them side by side, and hold the largest maps of both.
     online, batch_stats = read(params, state.batch_stats, after(online_video, target.wave))
-    loss, terms = losses.total_loss(losses.Outputs(online, target), method.fps, method.terms)
+    said = target if speed is None else playback.play_reading(target, speed)
+    loss, terms = losses.total_loss(losses.Outputs(online, said), method.fps, method.terms)
     if batch_axis is not None:  # every term is a mean over clips
         loss, terms = jax.lax.pmean((loss, terms), batch_axis)
     return loss, (terms, target.wave, batch_stats, target_batch_stats)
@@ -200,7 +215,11 @@ _PROBE_SEED = 1  # the same views and lights whenever a run is probed, and in ev
 
 
 def probe(
-    state: TrainState, clips: UInt8[ArrayLike, "n frames s s 3"], *, method: Method
+    state: TrainState,
+    clips: UInt8[ArrayLike, "n frames s s 3"],
+    *,
+    method: Method,
+    people: Sequence[str] | None = None,
 ) -> dict[str, Float32[Array, ""]]:
     """Describe what both networks say of fixed clips, in evaluation mode.
 
@@ -208,6 +227,7 @@ def probe(
       state: of the training.
       clips: uint8 [n, t + 1, s, s, 3] RGB, t even.
       method: the static part.
+      people: who is seen in each clip; everybody is another one, if not given.
 
     Returns:
       The measures of `health.probe` of the target, and 'networks_agree': mean correlation of both networks'
@@ -216,18 +236,19 @@ def probe(
     size = method.network.input_size
     reads = functools.partial(model.read_wave, method.network)
     target = functools.partial(reads, state.target_params, state.target_batch_stats)
-    found = health.probe(target, clips, size, method.fps, jax.random.key(_PROBE_SEED), method.network.change)
-    whole = views.whole_view(clips, size, method.network.change)
+    key, kind = jax.random.key(_PROBE_SEED), method.network.change
+    found = health.probe(target, clips, size, method.fps, key, kind, people)
+    whole = views.whole_view(clips, size, kind)
     online = reads(state.params, state.batch_stats, whole)
     return {**found, "networks_agree": health.correlation(online, target(whole))}
 
 
-def compile_probe(method: Method, mesh: Mesh) -> Probe:
+def compile_probe(method: Method, mesh: Mesh, people: Sequence[str] | None = None) -> Probe:
     """Apply jit to `probe`; state and clips lie whole on every device of the mesh."""
     method = dataclasses.replace(method, network=compilation.tuned(method.network))
     replicated = everywhere(mesh)
     return jax.jit(
-        functools.partial(probe, method=method),
+        functools.partial(probe, method=method, people=people),
         in_shardings=(replicated, replicated),
         out_shardings=replicated,
         compiler_options=compilation.options(),

@@ -93,12 +93,22 @@ def test_a_still_video_has_a_finite_probe():
 
 
 def test_an_alarm_is_a_sentence_with_what_to_do():
-    good = {"repeated": 0.4, "steady_pos_agrees": 0.9, "pos_agrees": 0.1}
+    good = {"repeated": 0.4, "steady_pos_agrees": 0.9, "trust": 0.5}
     assert health.alarm(good) is None
-    elsewhere = health.alarm({**good, "steady_pos_agrees": 0.3})
-    assert "only 0.30 like those of POS" in elsewhere
+    elsewhere = health.alarm({**good, "steady_pos_agrees": 0.6, "trust": 0.2})
+    assert "by 0.60, and each other by 0.40" in elsewhere
     assert "use the robust variant" in elsewhere
-    assert "one wave (0.99" in health.alarm({**good, "repeated": 0.99})
+    assert "one wave (0.99" in health.alarm({**good, "repeated": 0.99, "trust": -0.09})
+
+
+def test_clips_of_one_person_may_beat_alike():
+    t = np.arange(200) / 20
+    wave = np.sin(2 * np.pi * np.array([1.3, 1.3, 2.0])[:, None] * t)
+    assert health.repetition(wave[:2]) == pytest.approx(1, abs=1e-5)
+    assert health.repetition(wave[:2], ["ann", "ann"]) == 0
+    # Of three pairs, one is of the same person; the other two share nothing.
+    assert health.repetition(wave, ["ann", "ann", "bob"]) == pytest.approx(0, abs=1e-5)
+    assert health.repetition(wave, ["ann", "bob", "bob"]) == pytest.approx(0.5, abs=1e-3)
 
 
 def test_nothing_probed_raises_no_alarm():

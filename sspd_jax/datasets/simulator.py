@@ -90,6 +90,8 @@ class Preset:
         relative.
       highlight: brightness of the specular highlights, grey levels.
       noise: of the sensor, grey levels.
+      lamp_hz: frequency of that coloured light in every recording, Hz: one lamp in one room; 0: each
+        recording has its own, away from the pulse.
     """
 
     sway_px: float
@@ -108,6 +110,7 @@ class Preset:
     band_colour: float
     highlight: float
     noise: float
+    lamp_hz: float = 0.0
 
 
 _DEFAULT = Preset(
@@ -639,6 +642,8 @@ class _Light:
         while abs(own_hz - person.heart_rate_bpm / 60) < apart:
             own_hz = rng.uniform(0.8, 2.4)
         flicker_hz = own_hz + 0.04 * _wander(rng, 0.02, 0.1)(times_s)
+        if preset.lamp_hz:
+            flicker_hz = np.full_like(times_s, preset.lamp_hz)
         flicker = np.sin(rng.uniform(0, 2 * np.pi) + 2 * np.pi * _integral(flicker_hz, times_s))
         warmth = np.array([1.0, 0.0, -1.0])
         self._colours = np.stack(

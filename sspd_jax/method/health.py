@@ -8,7 +8,7 @@ leave their pulse alone; `docs/robust.md` says what each number is worth.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -71,8 +71,8 @@ def wave_health(wave: Float[ArrayLike, "n t"], fps: float) -> dict[str, Float32[
 LOGGED_AS = "probe/"
 """What the names of a probe's measures begin with in a run's log."""
 
-POS_AGREES = 0.6
-"""Spectra less like POS's without the light, on average, raise the alarm: see `benchmarks/robustness.md`."""
+TRUSTED = 0.4
+"""Less 'trust' raises the alarm: `benchmarks/robustness.md` says how it was chosen and how often it errs."""
 
 PROBE_LIGHT = 0.005
 """Amplitude of the synthetic light change, relative: about a pulse's."""
@@ -88,22 +88,24 @@ def probe(
     fps: float,
     key: PRNGKeyArray,
     kind: str = "difference",
+    people: Sequence[str] | None = None,
 ) -> dict[str, Float32[Array, ""]]:
     """Have a network read clips in ways that leave the pulse alone, and describe what it says.
 
     Args:
       read: the network: frame differences [n, t, size, size, 3] → waves [n, t].
-      clips: uint8 or float [n, t + 1, h, h, 3], RGB, of different people.
+      clips: uint8 or float [n, t + 1, h, h, 3], RGB.
       size: of the network's input, pixels.
       fps: of the clips, Hz, above 6.
       key: of the other view and the synthetic light.
       kind: of change that the network reads, see `changes`.
+      people: who is seen in each clip; everybody is another one, if not given.
 
     Returns:
       float32 scalars, those of `wave_health` of the whole faces, and
 
-      * 'repeated': mean over pairs of clips of the largest cross-correlation at any lag, without its sign: 1
-        is one answer;
+      * 'repeated': mean over pairs of people of the largest cross-correlation at any lag, without its sign:
+        1 is one answer; 0 where there is one person, whose clips may well beat alike;
       * 'in_band': mean share of the power that lies in the pulse band;
       * 'views_agree': mean correlation with the wave of another view, cropped and flipped;
       * 'regions_agree': mean correlation of the waves of the left and the right half of the face;
@@ -111,31 +113,40 @@ def probe(
         on the mean colour of the clip;
       * 'steady_pos_agrees': that with POS on the mean colour of the face without the light that its surround
         shows (`changes`), which is right where POS is led astray by coloured light;
+      * 'trust': steady_pos_agrees − repeated: how much more the waves resemble what POS finds in their own
+        face than each other, from −1 to 1;
       * 'surround_agrees': that with the brightness of what is around the face, where no pulse is;
       * 'light_moves': 1 − mean correlation with the wave under light that changes as a sine.
     """
     crop_key, light_key = jax.random.split(key)
-    frames = views.resize_area(clips, size)
-    n, t = frames.shape[0], frames.shape[1] - 1
-    inner = round(PROBE_CROP * jnp.shape(clips)[2])
-    keys = jax.random.split(crop_key, n)
-    other = jax.vmap(lambda clip, k: views.random_crop(clip, k, inner)[:, :, ::-1])(jnp.asarray(clips), keys)
+    clips = jnp.asarray(clips)
+    n, t = clips.shape[0], clips.shape[1] - 1
+    inner = round(PROBE_CROP * clips.shape[2])
+    is_left = jnp.arange(size)[:, None] < size // 2
     hz = jax.random.uniform(light_key, (n, 1), minval=disturb.SINE_HZ[0], maxval=disturb.SINE_HZ[1])
     light = 1 + PROBE_LIGHT * jnp.sin(2 * jnp.pi * hz * jnp.arange(t + 1, dtype=jnp.float32) / fps)
-    is_left = jnp.arange(size)[:, None] < size // 2
-    whole = changes.change(frames, kind)
-    videos = [
-        whole,
-        changes.change(_resize_to(other, size), kind),
-        jnp.where(is_left, whole, 0),  # a difference of 0 is a still picture
-        jnp.where(is_left, 0, whole),
-        changes.change(frames * light[:, :, None, None, None], kind),
-    ]
-    wave, cropped, left, right, lit = jax.lax.map(read, jnp.stack(videos))
-    trace = jnp.mean(frames, axis=(2, 3))[:, 1:]
-    steady, surround = _steady_trace(frames), _surround_trace(frames)
+
+    def one(clip, key, light):
+        """Read one clip in five ways: a probe's memory does not grow with the number of clips."""
+        frames = views.resize_area(clip, size)
+        other = views.random_crop(clip, key, inner)[:, :, ::-1]
+        whole = changes.change(frames, kind)
+        ways = [
+            whole,
+            changes.change(_resize_to(other, size), kind),
+            jnp.where(is_left, whole, 0),  # a difference of 0 is a still picture
+            jnp.where(is_left, 0, whole),
+            changes.change(frames * light[:, None, None, None], kind),
+        ]
+        traces = (jnp.mean(frames, axis=(1, 2))[1:], _steady_trace(frames), _surround_trace(frames))
+        return read(jnp.stack(ways)), traces
+
+    waves, (trace, steady, surround) = jax.lax.map(
+        lambda each: one(*each), (clips, jax.random.split(crop_key, n), light)
+    )
+    wave, cropped, left, right, lit = waves.swapaxes(0, 1)
     found = {
-        "repeated": repetition(wave),
+        "repeated": repetition(wave, people),
         "in_band": jnp.mean(spectrum.snr(wave, fps)),
         "views_agree": correlation(wave, cropped),
         "regions_agree": correlation(left, right),
@@ -145,28 +156,29 @@ def probe(
         "surround_agrees": spectral_likeness(wave, classical.green(surround, fps), fps),
         "light_moves": 1 - correlation(wave, lit),
     }
+    found["trust"] = found["steady_pos_agrees"] - found["repeated"]
     return {**wave_health(wave, fps), **found}
 
 
-def _steady_trace(frames: Float32[Array, "n frames s s 3"]) -> Float32[Array, "n frames-1 3"]:
+def _steady_trace(frames: Float32[Array, "frames s s 3"]) -> Float32[Array, "frames-1 3"]:
     """Mean colour of the face, without what light does by `changes.without_light`."""
-    face = 1 - changes.outside(*frames.shape[2:4])
+    face = 1 - changes.outside(*frames.shape[1:3])
     face = face / face.sum()
-    first = jnp.einsum("nhwc,hw->nc", frames[:, 0], face)[:, None]
-    return first + jnp.cumsum(jnp.einsum("nthwc,hw->ntc", changes.change(frames, "steady"), face), axis=1)
+    first = jnp.einsum("hwc,hw->c", frames[0], face)
+    return first + jnp.cumsum(jnp.einsum("thwc,hw->tc", changes.change(frames, "steady"), face), axis=0)
 
 
-def _surround_trace(frames: Float32[Array, "n frames s s 3"]) -> Float32[Array, "n frames-1 3"]:
+def _surround_trace(frames: Float32[Array, "frames s s 3"]) -> Float32[Array, "frames-1 3"]:
     """Mean colour of what is around the face."""
-    around = changes.outside(*frames.shape[2:4])
-    return jnp.einsum("nthwc,hw->ntc", frames[:, 1:], around / around.sum())
+    around = changes.outside(*frames.shape[1:3])
+    return jnp.einsum("thwc,hw->tc", frames[1:], around / around.sum())
 
 
-def _resize_to(frames: Real[Array, "n t h h 3"], size: int) -> Float32[Array, "n t {size} {size} 3"]:
+def _resize_to(frames: Real[Array, "t h h 3"], size: int) -> Float32[Array, "t {size} {size} 3"]:
     """Resize a crop, which may be smaller than the network's input, bilinearly where it has to grow."""
-    if frames.shape[2] >= size:
+    if frames.shape[1] >= size:
         return views.resize_area(frames, size)
-    shape = (*frames.shape[:2], size, size, 3)
+    shape = (len(frames), size, size, 3)
     return jax.image.resize(frames.astype(jnp.float32), shape, "linear")
 
 
@@ -175,22 +187,25 @@ def correlation(one: Float[ArrayLike, "n t"], other: Float[ArrayLike, "n t"]) ->
     return jnp.mean(jnp.sum(_unit(one) * _unit(other), axis=-1))
 
 
-def repetition(wave: Float[ArrayLike, "n t"]) -> Float32[Array, ""]:
-    """Compute how far the waves of different clips are one wave, whatever its lag and sign.
+def repetition(wave: Float[ArrayLike, "n t"], people: Sequence[str] | None = None) -> Float32[Array, ""]:
+    """Compute how far the waves of different people are one wave, whatever its lag and sign.
 
     Args:
       wave: float [n, t].
+      people: whose each is; everybody is another one, if not given.
 
     Returns:
-      float32 scalar: the mean over pairs of different clips of the largest absolute circular
-      cross-correlation; 0 where there is one clip.
+      float32 scalar: the mean over pairs of different people's waves of the largest absolute circular
+      cross-correlation; 0 where there is one person.
     """
     unit = _unit(wave)
     n, t = unit.shape
     bins = jnp.fft.rfft(unit)
     pairs = jnp.fft.irfft(bins[:, None] * jnp.conj(bins[None]), t)
     largest = jnp.max(jnp.abs(pairs), axis=-1)
-    return (jnp.sum(largest) - jnp.trace(largest)) / max(n * (n - 1), 1)
+    whose = np.arange(n) if people is None else np.unique(people, return_inverse=True)[1]
+    differ = (whose[:, None] != whose[None]).astype(np.float32)
+    return jnp.sum(largest * differ) / max(float(differ.sum()), 1.0)
 
 
 def spectral_likeness(
@@ -244,18 +259,16 @@ def alarm(probed: dict[str, float]) -> str | None:
     Args:
       probed: what `probe` returned, host floats; {} where nothing was probed.
     """
-    if not probed:
+    if not probed or probed.get("trust", 1.0) >= TRUSTED:  # logs of older runs have none
         return None
     if probed["repeated"] > ALIKE:
         return (
             f"the waves of different people are one wave ({probed['repeated']:.2f} correlated at some lag): "
             "do not trust its rates; use the robust variant, with more recordings in a batch"
         )
-    agrees = probed.get("steady_pos_agrees", 1.0)  # logs of older runs have none
-    if agrees < POS_AGREES:
-        return (
-            f"the waves' spectra are only {agrees:.2f} like those of POS on the face's colour without the "
-            "light around it: the network may follow light or motion and not the pulse, do not trust its "
-            "rates; train longer, or use the robust variant"
-        )
-    return None
+    return (
+        "the waves resemble what POS finds in their own face without the light around it by "
+        f"{probed['steady_pos_agrees']:.2f}, and each other by {probed['repeated']:.2f}: the network may "
+        "follow light, motion or noise and not the pulse, do not trust its rates; train longer, or use the "
+        "robust variant"
+    )
