@@ -33,7 +33,7 @@ import numpy as np
 import tqdm
 from scipy import optimize
 
-from sspd_jax import command, reading, storage
+from sspd_jax import command, face_cells, reading, storage
 from sspd_jax.datasets import simulator
 from sspd_jax.heart_rate import classical, confidence
 from sspd_jax.heart_rate.evidence import Evidence, weigh
@@ -176,7 +176,7 @@ def trace_clip(name: str, seed: int, number: int, checkpoints: dict[str, str]) -
             ticks = list(clip.on_clock(FPS))
             crops[size] = [image for _, _, image in ticks]
     times_s = np.array([time_s for _, time_s, _ in ticks])
-    cells = np.stack([reading.mean_of_cells(image).reshape(-1, 3) for image in crops[face_clip.SIZE]])
+    cells = np.stack([face_cells.mean_of_cells(image).reshape(-1, 3) for image in crops[face_clip.SIZE]])
     around = np.stack([np.interp(times_s, clip.background.times_s, c) for c in clip.background.values.T], 1)
     trace = cells.mean(axis=1, dtype=np.float64)
     waves = {method: classical.read_trace(method, trace, FPS) for method in CLASSICAL}

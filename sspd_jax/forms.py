@@ -68,5 +68,5 @@ RELEASED: Mapping[str, Any] = {
 ROBUST: Mapping[str, Any] = {
     **RELEASED,
     "network": {**RELEASED["network"], "change": "steady_chrominance"},
-    "health": {"clips": 4},
+    "health": {"clips": 8},
 }

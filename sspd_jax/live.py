@@ -31,8 +31,9 @@ from typing import TYPE_CHECKING, Any
 import cv2
 import numpy as np
 
-from sspd_jax import command, reading
+from sspd_jax import command, face_cells, reading
 from sspd_jax.command import ConfigError, UserError
+from sspd_jax.face_cells import FaceCells
 from sspd_jax.heart_rate import classical
 from sspd_jax.heart_rate.wave import Wave
 from sspd_jax.live_page import PORT, Page
@@ -469,6 +470,7 @@ class _Stretch:
     def __init__(self, plan: _Plan, cause: str):
         self._plan, self._cause = plan, cause
         self._stream = plan.stream()
+        self._face = FaceCells("difference" if plan.reader is None else plan.reader.network.change)
         self._cells: deque[tuple[float, np.ndarray]] = deque(maxlen=plan.held)
         self._wave: deque[float] = deque(maxlen=plan.frames)
         self._taken = self._known = 0  # frames; those whose sample of the wave is known
@@ -476,7 +478,7 @@ class _Stretch:
 
     def take(self, tick_s: float, image: np.ndarray) -> bool:
         """Take the next image on the clock; returns whether there is news."""
-        self._cells.append((tick_s, reading.mean_of_cells(image).ravel()))
+        self._cells.append((tick_s, self._face.read(image)))
         self._taken += 1
         known = self._known
         if self._stream is None:
@@ -499,7 +501,7 @@ class _Stretch:
         first = len(self._cells) - (self._taken - self._known) - plan.frames
         held = list(islice(self._cells, first, first + plan.frames))
         times_s = np.array([time_s for time_s, _ in held])
-        cells = np.array([values for _, values in held]).reshape(plan.frames, -1, 3)
+        cells = face_cells.colours(np.array([values for _, values in held]))
         if self._stream is None:
             values = classical.read_trace(plan.method, cells.mean(axis=1, dtype=np.float64), plan.rate)
             self._upright = 0.0  # every window is a wave of its own

@@ -14,10 +14,11 @@ from itertools import chain, groupby, islice
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
-import cv2
 import numpy as np
 
+from sspd_jax import face_cells
 from sspd_jax.command import ConfigError, UserError
+from sspd_jax.face_cells import FaceCells
 from sspd_jax.heart_rate import beats, classical, confidence, evidence, rate
 from sspd_jax.heart_rate.wave import Wave
 from sspd_jax.video import follow
@@ -110,7 +111,9 @@ class Stretch:
     windows: tuple[Window, ...]
 
 
-def wave_reader(method: str, reader: Reader | None, fps: float) -> Callable[[Iterable, float], Wave]:
+def wave_reader(
+    method: str, reader: Reader | None, fps: float
+) -> Callable[[Iterable, float], tuple[Wave, Trace]]:
     """Return what turns a stream of crops into a wave, while noting the colours of their cells.
 
     Args:
@@ -119,7 +122,7 @@ def wave_reader(method: str, reader: Reader | None, fps: float) -> Callable[[Ite
       fps: of the clock, Hz.
 
     Returns:
-      Function of (crops, start in s, trace of the cells to fill) → Wave.
+      Function of (crops, start in s) → the wave, and what `FaceCells` noted of the crops.
 
     Raises:
       ConfigError: an unknown method, or 'sspd' without a network.
@@ -132,31 +135,29 @@ def wave_reader(method: str, reader: Reader | None, fps: float) -> Callable[[Ite
             f"{', '.join(classical.METHODS)} need none"
         )
 
+    change = reader.network.change if method == "sspd" else "difference"
+
     def noted(crops: Iterable[np.ndarray], start_s: float, cells: Trace) -> Iterator[np.ndarray]:
+        face = FaceCells(change)
         for number, crop in enumerate(crops):
-            cells.note(start_s + number / fps, mean_of_cells(crop).ravel())
+            cells.note(start_s + number / fps, face.read(crop))
             yield crop
 
-    def read(crops: Iterable[np.ndarray], start_s: float, cells: Trace) -> Wave:
+    def read(crops: Iterable[np.ndarray], start_s: float) -> tuple[Wave, Trace]:
+        cells = Trace(FaceCells(change).width)
         crops = noted(crops, start_s, cells)
         if method == "sspd":
-            return reader.read(crops, fps, start_s)
+            return reader.read(crops, fps, start_s), cells
         for _ in crops:
             pass
-        trace = cells.values.reshape(-1, evidence.GRID**2, 3).mean(axis=1, dtype=np.float64)
-        return Wave(classical.read_trace(method, trace, fps), fps, start_s)
+        trace = face_cells.colours(cells.values).mean(axis=1, dtype=np.float64)
+        return Wave(classical.read_trace(method, trace, fps), fps, start_s), cells
 
     return read
 
 
-def mean_of_cells(crop: np.ndarray) -> np.ndarray:
-    """Average a crop in 4 × 4 cells: uint8 or float32 [s, s, 3] → float32 [4, 4, 3]."""
-    size = (evidence.GRID, evidence.GRID)
-    return cv2.resize(crop.astype(np.float32, copy=False), size, interpolation=cv2.INTER_AREA)
-
-
 def read_clip(
-    clip: FaceClip, fps: float, read: Callable[..., Wave], settings: Settings
+    clip: FaceClip, fps: float, read: Callable[..., tuple[Wave, Trace]], settings: Settings
 ) -> tuple[list[Stretch], list[str]]:
     """Read a clip to its end.
 
@@ -185,9 +186,8 @@ def read_clip(
             longest_s, end_s = max(longest_s, len(head) / fps), head[-1][1]
             notes.append(f"left out {start_s:.1f}–{end_s:.1f} s: too short to hold a few beats")
             continue
-        cells = Trace(3 * evidence.GRID**2)
         try:
-            wave = read((image for _, _, image in chain(head, segment)), start_s, cells)
+            wave, cells = read((image for _, _, image in chain(head, segment)), start_s)
         except ValueError as error:
             raise UserError(
                 f"{clip.file}: cannot be read by this method at {fps:g} frames/s ({error}); choose another"
@@ -210,7 +210,7 @@ def _gap(clip: FaceClip, start_s: float, end_s: float) -> str:
 def _judge(wave: Wave, cells: Trace, clip: FaceClip, settings: Settings) -> Stretch:
     """Read the windows of a stretch, turn its wave the right way up and find its beats."""
     fps, times_s = wave.fps, cells.times_s
-    colours = cells.values.reshape(len(times_s), -1, 3)
+    noted = cells.values
     around = _on_clock(clip.background, times_s)
     windows, upright = [], 0.0
     for start, end in spans(len(times_s), fps, settings):
@@ -220,7 +220,7 @@ def _judge(wave: Wave, cells: Trace, clip: FaceClip, settings: Settings) -> Stre
             fps,
             settings,
             start_s=float(times_s[start]),
-            cells=colours[start:end],
+            cells=face_cells.colours(noted[start:end]),
             background=None if around is None else around[start:end],
             in_view=follow.seen_share(clip.looks, times_s[start], times_s[end - 1]),
         )

@@ -8,9 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from sspd_jax import reader, reading, score_sheet, window_table
+from sspd_jax import face_cells, reader, score_sheet, window_table
 from sspd_jax.command import UserError
 from sspd_jax.datasets import prepared
+from sspd_jax.face_cells import FaceCells
 from sspd_jax.heart_rate import agreement, classical, confidence, evidence, protocol
 from sspd_jax.heart_rate.protocol import Protocol
 from sspd_jax.heart_rate.wave import Wave
@@ -32,7 +33,7 @@ class Sample:
       fps: of all waves, Hz.
       truth: contact pulse wave. # float32 [t]
       waves: method → wave.
-      cells: mean colours of 16 parts of the face, for the confidence. # float32 [t, 16, 3]
+      cells: what `FaceCells` noted of the face, for the confidence. # float32 [t, width]
     """
 
     segment: prepared.Segment
@@ -75,15 +76,17 @@ def read_segments(
       The waves of a segment. Memory is that of a few windows of video and of the waves.
     """
     fps = dataset.fps
+    # The confidence is that of the networks, which see the same of a video, or of a method if there are none.
+    change = next((network.network.change for network in networks.values()), "difference")
     for segment in dataset.segments:
         truth = dataset.ppg(segment) if segment.person_id in people else None
         if truth is None:
             continue
         waves = {name: network.read(dataset.frames(segment), fps, 0.0) for name, network in networks.items()}
-        trace, cells = [], []
+        trace, cells, face = [], [], FaceCells(change)
         for frame in dataset.frames(segment):
             trace.append(frame.mean(axis=(0, 1), dtype=np.float64))
-            cells.append(reading.mean_of_cells(frame).reshape(-1, 3))
+            cells.append(face.read(frame))
         trace = np.array(trace)
         for name in methods:
             try:
@@ -183,7 +186,7 @@ def _confidence(part: np.ndarray, sample: Sample, start: int, count: int, bpm: f
     """Weigh a window as `predict` does, but for what lies behind the face: a crop does not show it."""
     if not np.isfinite(bpm):
         return 0.0  # no rate, no reading
-    cells = None if sample.cells is None else sample.cells[start : start + count]
+    cells = None if sample.cells is None else face_cells.colours(sample.cells[start : start + count])
     found = evidence.weigh(np.asarray(part, np.float64), sample.fps, bpm, cells, None)
     return confidence.confidence(found)[0]
 

@@ -61,7 +61,8 @@ def test_published_forms_have_no_addition(variants):
     assert method.global_view.disturbance.is_off()
     assert not losses.BATCH_TERMS & set(method.terms)
     assert method.network.predictor_isolated
-    assert (config.health.clips, config.init_from) == (0, "")
+    assert (config.health.clips, config.health.patience, config.init_from) == (0, 0, "")
+    assert method.slowest == 1
 
 
 def test_robust_variant_adds_to_the_released_form_and_leaves_nothing_behind():
@@ -174,6 +175,9 @@ def test_default_configs_share_nothing():
         (["disturb.light=-0.1"], ["disturb.light", "-0.1", "off"]),
         (["disturb.lihgt=0.1"], ["lihgt", "light"]),
         (["health.clips=-1"], ["health.clips", "-1", "≥ 0"]),
+        (["health.clips=4", "health.patience=-1"], ["health.patience", "-1", "≥ 0"]),
+        (["health.patience=3"], ["health.patience", "set health.clips"]),
+        (["playback.slowest=0.1"], ["playback.slowest", "0.1", "0.5 to 1 (off)"]),
         (["network.predictor_isolated=3"], ["predictor_isolated", "3"]),
         (["parallel=pmap", "distributed=auto"], ["pmap", "one process", "jit"]),
         (["data.on_device=sometimes"], ["data.on_device", "sometimes", "never"]),

@@ -182,19 +182,38 @@ def test_every_way_equals_one_device_over_several_steps(
 
 @pytest.mark.slow
 def test_additions_are_the_same_on_eight_devices(method, batches):
-    # The terms compare all clips of a batch, wherever these lie; each clip is disturbed by a key of its own.
+    # The terms compare all clips of a batch, wherever these lie; each clip is disturbed, and played, by a key
+    # of its own.
     # Around the paper's form: the released one divides by sums that are nearly nothing in so short a clip.
     strengths = disturb.Disturbance(light=0.01, lamp=0.01, shading=0.01, tint=0.01, motion=0.01)
     local, whole = (
         dataclasses.replace(view, disturbance=strengths) for view in (method.local_view, method.global_view)
     )
     terms = {**method.terms, **{name: {"weight": 1.0} for name in losses.BATCH_TERMS}}
-    more = small.replace(
-        small.method(), local_view=local, global_view=whole, terms=terms, optimizer=method.optimizer
-    )
+    views_and_terms = {"local_view": local, "global_view": whole, "terms": terms}
+    more = small.replace(small.method(), **views_and_terms, optimizer=method.optimizer, slowest=0.8)
     start = jax.device_get(small.state(more))
     one, eight = (run(start, *compiled(more, devices), batches[:1]) for devices in (1, 8))
     assert_equal_but_for_rounding(one, eight)
+
+
+def test_a_part_of_a_batch_is_played_at_the_speeds_of_its_clips(method, monkeypatch):
+    """The view of the online network alone is slowed, and the losses are told by how much."""
+    slow = small.replace(method, slowest=0.7)
+    told = []
+
+    def learn(*args, **_):
+        told.append(args)
+        return args[0], {}
+
+    monkeypatch.setattr(train_step, "learn", learn)
+    state, clips = small.state(method), small.clips(4)
+    train_step.train_step(state, {"clips": clips}, method=slow)
+    train_step.train_step(state, {"clips": clips}, method=method)
+    (_, online, target, speed), (_, own, target_then, none) = told
+    assert none is None and speed.shape == (4,) and 0.7 <= speed.min() < speed.max() < 1
+    np.testing.assert_array_equal(target, target_then)
+    assert online.shape == own.shape and np.abs(online - own).max() > 0.1
 
 
 def test_pmap_computes_no_copies():
