@@ -1,6 +1,7 @@
 """Which disturbances SSPD follows, what keeps it from that, and which label-free number tells.
 
     python benchmarks/robustness.py [--plan=trials|study] [--share=0/1] [--minutes=N] [--report_only]
+    python benchmarks/robustness.py --draw
 
 A run trains the released or the paper's form, or one with additions, on twelve simulated people without
 labels and tests it on twelve others. One row per run goes to results/robustness.csv; runs that have a row are
@@ -8,7 +9,8 @@ not run again, so the study goes on where it was stopped. `--share=0/2` and `--s
 one plan. robustness.md is written from the rows.
 
 `trials` are on people of their own (seed 500): strengths and members of the robust form were chosen there.
-`study` is on other people, 510 and up, whom no choice was made on.
+`study` is on other people, 510 and up, whom no choice was made on. `--draw` trains four runs of it again and
+draws what their networks say of the people they are tested on.
 """
 
 from __future__ import annotations
@@ -19,7 +21,7 @@ import dataclasses
 import functools
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -145,6 +147,7 @@ def study() -> Iterator[Run]:
         (("robust + disturbed",), ("hard",), CHOSEN_BY),
         (("released, not isolated", "robust, not isolated"), ("default",), CHOSEN_BY),
         (("paper, α = 0", "paper, α by length"), ("default",), CHOSEN_BY),
+        (("robust",), ("easy", "default", "hard", "light"), range(520, 525)),  # more good runs for the alarm
     ):
         for arm in arms:
             for setting in settings:
@@ -228,15 +231,17 @@ def prepared(folder: Path, setting: str, seed: int) -> dict[str, np.ndarray]:
     return {**found, "true": true}
 
 
-def errors(waves: np.ndarray, true: np.ndarray) -> tuple[float, np.ndarray]:
+def errors(
+    waves: np.ndarray, true: np.ndarray, read: Callable[..., float] = rate.spectral_peak_rate
+) -> tuple[float, np.ndarray]:
     """Return the mean absolute error in bpm and the rates of waves [n, t]."""
-    rates = np.array([rate.spectral_peak_rate(w, robustness_people.FPS) for w in np.asarray(waves)])
+    rates = np.array([read(w, robustness_people.FPS) for w in np.asarray(waves)])
     # What cannot be read counts as far off, at the middle of the range.
     return float(np.mean(np.abs(np.nan_to_num(rates, nan=97.5) - true))), rates
 
 
-def train(run: Run, folder: Path) -> dict[str, Any]:
-    """Train and test: one row."""
+def train(run: Run, folder: Path) -> tuple[dict[str, Any], np.ndarray]:
+    """Train and test: one row, and the waves of the people tested on, by the target network."""
     began = time.process_time()
     arm, people = ARMS[run.arm], prepared(folder, run.setting, run.people)
     method, step, probe, read = programs(
@@ -269,6 +274,7 @@ def train(run: Run, folder: Path) -> dict[str, Any]:
                 courses[name].append(f"{measured[name]:.3f}")
             for when in (when for when, at in CHECKS.items() if at == taken):
                 row |= {f"{name}_{when}": round(value, 4) for name, value in measured.items()}
+    row["harmonic_end"], _ = errors(target, people["true"], rate.fundamental_rate)
     row["online_end"], _ = errors(read(state.params, state.batch_stats, people["test"]), people["true"])
     row["snr_db"] = np.mean(
         [scores.snr_db(w, robustness_people.FPS, t) for w, t in zip(target, people["true"], strict=True)]
@@ -279,7 +285,18 @@ def train(run: Run, folder: Path) -> dict[str, Any]:
     row |= {name: people[name] for name in ("green", "chrom", "pos")}
     row |= {f"{name}_course": " ".join(course) for name, course in courses.items()}
     row["cpu_s"] = time.process_time() - began
-    return {name: round(v, 3) if isinstance(v, float) else v for name, v in row.items()}
+    return {name: round(v, 3) if isinstance(v, float) else v for name, v in row.items()}, np.asarray(target)
+
+
+DRAWN = ("paper", "released", "released + slow motion", "robust")
+
+
+def draw(folder: Path, setting: str = "one lamp", people: int = JUDGED[0]) -> None:
+    """Train some arms on the same people and draw the spectra of what they say of others."""
+    waves = {arm: train(Run(arm, setting, people, people), folder)[1] for arm in DRAWN}
+    true = prepared(folder, setting, people)["true"]
+    lamp_bpm = 60 * robustness_people.SETTINGS[setting].lamp_hz
+    robustness_report.draw_waves(waves, true, lamp_bpm, robustness_people.FPS)
 
 
 def read_rows() -> list[dict[str, str]]:
@@ -317,9 +334,12 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--minutes", type=float, default=float("inf"), help="start no run after these")
     parser.add_argument("--out", type=Path, default=Path("workdir/robustness"), help="where people are kept")
     parser.add_argument("--report_only", action="store_true", help="write robustness.md from the rows")
+    parser.add_argument("--draw", action="store_true", help="draw what collapsed networks say, nothing else")
     args = parser.parse_args(argv)
 
     def work():
+        if args.draw:
+            return draw(args.out / "people")
         share, of = map(int, args.share.split("/"))
         until = time.monotonic() + 60 * args.minutes
         compilation_cache.enable(args.out / "compilation_cache")
@@ -332,7 +352,7 @@ def main(argv: list[str] | None = None) -> int:
                 break
             if run in {of_row(row) for row in read_rows()}:
                 continue
-            row = train(run, args.out / "people")
+            row, _ = train(run, args.out / "people")
             add_row(row)
             print(
                 *run, f"{row['target_end']:.1f} bpm, POS {row['pos']:.1f}, {row['cpu_s']:.0f} s", flush=True

@@ -114,20 +114,19 @@ def brighten(
     """
     t, h, w, _ = clip.shape
     course_key, strength_key, place_key, colour_key = jax.random.split(key, 4)
-    courses = course(course_key, 6, t, fps)
     strength = jax.random.uniform(strength_key, (4,))
-    light, lamp, shading = courses[:3, :, None, None, None] * strength[:3, None, None, None, None]
-    tint = courses[3:].T[:, None, None, :] * strength[3]
+    limits = (settings.light, settings.lamp, settings.shading, settings.tint)
+    strength = strength * jnp.stack([jnp.asarray(limit, jnp.float32) for limit in limits])
     angle = jax.random.uniform(place_key, (2,), maxval=2 * jnp.pi)
-    sides = jax.vmap(lambda a: _ramp(a, h, w))(angle)[..., None]
+    lamp, shading = jax.vmap(lambda a: _ramp(a, h, w))(angle)[..., None]
     colour = jax.random.uniform(colour_key, (3,))
     colour = colour / jnp.maximum(jnp.max(colour), 1e-3)
-    gain = (
-        settings.light * light
-        + settings.lamp * lamp * (1 + sides[0]) / 2 * colour
-        + settings.shading * shading * sides[1]
-        + settings.tint * tint
-    )
+    white = jnp.ones(3, jnp.float32)
+    maps = [white, (1 + lamp) / 2 * colour, shading * white, *jnp.eye(3, dtype=jnp.float32)]
+    maps = jnp.stack([jnp.broadcast_to(m, (h, w, 3)) for m in maps])
+    # A product of matrices: written as sums, XLA on CPU would draw the course anew for every pixel.
+    courses = course(course_key, 6, t, fps) * strength[jnp.array([0, 1, 2, 3, 3, 3])][:, None]
+    gain = jnp.einsum("kt,khwc->thwc", courses, maps, precision="highest")
     return clip * (1 + gain)
 
 
