@@ -137,10 +137,10 @@ def study() -> Iterator[Run]:
     The alarm's threshold was chosen by the runs on people 500 to 514 that were made first; it is judged on
     `JUDGED`.
     """
-    published = ("released", "paper")
     for arms, settings, people in (
-        (("robust", *published), ("easy", "default", "hard"), CHOSEN_BY),
-        (("robust", *published), tuple(robustness_people.SETTINGS), JUDGED),
+        (("robust", "released", "paper"), ("easy", "default", "hard"), CHOSEN_BY),
+        (("robust", "released"), tuple(robustness_people.SETTINGS), JUDGED),
+        (("paper",), ("easy", "default", "hard", "one lamp"), JUDGED),
         (("robust, light left in", "robust, brightness left in"), ("hard", "default"), CHOSEN_BY),
         (tuple(f"released + {what}" for what in ADDED), ("one lamp", "default"), JUDGED),
         (("robust + spread", "robust + negatives", "robust + slow motion"), ("hard",), CHOSEN_BY),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import contextlib
 import dataclasses
 import json
@@ -391,8 +392,12 @@ def _probe(
     length = config.clip_frames + 1
     first = [dataset.segments[numbers[0]] for numbers in choice.segments]
     # Everybody's first recording, then everybody's second, …
-    turn = [sum(other.person_id == one.person_id for other in first[:i]) for i, one in enumerate(first)]
-    first = [first[i] for i in np.argsort(turn, kind="stable")[: config.health.clips]]
+    seen = collections.Counter[str]()
+    turns = []
+    for segment in first:
+        turns.append(seen[segment.person_id])
+        seen[segment.person_id] += 1
+    first = [first[i] for i in np.argsort(turns, kind="stable")[: config.health.clips]]
     clips = np.stack([dataset.clip(segment, 0, length) for segment in first])
     where = train_step.everywhere(mesh)
     held = jax.make_array_from_callback(clips.shape, where, clips.__getitem__)
@@ -403,7 +408,7 @@ def _probe(
 def init_from(
     config: ml_collections.ConfigDict, dataset: prepared.PreparedDataset, method: train_step.Method
 ) -> tuple[train_state.TrainState, list[dict[str, Any]]]:
-    """Start from another training's network, with a fresh optimizer.
+    """Start from another training's network, with a fresh optimizer, and similarity blocks if it has none.
 
     Args:
       config: of the experiment; `init_from` is a checkpoint of a network, or the work directory of a run,
@@ -419,8 +424,8 @@ def init_from(
       UserError: there is no checkpoint, or it is damaged.
     """
     place = epath.Path(config.init_from)
-    of_run = place / NETWORK
-    folders = [of_run / name for name in ("online", "target")] if of_run.exists() else [place]
+    of_run = [place / NETWORK / name for name in ("online", "target")]
+    folders = of_run if of_run[-1].exists() else [place]  # a checkpoint, too, has a folder of that name
     networks = []
     for folder in folders:
         theirs, params, batch_stats = checkpoint.load_network(folder)
@@ -432,17 +437,14 @@ def init_from(
                     f"config init_from: {folder} has network.{name} = {one!r}, this experiment {other!r}; "
                     "choose its settings, or another checkpoint"
                 )
-        if "ts" not in params:
-            raise ConfigError(
-                f"config init_from: {folder} was stripped of the similarity blocks that training needs; "
-                "choose the checkpoint it was made from"
-            )
         if seen := held_out.trained_on(dataset, theirs, tuple(config.data.test_people)):
             raise ConfigError(
                 f"config init_from: {folder} learned from {', '.join(seen)}, who are to be tested; "
                 "name other data.test_people"
             )
-        networks.append((params, batch_stats))
+        # One that was made for reading alone has no similarity blocks: they begin afresh.
+        fresh = model.init(method.network, jax.random.key(config.seed))
+        networks.append(tuple({**new, **old} for new, old in zip(fresh, (params, batch_stats), strict=True)))
     (params, batch_stats), (target_params, target_batch_stats) = networks[0], networks[-1]
     state = train_state.create(params, batch_stats, method.optimizer)
     state = state.replace(

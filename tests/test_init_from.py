@@ -67,6 +67,23 @@ def test_a_run_goes_on_from_another_ones_networks_with_a_fresh_optimizer(
     assert run_log.read_metrics(tmp_path / "second")[-1]["step"] == 4  # its own steps, from 0
 
 
+def test_a_run_goes_on_from_a_checkpoint_that_was_made_for_reading_alone(
+    first, data_dir, environment, tmp_path
+):
+    """As the one in data/ is: without similarity blocks, which begin afresh."""
+    config, params, batch_stats = checkpoint.load_network(first / "network" / "target")
+    stripped = tmp_path / "stripped"
+    without = [{k: v for k, v in tree.items() if k != "ts"} for tree in (params, batch_stats)]
+    checkpoint.save_network(stripped, config, *without)
+    frozen = {"optimizer.frozen": "('backbone','ts','predictor')", "target.momentum": 1.0}
+    code, said = run(tmp_path / "run", data_dir, environment, init_from=stripped, **frozen)
+    assert code == 0, said
+    for ours in networks(tmp_path / "run"):
+        for part in ("backbone", "predictor"):
+            jax.tree.map(np.testing.assert_array_equal, ours[0][part], params[part])
+        assert jax.tree.structure(ours[0]) == jax.tree.structure(params)
+
+
 def test_a_probe_is_logged_at_the_end_of_every_epoch(first):
     rows = run_log.read_metrics(first)
     probed = [row for row in rows if "probe/light_moves" in row]

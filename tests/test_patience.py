@@ -31,7 +31,7 @@ def data_dir(tmp_path_factory):
 
 
 def run(workdir, data_dir, said, **overrides):
-    values = {"epochs": EPOCHS, "health.clips": 4, "checkpoint.keep": EPOCHS, **overrides}
+    values = {"epochs": EPOCHS, "health.clips": 4, "checkpoint.keep": 1, **overrides}
     with said.open("w") as file:
         code = small_run.start(workdir, data_dir, file, **values).wait(500)
     assert code == 0, said.read_text()

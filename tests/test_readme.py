@@ -33,6 +33,7 @@ SMALL = {  # what stands in the text → what is at hand, so small that it takes
         "--config=configs/folder.py:smoke --config.epochs=1 --config.batch_size=1 --no_progress "
         "--workdir=workdir/folder --config.data.workers=1"
     ),
+    "configs/personal.py": "configs/personal.py --config.epochs=1 --config.health.clips=1 --no_progress",
     "/path/to/videos": "videos",
     "recordings --preset=default --people=12": "others --preset=default --people=1 --seconds=3",
 }
