@@ -1,8 +1,9 @@
 """The mean colours of the cells of a face, frame by frame: what the evidence for a rate is taken from.
 
-They are taken from the video that a method sees. A network that is given a video without light
-(`sspd_jax.method.changes`) can be right where a lamp rules the colours of the face, which would then speak
-against it. So for such a network the light is taken out of the cells' colours too, by the same function.
+They are looked at as they are and, for a network that is given a video without light
+(`sspd_jax.method.changes`), without the light, too: such a network can be right where a lamp rules the
+colours of the face, which would then speak against it. Where there is no such lamp the colours as they are
+have less noise.
 """
 
 from __future__ import annotations
@@ -54,7 +55,7 @@ class FaceCells:
           crop: uint8 or float32 [s, s, 3] RGB.
 
         Returns:
-          float32 [width]: what is to be noted of it, see `colours`.
+          float32 [width]: what is to be noted of it, see `looks`.
         """
         seen = mean_of_cells(crop)
         if not self._is_steady:
@@ -66,21 +67,22 @@ class FaceCells:
         return np.concatenate([seen.ravel(), self._course.ravel()]).astype(np.float32)
 
 
-def colours(noted: np.ndarray) -> np.ndarray:
+def looks(noted: np.ndarray) -> tuple[np.ndarray, ...]:
     """Return the colours in a window.
 
     Args:
       noted: [t, width], of `FaceCells`.
 
     Returns:
-      float [t, 16, 3], grey levels: as they were seen or, where the light is taken out, its mean colour in
-      the window times what else changed it.
+      float [t, 16, 3] each, grey levels: as they were seen and, where the light is taken out as well, the
+      mean of that times what else changed it.
     """
     seen = noted[:, :_WIDTH].reshape(len(noted), evidence.GRID**2, 3)
-    if noted.shape[1] == _WIDTH or not len(noted):
-        return seen
+    if noted.shape[1] == _WIDTH:
+        return (seen,)
     course = noted[:, _WIDTH:].reshape(seen.shape).astype(np.float64)
-    return seen.mean(axis=0, dtype=np.float64) * np.exp(course - course.mean(axis=0))
+    mean = seen.mean(axis=0, dtype=np.float64) if len(seen) else 0.0
+    return seen, mean * np.exp(course - (course.mean(axis=0) if len(seen) else 0.0))
 
 
 @functools.cache

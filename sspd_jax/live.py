@@ -501,9 +501,10 @@ class _Stretch:
         first = len(self._cells) - (self._taken - self._known) - plan.frames
         held = list(islice(self._cells, first, first + plan.frames))
         times_s = np.array([time_s for time_s, _ in held])
-        cells = face_cells.colours(np.array([values for _, values in held]))
+        cells = np.array([values for _, values in held])
         if self._stream is None:
-            values = classical.read_trace(plan.method, cells.mean(axis=1, dtype=np.float64), plan.rate)
+            trace = face_cells.looks(cells)[0].mean(axis=1, dtype=np.float64)
+            values = classical.read_trace(plan.method, trace, plan.rate)
             self._upright = 0.0  # every window is a wave of its own
         else:
             values = np.array(self._wave)

@@ -150,7 +150,7 @@ def wave_reader(
             return reader.read(crops, fps, start_s), cells
         for _ in crops:
             pass
-        trace = face_cells.colours(cells.values).mean(axis=1, dtype=np.float64)
+        trace = face_cells.looks(cells.values)[0].mean(axis=1, dtype=np.float64)
         return Wave(classical.read_trace(method, trace, fps), fps, start_s), cells
 
     return read
@@ -220,7 +220,7 @@ def _judge(wave: Wave, cells: Trace, clip: FaceClip, settings: Settings) -> Stre
             fps,
             settings,
             start_s=float(times_s[start]),
-            cells=face_cells.colours(noted[start:end]),
+            cells=noted[start:end],
             background=None if around is None else around[start:end],
             in_view=follow.seen_share(clip.looks, times_s[start], times_s[end - 1]),
         )
@@ -268,7 +268,7 @@ def judge_window(
       fps: Hz.
       settings: read-out and least confidence.
       start_s: of the window, s.
-      cells: [t, cells, 3], mean colours of the cells of the face; None where there is no picture.
+      cells: [t, width], what `FaceCells` noted of the face; None where there is no picture.
       background: [t, 3], mean colour around it; None where there is none.
       in_view: share of the looks that saw the face.
 
@@ -277,6 +277,7 @@ def judge_window(
       clearly.
     """
     frames = len(wave) if cells is None else len(cells)
+    looks = (None,) if cells is None else face_cells.looks(cells)
     blank = functools.partial(Window, start_s, frames / fps, None, 0.0)
     if in_view < IN_VIEW:
         return blank(OUT_OF_VIEW, None), 0.0
@@ -289,18 +290,17 @@ def judge_window(
     except ValueError as error:
         return blank(f"at {fps:g} frames/s no pulse can be read ({error})", None), 0.0
     if not np.isfinite(bpm):
-        return blank(NO_COLOUR if _is_grey(cells) else FLAT, None), 0.0
-    found = evidence.weigh(wave, fps, bpm, cells, background)
-    sure, why = confidence.confidence(found)
+        return blank(NO_COLOUR if _is_grey(looks[0]) else FLAT, None), 0.0
+    sure, why = confidence.surest(evidence.weigh(wave, fps, bpm, look, background) for look in looks)
     trusted = sure >= settings.min_confidence
     if trusted:
         why = ""
-    elif _is_grey(cells):
+    elif _is_grey(looks[0]):
         why = NO_COLOUR
     elif frames / fps < ENOUGH_S:
         why += f", and {frames / fps:.1f} s are too short to be sure: take {evidence.PART_S:g} s or more"
     window = Window(start_s, frames / fps, bpm if trusted else None, sure, why, bpm)
-    turn = 0.0 if cells is None else evidence.upright(wave, fps, bpm, cells)
+    turn = 0.0 if cells is None else evidence.upright(wave, fps, bpm, looks[-1])
     return window, turn
 
 

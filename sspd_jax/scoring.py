@@ -186,9 +186,9 @@ def _confidence(part: np.ndarray, sample: Sample, start: int, count: int, bpm: f
     """Weigh a window as `predict` does, but for what lies behind the face: a crop does not show it."""
     if not np.isfinite(bpm):
         return 0.0  # no rate, no reading
-    cells = None if sample.cells is None else face_cells.colours(sample.cells[start : start + count])
-    found = evidence.weigh(np.asarray(part, np.float64), sample.fps, bpm, cells, None)
-    return confidence.confidence(found)[0]
+    part = np.asarray(part, np.float64)
+    looks = (None,) if sample.cells is None else face_cells.looks(sample.cells[start : start + count])
+    return confidence.surest(evidence.weigh(part, sample.fps, bpm, look, None) for look in looks)[0]
 
 
 def score(

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from sspd_jax import face_cells
+from sspd_jax import face_cells, reading
 from sspd_jax.face_cells import FaceCells
 from sspd_jax.heart_rate import evidence
 
@@ -13,8 +13,8 @@ FPS, T, SIDE = 30.0, 300, 48
 PULSE_HZ, LAMP_HZ = 1.2, 1.9
 
 
-def film(pulse=0.005, lamp=0.01):
-    """A disc of skin before a wall, under a reddish lamp at one side: uint8 noise and all, [t, s, s, 3]."""
+def film(pulse=0.005, lamp=0.01, other_lamp=0.0):
+    """A disc of skin before a wall, a reddish lamp at one side, a bluish one at the other: [t, s, s, 3]."""
     rng = np.random.default_rng(0)
     time_s = np.arange(T) / FPS
     x, y = np.meshgrid(*[(np.arange(SIDE) + 0.5) / SIDE * 2 - 1] * 2)
@@ -23,15 +23,19 @@ def film(pulse=0.005, lamp=0.01):
     beat = pulse * np.sin(2 * np.pi * PULSE_HZ * time_s)[:, None, None, None] * evidence.BLOOD * is_skin
     light = lamp * np.sin(2 * np.pi * LAMP_HZ * time_s)[:, None, None, None]
     light = light * np.array([1.0, 0.4, 0.1]) * ((x + 1) / 2)[..., None]
+    other = other_lamp * np.sin(2 * np.pi * 2.6 * time_s)[:, None, None, None]
+    light = light + other * np.array([0.1, 0.2, 1.0]) * ((1 - x) / 2)[..., None]
     seen = still * (1 + beat) * (1 + light) + rng.normal(0, 1, (T, SIDE, SIDE, 3))
     return np.clip(np.round(seen), 0, 255).astype(np.uint8)
 
 
-def colours(frames, change):
+def looks(frames, change):
     face = FaceCells(change)
     noted = np.stack([face.read(frame) for frame in frames])
     assert noted.shape == (len(frames), face.width) and noted.dtype == np.float32
-    return face_cells.colours(noted)
+    seen = np.stack([face_cells.mean_of_cells(frame).reshape(16, 3) for frame in frames])
+    np.testing.assert_array_equal(face_cells.looks(noted)[0], seen)
+    return face_cells.looks(noted)
 
 
 def amplitude(cells, hz):
@@ -42,31 +46,38 @@ def amplitude(cells, hz):
 
 
 def test_a_network_that_sees_the_light_is_judged_by_colours_with_it():
-    frames = film()
     for change in ("difference", "chrominance"):
-        found = colours(frames, change)
-        want = np.stack([face_cells.mean_of_cells(frame).reshape(16, 3) for frame in frames])
-        np.testing.assert_array_equal(found, want)
-    assert amplitude(found, LAMP_HZ) == pytest.approx(0.01 * 0.4 / 2, rel=0.15)
+        (seen,) = looks(film(), change)
+    assert amplitude(seen, LAMP_HZ) == pytest.approx(0.01 * 0.4 / 2, rel=0.15)
 
 
 def test_without_light_the_lamp_is_gone_and_the_pulse_is_there():
-    found = colours(film(), "steady_chrominance")
+    _, found = looks(film(), "steady_chrominance")
     pulse = 0.005 * evidence.BLOOD[1]
     assert amplitude(found, PULSE_HZ) == pytest.approx(pulse, rel=0.15)
     assert amplitude(found, LAMP_HZ) < 0.15 * pulse
 
 
 def test_mean_colours_stay_what_was_seen():
-    frames = film()
-    found, seen = colours(frames, "steady"), colours(frames, "difference")
+    seen, found = looks(film(), "steady")
     np.testing.assert_allclose(found.mean(axis=0), seen.mean(axis=0), rtol=1e-4)
 
 
 def test_a_face_in_the_dark_has_no_light_to_take_out():
-    found = colours(np.zeros((12, SIDE, SIDE, 3), np.uint8), "steady")
-    np.testing.assert_array_equal(found, 0)
+    for look in looks(np.zeros((12, SIDE, SIDE, 3), np.uint8), "steady"):
+        np.testing.assert_array_equal(look, 0)
 
 
 def test_a_window_of_nothing_has_no_colours():
-    assert face_cells.colours(np.zeros((0, 96), np.float32)).shape == (0, 16, 3)
+    for look in face_cells.looks(np.zeros((0, 96), np.float32)):
+        assert look.shape == (0, 16, 3)
+
+
+def test_the_surest_look_counts():
+    """Under two lamps the colours as they are speak against a rate that is right."""
+    frames = film(pulse=0.004, lamp=0.02, other_lamp=0.03)
+    wave = np.sin(2 * np.pi * PULSE_HZ * np.arange(T) / FPS)
+    noted = [np.stack([face.read(f) for f in frames]) for face in (FaceCells(), FaceCells("steady"))]
+    seen, both = (reading.judge_window(wave, FPS, reading.Settings(), cells=cells)[0] for cells in noted)
+    assert seen.candidate_bpm == both.candidate_bpm == pytest.approx(60 * PULSE_HZ, abs=0.2)
+    assert both.confidence > seen.confidence + 0.1

@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -120,6 +120,11 @@ def confidence(evidence: Evidence) -> tuple[float, str]:
     if kind == "video" and not np.isfinite(evidence.behind):
         kind = "face"
     return weighed(evidence, weights(kind))
+
+
+def surest(looks: Iterable[Evidence]) -> tuple[float, str]:
+    """Weigh the evidence of a window that was looked at in more ways than one: the surest look counts."""
+    return max(map(confidence, looks), key=lambda weighed: weighed[0])
 
 
 def weighed(evidence: Evidence, weights: Weights) -> tuple[float, str]:
