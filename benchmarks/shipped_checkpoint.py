@@ -184,7 +184,8 @@ def report(windows: dict[tuple[str, int], list[dict]], checkpoint: str) -> str:
         f"weights of the confidence and its threshold, {confidence.THRESHOLD:g}. A clip is read if any of "
         "its windows has a reading; right: the median of these is within "
         f"{confidence.WITHIN_BPM:g} bpm of the truth. "
-        "Neither this network nor the weights learned from these people, and nothing was chosen by them.",
+        "Neither this network nor the weights learned from these people. One thing was decided on this "
+        "table: that the surer of two looks at a face's colours counts (`sspd_jax.face_cells`).",
         "",
         f"**{'Passes' if passes else 'Does not pass'}**: it passes with no false reading on what has no "
         f"pulse and at most {MOST_REFUSED:.0%} of the good clips refused.",
