@@ -281,6 +281,7 @@ def train(
         return {"clips": train_step.spread_clips(drawn["clips"], meshes[size], size)}
 
     probe = _probe(config, dataset, choice, method, first_mesh) if config.health.clips else None
+    one_person = len({dataset.segments[numbers[0]].person_id for numbers in choice.segments}) == 1
 
     # 4) State: that of the last whole checkpoint, or a fresh one, around another run's network if asked for.
     with checkpoints(workdir, config.checkpoint.keep) as manager:
@@ -356,7 +357,8 @@ def train(
                         for name, v in means.items()
                         if name.startswith("health/")
                     }
-                    for trouble in filter(None, (health.complaint(well), health.alarm(probed))):
+                    complaint = health.complaint(well, one_person=one_person)
+                    for trouble in filter(None, (complaint, health.alarm(probed))):
                         log.say(f"warning: epoch {epoch}: {trouble}")
                     if probed:
                         well["trust"] = probed["trust"]

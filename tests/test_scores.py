@@ -177,6 +177,7 @@ def test_one_answer_for_every_face_is_a_collapse_whatever_its_phase():
     assert result["alike"] > 0.99
     assert result["score"] < 0.02
     assert "collapsed" in health.complaint(result)
+    assert health.complaint(result, one_person=True) is None
 
 
 def test_waves_at_the_edge_of_the_band_are_no_pulse():

@@ -228,13 +228,14 @@ def _unit(wave: Float[ArrayLike, "n t"]) -> Float32[Array, "n t"]:
     return wave / (jnp.linalg.norm(wave, axis=-1, keepdims=True) + 1e-12)
 
 
-def complaint(health: dict[str, float]) -> str | None:
+def complaint(health: dict[str, float], *, one_person: bool = False) -> str | None:
     """Say in a sentence what looks wrong with an epoch's mean health, or None.
 
     Args:
       health: means of `wave_health` over an epoch, host floats.
+      one_person: whether all clips show the same person, whose heart may well beat alike in all.
     """
-    if health["alike"] > ALIKE:
+    if health["alike"] > ALIKE and not one_person:
         return (
             f"the waves of different clips are {health['alike']:.2f} alike: the network may have collapsed "
             "to one answer for every face"
