@@ -129,6 +129,8 @@ def trials() -> Iterator[Run]:
     for arm in ("robust", "released", "paper"):
         for setting in ("one lamp", "dark"):
             yield Run(arm, setting, 500, 0)
+    for setting in ("hard", "default", "easy", "motion", "one lamp"):
+        yield Run("robust + slow motion", setting, 500, 0)
 
 
 def study() -> Iterator[Run]:
@@ -147,8 +149,7 @@ def study() -> Iterator[Run]:
         (("robust + disturbed",), ("hard",), CHOSEN_BY),
         (("released, not isolated", "robust, not isolated"), ("default",), CHOSEN_BY),
         (("paper, α = 0", "paper, α by length"), ("default",), CHOSEN_BY),
-        # More good runs for the alarm to be judged by.
-        (("robust",), ("easy", "default", "hard", "light"), range(520, 525)),
+        (("robust + slow motion",), tuple(robustness_people.SETTINGS), JUDGED),
     ):
         for arm in arms:
             for setting in settings:

@@ -71,15 +71,16 @@ def test_robust_variant_adds_to_the_released_form_and_leaves_nothing_behind():
     released = forms.RELEASED["terms"]
     assert {name: method.terms[name] for name in released} == {n: dict(t) for n, t in released.items()}
     assert method.network.change == "steady_chrominance"
+    assert method.slowest == 0.7
     assert config.health.clips > 0
     back = experiments.load(f"{UBFC}:robust,released")
     assert back.to_dict() == experiments.load(f"{UBFC}:released").to_dict()
 
 
 def test_the_robust_form_with_everything_off_is_the_released_form():
-    config = experiments.load(f"{UBFC}:robust", ["network.change=difference"])
+    config = experiments.load(f"{UBFC}:robust", ["network.change=difference", "playback.slowest=1.0"])
     ours, released = (experiments.validate(c) for c in (config, experiments.load(f"{UBFC}:released")))
-    for part in ("network", "local_view", "global_view", "terms", "fps", "seed"):
+    for part in ("network", "local_view", "global_view", "terms", "fps", "seed", "slowest"):
         assert getattr(ours, part) == getattr(released, part)
 
 
