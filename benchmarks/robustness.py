@@ -83,26 +83,27 @@ class Arm:
 LIGHT = {"light": 0.008, "lamp": 0.008, "tint": 0.002}
 SPREAD = {"wave_spread": 1.0, "similarity_spread": 1.0}
 NEGATIVES = {"wave_negatives": 0.3, "similarity_negatives": 0.3}
-ROBUST = Arm(change=forms.ROBUST["network"]["change"])
+ROBUST = Arm(change=forms.ROBUST["network"]["change"], slowest=forms.ROBUST["playback"]["slowest"])
+OWN_SPEED = dataclasses.replace(ROBUST, slowest=1.0)
 ARMS = {
     "robust": ROBUST,
     "released": Arm(),
     "paper": Arm("paper"),
-    # What the robust form takes out of the video, one at a time left in.
-    "robust, light left in": dataclasses.replace(ROBUST, change="chrominance"),
-    "robust, brightness left in": dataclasses.replace(ROBUST, change="steady"),
+    # The robust form less one thing, or two: each clip at its own speed, then what is taken out of the video.
+    "robust, own speed": OWN_SPEED,
+    "robust, own speed, light left in": dataclasses.replace(OWN_SPEED, change="chrominance"),
+    "robust, own speed, brightness left in": dataclasses.replace(OWN_SPEED, change="steady"),
     # What was tried besides.
-    "robust + disturbed": dataclasses.replace(ROBUST, disturb=LIGHT),
-    "robust + spread": dataclasses.replace(ROBUST, weights=SPREAD),
-    "robust + negatives": dataclasses.replace(ROBUST, weights=NEGATIVES),
-    "robust + slow motion": dataclasses.replace(ROBUST, slowest=0.7),
+    "robust, own speed + disturbed": dataclasses.replace(OWN_SPEED, disturb=LIGHT),
+    "robust, own speed + spread": dataclasses.replace(OWN_SPEED, weights=SPREAD),
+    "robust, own speed + negatives": dataclasses.replace(OWN_SPEED, weights=NEGATIVES),
     "released + disturbed": Arm(disturb=LIGHT),
     "released + spread": Arm(weights=SPREAD),
     "released + negatives": Arm(weights=NEGATIVES),
-    "released + slow motion": Arm(slowest=0.7),
+    "released + slow motion": Arm(slowest=ROBUST.slowest),
     # Two doubts about the published method.
     "released, not isolated": Arm(isolated=False),
-    "robust, not isolated": dataclasses.replace(ROBUST, isolated=False),
+    "robust, own speed, not isolated": dataclasses.replace(OWN_SPEED, isolated=False),
     "paper, α = 0": Arm("paper", weights={"similarity_deviation": 0.0}),
     "paper, α by length": Arm("paper", weights={"similarity_deviation": 0.5}, by_length=True),
 }
@@ -119,18 +120,22 @@ class Run(NamedTuple):
 
 
 def trials() -> Iterator[Run]:
-    """List the runs that the robust form and the alarm were chosen by."""
-    for arm in ("robust", "robust, light left in", "robust, brightness left in", "released"):
-        for setting in ("hard", "default", "motion", "easy"):
-            yield Run(arm, setting, 500, 0)
-    for arm in ("robust + disturbed", "robust + spread"):
-        for setting in ("hard", "default", "easy"):
-            yield Run(arm, setting, 500, 0)
-    for arm in ("robust", "released", "paper"):
-        for setting in ("one lamp", "dark"):
-            yield Run(arm, setting, 500, 0)
-    for setting in ("hard", "default", "easy", "motion", "one lamp"):
-        yield Run("robust + slow motion", setting, 500, 0)
+    """List the runs that the robust form was chosen by."""
+    own_speed = "robust, own speed"
+    taken_out = [own_speed, f"{own_speed}, light left in", f"{own_speed}, brightness left in"]
+    for arms, settings in (
+        ((*taken_out, "released"), ("hard", "default", "motion", "easy")),
+        ((f"{own_speed} + disturbed", f"{own_speed} + spread"), ("hard", "default", "easy")),
+        ((own_speed, "released", "paper"), ("one lamp", "dark")),
+        (("robust",), ("hard", "default", "easy", "motion", "one lamp")),
+    ):
+        for arm in arms:
+            for setting in settings:
+                yield Run(arm, setting, 500, 0)
+
+
+CHOSEN_BY, JUDGED = range(510, 515), range(515, 520)
+ADDED = ("disturbed", "spread", "negatives", "slow motion")
 
 
 def study() -> Iterator[Run]:
@@ -139,17 +144,21 @@ def study() -> Iterator[Run]:
     The alarm's threshold was chosen by the runs on people 500 to 514 that were made first; it is judged on
     `JUDGED`.
     """
+    everything, own_speed = tuple(robustness_people.SETTINGS), "robust, own speed"
     for arms, settings, people in (
-        (("robust", "released", "paper"), ("easy", "default", "hard"), CHOSEN_BY),
-        (("robust", "released"), tuple(robustness_people.SETTINGS), JUDGED),
+        (("robust",), everything, JUDGED),
+        (("robust",), ("hard",), CHOSEN_BY),
+        ((own_speed, "released", "paper"), ("easy", "default", "hard"), CHOSEN_BY),
+        ((own_speed, "released"), everything, JUDGED),
         (("paper",), ("easy", "hard", "one lamp"), JUDGED),
-        (("robust, light left in", "robust, brightness left in"), ("hard", "default"), CHOSEN_BY),
+        ((f"{own_speed}, light left in", f"{own_speed}, brightness left in"), ("hard", "default"), CHOSEN_BY),
         (tuple(f"released + {what}" for what in ADDED), ("one lamp",), JUDGED),
-        (("robust + spread", "robust + negatives", "robust + slow motion"), ("hard",), CHOSEN_BY),
-        (("robust + disturbed",), ("hard",), CHOSEN_BY),
-        (("released, not isolated", "robust, not isolated"), ("default",), CHOSEN_BY),
+        (tuple(f"{own_speed} + {what}" for what in ADDED[:3]), ("hard",), CHOSEN_BY),
+        (("released, not isolated", f"{own_speed}, not isolated"), ("default",), CHOSEN_BY),
         (("paper, α = 0", "paper, α by length"), ("default",), CHOSEN_BY),
-        (("robust + slow motion",), tuple(robustness_people.SETTINGS), JUDGED),
+        # More good runs for the alarm to be judged by.
+        ((own_speed,), ("easy",), range(520, 525)),
+        ((own_speed,), ("default",), range(520, 523)),
     ):
         for arm in arms:
             for setting in settings:
@@ -157,8 +166,6 @@ def study() -> Iterator[Run]:
                     yield Run(arm, setting, number, number)
 
 
-CHOSEN_BY, JUDGED = range(510, 515), range(515, 520)
-ADDED = ("disturbed", "spread", "negatives", "slow motion")
 PLANS = {"trials": trials, "study": study}
 
 

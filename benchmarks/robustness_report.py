@@ -171,7 +171,7 @@ def _courses(rows: Sequence[Row]) -> list[str]:
         "| runs | last | most trusted | highest score | the best there was |",
         "|---|---|---|---|---|",
     ]
-    for arm in ("released", "paper", "robust", None):
+    for arm in ("released", "paper", "robust, own speed", "robust", None):
         mine = rows if arm is None else _of(rows, arm=arm)
         if not mine:
             continue
