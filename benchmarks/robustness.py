@@ -191,7 +191,7 @@ def programs(
 
     def told(weights, disturb, slowest, seed):
         def view(settings):
-            # What is off is left out of the program: every pixel would be multiplied by a course of sines.
+            # What is off is left out of the program.
             return dataclasses.replace(settings, disturbance=Disturbance(**disturb if is_disturbed else {}))
 
         terms = {name: {**settings, "weight": weights[name]} for name, settings in method.terms.items()}

@@ -312,8 +312,9 @@ def write(rows: Sequence[Row], left: Mapping[str, int], about: str) -> str:
         lines += [
             "",
             f"The alarm that is wired, `trust` below {health.TRUSTED:g}, was chosen by the first 65 runs, "
-            f"all on people before seed {FIRST_JUDGED}. On the others, at a third of the training: bad runs "
-            f"caught {caught}, good runs called bad {false}.",
+            f"all on people before seed {FIRST_JUDGED}, probed on six clips, the later ones on twelve. "
+            f"On the others, at a third of the training: bad runs caught {caught}, good runs called bad "
+            f"{false}.",
         ]
         by_setting = {name: _of(judged, setting=name) for name in SETTINGS}
         lines += ["", "| setting | bad runs caught | good runs called bad |", "|---|---|---|"]

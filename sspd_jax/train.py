@@ -444,9 +444,10 @@ def init_from(
                 f"config init_from: {folder} learned from {', '.join(seen)}, who are to be tested; "
                 "name other data.test_people"
             )
-        # One that was made for reading alone has no similarity blocks: they begin afresh.
-        fresh = model.init(method.network, jax.random.key(config.seed))
-        networks.append(tuple({**new, **old} for new, old in zip(fresh, (params, batch_stats), strict=True)))
+        if "ts" not in params:  # made for reading alone: its similarity blocks begin afresh
+            fresh, _ = model.init(method.network, jax.random.key(config.seed))
+            params = {**params, "ts": fresh["ts"]}
+        networks.append((params, batch_stats))
     (params, batch_stats), (target_params, target_batch_stats) = networks[0], networks[-1]
     state = train_state.create(params, batch_stats, method.optimizer)
     state = state.replace(

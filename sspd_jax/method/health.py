@@ -89,6 +89,7 @@ def probe(
     key: PRNGKeyArray,
     kind: str = "difference",
     people: Sequence[str] | None = None,
+    online: Callable[[Float32[Array, "n t s s 3"]], Float32[Array, "n t"]] | None = None,
 ) -> dict[str, Float32[Array, ""]]:
     """Have a network read clips in ways that leave the pulse alone, and describe what it says.
 
@@ -100,6 +101,7 @@ def probe(
       key: of the other view and the synthetic light.
       kind: of change that the network reads, see `changes`.
       people: who is seen in each clip; everybody is another one, if not given.
+      online: the other network, if there is one: it reads the whole faces.
 
     Returns:
       float32 scalars, those of `wave_health` of the whole faces, and
@@ -116,7 +118,8 @@ def probe(
       * 'trust': steady_pos_agrees − repeated: how much more the waves resemble what POS finds in their own
         face than each other, from −1 to 1;
       * 'surround_agrees': that with the brightness of what is around the face, where no pulse is;
-      * 'light_moves': 1 − mean correlation with the wave under light that changes as a sine.
+      * 'light_moves': 1 − mean correlation with the wave under light that changes as a sine;
+      * 'networks_agree': mean correlation with the wave of the other network, if there is one.
     """
     crop_key, light_key = jax.random.split(key)
     clips = jnp.asarray(clips)
@@ -139,9 +142,9 @@ def probe(
             changes.change(frames * light[:, None, None, None], kind),
         ]
         traces = (jnp.mean(frames, axis=(1, 2))[1:], _steady_trace(frames), _surround_trace(frames))
-        return read(jnp.stack(ways)), traces
+        return read(jnp.stack(ways)), None if online is None else online(whole[None])[0], traces
 
-    waves, (trace, steady, surround) = jax.lax.map(
+    waves, others, (trace, steady, surround) = jax.lax.map(
         lambda each: one(*each), (clips, jax.random.split(crop_key, n), light)
     )
     wave, cropped, left, right, lit = waves.swapaxes(0, 1)
@@ -156,6 +159,8 @@ def probe(
         "surround_agrees": spectral_likeness(wave, classical.green(surround, fps), fps),
         "light_moves": 1 - correlation(wave, lit),
     }
+    if others is not None:
+        found["networks_agree"] = correlation(others, wave)
     found["trust"] = found["steady_pos_agrees"] - found["repeated"]
     return {**wave_health(wave, fps), **found}
 
