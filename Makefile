@@ -30,9 +30,9 @@ setup: $(VENV)/.dev
 # Simulated people who move their heads, in UBFC-rPPG's layout; twelve to learn from, six to test on.
 DEMO := workdir/demo
 demo: $(VENV)/.runtime
-	$(BIN)/python -m sspd_jax.datasets.simulator $(DEMO)/recordings --preset=default --people=18 --seconds=20 --seed=0
+	$(BIN)/python -m sspd_jax simulate $(DEMO)/recordings --preset=default --people=18 --seconds=20 --seed=0
 	$(BIN)/python -m sspd_jax.main --config=configs/demo.py --workdir=$(DEMO)/run
-	$(BIN)/python -m sspd_jax.predict $(DEMO)/recordings/subject13/vid.avi --checkpoint=$(DEMO)/run/network/target
+	$(BIN)/python -m sspd_jax predict $(DEMO)/recordings/subject13/vid.avi --checkpoint=$(DEMO)/run/network/target
 
 test: $(VENV)/.dev
 	$(BIN)/python -m pytest -m "not slow" $(WORKERS)

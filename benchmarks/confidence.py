@@ -33,12 +33,16 @@ import numpy as np
 import tqdm
 from scipy import optimize
 
-from sspd_jax import command, face_cells, reading, storage
-from sspd_jax.datasets import simulator
+from sspd_jax.cli import common
 from sspd_jax.heart_rate import classical, confidence
-from sspd_jax.heart_rate.evidence import Evidence, weigh
 from sspd_jax.heart_rate.rate import fundamental_rate
-from sspd_jax.video import clock, decode, face_clip, sample
+from sspd_jax.heart_rate.signal_quality import Evidence, extract
+from sspd_jax.inference import cell_colors
+from sspd_jax.inference.windows import Settings, spans
+from sspd_jax.runtime import storage
+from sspd_jax.simulation import presets, recordings, sample_video, scene
+from sspd_jax.simulation.recordings import draw_person
+from sspd_jax.video import decode, face_stream, resample
 
 HERE = Path(__file__).parent
 ROWS = HERE / "results" / "confidence.csv"
@@ -66,10 +70,10 @@ AGAINST = (
     "behind agrees",
 )
 
-EASY, DEFAULT, HARD = (simulator.PRESETS[name] for name in ("easy", "default", "hard"))
+EASY, DEFAULT, HARD = (presets.PRESETS[name] for name in ("easy", "default", "hard"))
 
 
-def _times(preset: simulator.Preset, factor: float, *names: str) -> simulator.Preset:
+def _times(preset: presets.Preset, factor: float, *names: str) -> presets.Preset:
     return dataclasses.replace(preset, **{name: factor * getattr(preset, name) for name in names})
 
 
@@ -90,7 +94,7 @@ class Kind:
       good: whether a method that works should read it.
     """
 
-    preset: simulator.Preset
+    preset: presets.Preset
     alive: bool = True
     crf: int | None = None
     lamp: float = 0.0
@@ -136,7 +140,7 @@ class Row:
 def film(path: Path, kind: Kind, seed: int, number: int) -> tuple[np.ndarray, np.ndarray]:
     """Film a clip; returns the frames' times and the PPG."""
     times_s = np.arange(round(SECONDS * FPS)) / FPS
-    person = simulator.draw_person(seed, number)
+    person = draw_person(seed, number)
     ppg, _ = person.pulse(times_s)
     if not kind.alive:
         person = dataclasses.replace(person, blood=np.zeros_like(person.blood))
@@ -145,13 +149,13 @@ def film(path: Path, kind: Kind, seed: int, number: int) -> tuple[np.ndarray, np
     flicker = 1 + kind.lamp * rng.uniform(0.5, 2) * np.sin(2 * np.pi * hz * times_s + phase)
 
     def pictures() -> Iterator[np.ndarray]:
-        film = simulator.film(person, kind.preset, times_s, seed, number)
+        film = scene.film(person, kind.preset, times_s, seed, number)
         for picture, light in zip(film, flicker, strict=True):
             dithered = picture * light + rng.random(picture.shape, np.float32) if kind.lamp else picture
             yield np.clip(dithered, 0, 255).astype(np.uint8)
 
-    options = simulator.CODEC_OPTIONS if kind.crf is None else {"crf": str(kind.crf), "preset": "veryfast"}
-    sample.write_video(path, pictures(), times_s, codec="libx264", options=options)
+    options = recordings.CODEC_OPTIONS if kind.crf is None else {"crf": str(kind.crf), "preset": "veryfast"}
+    sample_video.write_video(path, pictures(), times_s, codec="libx264", options=options)
     return times_s, ppg
 
 
@@ -167,16 +171,16 @@ def trace_clip(name: str, seed: int, number: int, checkpoints: dict[str, str]) -
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "clip.mp4"
         film_times_s, ppg = film(path, KINDS[name], seed, number)
-        sizes = {face_clip.SIZE, *(_reader(c).crop_size for c in checkpoints.values())}
+        sizes = {face_stream.SIZE, *(_reader(c).crop_size for c in checkpoints.values())}
         crops = {}
         for size in sizes:
-            clip = face_clip.cut_face(
+            clip = face_stream.cut_face(
                 decode.frames(path), path, size=size, follow=True, watch_background=True
             )
             ticks = list(clip.on_clock(FPS))
             crops[size] = [image for _, _, image in ticks]
     times_s = np.array([time_s for _, time_s, _ in ticks])
-    cells = np.stack([face_cells.mean_of_cells(image).reshape(-1, 3) for image in crops[face_clip.SIZE]])
+    cells = np.stack([cell_colors.mean_of_cells(image).reshape(-1, 3) for image in crops[face_stream.SIZE]])
     around = np.stack([np.interp(times_s, clip.background.times_s, c) for c in clip.background.values.T], 1)
     trace = cells.mean(axis=1, dtype=np.float64)
     waves = {method: classical.read_trace(method, trace, FPS) for method in CLASSICAL}
@@ -184,7 +188,9 @@ def trace_clip(name: str, seed: int, number: int, checkpoints: dict[str, str]) -
         network = _reader(checkpoint)
         waves[label] = network.wave_of(crops[network.crop_size])
     data = io.BytesIO()
-    np.savez(data, cells=cells, around=around, truth=clock.resample_wave(ppg, film_times_s, times_s), **waves)
+    np.savez(
+        data, cells=cells, around=around, truth=resample.resample_wave(ppg, film_times_s, times_s), **waves
+    )
     storage.write_bytes(_traces(name, seed, number), data.getvalue())
 
 
@@ -198,11 +204,11 @@ def weigh_clip(name: str, seed: int, number: int) -> list[Row]:
         cells, around, truth = (traces[key] for key in ("cells", "around", "truth"))
         waves = {key: traces[key] for key in traces.files if key not in ("cells", "around", "truth")}
     rows = []
-    for method, (start, end) in itertools.product(waves, reading.spans(len(truth), FPS, reading.Settings())):
+    for method, (start, end) in itertools.product(waves, spans(len(truth), FPS, Settings())):
         wave = np.asarray(waves[method][start:end], np.float64)
         bpm = fundamental_rate(wave, FPS)
         if np.isfinite(bpm):
-            found = weigh(wave, FPS, bpm, cells[start:end], around[start:end])
+            found = extract(wave, FPS, bpm, cells[start:end], around[start:end])
             true = fundamental_rate(truth[start:end], FPS) if KINDS[name].alive else float("nan")
             rows.append(Row(name, seed, number, method, start / FPS, true, bpm, found))
     return rows
@@ -214,7 +220,7 @@ def contact_waves(seed: int) -> list[Row]:
     hz = np.fft.rfftfreq(len(times_s), 1 / FPS)
     rows = []
     for number in range(1, CONTACT_PEOPLE + 1):
-        person = simulator.draw_person(seed, number)
+        person = draw_person(seed, number)
         rng = np.random.default_rng([seed, number, 5])
         for count in range(CONTACT_WINDOWS):
             ppg, _ = person.pulse(times_s + 20 * count)
@@ -225,7 +231,9 @@ def contact_waves(seed: int) -> list[Row]:
             wave = alive * ppg / ppg.std() + noise / noise.std() * 10 ** rng.uniform(-1, 1)
             bpm = fundamental_rate(wave, FPS)
             true = fundamental_rate(ppg, FPS) if alive else float("nan")
-            rows.append(Row("contact", seed, number, "wave", 20.0 * count, true, bpm, weigh(wave, FPS, bpm)))
+            rows.append(
+                Row("contact", seed, number, "wave", 20.0 * count, true, bpm, extract(wave, FPS, bpm))
+            )
     return rows
 
 
@@ -489,7 +497,7 @@ def main(argv: list[str] | None = None) -> int:
         storage.write_text(REPORT, report(rows))
         print(REPORT.read_text())
 
-    return command.run(work, debug=True)
+    return common.run(work, debug=True)
 
 
 if __name__ == "__main__":

@@ -13,9 +13,8 @@ import time
 
 import numpy as np
 
-from sspd_jax import scoring
-from sspd_jax.datasets.prepared import Segment
-from sspd_jax.heart_rate import protocol
+from sspd_jax.datasets.format import Segment
+from sspd_jax.evaluation import protocol, scoring
 from sspd_jax.heart_rate.wave import Wave
 
 FPS, SECONDS, PEOPLE = 30.0, 200.0, 50

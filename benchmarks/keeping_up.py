@@ -22,9 +22,13 @@ from pathlib import Path
 import jax
 from etils import epath
 
-from sspd_jax import config as experiments
-from sspd_jax import prepare, run_log, train
-from sspd_jax.datasets import prepared, simulator
+from sspd_jax.cli import simulate
+from sspd_jax.datasets import prepare
+from sspd_jax.datasets.format import INDEX
+from sspd_jax.experiments import run
+from sspd_jax.runtime import metrics_log
+from sspd_jax.training import config as experiments
+from sspd_jax.training import loop
 
 SECONDS = 12.0  # of a recording: 360 frames, 60 windows of 301
 
@@ -44,8 +48,8 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as folder:
         data_dir = Path(args.data_dir or f"{folder}/data")
         people = args.batch_size
-        if not (data_dir / prepared.INDEX).exists():
-            simulator.main([f"{folder}/recordings", f"--people={people}", f"--seconds={SECONDS}"])
+        if not (data_dir / INDEX).exists():
+            simulate.main([f"{folder}/recordings", f"--people={people}", f"--seconds={SECONDS}"])
             prepare.prepare_dataset("ubfc_rppg", f"{folder}/recordings", data_dir, progress=False)
         devices = jax.devices()
         print(
@@ -71,9 +75,9 @@ def main() -> int:
             config.log_every = 1
             workdir = epath.Path(folder) / way
             workdir.mkdir()
-            dataset = train.open_data(config)
-            train.train(config, dataset, workdir, progress=False)
-            rows = run_log.read_metrics(workdir)[1:]
+            dataset = run.open_data(config)
+            loop.train(config, dataset, workdir, progress=False)
+            rows = metrics_log.read_metrics(workdir)[1:]
             times = sorted(1 / row["time/steps_per_s"] for row in rows)
             waited = sum(row["time/waiting_share"] / row["time/steps_per_s"] for row in rows)
             n_bytes = sum(s.n_frames for s in dataset.segments) * dataset.crop_size**2 * 3

@@ -1,4 +1,4 @@
-"""How fast `sspd_jax.live` is: frames per second at full speed, and the latency at the camera's own.
+"""How fast `sspd_jax.inference.live` is: frames per second at full speed, and the latency at the camera's own.
 
     python benchmarks/live.py [--checkpoint=DIR] [--seconds=30]
 
@@ -22,10 +22,13 @@ import cv2
 import jax
 import numpy as np
 
-from sspd_jax import command, live, storage
-from sspd_jax.method import model
-from sspd_jax.reader import Reader, load
-from sspd_jax.video import decode, face_clip, sample
+from sspd_jax.cli import common
+from sspd_jax.inference import live
+from sspd_jax.inference.model import RppgModel, load_model
+from sspd_jax.method import network, settings
+from sspd_jax.runtime import storage
+from sspd_jax.simulation import sample_video
+from sspd_jax.video import camera, decode, face_stream
 
 REPORT = Path(__file__).with_name("live.md")
 FPS = 30.0
@@ -38,19 +41,19 @@ def film(path: Path, seconds: float) -> None:
     left, top = (WIDTH - FACE) // 2, HEIGHT - FACE
 
     def pictures() -> Iterator[np.ndarray]:
-        for portrait in sample.face_frames(times_s, 72.0, 0):
+        for portrait in sample_video.face_frames(times_s, 72.0, 0):
             picture = np.full((HEIGHT, WIDTH, 3), 90, np.uint8)
             picture[top:, left : left + FACE] = cv2.resize(portrait, (FACE, FACE))
             yield picture
 
-    sample.write_video(path, pictures(), times_s)
+    sample_video.write_video(path, pictures(), times_s)
 
 
-def published_size() -> Reader:
+def published_size() -> RppgModel:
     """Draw a network of the published size."""
-    params, batch_stats = model.init(model.NetworkSettings(), jax.random.key(0))
+    params, batch_stats = network.init_variables(settings.NetworkSettings(), jax.random.key(0))
     params.pop("ts")
-    return Reader(model.NetworkSettings(), params, batch_stats, FPS, face_clip.SIZE, "random weights")
+    return RppgModel(settings.NetworkSettings(), params, batch_stats, FPS, face_stream.SIZE, "random weights")
 
 
 class Counted:
@@ -66,7 +69,7 @@ class Counted:
             yield frame
 
 
-def measure(path: Path, method: str, reader: Reader | None) -> str:
+def measure(path: Path, method: str, reader: RppgModel | None) -> str:
     """Measure one method; returns a row of the table."""
     how = {"method": method, "reader": reader}
     frames = Counted(decode.frames(path))
@@ -76,7 +79,7 @@ def measure(path: Path, method: str, reader: Reader | None) -> str:
         pass
     wall_s, busy_s = time.perf_counter() - frames.start_s, time.process_time() - busy
 
-    feed = live.as_live(path)
+    feed = camera.as_live(path)
     shown = [update for update in live.watch(feed, feed.fps, **how) if len(update.wave.values)]
     waits = [update.latency_s for update in shown] or [float("nan")]
     name = method if reader is None else f"{method}, {reader.name}"
@@ -94,7 +97,7 @@ def main(argv: list[str] | None = None) -> int:
     args = parser.parse_args(argv)
 
     def work():
-        reader = load(args.checkpoint) if args.checkpoint else published_size()
+        reader = load_model(args.checkpoint) if args.checkpoint else published_size()
         rows, loads = [], []
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "film.mp4"
@@ -107,8 +110,8 @@ def main(argv: list[str] | None = None) -> int:
         text = f"""# Live: speed and latency
 
 `python benchmarks/live.py`: {args.seconds:g} s of a simulated face, {WIDTH} × {HEIGHT} pixels at {FPS:g} Hz,
-through `sspd_jax.live.watch` on {cores} CPU cores, at niceness {os.getpriority(os.PRIO_PROCESS, 0)}.
-Other programs ran: the load average (1 min) was {", ".join(f"{load:.1f}" for load in loads)} before the rows,
+through `sspd_jax.inference.live.watch` on {cores} CPU cores, at niceness {os.getpriority(os.PRIO_PROCESS, 0)}.
+Other programs ran: the load average (1 min) was {", ".join(f"{load_model:.1f}" for load_model in loads)} before the rows,
 of which this program accounts for two at most.
 
 | method | frames/s at full speed | CPU ms/frame | latency, s (median) | 95 % | dropped |
@@ -124,7 +127,7 @@ a sample.
         storage.write_text(REPORT, text)
         print(text)
 
-    return command.run(work, debug=True)
+    return common.run(work, debug=True)
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@
 Films 20 s of a simulated person at 640×480 in H.264 and repeats their packets for half an hour (the pulse
 jumps where they join; decoder and network do not care). Then, each in a process of its own on the whole
 machine: decoding and conversion to RGB alone, the published-size network alone on as many frames in one
-stream, and `python -m sspd_jax.predict`, by the network and by POS. Results go to long_video.md beside this
+stream, and `python -m sspd_jax predict`, by the network and by POS. Results go to long_video.md beside this
 file.
 """
 
@@ -25,11 +25,17 @@ import av
 import jax
 import numpy as np
 
-from sspd_jax import checkpoint, command, forms, storage
-from sspd_jax import config as experiments
-from sspd_jax.datasets import simulator
-from sspd_jax.method import model
-from sspd_jax.video import sample
+from sspd_jax import errors
+from sspd_jax.checkpoints.network import save_network
+from sspd_jax.cli import common
+from sspd_jax.method import settings
+from sspd_jax.method.network import init_variables
+from sspd_jax.runtime import storage
+from sspd_jax.simulation import sample_video, scene
+from sspd_jax.simulation.presets import PRESETS
+from sspd_jax.simulation.recordings import draw_person
+from sspd_jax.training import config as experiments
+from sspd_jax.training import presets
 
 REPORT = Path(__file__).with_suffix(".md")
 ROOT = Path(__file__).parents[1]
@@ -92,7 +98,7 @@ def measure(*arguments: str) -> tuple[float, float, str]:
         [sys.executable, "-c", MEASURED, *arguments], cwd=ROOT, capture_output=True, text=True, check=False
     )
     if done.returncode:
-        raise command.UserError(f"{' '.join(arguments[:3])}: failed: {done.stderr[-500:]}")
+        raise errors.UserError(f"{' '.join(arguments[:3])}: failed: {done.stderr[-500:]}")
     memory = float(done.stderr.strip().splitlines()[-1])
     return time.perf_counter() - began, memory, done.stdout.strip().splitlines()[0]
 
@@ -107,20 +113,20 @@ def main(argv: list[str] | None = None) -> int:
         with tempfile.TemporaryDirectory() as folder:
             short, video, network = (Path(folder) / name for name in ("short.mp4", "long.mp4", "network"))
             times_s = np.arange(SECONDS * FPS) / FPS
-            person = simulator.draw_person(0, 1, (640, 480))
-            pictures = simulator.film(person, simulator.PRESETS["default"], times_s, 0, 1)
+            person = draw_person(0, 1, (640, 480))
+            pictures = scene.film(person, PRESETS["default"], times_s, 0, 1)
             options = {"crf": "20", "preset": "veryfast", "bf": "0", "g": "30"}
-            sample.write_video(short, pictures, times_s, codec="libx264", options=options)
+            sample_video.write_video(short, pictures, times_s, codec="libx264", options=options)
             frames = repeat(short, video, 60 * args.minutes)
-            config = experiments.default(forms.RELEASED)
-            params, batch_stats = model.init(experiments.network_settings(config), jax.random.key(0))
-            checkpoint.save_network(network, config.to_dict(), params, batch_stats)
+            config = experiments.default(presets.RELEASED)
+            params, batch_stats = init_variables(settings.network_settings(config), jax.random.key(0))
+            save_network(network, config.to_dict(), params, batch_stats)
 
             runs = {
                 "decoding and conversion to RGB alone": ["-c", DECODE, str(video)],
                 "network alone, one stream": ["-c", NETWORK, str(network), str(frames)],
-                "predict, network": ["-m", "sspd_jax.predict", str(video), f"--checkpoint={network}"],
-                "predict, POS": ["-m", "sspd_jax.predict", str(video), "--method=pos"],
+                "predict, network": ["-m", "sspd_jax", "predict", str(video), f"--checkpoint={network}"],
+                "predict, POS": ["-m", "sspd_jax", "predict", str(video), "--method=pos"],
             }
             rows = {}
             for name, arguments in runs.items():
@@ -144,7 +150,7 @@ def main(argv: list[str] | None = None) -> int:
         storage.write_text(REPORT, "\n".join(lines) + "\n")
         print(REPORT.read_text())
 
-    return command.run(work, debug=True)
+    return common.run(work, debug=True)
 
 
 if __name__ == "__main__":

@@ -26,9 +26,10 @@ import jax.numpy as jnp
 import numpy as np
 from speed import our_inference, our_step, rounds
 
-from sspd_jax import config as experiments
-from sspd_jax import storage
-from sspd_jax.method import model
+from sspd_jax.method import network
+from sspd_jax.method.settings import NetworkSettings, network_settings
+from sspd_jax.runtime import storage
+from sspd_jax.training import config as experiments
 
 REPORT = Path(__file__).with_suffix(".md")
 
@@ -68,7 +69,7 @@ def conv(
     )
 
 
-def layers(settings: model.NetworkSettings, frames: int) -> list[Layer]:
+def layers(settings: NetworkSettings, frames: int) -> list[Layer]:
     """List the layers of backbone, predictor and TS blocks."""
     size, channels = settings.input_size, 3
     rows = [Layer("input", "normalisation of 3 channels", 0, 6, 2 * size**2 * 3)]
@@ -97,9 +98,9 @@ def layers(settings: model.NetworkSettings, frames: int) -> list[Layer]:
     return rows
 
 
-def check_parameters(rows: list[Layer], settings: model.NetworkSettings) -> None:
+def check_parameters(rows: list[Layer], settings: NetworkSettings) -> None:
     """Stop if the paper's network is not the program's."""
-    real = sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(model.abstract(settings)[0]))
+    real = sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(network.abstract_variables(settings)[0]))
     counted = sum(row.parameters for row in rows)
     if counted != real:
         raise SystemExit(f"the layers on paper have {counted} parameters, the network has {real}")
@@ -154,7 +155,7 @@ def main() -> int:
     parser.add_argument("--latency_us", type=float, default=10.0, help="assumed, µs for each hop")
     args = parser.parse_args()
     config = experiments.load(args.config)
-    settings, frames = experiments.network_settings(config), config.clip_frames
+    settings, frames = network_settings(config), config.clip_frames
     rows = layers(settings, frames)
     check_parameters(rows, settings)
     width = jnp.dtype(settings.dtype).itemsize

@@ -24,10 +24,13 @@ from typing import Any
 import numpy as np
 
 import sspd_jax
-from sspd_jax import command, predict, storage
-from sspd_jax.datasets import simulator
+from sspd_jax.cli import common
 from sspd_jax.heart_rate.rate import fundamental_rate
-from sspd_jax.video import clock, sample
+from sspd_jax.inference import predict
+from sspd_jax.runtime import storage
+from sspd_jax.simulation import presets, recordings, sample_video, scene
+from sspd_jax.simulation.recordings import draw_person
+from sspd_jax.video import resample
 
 ROOT = Path(__file__).parents[1]
 REPORT = Path(__file__).with_suffix(".md")
@@ -37,7 +40,7 @@ SEED, FPS, SECONDS = 800, 30, 20.0
 LEARNED, TESTED = 4, 2  # clips
 SETTINGS: Mapping[str, tuple[str, dict[str, str]]] = {  # preset of the simulator, options of the encoder
     "compressed": ("default", {"crf": "23", "preset": "veryfast"}),
-    "hard": ("hard", dict(simulator.CODEC_OPTIONS)),
+    "hard": ("hard", dict(recordings.CODEC_OPTIONS)),
 }
 RIGHT_BPM = 3.0
 COLUMNS = ("setting", "person", "network", "clip", "start_s", "true_bpm", "bpm", "confidence")
@@ -46,12 +49,12 @@ COLUMNS = ("setting", "person", "network", "clip", "start_s", "true_bpm", "bpm",
 def film(path: Path, setting: str, number: int, clip: int) -> tuple[np.ndarray, np.ndarray]:
     """Film a clip of a person; returns the frames' times and the PPG."""
     preset, options = SETTINGS[setting]
-    person = simulator.draw_person(SEED, number)
+    person = draw_person(SEED, number)
     times_s = np.arange(round(SECONDS * FPS)) / FPS
     later_s = times_s + 60 * clip  # the heart beats on; light, motion and noise are the clip's own
     ppg, _ = person.pulse(later_s)
-    pictures = simulator.film(person, simulator.PRESETS[preset], later_s, SEED + 1 + clip, number)
-    sample.write_video(path, pictures, times_s, codec="libx264", options=options)
+    pictures = scene.film(person, presets.PRESETS[preset], later_s, SEED + 1 + clip, number)
+    sample_video.write_video(path, pictures, times_s, codec="libx264", options=options)
     return times_s, ppg
 
 
@@ -88,7 +91,7 @@ def one_person(setting: str, number: int) -> list[dict[str, Any]]:
             for name, checkpoint in networks.items():
                 for window in predict.predict(path, reader=sspd_jax.load(checkpoint)).windows:
                     ticks = window.start_s + np.arange(round(window.duration_s * FPS)) / FPS
-                    true = fundamental_rate(clock.resample_wave(ppg, times_s, ticks), FPS)
+                    true = fundamental_rate(resample.resample_wave(ppg, times_s, ticks), FPS)
                     numbers = (window.start_s, true, window.candidate_bpm, window.confidence)
                     told = ["" if number is None else f"{number:.4g}" for number in numbers]
                     rows.append(dict(zip(COLUMNS, (setting, number, name, clip, *told), strict=True)))
@@ -165,7 +168,7 @@ def main(argv: list[str] | None = None) -> int:
         storage.write_text(REPORT, text)
         print(text)
 
-    return command.run(work, debug=True)
+    return common.run(work, debug=True)
 
 
 if __name__ == "__main__":

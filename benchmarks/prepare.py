@@ -17,8 +17,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from sspd_jax import storage
-from sspd_jax.video import sample
+from sspd_jax.runtime import storage
+from sspd_jax.simulation import sample_video
 
 REPORT = Path(__file__).with_suffix(".md")
 FPS, SECONDS, SIZE = 30, 20, (640, 480)
@@ -43,7 +43,7 @@ from sspd_jax.datasets import builder, processes
 if "most" in sys.argv:
     processes.threads = lambda count: builder.MOST_THREADS
 from sspd_jax.datasets import readers
-from sspd_jax.prepare import prepare
+from sspd_jax.datasets.prepare import prepare
 began = time.process_time()
 report = prepare(readers.read("folder", sys.argv[1]), sys.argv[2], resize="area", progress=False)
 used = time.process_time() - began
@@ -56,7 +56,7 @@ def pictures(times_s: np.ndarray, width: int, height: int):
     """Yield the sample's face in the middle of a larger picture, uint8 [height, width, 3]."""
     side = height * 4 // 5
     top, left = (height - side) // 2, (width - side) // 2
-    for face in sample.face_frames(times_s, 72, 0):
+    for face in sample_video.face_frames(times_s, 72, 0):
         picture = np.full((height, width, 3), 90, np.uint8)
         picture[top : top + side, left : left + side] = cv2.resize(face, (side, side))
         yield picture
@@ -79,7 +79,7 @@ def main() -> None:
             raw.mkdir()
             video = raw / ("a.avi" if codec == "rawvideo" else "a.mp4")
             times_s = np.arange(FPS * SECONDS) / FPS
-            sample.write_video(video, pictures(times_s, *SIZE), times_s, codec=codec)
+            sample_video.write_video(video, pictures(times_s, *SIZE), times_s, codec=codec)
             alone, prepared = [], []
             for number in range(ROUNDS):
                 frames, used = run(ALONE, video)
@@ -96,7 +96,9 @@ def main() -> None:
             raw = Path(folder) / f"{width}"
             raw.mkdir()
             times_s = np.arange(45) / FPS
-            sample.write_video(raw / "a.mp4", pictures(times_s, width, height), times_s, codec="libx264")
+            sample_video.write_video(
+                raw / "a.mp4", pictures(times_s, width, height), times_s, codec="libx264"
+            )
             peak = run(PREPARED, raw, Path(folder) / f"out-{width}", "most")[2]
             large.append(f"{width} × {height}: {peak:.0f} MiB")
             print(large[-1])

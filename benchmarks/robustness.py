@@ -32,11 +32,18 @@ import numpy as np
 import robustness_people
 import robustness_report
 
-from sspd_jax import command, compilation, compilation_cache, forms, train_state, train_step
-from sspd_jax import config as experiments
-from sspd_jax.heart_rate import classical, rate, scores
-from sspd_jax.method import model, views
-from sspd_jax.method.disturb import Disturbance
+from sspd_jax import errors
+from sspd_jax.cli import common
+from sspd_jax.evaluation import metrics
+from sspd_jax.heart_rate import classical, rate
+from sspd_jax.method import views
+from sspd_jax.method.augment import Disturbance
+from sspd_jax.method.network import infer_wave
+from sspd_jax.runtime import compilation_cache, compile_options
+from sspd_jax.training import config as experiments
+from sspd_jax.training import presets
+from sspd_jax.training import state as train_state
+from sspd_jax.training import step as train_step
 
 HERE = Path(__file__).parent
 ROWS = HERE / "results" / "robustness.csv"
@@ -83,7 +90,7 @@ class Arm:
 LIGHT = {"light": 0.008, "lamp": 0.008, "tint": 0.002}
 SPREAD = {"wave_spread": 1.0, "similarity_spread": 1.0}
 NEGATIVES = {"wave_negatives": 0.3, "similarity_negatives": 0.3}
-ROBUST = Arm(change=forms.ROBUST["network"]["change"], slowest=forms.ROBUST["playback"]["slowest"])
+ROBUST = Arm(change=presets.ROBUST["network"]["change"], slowest=presets.ROBUST["playback"]["slowest"])
 OWN_SPEED = dataclasses.replace(ROBUST, slowest=1.0)
 ARMS = {
     "robust": ROBUST,
@@ -107,7 +114,7 @@ ARMS = {
     "paper, α = 0": Arm("paper", weights={"similarity_deviation": 0.0}),
     "paper, α by length": Arm("paper", weights={"similarity_deviation": 0.5}, by_length=True),
 }
-"""The robust form is what `sspd_jax.forms.ROBUST` says, without its probe: the runs have their own."""
+"""The robust form is what `sspd_jax.training.presets.ROBUST` says, without its probe: the runs have their own."""
 
 
 class Run(NamedTuple):
@@ -174,7 +181,7 @@ def programs(
     form: str, isolated: bool, by_length: bool | None, change: str, is_disturbed: bool, is_slowed: bool
 ):
     """Compile what arms of one form share: weights and strengths are arguments, not constants."""
-    config = experiments.default({"paper": forms.PAPER, "released": forms.RELEASED}[form])
+    config = experiments.default({"paper": presets.PAPER, "released": presets.RELEASED}[form])
     with config.unlocked():
         for key, value in SIZES.items():
             experiments_set(config, key, value)
@@ -186,7 +193,7 @@ def programs(
             config.terms.similarity_deviation.weight_by_length = by_length
             config.terms.similarity_deviation.ddof = 1
     method = experiments.method(config, STEPS)
-    method = dataclasses.replace(method, network=compilation.tuned(method.network))
+    method = dataclasses.replace(method, network=compile_options.tuned(method.network))
     network = method.network
 
     def told(weights, disturb, slowest, seed):
@@ -205,12 +212,12 @@ def programs(
         return train_step.train_step(state, {"clips": clips}, method=settings)[0]
 
     def read(params, batch_stats, clips):
-        return model.read_wave(
+        return infer_wave(
             network, params, batch_stats, views.whole_view(clips, network.input_size, network.change)
         )
 
     def jit(function, **options):
-        return jax.jit(function, compiler_options=compilation.options(), **options)
+        return jax.jit(function, compiler_options=compile_options.options(), **options)
 
     probe = jit(functools.partial(train_step.probe, method=method))
     return method, jit(step, donate_argnums=0), probe, jit(read)
@@ -286,7 +293,7 @@ def train(run: Run, folder: Path) -> tuple[dict[str, Any], np.ndarray]:
     row["harmonic_end"], _ = errors(target, people["true"], rate.fundamental_rate)
     row["online_end"], _ = errors(read(state.params, state.batch_stats, people["test"]), people["true"])
     row["snr_db"] = np.mean(
-        [scores.snr_db(w, robustness_people.FPS, t) for w, t in zip(target, people["true"], strict=True)]
+        [metrics.snr_db(w, robustness_people.FPS, t) for w, t in zip(target, people["true"], strict=True)]
     )
     # One answer: three quarters of the people get the same rate, and they do not have it.
     same = np.nanmedian(rates)
@@ -371,7 +378,7 @@ def main(argv: list[str] | None = None) -> int:
         left = {name: sum(run not in done for run in plan()) for name, plan in PLANS.items()}
         robustness_report.write(rows, left, ABOUT)
 
-    return command.run(work, debug=True)
+    return common.run(work, debug=True)
 
 
 if __name__ == "__main__":

@@ -10,18 +10,19 @@ from pathlib import Path
 
 import numpy as np
 
-from sspd_jax import storage
-from sspd_jax.datasets import simulator
+from sspd_jax.runtime import storage
+from sspd_jax.simulation import presets, scene
+from sspd_jax.simulation.recordings import draw_person
 from sspd_jax.video.crop import crop
-from sspd_jax.video.face import FaceDetector, widen
+from sspd_jax.video.face_detection import FaceDetector, widen
 
 FPS = 15.0
 CROP = 42  # pixels
 TRAINED_ON, TRAIN_FRAMES = 12, 121
 TESTED_ON, TEST_FRAMES = 12, 151
 
-EASY, DEFAULT, HARD = (simulator.PRESETS[name] for name in ("easy", "default", "hard"))
-SETTINGS: Mapping[str, simulator.Preset] = {
+EASY, DEFAULT, HARD = (presets.PRESETS[name] for name in ("easy", "default", "hard"))
+SETTINGS: Mapping[str, presets.Preset] = {
     "easy": EASY,
     "default": DEFAULT,
     "hard": HARD,
@@ -53,7 +54,7 @@ def people(folder: Path, setting: str, seed: int) -> dict[str, np.ndarray]:
 
     The first `TRAINED_ON` are learned from, the next `TESTED_ON` are tested on. Pictures go from the
     simulated camera straight to the crop, without a codec; the box is the detector's on the first picture,
-    as in `sspd_jax.prepare`.
+    as in `sspd_jax.datasets.prepare`.
 
     Args:
       folder: where they are kept.
@@ -75,8 +76,8 @@ def people(folder: Path, setting: str, seed: int) -> dict[str, np.ndarray]:
     for number in itertools.count(1):
         tested = len(found["train"]) == TRAINED_ON
         times_s = np.arange(TEST_FRAMES if tested else TRAIN_FRAMES) / FPS
-        person = simulator.draw_person(seed, number)
-        pictures = simulator.film(person, SETTINGS[setting], times_s, seed, number)
+        person = draw_person(seed, number)
+        pictures = scene.film(person, SETTINGS[setting], times_s, seed, number)
         first = next(pictures)
         marked = FaceDetector().detect(first)
         if marked is None:  # sensor noise, or a turned head: the next one

@@ -10,7 +10,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from scipy import stats
 
-from sspd_jax.method import health
+from sspd_jax.method import diagnostics
 
 REPORT = Path(__file__).with_suffix("").with_name("robustness.md")
 PICTURE = REPORT.with_suffix(".png")
@@ -77,11 +77,13 @@ def threshold(values: np.ndarray, bad: np.ndarray, sign: int) -> float:
     Returns:
       A run is called bad where sign · value < sign · threshold.
     """
-    health = sign * values
-    candidates = np.concatenate([[-np.inf], (np.sort(health)[1:] + np.sort(health)[:-1]) / 2, [np.inf]])
+    diagnostics = sign * values
+    candidates = np.concatenate(
+        [[-np.inf], (np.sort(diagnostics)[1:] + np.sort(diagnostics)[:-1]) / 2, [np.inf]]
+    )
     best, caught = -np.inf, -1.0
     for cut in candidates:
-        called = health < cut
+        called = diagnostics < cut
         false = called[~bad].mean() if (~bad).any() else 0.0
         hit = called[bad].mean() if bad.any() else 0.0
         if false <= MOST_FALSE and hit > caught:
@@ -215,7 +217,7 @@ def picture(rows: Sequence[Row]) -> None:
     left.legend(fontsize=8, ncols=5, loc="upper center", bbox_to_anchor=(0.5, 1.1), frameon=False)
     error, trust = _floats(rows, "target_end"), _floats(rows, "trust_third")
     right.plot(trust, error, "o", ms=4, c="C0", alpha=0.6)
-    right.axvline(health.TRUSTED, c="0.8", lw=0.8, zorder=0)
+    right.axvline(diagnostics.TRUSTED, c="0.8", lw=0.8, zorder=0)
     right.axhline(BAD_BPM, c="0.8", lw=0.8, zorder=0)
     right.set(yscale="log", xlabel="trust at a third of the training", ylabel="error at its end, bpm")
     figure.savefig(PICTURE, dpi=110, metadata={"Software": None})
@@ -308,10 +310,10 @@ def write(rows: Sequence[Row], left: Mapping[str, int], about: str) -> str:
             *_measures(rows),
         ]
         judged = [row for row in study if int(row["people"]) >= FIRST_JUDGED]
-        caught, false = _called(judged, "trust", 1, health.TRUSTED)
+        caught, false = _called(judged, "trust", 1, diagnostics.TRUSTED)
         lines += [
             "",
-            f"The alarm that is wired, `trust` below {health.TRUSTED:g}, was chosen by the first 65 runs, "
+            f"The alarm that is wired, `trust` below {diagnostics.TRUSTED:g}, was chosen by the first 65 runs, "
             f"all on people before seed {FIRST_JUDGED}, probed on six clips, the later ones on twelve. "
             f"On the others, at a third of the training: bad runs caught {caught}, good runs called bad "
             f"{false}.",
@@ -319,7 +321,7 @@ def write(rows: Sequence[Row], left: Mapping[str, int], about: str) -> str:
         by_setting = {name: _of(judged, setting=name) for name in SETTINGS}
         lines += ["", "| setting | bad runs caught | good runs called bad |", "|---|---|---|"]
         lines += [
-            f"| {name} | {' | '.join(_called(mine, 'trust', 1, health.TRUSTED))} |"
+            f"| {name} | {' | '.join(_called(mine, 'trust', 1, diagnostics.TRUSTED))} |"
             for name, mine in by_setting.items()
             if mine
         ]

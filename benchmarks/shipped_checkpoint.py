@@ -3,7 +3,7 @@
     python benchmarks/shipped_checkpoint.py [--checkpoint=data/simulated_faces] [--jobs=2]
 
 Films the held-out people of `benchmarks/confidence.py` (seed 600): 60 clips without a pulse, 102 that a
-method that works should read, 24 others with a pulse. Every clip is read as `sspd_jax.predict` does, with the
+method that works should read, 24 others with a pulse. Every clip is read as `sspd_jax.inference.predict` does, with the
 shipped weights of the confidence and its threshold: nothing is fitted here. Face crops and readings are kept
 in workdir/shipped_checkpoint: killed and started again, it goes on with the next clip, and another checkpoint
 of the same crop size reads the same crops. The tables go to shipped_checkpoint.md beside this file, a row per
@@ -34,10 +34,12 @@ import numpy as np
 import tqdm
 
 import sspd_jax
-from sspd_jax import command, reading, storage
+from sspd_jax.cli.common import run
 from sspd_jax.heart_rate import confidence
 from sspd_jax.heart_rate.rate import fundamental_rate
-from sspd_jax.video import clock, decode, face_clip
+from sspd_jax.inference.windows import Settings, as_json, read_clip, wave_reader
+from sspd_jax.runtime import storage
+from sspd_jax.video import decode, face_stream, resample
 
 ROOT = Path(__file__).parents[1]
 KEPT = ROOT / "workdir" / "shipped_checkpoint"
@@ -45,7 +47,7 @@ REPORT = Path(__file__).with_suffix(".md")
 ROWS = Path(__file__).parent / "results" / "shipped_checkpoint.csv"
 SEED = study.HELD_OUT
 MOST_REFUSED = 0.05  # of the good clips
-SETTINGS = reading.Settings()
+SETTINGS = Settings()
 
 
 def clips() -> list[tuple[str, int]]:
@@ -71,7 +73,7 @@ def film(name: str, number: int, size: int) -> Path:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "clip.mp4"
         film_times_s, ppg = study.film(path, study.KINDS[name], SEED, number)
-        clip = face_clip.cut_face(decode.frames(path), path, size=size, follow=True, watch_background=True)
+        clip = face_stream.cut_face(decode.frames(path), path, size=size, follow=True, watch_background=True)
         times_s, crops = zip(*clip, strict=True)
     data = io.BytesIO()
     np.savez(
@@ -88,7 +90,7 @@ def film(name: str, number: int, size: int) -> Path:
     return kept
 
 
-class Kept(face_clip.FaceClip):
+class Kept(face_stream.FaceClip):
     """A face clip out of what was kept of one."""
 
     def __init__(self, path: Path):
@@ -116,16 +118,14 @@ def read(name: str, number: int, size: int, checkpoint: str, folder: Path) -> No
     path = film(name, number, size)
     kept = _file(folder, name, number, ".json")
     network, clip = _reader(checkpoint), Kept(path)
-    read = reading.wave_reader("sspd", network, study.FPS)
-    stretches, _ = reading.read_clip(clip, study.FPS, read, SETTINGS)
+    read = wave_reader("sspd", network, study.FPS)
+    stretches, _ = read_clip(clip, study.FPS, read, SETTINGS)
     rows = []
     for window in itertools.chain.from_iterable(stretch.windows for stretch in stretches):
         ticks = window.start_s + np.arange(round(window.duration_s * study.FPS)) / study.FPS
-        truth = clock.resample_wave(clip.arrays["ppg"], clip.arrays["film_times_s"], ticks)
+        truth = resample.resample_wave(clip.arrays["ppg"], clip.arrays["film_times_s"], ticks)
         alive = study.KINDS[name].alive
-        rows.append(
-            reading.as_json(window) | {"true_bpm": fundamental_rate(truth, study.FPS) if alive else None}
-        )
+        rows.append(as_json(window) | {"true_bpm": fundamental_rate(truth, study.FPS) if alive else None})
     storage.write_text(kept, json.dumps(rows) + "\n")
 
 
@@ -185,7 +185,7 @@ def report(windows: dict[tuple[str, int], list[dict]], checkpoint: str) -> str:
         "its windows has a reading; right: the median of these is within "
         f"{confidence.WITHIN_BPM:g} bpm of the truth. "
         "Neither this network nor the weights learned from these people. One thing was decided on this "
-        "table: that the surer of two looks at a face's colours counts (`sspd_jax.face_cells`).",
+        "table: that the surer of two looks at a face's colours counts (`sspd_jax.inference.cell_colors`).",
         "",
         f"**{'Passes' if passes else 'Does not pass'}**: it passes with no false reading on what has no "
         f"pulse and at most {MOST_REFUSED:.0%} of the good clips refused.",
@@ -246,7 +246,7 @@ def main(argv: list[str] | None = None) -> int:
         storage.write_text(REPORT, report(windows, args.checkpoint))
         print(REPORT.read_text())
 
-    return command.run(work, debug=True)
+    return run(work, debug=True)
 
 
 if __name__ == "__main__":

@@ -31,8 +31,10 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from sspd_jax import command, run_log
-from sspd_jax.datasets import simulator
+from sspd_jax.cli.common import run
+from sspd_jax.errors import UserError
+from sspd_jax.runtime import metrics_log
+from sspd_jax.simulation import recordings
 
 HERE = Path(__file__).parent
 ROOT = HERE.parent
@@ -82,7 +84,7 @@ def main(argv: list[str] | None = None) -> int:
         REPORT.write_text(report(out, parts, rows))
         print(REPORT.read_text())
 
-    return command.run(work, debug=True)
+    return run(work, debug=True)
 
 
 def prepare(out: Path, part: tuple[str, int], core: int) -> None:
@@ -94,9 +96,9 @@ def prepare(out: Path, part: tuple[str, int], core: int) -> None:
         return
     people = TRAINED_ON + TESTED_ON
     simulate = [str(raw), f"--preset={preset}", f"--people={people}", f"--seconds={SECONDS:g}"]
-    run_on(core, "sspd_jax.datasets.simulator", *simulate, f"--seed={seed}", "--workers=1")
+    run_on(core, "sspd_jax.simulation.recordings", *simulate, f"--seed={seed}", "--workers=1")
     source = ["--dataset=ubfc_rppg", f"--source={raw}", f"--data_dir={data}", "--no_progress"]
-    run_on(core, "sspd_jax.prepare", *source, f"--crop_size={demo_config().crop_size}")
+    run_on(core, "sspd_jax.datasets.prepare", *source, f"--crop_size={demo_config().crop_size}")
     shutil.rmtree(raw)
 
 
@@ -135,12 +137,12 @@ def run_on(core: int, module: str, *arguments: str) -> None:
         preexec_fn=lambda: os.sched_setaffinity(0, {core}),
     )
     if done.returncode:
-        raise command.UserError(f"{module} {' '.join(arguments)}: {done.stderr.strip() or done.returncode}")
+        raise UserError(f"{module} {' '.join(arguments)}: {done.stderr.strip() or done.returncode}")
 
 
 def demo_config():
     """Return the configuration that every training starts from."""
-    from sspd_jax import config as experiments
+    from sspd_jax.training import config as experiments
 
     return experiments.load(str(CONFIG))
 
@@ -196,7 +198,7 @@ def report(out: Path, parts: list[Part], rows: list[dict]) -> str:
     lines = [
         "# Simulated people that the network never saw",
         "",
-        f"`python benchmarks/simulated_people.py`. Simulator version {simulator.VERSION}; for each preset "
+        f"`python benchmarks/simulated_people.py`. Simulator version {recordings.VERSION}; for each preset "
         f"and each of the seeds {', '.join(map(str, seeds))} {TRAINED_ON} people to learn from, without "
         f"labels, and {TESTED_ON} others to test on, {SECONDS:g} s each; the seed is the training's too. "
         f"Network of `configs/demo.py` ({network['input_size']}×{network['input_size']} pixels, stages "
@@ -258,7 +260,7 @@ def _health(out: Path, parts: list[Part]) -> str:
         "|---|---|---|---|---|",
     ]
     for part in parts:
-        metrics = run_log.read_metrics(work_dir(out, *part))
+        metrics = metrics_log.read_metrics(work_dir(out, *part))
         scores = np.array([row["health/score"] for row in metrics])
         smooth = np.convolve(scores, np.ones(3) / 3, "same")
         waiting = np.mean([row["time/waiting_share"] for row in metrics])

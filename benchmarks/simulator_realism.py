@@ -5,7 +5,7 @@
 Films one person after the other into a temporary folder, reads the recording back by the road that training
 and prediction use, and adds what every method read of it to results/simulator_realism.csv: killed and started
 again, the study goes on with the next person. The table goes to simulator_realism.md beside this file. The
-checkpoint is what `python -m sspd_jax.convert` makes of the authors' published weights for UBFC-rPPG; without
+checkpoint is what `python -m sspd_jax convert` makes of the authors' published weights for UBFC-rPPG; without
 it, only the classical methods are read.
 """
 
@@ -27,12 +27,15 @@ import cv2
 import numpy as np
 
 import sspd_jax
-from sspd_jax import command, storage
-from sspd_jax.datasets import simulator, ubfc_rppg
+from sspd_jax.cli import common
+from sspd_jax.datasets.readers import ubfc_rppg
 from sspd_jax.heart_rate import classical
 from sspd_jax.heart_rate.rate import spectral_peak_rate
-from sspd_jax.video.clock import resample_wave
-from sspd_jax.video.face_clip import open_face_clip
+from sspd_jax.runtime import storage
+from sspd_jax.simulation import presets, recordings
+from sspd_jax.simulation.person import SIZE
+from sspd_jax.video.face_stream import open_face_clip
+from sspd_jax.video.resample import resample_wave
 
 FPS = 30.0
 WINDOW_S = 10.0
@@ -85,7 +88,7 @@ def read_person(preset: str, seed: int, number: int, seconds: float, reader) -> 
       found, so a person may have a window less.
     """
     with tempfile.TemporaryDirectory() as folder:
-        simulator.write_recording(Path(folder) / f"subject{number}", preset, number, seconds, seed)
+        recordings.write_recording(Path(folder) / f"subject{number}", preset, number, seconds, seed)
         (recording,) = ubfc_rppg.recordings(folder)
         # Files say 30 frames/s and mean it, so the file's clock is the recording's.
         ticks = list(open_face_clip(recording.file).on_clock(FPS))
@@ -98,7 +101,7 @@ def read_person(preset: str, seed: int, number: int, seconds: float, reader) -> 
         waves["weights"] = reader.waveform(crops, FPS)
     length = round(WINDOW_S * FPS)
     spans = [("window", start, start + length) for start in range(0, len(truth) - length + 1, length)]
-    recording = (simulator.VERSION, preset, seconds, seed, number)
+    recording = (recordings.VERSION, preset, seconds, seed, number)
     return [
         Row(
             *recording,
@@ -121,7 +124,7 @@ def read_rows() -> list[Row]:
     types = typing.get_type_hints(Row)
     with ROWS.open(newline="") as file:
         rows = [Row(**{k: types[k](v) for k, v in row.items()}) for row in csv.DictReader(file)]
-    return [row for row in rows if row.version == simulator.VERSION]
+    return [row for row in rows if row.version == recordings.VERSION]
 
 
 def write_rows(rows: list[Row]) -> None:
@@ -138,14 +141,14 @@ def report(rows: list[Row]) -> str:
     """Write the table in Markdown."""
     versions = f"NumPy {np.__version__}, OpenCV {cv2.__version__}, PyAV {av.__version__}"
     seeds, people = sorted({row.seed for row in rows}), len({(row.seed, row.person) for row in rows})
-    options = ", ".join(f"{key} {value}" for key, value in simulator.CODEC_OPTIONS.items())
+    options = ", ".join(f"{key} {value}" for key, value in recordings.CODEC_OPTIONS.items())
     lines = [
         "# How hard the simulated recordings are",
         "",
-        f"`python benchmarks/simulator_realism.py`. Simulator version {simulator.VERSION}, seeds "
+        f"`python benchmarks/simulator_realism.py`. Simulator version {recordings.VERSION}, seeds "
         f"{', '.join(map(str, seeds))} (the presets were tuned on seeds 1 to 3 and then frozen), "
         f"{people} people, {rows[0].seconds:g} s each at {FPS:g} frames/s, "
-        f"{simulator.SIZE[0]}×{simulator.SIZE[1]}, {simulator.CODEC} ({options}).",
+        f"{SIZE[0]}×{SIZE[1]}, {recordings.CODEC} ({options}).",
         f"Face crops by the shared road (one box per video, 151×151, uniform {FPS:g} Hz clock), one wave "
         f"per recording, windows of {WINDOW_S:g} s without overlap, rate = interpolated spectral peak in "
         "36–216 bpm, truth = the same read-out of the PPG wave in the same window.",
@@ -155,7 +158,7 @@ def report(rows: list[Row]) -> str:
         f"windows right within {RIGHT_BPM:g} bpm | people right within {RIGHT_BPM:g} bpm |",
         "|---|---|---|---|---|---|---|",
     ]
-    for preset, method in itertools.product(simulator.PRESETS, NAMES):
+    for preset, method in itertools.product(presets.PRESETS, NAMES):
         off: dict[str, dict[tuple, list[float]]] = {"window": {}, "video": {}}
         for row in rows:
             if (row.preset, row.method) == (preset, method):
@@ -188,7 +191,7 @@ def main(argv: list[str] | None = None) -> int:
     """Run the command."""
     parser = argparse.ArgumentParser("benchmarks/simulator_realism.py", description=__doc__.split("\n")[0])
     parser.add_argument("--checkpoint", metavar="DIR", help="the converted published weights")
-    parser.add_argument("--presets", nargs="+", default=list(simulator.PRESETS), help="default: all")
+    parser.add_argument("--presets", nargs="+", default=list(presets.PRESETS), help="default: all")
     parser.add_argument("--seeds", nargs="+", type=int, default=[100], help="default: 100")
     parser.add_argument("--people", type=int, default=12, help="per seed (default: %(default)d)")
     parser.add_argument("--seconds", type=float, default=30.0, help="per recording (default: %(default)g)")
@@ -200,7 +203,7 @@ def main(argv: list[str] | None = None) -> int:
         done = {row.recording for row in rows}
         numbers = range(1, args.people + 1)
         for preset, seed, number in itertools.product(args.presets, args.seeds, numbers):
-            if (simulator.VERSION, preset, args.seconds, seed, number) not in done:
+            if (recordings.VERSION, preset, args.seconds, seed, number) not in done:
                 new = read_person(preset, seed, number, args.seconds, reader)
                 rows += new
                 write_rows(rows)
@@ -209,7 +212,7 @@ def main(argv: list[str] | None = None) -> int:
         storage.write_text(REPORT, report(rows))
         print(REPORT.read_text())
 
-    return command.run(work, debug=True)
+    return common.run(work, debug=True)
 
 
 if __name__ == "__main__":

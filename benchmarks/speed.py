@@ -82,11 +82,14 @@ def our_inference(args: argparse.Namespace) -> dict:
     """Ours: the wave of one clip, by the reader that `predict` and `live` use."""
     import jax
 
-    from sspd_jax.method import model
-    from sspd_jax.reader import Reader
+    from sspd_jax.inference.model import RppgModel
+    from sspd_jax.method import network
+    from sspd_jax.method.settings import NetworkSettings
 
-    settings = model.NetworkSettings(conv=args.form, dtype=args.dtype)
-    reader = Reader(settings, *model.init(settings, jax.random.key(0)), 30.0, SIZE, "random weights")
+    settings = NetworkSettings(conv=args.form, dtype=args.dtype)
+    reader = RppgModel(
+        settings, *network.init_variables(settings, jax.random.key(0)), 30.0, SIZE, "random weights"
+    )
     images = np.random.default_rng(0).integers(0, 256, (FRAMES + 1, SIZE, SIZE, 3), np.uint8)
     return {"seconds": rounds(lambda: reader.wave_of(images), args.rounds)}
 
@@ -96,28 +99,29 @@ def our_networks(args: argparse.Namespace) -> dict:
     import jax
     import jax.numpy as jnp
 
-    from sspd_jax import compilation
-    from sspd_jax.method import model
+    from sspd_jax.method import network
+    from sspd_jax.method.settings import NetworkSettings
+    from sspd_jax.runtime import compile_options
 
-    settings = model.NetworkSettings(conv=args.form, dtype=args.dtype)
-    settings = compilation.tuned(settings)
-    params, batch_stats = model.init(settings, jax.random.key(0))
+    settings = NetworkSettings(conv=args.form, dtype=args.dtype)
+    settings = compile_options.tuned(settings)
+    params, batch_stats = network.init_variables(settings, jax.random.key(0))
     video = jax.random.normal(jax.random.key(1), (args.batch_size, FRAMES, SIZE, SIZE, 3))
 
     def loss(params, video):
-        online, _ = model.Network(settings).apply(
+        online, _ = network.Network(settings).apply(
             {"params": params, "batch_stats": batch_stats}, video, train=True, mutable=["batch_stats"]
         )
         wave, features = online
         return jnp.mean(wave**2) + sum(jnp.mean(f**2) for f in features)
 
     def both(params, video):
-        target, _ = model.Network(settings).apply(
+        target, _ = network.Network(settings).apply(
             {"params": params, "batch_stats": batch_stats}, video, train=True, mutable=["batch_stats"]
         )
         return target[0], jax.grad(loss)(params, video)
 
-    run = jax.jit(both, compiler_options=compilation.options())
+    run = jax.jit(both, compiler_options=compile_options.options())
     seconds = rounds(lambda: jax.block_until_ready(run(params, video)), args.rounds)
     return {"seconds": seconds, "peak": peak_mib()}
 
@@ -126,19 +130,21 @@ def our_step(args: argparse.Namespace, *, rematerialise: bool = True) -> dict:
     """Ours: the whole training step, from uint8 clips to the next state."""
     import jax
 
-    from sspd_jax import compilation, forms, train_state, train_step
-    from sspd_jax import config as experiments
+    from sspd_jax.runtime import compile_options
+    from sspd_jax.training import compiled, presets, sharding
+    from sspd_jax.training import config as experiments
+    from sspd_jax.training import state as train_state
 
-    compilation.give_memory_back()
-    config = experiments.default(forms.RELEASED)
+    compile_options.give_memory_back()
+    config = experiments.default(presets.RELEASED)
     config.network.update(conv=args.form, dtype=args.dtype, rematerialise=rematerialise)
     method = experiments.method(config, 90)
-    mesh = train_step.data_mesh(jax.devices()[:1])
-    state = train_step.place(train_state.init(method.network, method.optimizer, 0), mesh)
+    mesh = sharding.data_mesh(jax.devices()[:1])
+    state = sharding.place(train_state.init(method.network, method.optimizer, 0), mesh)
     shape = (args.batch_size, FRAMES + 1, CROP, CROP, 3)
     clips = jax.device_put(np.random.default_rng(0).integers(0, 256, shape, np.uint8))
     began = time.perf_counter()
-    step = train_step.compile_train_step(method, mesh)
+    step = compiled.compile_train_step(method, mesh)
     step = step.lower(state, {"clips": clips}).compile()
     compiling = time.perf_counter() - began
 
@@ -160,11 +166,11 @@ def our_losses(args: argparse.Namespace) -> dict:
     """Ours: all losses of the released form with their gradients, batch 12."""
     import jax
 
-    from sspd_jax import config as experiments
-    from sspd_jax import forms
-    from sspd_jax.method import losses
+    from sspd_jax.method import losses, outputs
+    from sspd_jax.training import config as experiments
+    from sspd_jax.training import presets
 
-    method = experiments.validate(experiments.default(forms.RELEASED))
+    method = experiments.validate(experiments.default(presets.RELEASED))
     keys = jax.random.split(jax.random.key(0), 8)
     lengths = method.network.scale_lengths(FRAMES)
     wave = [jax.random.normal(key, (12, FRAMES)) for key in keys[:2]]
@@ -177,10 +183,10 @@ def our_losses(args: argparse.Namespace) -> dict:
 
     def total(wave, features):
         readings = [
-            losses.read_similarities(w, f, method.network.relative_rates)
+            outputs.similarity_outputs(w, f, method.network.relative_rates)
             for w, f in zip(wave, features, strict=True)
         ]
-        return losses.total_loss(losses.Outputs(*readings), method.fps, method.terms)[0]
+        return losses.total_loss(outputs.Outputs(*readings), method.fps, method.terms)[0]
 
     run = jax.jit(jax.value_and_grad(total, argnums=(0, 1)))
     return {"seconds": rounds(lambda: jax.block_until_ready(run(wave, features)), args.rounds)}
@@ -201,17 +207,19 @@ def cold_start(folder: Path) -> dict[str, float]:
     """Time `predict` of a 10 s clip by a network of the published size, from nothing and again."""
     import jax
 
-    from sspd_jax import checkpoint, forms
-    from sspd_jax import config as experiments
-    from sspd_jax.method import model
-    from sspd_jax.video import sample
+    from sspd_jax.checkpoints.network import save_network
+    from sspd_jax.method import network
+    from sspd_jax.method.settings import network_settings
+    from sspd_jax.simulation import sample_video
+    from sspd_jax.training import config as experiments
+    from sspd_jax.training import presets
 
-    config = experiments.default(forms.RELEASED)
-    params, batch_stats = model.init(experiments.network_settings(config), jax.random.key(0))
-    checkpoint.save_network(folder / "network", config.to_dict(), params, batch_stats)
+    config = experiments.default(presets.RELEASED)
+    params, batch_stats = network.init_variables(network_settings(config), jax.random.key(0))
+    save_network(folder / "network", config.to_dict(), params, batch_stats)
     times_s = np.arange(10 * 30) / 30
-    sample.write_video(folder / "face.mp4", sample.face_frames(times_s, 72, 0), times_s)
-    command = [sys.executable, "-m", "sspd_jax.predict", str(folder / "face.mp4")]
+    sample_video.write_video(folder / "face.mp4", sample_video.face_frames(times_s, 72, 0), times_s)
+    command = [sys.executable, "-m", "sspd_jax", "predict", str(folder / "face.mp4")]
     command.append(f"--checkpoint={folder / 'network'}")
     environment = {**os.environ, "SSPD_JAX_CACHE": str(folder / "cache")}
     seconds = {}
@@ -276,7 +284,9 @@ def main() -> int:
     )
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--batch_size", type=int, default=2, help="clips in a training step")
-    parser.add_argument("--form", default="auto", help="of the convolutions, see sspd_jax.method.conv3d")
+    parser.add_argument(
+        "--form", default="auto", help="of the convolutions, see sspd_jax.method.layers.conv3d"
+    )
     parser.add_argument("--dtype", default="float32", choices=("float32", "bfloat16"))
     parser.add_argument("--skip", default="", help="leave out measurements with this word in their name")
     parser.add_argument("--only", help=argparse.SUPPRESS)

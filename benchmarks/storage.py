@@ -23,8 +23,10 @@ import numpy as np
 from array_record.python import array_record_module
 from etils import epath
 
-from sspd_jax import storage
-from sspd_jax.datasets import prepared
+from sspd_jax.datasets.dataset import READER_OPTIONS, PreparedDataset, open_prepared
+from sspd_jax.datasets.format import CHUNK_S, Segment, Settings
+from sspd_jax.datasets.writer import WRITER_OPTIONS, ShardWriter
+from sspd_jax.runtime import storage
 
 REPORT = Path(__file__).with_suffix(".md")
 FPS, SIZE, CLIP = 30, 151, 301
@@ -60,16 +62,16 @@ def crops(folder: Path) -> np.ndarray:
     """Simulate and prepare a face; returns uint8 [t, 151, 151, 3]."""
     raw = folder / "raw"
     for command in (
-        ["sspd_jax.datasets.simulator", raw, "--people=1", f"--seconds={SECONDS}"],
+        ["sspd_jax.simulation.recordings", raw, "--people=1", f"--seconds={SECONDS}"],
         [
-            "sspd_jax.prepare",
+            "sspd_jax.datasets.prepare",
             "--dataset=ubfc_rppg",
             f"--source={raw}",
             f"--data_dir={folder / 'a'}",
         ],
     ):
         subprocess.run([sys.executable, "-m", *map(str, command)], check=True, capture_output=True)
-    dataset = prepared.open_prepared(folder / "a")
+    dataset = open_prepared(folder / "a")
     return dataset.clip(dataset.segments[0], 0, dataset.segments[0].n_frames)
 
 
@@ -77,7 +79,7 @@ def store(path: Path, frames: np.ndarray, step: int, encoding: str) -> float:
     """Write a shard; returns the seconds of CPU time that it took."""
     began = time.process_time()
     if encoding == "PNG":
-        writer = array_record_module.ArrayRecordWriter(os.fspath(path), prepared.WRITER_OPTIONS)
+        writer = array_record_module.ArrayRecordWriter(os.fspath(path), WRITER_OPTIONS)
         for chunk in in_chunks(frames, step):
             level = [cv2.IMWRITE_PNG_COMPRESSION, PNG_LEVEL]
             pictures = [cv2.imencode(".png", picture, level)[1].tobytes() for picture in chunk]
@@ -85,10 +87,10 @@ def store(path: Path, frames: np.ndarray, step: int, encoding: str) -> float:
             writer.write(lengths.tobytes() + b"".join(pictures))
         writer.close()
         return time.process_time() - began
-    usual = prepared.WRITER_OPTIONS
-    prepared.WRITER_OPTIONS = usual.replace(PLAIN, encoding)
+    usual = WRITER_OPTIONS
+    WRITER_OPTIONS = usual.replace(PLAIN, encoding)
     try:
-        with prepared.ShardWriter(epath.Path(path)) as writer:
+        with ShardWriter(epath.Path(path)) as writer:
             for number, chunk in enumerate(in_chunks(frames, step)):
                 start = number * step
                 writer.write(
@@ -102,7 +104,7 @@ def store(path: Path, frames: np.ndarray, step: int, encoding: str) -> float:
                 )
             writer.commit()
     finally:
-        prepared.WRITER_OPTIONS = usual
+        WRITER_OPTIONS = usual
     return time.process_time() - began
 
 
@@ -117,7 +119,7 @@ def reader(path: Path, n_frames: int, step: int, encoding: str) -> Callable[[int
     """Return what reads a clip: (first frame, length) → uint8 [length, 151, 151, 3]."""
     if encoding == "PNG":
         records = array_record_module.ArrayRecordReader(
-            os.fspath(path), prepared.READER_OPTIONS, file_reader_buffer_size=32768
+            os.fspath(path), READER_OPTIONS, file_reader_buffer_size=32768
         )
 
         def read(start: int, length: int) -> np.ndarray:
@@ -135,11 +137,9 @@ def reader(path: Path, n_frames: int, step: int, encoding: str) -> Callable[[int
             return out
 
         return read
-    settings = prepared.Settings(FPS, SIZE, "linear", 0.5, 30.0)
-    segment = prepared.Segment(
-        "a/0", "a", "a", 0, 0.0, n_frames, True, path.name, 0, (0, 0, SIZE, SIZE), (), {}
-    )
-    dataset = prepared.PreparedDataset(epath.Path(path.parent), settings, (segment,), {})
+    settings = Settings(FPS, SIZE, "linear", 0.5, 30.0)
+    segment = Segment("a/0", "a", "a", 0, 0.0, n_frames, True, path.name, 0, (0, 0, SIZE, SIZE), (), {})
+    dataset = PreparedDataset(epath.Path(path.parent), settings, (segment,), {})
     return lambda start, length: dataset.clip(segment, start, length)
 
 
@@ -153,7 +153,7 @@ def forget(path: Path) -> None:
 
 def measure(folder: Path, frames: np.ndarray, length_s: float, encoding: str) -> Row:
     """Store the frames one way and read them."""
-    usual, prepared.CHUNK_S = prepared.CHUNK_S, length_s
+    usual, CHUNK_S = CHUNK_S, length_s
     path, step, n_frames = folder / "shard", round(length_s * FPS), TIMES * len(frames)
     try:
         used = store(path, frames, step, encoding)
@@ -172,7 +172,7 @@ def measure(folder: Path, frames: np.ndarray, length_s: float, encoding: str) ->
             path.stat().st_size, n_frames / used, float(np.median(warm)), float(np.median(cold)), whole
         )
     finally:
-        prepared.CHUNK_S = usual
+        CHUNK_S = usual
         path.unlink(missing_ok=True)
 
 
@@ -206,7 +206,7 @@ def report(rows: dict[tuple[float, str], Row], raw: int) -> None:
       rows: what was measured, by length of the chunks, s, and encoding.
       raw: bytes of the pixels.
     """
-    default = rows[prepared.CHUNK_S, PLAIN]
+    default = rows[CHUNK_S, PLAIN]
     lines = [
         f"| {length_s:g} s | {encoding} | {row.size / 1e6:.0f} MB | {row.size / raw:.2f} | {row.written:.0f} "
         f"| {1e3 * row.clip_s:.0f} ms | {1e3 * row.cold_s:.0f} ms | {1e3 * row.whole_s:.0f} ms "
@@ -230,7 +230,7 @@ The load average was {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores at the e
 |---|---|---|---|---|---|---|---|---|
 {chr(10).join(lines)}
 
-The default is chunks of {prepared.CHUNK_S:g} s, {PLAIN}: a random clip in {1e3 * clip_s:.0f} ms, {ratio:.0f}
+The default is chunks of {CHUNK_S:g} s, {PLAIN}: a random clip in {1e3 * clip_s:.0f} ms, {ratio:.0f}
 times faster than the whole record. The fastest row is {least[1][0]:g} s, {least[1][1]}, with
 {1e3 * least[0]:.0f} ms; the smallest {smallest[1][0]:g} s, {smallest[1][1]}, with {smallest[0] / raw:.2f}
 of the raw size, whose clips take {times:.1f} times as long as the default's: a training reads every clip many

@@ -1,23 +1,23 @@
 """The demo: SSPD on simulated faces, small enough for minutes on two CPU cores.
 
-`make demo` writes the recordings (`sspd_jax.datasets.simulator`, preset default: heads that move, GREEN
+`make demo` writes the recordings (`sspd_jax.simulation.recordings`, preset default: heads that move, GREEN
 misses by 20 bpm), prepares them, trains on twelve people without any label and tests on six others. The
 network is a smaller one of the same code (36×36 pixels, one stage), in the released form: it learns in fewer
 steps than the paper's form does, and stays with the pulse.
 `benchmarks/simulated_people.md` has longer trainings, all presets, both forms and several seeds.
 """
 
-from sspd_jax import config as experiments
-from sspd_jax import forms
+from sspd_jax.training import config as experiments
+from sspd_jax.training import presets
 
 
 def get_config(variants: str = ""):
     """Return the experiment's configuration.
 
     Args:
-      variants: comma-separated names out of `sspd_jax.config.VARIANTS`.
+      variants: comma-separated names out of `sspd_jax.training.config.VARIANTS`.
     """
-    config = experiments.default(forms.RELEASED)
+    config = experiments.default(presets.RELEASED)
     config.network.update(
         input_size=36, stages=((8, 8),), features=32, predictor_width=16, ts_kernels=(9, 7, 5)
     )

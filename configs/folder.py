@@ -9,6 +9,6 @@ need a face for 10 s and more.
 Of one's own videos no number is to be expected beforehand. Variants as in `configs/ubfc.py`.
 """
 
-from sspd_jax import config as experiments
+from sspd_jax.training import config as experiments
 
 get_config = experiments.for_dataset("folder", split={"kind": "everyone"}, keep_going=True)

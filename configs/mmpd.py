@@ -8,6 +8,6 @@ Its owners give it out; no run on it has been made with this code, so there is n
 Variants as in `configs/ubfc.py`; `docs/datasets.md` says what the reader expects.
 """
 
-from sspd_jax import config as experiments
+from sspd_jax.training import config as experiments
 
 get_config = experiments.for_dataset("mmpd", split={"kind": "folds", "folds": 5})

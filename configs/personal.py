@@ -1,21 +1,21 @@
 """The network in `data/simulated_faces`, gone on with on one person's own videos, without any label.
 
     python -m sspd_jax.main --config=configs/personal.py --config.data.source=DIR --workdir=workdir/personal
-    python -m sspd_jax.predict new.mp4 --checkpoint=workdir/personal/network/target
+    python -m sspd_jax predict new.mp4 --checkpoint=workdir/personal/network/target
 
 DIR holds a folder for each person, here one: DIR/anna/monday.mp4, DIR/anna/tuesday.mp4, … A few minutes of
 video in all are enough to begin with. The training ends when the network is trusted no more than before, see
 `docs/robust.md`; where it warns, use the network it began from. `benchmarks/personal.md` says what to expect.
 """
 
-from sspd_jax import config as experiments
+from sspd_jax.training import config as experiments
 
 
 def get_config(variants: str = ""):
     """Return the experiment's configuration.
 
     Args:
-      variants: comma-separated names out of `sspd_jax.config.VARIANTS`.
+      variants: comma-separated names out of `sspd_jax.training.config.VARIANTS`.
     """
     config = experiments.load("configs/demo.py:robust").unlock()
     config.init_from = "data/simulated_faces"

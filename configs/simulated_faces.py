@@ -1,6 +1,6 @@
 """The network in `data/simulated_faces`: SSPD in the robust form on simulated faces filmed at preset hard.
 
-    python -m sspd_jax.datasets.simulator workdir/simulated_faces/recordings \
+    python -m sspd_jax simulate workdir/simulated_faces/recordings \
         --preset=hard --people=24 --seconds=20 --seed=700
     python -m sspd_jax.main --config=configs/simulated_faces.py --workdir=workdir/simulated_faces/run
 
@@ -8,14 +8,14 @@ Eighteen people to learn from, without any label, and six others to test on. Siz
 `data/simulated_faces.md` says what the network is worth.
 """
 
-from sspd_jax import config as experiments
+from sspd_jax.training import config as experiments
 
 
 def get_config(variants: str = ""):
     """Return the experiment's configuration.
 
     Args:
-      variants: comma-separated names out of `sspd_jax.config.VARIANTS`.
+      variants: comma-separated names out of `sspd_jax.training.config.VARIANTS`.
     """
     config = experiments.load("configs/demo.py:robust").unlock()
     config.epochs = 40

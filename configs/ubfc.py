@@ -15,7 +15,7 @@ random 10 s window of each per epoch, 30 epochs of batches of 12, Adam at 1e-3, 
 Variants combine: `configs/ubfc.py:released,smoke`.
 """
 
-from sspd_jax import config as experiments
+from sspd_jax.training import config as experiments
 
 _IDS = (1, 3, 4, 5, *range(8, 19), 20, *range(22, 28), *range(30, 50))  # DATASET_2 has these 42
 
@@ -24,7 +24,7 @@ def get_config(variants: str = ""):
     """Return the experiment's configuration.
 
     Args:
-      variants: comma-separated names out of `sspd_jax.config.VARIANTS`.
+      variants: comma-separated names out of `sspd_jax.training.config.VARIANTS`.
     """
     config = experiments.default()
     config.data.train_people = tuple(f"subject{i}" for i in _IDS if i <= 37)

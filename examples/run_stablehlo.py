@@ -1,6 +1,6 @@
 """Read a pulse wave with an exported network, with JAX and NumPy alone.
 
-    python -m sspd_jax.export --checkpoint=DIR --format=stablehlo --output=ubfc.stablehlo
+    python -m sspd_jax export --checkpoint=DIR --format=stablehlo --output=ubfc.stablehlo
     python examples/run_stablehlo.py ubfc.stablehlo crops.npy --output=wave.npy
 
 The second command needs `pip install jax flatbuffers` and nothing of sspd_jax. `crops.npy` holds one face,
@@ -49,7 +49,9 @@ def read_wave(read, crops, halo, window):
 def main():
     """Run the example."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("network", metavar="FILE", help="that sspd_jax.export wrote; FILE.json beside it")
+    parser.add_argument(
+        "network", metavar="FILE", help="that sspd_jax.checkpoints.export wrote; FILE.json beside it"
+    )
     parser.add_argument("crops", metavar="CROPS.npy", help="uint8 [frames, s, s, 3] RGB")
     parser.add_argument("--output", default="wave.npy", metavar="WAVE.npy", help="default: wave.npy")
     parser.add_argument("--window", type=int, default=320, help="samples read at once (default: 320)")

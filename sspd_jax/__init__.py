@@ -15,30 +15,30 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import numpy as np
 
-    from sspd_jax.live import Update
-    from sspd_jax.predict import Prediction
-    from sspd_jax.reader import Reader
+    from sspd_jax.inference.live import Update
+    from sspd_jax.inference.model import RppgModel
+    from sspd_jax.inference.prediction import Prediction
 
 __version__ = "0.1.0"
 __all__ = ["load", "read", "watch"]
 
 
-def load(checkpoint: str) -> Reader:
-    """Load a network that reads pulse waves, see `sspd_jax.reader.load`.
+def load(checkpoint: str) -> RppgModel:
+    """Load a network that reads pulse waves, see `sspd_jax.inference.model.load_model`.
 
     Args:
-      checkpoint: a directory that `python -m sspd_jax.convert` or a training wrote.
+      checkpoint: a directory that `python -m sspd_jax convert` or a training wrote.
     """
-    from sspd_jax.reader import load  # JAX takes seconds to import: not before it is needed
+    from sspd_jax.inference.model import load_model  # JAX takes seconds to import: not before it is needed
 
-    return load(checkpoint)
+    return load_model(checkpoint)
 
 
 def read(
     video: str | Path | np.ndarray | Iterable[tuple[float, np.ndarray]],
     *,
     fps: float | None = None,
-    checkpoint: str | Reader | None = None,
+    checkpoint: str | RppgModel | None = None,
     method: str | None = None,
     **settings: Any,
 ) -> Prediction:
@@ -50,7 +50,7 @@ def read(
       fps: of the pictures, Hz; a file states its own.
       checkpoint: a network's directory, or what `load` returned; none is needed for a classical method.
       method: 'sspd' (with a checkpoint, the default), 'pos' (without one, the default), 'chrom', …
-      **settings: fields of `sspd_jax.reading.Settings`: window_s, stride_s, read_out, min_confidence.
+      **settings: fields of `sspd_jax.inference.windows.Settings`: window_s, stride_s, read_out, min_confidence.
 
     Returns:
       The prediction: `heart_rate_bpm` (None where there is no reading), `confidence`, `windows`, `wave`, …
@@ -59,11 +59,12 @@ def read(
       UserError: the video cannot be read, shows no face or is too short; one sentence.
       ConfigError: a wrong argument.
     """
-    from sspd_jax import predict
-    from sspd_jax.command import ConfigError
-    from sspd_jax.reading import Settings
+    from sspd_jax.errors import ConfigError
+    from sspd_jax.inference import predict
+    from sspd_jax.inference.model import load_model
+    from sspd_jax.inference.windows import Settings
 
-    reader = load(checkpoint) if isinstance(checkpoint, str | Path) else checkpoint
+    reader = load_model(checkpoint) if isinstance(checkpoint, str | Path) else checkpoint
     options = {
         "reader": reader,
         "method": method or ("sspd" if reader else "pos"),
@@ -77,7 +78,7 @@ def read(
 
 
 def watch(frames: Iterable[tuple[float, np.ndarray]], fps: float, **options: Any) -> Iterator[Update]:
-    """Read a heart rate as the frames come, see `sspd_jax.live.watch`."""
-    from sspd_jax import live
+    """Read a heart rate as the frames come, see `sspd_jax.inference.live.watch`."""
+    from sspd_jax.inference import live
 
     return live.watch(frames, fps, **options)

@@ -1,4 +1,4 @@
-"""One door to every command: `sspd_jax predict face.mp4` is `python -m sspd_jax.predict face.mp4`."""
+"""One door to every command: `sspd_jax predict face.mp4` is `python -m sspd_jax predict face.mp4`."""
 
 from __future__ import annotations
 
@@ -7,23 +7,26 @@ import sys
 from collections.abc import Callable
 
 import sspd_jax
-from sspd_jax.command import DONE, MISUSED
+from sspd_jax.errors import DONE, MISUSED
 
 COMMANDS = {
-    "predict": ("sspd_jax.predict", "read heart rates from videos, or say that there is no reading"),
-    "live": ("sspd_jax.live", "read a camera as it runs, on a page of this computer"),
-    "main": ("sspd_jax.main", "prepare, train without labels, test and report an experiment"),
-    "prepare": ("sspd_jax.prepare", "check and prepare a dataset"),
-    "evaluate": ("sspd_jax.evaluate", "score a network or classical methods, each number with its protocol"),
-    "compare": ("sspd_jax.compare", "put reports beside each other"),
-    "study": ("sspd_jax.study", "train and test over seeds, folds and datasets"),
-    "convert": ("sspd_jax.convert", "turn the authors' .pth file into a checkpoint"),
-    "export": ("sspd_jax.export", "write a network for use elsewhere"),
-    "inspect_recordings": ("sspd_jax.inspect_recordings", "draw a picture of every recording"),
-    "simulator": ("sspd_jax.datasets.simulator", "write recordings of simulated people"),
-    "sample": ("sspd_jax.video.sample", "write one short video of a face with a known pulse"),
+    "predict": "estimate heart rates from videos, or say that there is no reading",
+    "live": "read a camera as it runs, on a page of this computer",
+    "main": "prepare, train without labels, test and report an experiment",
+    "prepare": "check and prepare a dataset",
+    "evaluate": "score a network or classical methods, each number with its protocol",
+    "compare": "put reports beside each other",
+    "study": "train and test over seeds, folds and datasets",
+    "convert": "turn the authors' .pth file into a checkpoint",
+    "export": "write a network for use elsewhere",
+    "inspect": "draw a picture of every recording",
+    "simulate": "write recordings of simulated people",
+    "sample": "write one short video of a face with a known pulse",
 }
-"""Name → (module, what it does)."""
+"""Name → what it does; its module is `sspd_jax.cli.NAME`, `main` stands beside this one."""
+
+EARLIER_NAMES = {"inspect_recordings": "inspect", "simulator": "simulate"}
+"""Names that commands had once; they keep working."""
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -42,16 +45,18 @@ def main(argv: list[str] | None = None) -> int:
     if name == "--version":
         print(f"sspd_jax {sspd_jax.__version__}")
         return DONE
+    name = EARLIER_NAMES.get(name, name)
     if name not in COMMANDS:
         print(f"error: no command {name!r}; there are {', '.join(COMMANDS)}", file=sys.stderr)
         return MISUSED
-    run: Callable[[list[str]], int] = importlib.import_module(COMMANDS[name][0]).main
+    module = "sspd_jax.main" if name == "main" else f"sspd_jax.cli.{name}"
+    run: Callable[[list[str]], int] = importlib.import_module(module).main
     return run(rest)
 
 
 def _help() -> str:
     width = max(map(len, COMMANDS))
-    lines = [f"  {name:{width}}  {what}" for name, (_, what) in COMMANDS.items()]
+    lines = [f"  {name:{width}}  {what}" for name, what in COMMANDS.items()]
     return "\n".join(
         [
             "usage: sspd_jax COMMAND [ARGUMENTS]",
@@ -60,7 +65,7 @@ def _help() -> str:
             "",
             *lines,
             "",
-            "sspd_jax COMMAND --help says more; each is also python -m sspd_jax.COMMAND.",
+            "sspd_jax COMMAND --help says more; python -m sspd_jax COMMAND is the same.",
         ]
     )
 

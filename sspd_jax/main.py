@@ -9,9 +9,10 @@ from __future__ import annotations
 import argparse
 import sys
 
-from sspd_jax import command, processes
-from sspd_jax import config as experiments
-from sspd_jax.command import ConfigError
+from sspd_jax.cli import common
+from sspd_jax.errors import ConfigError
+from sspd_jax.runtime import distributed
+from sspd_jax.training import config as experiments
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -47,31 +48,34 @@ def main(argv: list[str] | None = None) -> int:
                 raise ConfigError(f"argument {argument!r} is unknown; overrides look like --config.seed=1")
         config = experiments.load(args.config, [argument.removeprefix("--config.") for argument in rest])
         experiments.validate(config)
-        processes.start(
+        distributed.start(
             config.distributed,
             coordinator=args.coordinator,
             count=args.num_processes,
             index=args.process_id,
         )
         # The checks above answer before the heavy imports.
-        from sspd_jax import evaluate, interruption, score_sheet, train
+        from sspd_jax.evaluation import evaluate, render
+        from sspd_jax.experiments import run
+        from sspd_jax.runtime import preemption
+        from sspd_jax.training.workdir import NETWORK
 
         workdir = args.workdir or f"workdir/{experiments.name_of(args.config)}"
         try:
-            result = train.train_and_evaluate(config, workdir, progress=not args.no_progress)
-        except interruption.Stopped as stopped:
-            if processes.is_first():
+            result = run.train_and_evaluate(config, workdir, progress=not args.no_progress)
+        except preemption.Stopped as stopped:
+            if distributed.is_first():
                 print(stopped, file=sys.stderr)
             return
-        if not processes.is_first():
+        if not distributed.is_first():
             return
         if not result:
-            print(f"trained on everyone, nobody was tested; the network: {workdir}/{train.NETWORK}/target")
+            print(f"trained on everyone, nobody was tested; the network: {workdir}/{NETWORK}/target")
             return
-        print(score_sheet.as_text(result))
+        print(render.as_text(result))
         print(f"report: {workdir}/{evaluate.REPORT}/index.html")
 
-    return command.run(work, debug=args.debug)
+    return common.run(work, debug=args.debug)
 
 
 if __name__ == "__main__":

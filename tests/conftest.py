@@ -17,7 +17,7 @@ jax.config.update("jax_num_cpu_devices", 8)
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 
 # Before anything imports them. `shape_checks` is beside this file.
-jaxtyping.install_import_hook(["sspd_jax.method", "sspd_jax.train_step"], "shape_checks.checked")
+jaxtyping.install_import_hook(["sspd_jax.method", "sspd_jax.training.step"], "shape_checks.checked")
 
 # How long an example takes says how busy the machine is, not whether the code is right.
 hypothesis.settings.register_profile("untimed", deadline=None)

@@ -11,7 +11,7 @@ import h5py
 import numpy as np
 import scipy.io
 
-from sspd_jax.video import sample
+from sspd_jax.simulation import sample_video
 
 BPM = (72.0, 102.0)
 SIDE = 112  # pixels: the face is found, and files stay small
@@ -22,7 +22,8 @@ def pictures(fps, seconds, bpm):
     """A face with a pulse: uint8 [t, 112, 112, 3]."""
     times_s = np.arange(round(fps * seconds)) / fps
     shrunk = [
-        cv2.resize(p, (SIDE, SIDE), interpolation=cv2.INTER_AREA) for p in sample.face_frames(times_s, bpm, 0)
+        cv2.resize(p, (SIDE, SIDE), interpolation=cv2.INTER_AREA)
+        for p in sample_video.face_frames(times_s, bpm, 0)
     ]
     return np.array(shrunk)
 
@@ -30,13 +31,13 @@ def pictures(fps, seconds, bpm):
 def wave(rate_hz, seconds, bpm, offset_s=0.0):
     """Times (s) and values of its contact pulse wave."""
     times_s = np.arange(round(rate_hz * seconds)) / rate_hz + offset_s
-    return times_s, sample.ppg(times_s, bpm)
+    return times_s, sample_video.ppg(times_s, bpm)
 
 
 def avi(path, fps, seconds, bpm, codec="mjpeg", options=None):
     path.parent.mkdir(parents=True, exist_ok=True)
     frames = pictures(fps, seconds, bpm)
-    sample.write_video(path, frames, np.arange(len(frames)) / fps, codec=codec, options=options)
+    sample_video.write_video(path, frames, np.arange(len(frames)) / fps, codec=codec, options=options)
 
 
 def column(path, values, header=None):
@@ -202,7 +203,7 @@ def folder(root, seconds=6, labelled=True):
     for path, bpm in zip((root / "Zoë" / "a clip.mp4", root / "李" / "day 1" / "b.mkv"), BPM, strict=True):
         path.parent.mkdir(parents=True, exist_ok=True)
         frames = pictures(30, seconds, bpm)
-        sample.write_video(
+        sample_video.write_video(
             path, frames, np.arange(len(frames)) / 30, options={"crf": "3", "preset": "ultrafast"}
         )
         if labelled:

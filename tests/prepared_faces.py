@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 
 from sspd_jax.datasets.recording import Ppg, Recording
-from sspd_jax.video.sample import PORTRAIT
+from sspd_jax.simulation.sample_video import PORTRAIT
 
 FLAT = np.full((256, 256, 3), 120, np.uint8)
 

@@ -2,9 +2,9 @@
 
 import numpy as np
 
-from sspd_jax.datasets.prepared import Segment
+from sspd_jax.datasets.format import Segment
+from sspd_jax.evaluation.scoring import Sample
 from sspd_jax.heart_rate.wave import Wave
-from sspd_jax.scoring import Sample
 
 FPS = 30.0
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import av
 import numpy as np
 
-from sspd_jax.video.face_clip import open_face_clip
+from sspd_jax.video.face_stream import open_face_clip
 
 
 def write_sound(path: Path) -> None:

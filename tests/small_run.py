@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from prepared_faces import recording
 
-from sspd_jax.prepare import prepare
+from sspd_jax.datasets.prepare import prepare
 
 ROOT = Path(__file__).parents[1]
 PEOPLE = ("ann", "bob", "cleo", "dan")

@@ -5,28 +5,32 @@ import dataclasses
 import jax
 import numpy as np
 
-from sspd_jax import forms, train_state, train_step
-from sspd_jax.method import model, target_ema, views
+from sspd_jax.method import target_ema, views
+from sspd_jax.method.network import infer_wave
+from sspd_jax.method.settings import NetworkSettings
+from sspd_jax.training import presets
+from sspd_jax.training import state as train_state
+from sspd_jax.training import step as train_step
 
 FRAMES = 24  # differences in a clip
 CROP = 26
 
 
-def network(form=forms.PAPER, **changes):
+def network(form=presets.PAPER, **changes):
     """Settings of a small network in the form's variant."""
     # 'direct', as on GPU and TPU, compiles sooner; the golden steps run 'matmul'.
     small = {"input_size": 22, "stages": ((4, 4),), "features": 8, "predictor_width": 4, "conv": "direct"}
     scales = {"ts_kernels": (5, 3), "ts_strides": (1, 1)}
-    return model.NetworkSettings(**{**small, **scales, **form["network"], **changes})
+    return NetworkSettings(**{**small, **scales, **form["network"], **changes})
 
 
-def method(form=forms.PAPER, *, frozen=(), total_steps=4, fps=30.0, **changes):
+def method(form=presets.PAPER, *, frozen=(), total_steps=4, fps=30.0, **changes):
     """A whole method around it; `changes` are of the network."""
     momentum = target_ema.target_momentum(total_steps)
     local, whole = (
         views.ViewSettings(crop=v["crop"], mask_unit=v["mask"]["unit"]) for v in form["views"].values()
     )
-    return train_step.Method(
+    return train_step.StepConfig(
         network=network(form, **changes),
         local_view=local,
         global_view=whole,
@@ -69,5 +73,5 @@ def one_pass(reader, frames):
     """The whole network at once, on the differences of all frames; an odd number gets one more, of zeros."""
     frames = np.concatenate([frames, frames[-1:]])[: len(frames) + (len(frames) - 1) % 2]
     video = views.whole_view(frames[None], reader.network.input_size, reader.network.change)
-    read = jax.jit(model.read_wave, static_argnums=0)
+    read = jax.jit(infer_wave, static_argnums=0)
     return np.asarray(read(reader.network, reader.params, reader.batch_stats, video)[0])

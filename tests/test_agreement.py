@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sspd_jax.heart_rate import agreement
+from sspd_jax.evaluation import alignment
 
 FPS = 30.0
 T = np.arange(600) / FPS
@@ -27,15 +27,15 @@ def test_macc_is_the_loop():
     rng = np.random.default_rng(0)
     x, y = rng.standard_normal((2, 57))
     loop = max(abs(np.corrcoef(x, np.roll(y, lag))[0, 1]) for lag in range(56))
-    assert agreement.macc(x, y) == pytest.approx(loop, abs=1e-12)
-    assert np.isnan(agreement.macc(np.ones(57), y))
+    assert alignment.macc(x, y) == pytest.approx(loop, abs=1e-12)
+    assert np.isnan(alignment.macc(np.ones(57), y))
 
 
 def test_macc_leaves_the_last_lag_out():
     # As published: rolled by t − 1 would be a perfect match here.
     y = np.random.default_rng(1).standard_normal(40)
-    assert agreement.macc(np.roll(y, 39), y) < 0.9
-    assert agreement.macc(np.roll(y, 38), y) == pytest.approx(1)
+    assert alignment.macc(np.roll(y, 39), y) < 0.9
+    assert alignment.macc(np.roll(y, 38), y) == pytest.approx(1)
 
 
 def test_alignment_is_the_loop():
@@ -45,7 +45,7 @@ def test_alignment_is_the_loop():
         a, b = x[max(0, lag) : 90 + min(0, lag)], y[max(0, -lag) : 90 + min(0, -lag)]
         r = np.corrcoef(a, b)[0, 1]
         best = max(best, (abs(r), lag, 1 if r > 0 else -1))
-    got = agreement.align(x, y, FPS, max_lag_s=1.0)
+    got = alignment.align(x, y, FPS, max_lag_s=1.0)
     assert (got.r, got.lag_s, got.sign) == pytest.approx((best[0], best[1] / FPS, best[2]))
 
 
@@ -57,22 +57,22 @@ def test_alignment_is_the_loop():
 )
 def test_alignment_finds_sign_and_lag_and_ignores_amplitude_and_offset(scale, offset, sign, lag):
     truth, late = pulse(irregular()), pulse(irregular() + lag / FPS)
-    got = agreement.align(sign * scale * late + offset, truth, FPS)
+    got = alignment.align(sign * scale * late + offset, truth, FPS)
     assert got.r > 0.99 and got.sign == sign
     assert got.lag_s == pytest.approx(lag / FPS)
 
 
 def test_flat_waves_agree_with_nothing():
-    got = agreement.align(np.ones(600), pulse(irregular()), FPS)
+    got = alignment.align(np.ones(600), pulse(irregular()), FPS)
     assert np.isnan(got.r)
-    assert len(agreement.both_ways(np.ones(600), FPS)[1]) == 0
-    assert len(agreement.both_ways(np.ones(5), FPS)[-1]) == 0
+    assert len(alignment.both_ways(np.ones(600), FPS)[1]) == 0
+    assert len(alignment.both_ways(np.ones(5), FPS)[-1]) == 0
 
 
 def errors_of(wave, truth):
-    best = agreement.align(wave, truth, FPS)
-    read_s = agreement.both_ways(wave, FPS)[best.sign] - best.lag_s
-    return agreement.interval_error(read_s, agreement.both_ways(truth, FPS)[1])
+    best = alignment.align(wave, truth, FPS)
+    read_s = alignment.both_ways(wave, FPS)[best.sign] - best.lag_s
+    return alignment.interval_error(read_s, alignment.both_ways(truth, FPS)[1])
 
 
 @pytest.mark.parametrize("sign", [1, -1])
@@ -102,10 +102,10 @@ def test_a_contact_wave_of_three_beats_allows_no_intervals():
 
 
 def test_no_beat_found_is_said():
-    assert agreement.interval_error(np.zeros(0), irregular()).found == 0
+    assert alignment.interval_error(np.zeros(0), irregular()).found == 0
 
 
 def test_waves_of_different_lengths_are_refused():
-    for call in (agreement.macc, lambda x, y: agreement.align(x, y, FPS)):
+    for call in (alignment.macc, lambda x, y: alignment.align(x, y, FPS)):
         with pytest.raises(ValueError, match="100 and 99"):
             call(np.ones(100), np.ones(99))

@@ -5,14 +5,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sspd_jax.datasets import simulator
 from sspd_jax.heart_rate import beats
 from sspd_jax.heart_rate.rate import fundamental_rate, spectral_peak_rate
+from sspd_jax.simulation.recordings import draw_person
 
 
 def drawn(number, seconds, fps=30):
     """A simulated heart's wave, and when it beats: the tops of its wave at a thousand samples a second."""
-    person = simulator.draw_person(50, number)
+    person = draw_person(50, number)
     fine = np.arange(seconds * 1000) / 1000
     ppg, _ = person.pulse(fine)
     tops = np.flatnonzero((ppg[1:-1] >= ppg[:-2]) & (ppg[1:-1] > ppg[2:]) & (ppg[1:-1] > 0.8)) + 1

@@ -7,8 +7,8 @@ import re
 import pytest
 from scored_people import people
 
-from sspd_jax import compare, evaluate, scoring
-from sspd_jax.heart_rate import protocol
+from sspd_jax.cli import compare as cli_compare
+from sspd_jax.evaluation import compare, evaluate, protocol, scoring
 
 
 def write(folder, samples, p=None):
@@ -29,7 +29,7 @@ def runs(tmp_path):
 
 def test_differences_are_of_the_same_windows(runs, tmp_path, capsys):
     out = tmp_path / "out"
-    assert compare.main([*map(str, runs), f"--output={out}"]) == 0
+    assert cli_compare.main([*map(str, runs), f"--output={out}"]) == 0
     said = capsys.readouterr().out
     assert "windows of 10 s every 10 s" in said
     result = json.loads((out / "compare.json").read_text())
@@ -44,7 +44,7 @@ def test_differences_are_of_the_same_windows(runs, tmp_path, capsys):
 
 
 def test_methods_of_one_run_can_be_compared(runs, capsys):
-    assert compare.main([str(runs[1]), "--methods=target,pos"]) == 0
+    assert cli_compare.main([str(runs[1]), "--methods=target,pos"]) == 0
     assert "b: pos" in capsys.readouterr().out
 
 
@@ -75,7 +75,7 @@ def test_what_cannot_be_compared_is_said(runs, tmp_path, capsys, arguments, code
     write(evaluate.epath.Path(tmp_path / "toolbox"), people(1.0), protocol.load("toolbox"))
     folders = [name if name.startswith("-") else str(tmp_path / name) for name in arguments]
     out = tmp_path / "out"
-    assert compare.main([*folders, f"--output={out}"]) == code
+    assert cli_compare.main([*folders, f"--output={out}"]) == code
     error = capsys.readouterr().err
     assert len(error.strip().splitlines()) == 1 and not out.exists()
     assert re.search(words, error), error

@@ -4,15 +4,15 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from sspd_jax import compilation
-from sspd_jax.method.model import NetworkSettings
+from sspd_jax.method.settings import NetworkSettings
+from sspd_jax.runtime import compile_options
 
 
 @pytest.fixture
 def fresh_options():
-    compilation.options.cache_clear()
+    compile_options.options.cache_clear()
     yield
-    compilation.options.cache_clear()
+    compile_options.options.cache_clear()
 
 
 def test_convolutions_stay_with_eigen():
@@ -24,21 +24,23 @@ def test_convolutions_stay_with_eigen():
         )
 
     pictures, kernel = jnp.zeros((2, 57, 57, 16)), jnp.zeros((3, 3, 16, 32))
-    compiled = jax.jit(convolve, compiler_options=compilation.options()).lower(pictures, kernel).compile()
+    compiled = jax.jit(convolve, compiler_options=compile_options.options()).lower(pictures, kernel).compile()
     assert "ynn" not in compiled.as_text()
 
 
 def test_option_that_the_compiler_does_not_know_is_left_out(fresh_options, monkeypatch):
-    monkeypatch.setattr(compilation, "_NO_CONVOLUTION", {"xla_cpu_no_such_option": ""})
-    assert compilation.options() == {}
-    assert compilation.tuned(NetworkSettings()).conv == "auto"
+    monkeypatch.setattr(compile_options, "_NO_CONVOLUTION", {"xla_cpu_no_such_option": ""})
+    assert compile_options.options() == {}
+    assert compile_options.tuned(NetworkSettings()).conv == "auto"
 
 
 def test_accelerators_are_told_nothing(fresh_options, monkeypatch):
     monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
-    assert compilation.options() == {}
+    assert compile_options.options() == {}
 
 
 def test_a_form_that_was_asked_for_stays():
-    assert compilation.tuned(NetworkSettings(conv="direct")).conv == "direct"
-    assert compilation.tuned(NetworkSettings()).conv == ("planes" if compilation.options() else "auto")
+    assert compile_options.tuned(NetworkSettings(conv="direct")).conv == "direct"
+    assert compile_options.tuned(NetworkSettings()).conv == (
+        "planes" if compile_options.options() else "auto"
+    )

@@ -9,7 +9,7 @@ import jax
 import platformdirs
 import pytest
 
-from sspd_jax import compilation_cache
+from sspd_jax.runtime import compilation_cache
 
 ROOT = Path(__file__).parents[1]
 # Keeps even what compiles at once; says how many programs came from disk.

@@ -8,11 +8,12 @@ from pathlib import Path
 import ml_collections
 import pytest
 
-from sspd_jax import config as experiments
-from sspd_jax import forms
-from sspd_jax.command import ConfigError
+from sspd_jax.errors import ConfigError
 from sspd_jax.method import losses
-from sspd_jax.method.disturb import Disturbance
+from sspd_jax.method.augment import Disturbance
+from sspd_jax.method.settings import network_settings
+from sspd_jax.training import config as experiments
+from sspd_jax.training import presets
 
 CONFIGS = sorted((Path(__file__).parents[1] / "configs").glob("*.py"))
 UBFC = str(Path(__file__).parents[1] / "configs" / "ubfc.py")
@@ -30,7 +31,7 @@ def test_ubfc_is_the_papers_form_as_published():
     method = experiments.validate(config)
     assert (config.batch_size, config.epochs, config.clip_frames, config.fps) == (12, 30, 300, 30)
     assert config.optimizer.learning_rate == 1e-3
-    assert method.terms == {name: dict(settings) for name, settings in forms.PAPER["terms"].items()}
+    assert method.terms == {name: dict(settings) for name, settings in presets.PAPER["terms"].items()}
     assert method.terms["similarity_deviation"]["weight"] == 0.04
     assert method.terms["similarity_inverse_snr"]["weight"] == 0.6
     assert method.local_view.mask_unit == "frame"
@@ -68,7 +69,7 @@ def test_published_forms_have_no_addition(variants):
 def test_robust_variant_adds_to_the_released_form_and_leaves_nothing_behind():
     config = experiments.load(f"{UBFC}:robust")
     method = experiments.validate(config)
-    released = forms.RELEASED["terms"]
+    released = presets.RELEASED["terms"]
     assert {name: method.terms[name] for name in released} == {n: dict(t) for n, t in released.items()}
     assert method.network.change == "steady_chrominance"
     assert method.slowest == 0.7
@@ -111,7 +112,7 @@ def test_overrides_reach_every_depth():
 def test_a_configuration_survives_json():
     config = experiments.load(f"{UBFC}:smoke")
     again = json.loads(config.to_json())
-    assert experiments.network_settings(again) == experiments.network_settings(config)
+    assert network_settings(again) == network_settings(config)
 
 
 def test_default_configs_share_nothing():
@@ -119,7 +120,7 @@ def test_default_configs_share_nothing():
     first.terms.similarity_mse.weight = 9.0
     first.views.online.flip.horizontal = 0.0
     assert second.terms.similarity_mse.weight == 1.0
-    assert forms.PAPER["terms"]["similarity_mse"]["weight"] == 1.0
+    assert presets.PAPER["terms"]["similarity_mse"]["weight"] == 1.0
     assert second.views.target.flip.horizontal == 0.5
 
 

@@ -10,11 +10,12 @@ import numpy as np
 import pytest
 import scipy.io
 
-from sspd_jax.command import UserError
-from sspd_jax.datasets import checker, readers
-from sspd_jax.datasets.prepared import open_prepared
+from sspd_jax.datasets import check
+from sspd_jax.datasets.dataset import open_prepared
+from sspd_jax.datasets.prepare import prepare
+from sspd_jax.datasets.readers import registry
 from sspd_jax.datasets.recording import Broken
-from sspd_jax.prepare import prepare
+from sspd_jax.errors import UserError
 
 
 def cut(share):
@@ -282,15 +283,15 @@ def test_a_broken_recording_is_named_and_the_others_are_prepared(
     tmp_path, template, capsys, name, path, breaks, said
 ):
     shutil.copytree(template(name), tmp_path / "raw")
-    whole = [r.recording_id for r in readers.read(name, tmp_path / "raw")]
+    whole = [r.recording_id for r in registry.read(name, tmp_path / "raw")]
     breaks(tmp_path / "raw" / path)
-    listed = readers.read(name, tmp_path / "raw")
+    listed = registry.read(name, tmp_path / "raw")
     if said is None:  # a folder of that name is no video
         assert len(listed) == 1
         return
     assert [r.recording_id for r in listed] == whole
     found = {
-        f.recording_id: f.sentence for r in listed for f in checker.check_recording(r) if f.kind == "broken"
+        f.recording_id: f.sentence for r in listed for f in check.check_recording(r) if f.kind == "broken"
     }
     ((broken, sentence),) = found.items()
     assert said in sentence
@@ -308,7 +309,7 @@ def test_what_may_not_be_read_is_named(tmp_path):
     dataset_files.folder(tmp_path, seconds=2)
     (tmp_path / "Zoë" / "a clip.mp4").chmod(0)
     (tmp_path / "李").chmod(0)
-    listed = readers.read("folder", tmp_path)
+    listed = registry.read("folder", tmp_path)
     assert all(isinstance(r, Broken) and "permission denied" in r.why for r in listed) and len(listed) == 2
 
 
@@ -322,7 +323,7 @@ def test_a_folder_that_may_not_be_looked_into_is_named(tmp_path, monkeypatch):
         return original(path)
 
     monkeypatch.setattr(os, "scandir", scandir)
-    first, second = readers.read("folder", tmp_path)
+    first, second = registry.read("folder", tmp_path)
     assert not isinstance(first, Broken)
     assert second.why == (
         f"{tmp_path / '李'}: cannot be looked into (permission denied); make it readable, or move it"
@@ -335,5 +336,5 @@ def test_what_is_no_dataset_says_where_to_get_one(tmp_path, name):
     (tmp_path / "empty").mkdir()
     for source, said in (("nowhere", "no such folder"), ("file", "is a file"), ("empty", "holds no")):
         with pytest.raises(UserError, match=said) as caught:
-            readers.read(name, tmp_path / source)
+            registry.read(name, tmp_path / source)
         assert str(caught.value).startswith(f"{tmp_path / source}: ") and "; " in str(caught.value)

@@ -11,10 +11,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from sspd_jax.datasets import pipeline, readers, splits
-from sspd_jax.datasets.prepared import MOST_OPEN, open_prepared
-from sspd_jax.prepare import prepare
-from sspd_jax.video.face_clip import cut_face
+from sspd_jax.datasets import input_pipeline, splits
+from sspd_jax.datasets.dataset import MOST_OPEN, open_prepared
+from sspd_jax.datasets.prepare import prepare
+from sspd_jax.datasets.readers import registry
+from sspd_jax.video.face_stream import cut_face
 
 PEOPLE, SECONDS, CROP = 200, 2, 48
 MOST_MIB = 600 / 1.048576  # 600 MB
@@ -51,8 +52,8 @@ def digests(folder):
 def test_two_hundred_recordings(tmp_path):
     raw, out = tmp_path / "raw", tmp_path / "out"
     size = ("--size=160x120", f"--people={PEOPLE}", f"--seconds={SECONDS}", "--preset=easy")
-    assert start("sspd_jax.datasets.simulator", raw, *size).wait(300) == 0
-    command = ("sspd_jax.prepare", "--dataset=ubfc_rppg", f"--source={raw}", f"--data_dir={out}")
+    assert start("sspd_jax.simulation.recordings", raw, *size).wait(300) == 0
+    command = ("sspd_jax.datasets.prepare", "--dataset=ubfc_rppg", f"--source={raw}", f"--data_dir={out}")
     command += (f"--crop_size={CROP}", "--workers=2")
 
     began = time.monotonic()
@@ -81,7 +82,7 @@ def test_two_hundred_recordings(tmp_path):
     assert len(dataset.segments) == len(dataset.people) == PEOPLE and dataset.left_out == {}
     names = {s.shard for s in dataset.segments if s.recording_id in done}
     assert all((out / name).stat().st_mtime_ns == stamps[name] for name in names)  # not made again
-    recordings = readers.read("ubfc_rppg", raw)
+    recordings = registry.read("ubfc_rppg", raw)
     prepare(recordings, tmp_path / "one", name="ubfc_rppg", crop_size=CROP, progress=False)
     assert digests(out) == digests(tmp_path / "one")
 
@@ -103,7 +104,9 @@ def test_two_hundred_recordings(tmp_path):
             right = np.stack([image for _, image in crops])
             np.testing.assert_array_equal(clip, right[first_frame : first_frame + 30])
     assert len(list(Path("/proc/self/fd").iterdir())) < MOST_OPEN + 100
-    batches = pipeline.clip_batches(dataset, split.train, clip_frames=29, batch_size=8, seed=0, epochs=1)
+    batches = input_pipeline.clip_batches(
+        dataset, split.train, clip_frames=29, batch_size=8, seed=0, epochs=1
+    )
     assert len(batches) == PEOPLE * 4 // 5 // 8 and batches[0]["clips"].shape == (8, 30, CROP, CROP, 3)
     for path in tmp_path.rglob("*"):  # pytest keeps the folders of its last runs
         if path.is_file() and path.stat().st_size > 100_000:

@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 from prepared_faces import portrait, recording
 
-from sspd_jax import train_step
-from sspd_jax.command import ConfigError, UserError
-from sspd_jax.datasets import pipeline, prepared, resident
-from sspd_jax.prepare import prepare
+from sspd_jax.datasets import device_cache, input_pipeline
+from sspd_jax.datasets.dataset import PreparedDataset, open_prepared
+from sspd_jax.datasets.prepare import prepare
+from sspd_jax.errors import ConfigError, UserError
+from sspd_jax.training import sharding
 
 FRAMES = 20  # difference frames of a clip
 EPOCHS = 1000  # enough to see every window
@@ -30,11 +31,11 @@ def dataset(tmp_path_factory):
     ]
     path = tmp_path_factory.mktemp("pipeline") / "faces"
     prepare(recordings, path, crop_size=16, progress=False)
-    return prepared.open_prepared(path)
+    return open_prepared(path)
 
 
 def batches(dataset, people=None, **changes):
-    return pipeline.clip_batches(dataset, people or dataset.people, **(SETTINGS | changes))
+    return input_pipeline.clip_batches(dataset, people or dataset.people, **(SETTINGS | changes))
 
 
 def same(a, b):
@@ -84,11 +85,11 @@ def test_a_batch_depends_on_seed_and_step_alone(dataset):
 def test_reading_ahead_changes_nothing(dataset, ahead):
     all_batches = batches(dataset)
     for first_step in (0, 7, len(all_batches)):
-        stream = pipeline.prefetch(all_batches, first_step, ahead=ahead)
+        stream = input_pipeline.prefetch(all_batches, first_step, ahead=ahead)
         read = list(stream)
         assert len(read) == len(all_batches) - first_step
         assert all(same(b, all_batches[first_step + k]) for k, b in enumerate(read))
-    stream = pipeline.prefetch(all_batches, 2, ahead=ahead)
+    stream = input_pipeline.prefetch(all_batches, 2, ahead=ahead)
     next(stream)
     state = stream.get_state()
     wanted = next(stream)
@@ -98,14 +99,14 @@ def test_reading_ahead_changes_nothing(dataset, ahead):
 
 
 def test_what_is_read_ahead_is_not_waited_for(dataset, monkeypatch):
-    honest = prepared.PreparedDataset.clip
+    honest = PreparedDataset.clip
 
     def slow(*args, **settings):
         time.sleep(0.02)
         return honest(*args, **settings)
 
-    monkeypatch.setattr(prepared.PreparedDataset, "clip", slow)
-    stream = pipeline.prefetch(batches(dataset), ahead=2)
+    monkeypatch.setattr(PreparedDataset, "clip", slow)
+    stream = input_pipeline.prefetch(batches(dataset), ahead=2)
     time.sleep(0.6)  # the network's step; two batches are 0.12 s
     began = time.perf_counter()
     next(stream)
@@ -117,13 +118,13 @@ def test_a_failure_while_reading_ahead_comes_out(dataset, monkeypatch):
     def damaged(*_, **__):
         raise UserError("shard 3: is damaged")
 
-    monkeypatch.setattr(prepared.PreparedDataset, "clip", damaged)
+    monkeypatch.setattr(PreparedDataset, "clip", damaged)
     with pytest.raises(UserError, match="shard 3: is damaged"):
-        next(pipeline.prefetch(batches(dataset)))
+        next(input_pipeline.prefetch(batches(dataset)))
 
 
 def test_windows_cover_the_recordings_evenly(dataset, monkeypatch):
-    monkeypatch.setattr(prepared.PreparedDataset, "clip", lambda *_, **__: None)
+    monkeypatch.setattr(PreparedDataset, "clip", lambda *_, **__: None)
     counts = Counter(drawn(batches(dataset, epochs=EPOCHS)))
     numbers = {s.segment_id: n for n, s in enumerate(dataset.segments)}
     # A recording of 33 frames holds 13 clips of 21; one of 30 and 60 frames 10 + 40.
@@ -142,13 +143,13 @@ def test_windows_cover_the_recordings_evenly(dataset, monkeypatch):
 @pytest.mark.parametrize("cut", [3, 4])
 def test_processes_read_their_parts_of_the_same_batches(dataset, monkeypatch, cut):
     reads = []
-    honest = prepared.PreparedDataset.clip
+    honest = PreparedDataset.clip
 
     def counted(self, segment, *args, **options):
         reads.append(segment)
         return honest(self, segment, *args, **options)
 
-    monkeypatch.setattr(prepared.PreparedDataset, "clip", counted)
+    monkeypatch.setattr(PreparedDataset, "clip", counted)
     whole = batches(dataset, batch_size=6)  # eight recordings: 6 and 2
     shares = [{6: slice(0, cut), 2: slice(0, 2)}, {6: slice(cut, 6), 2: slice(0, 2)}]
     parts = [batches(dataset, batch_size=6, parts=share) for share in shares]
@@ -172,23 +173,23 @@ def test_processes_read_their_parts_of_the_same_batches(dataset, monkeypatch, cu
 
 
 def test_sizes_of_an_epochs_batches():
-    assert pipeline.epoch_sizes(30, 12) == (12, 12, 6)
-    assert pipeline.epoch_sizes(24, 12) == (12, 12)
-    assert pipeline.epoch_sizes(1, 12) == (1,)
+    assert input_pipeline.epoch_sizes(30, 12) == (12, 12, 6)
+    assert input_pipeline.epoch_sizes(24, 12) == (12, 12)
+    assert input_pipeline.epoch_sizes(1, 12) == (1,)
 
 
 @pytest.mark.parametrize("n_devices", [1, 8])
 def test_clips_cut_on_the_devices_are_those_that_are_read(dataset, n_devices):
-    mesh = train_step.data_mesh(jax.devices()[:n_devices], 6)
+    mesh = sharding.data_mesh(jax.devices()[:n_devices], 6)
     everyone = [p for p in dataset.people if p != "short"]
-    choice = pipeline.choose(dataset, everyone, FRAMES)
-    frames = resident.load(dataset, choice, train_step.along_time(mesh))
+    choice = input_pipeline.choose(dataset, everyone, FRAMES)
+    frames = device_cache.load(dataset, choice, sharding.frame_sharding(mesh))
     held = [shard.data.shape[0] for shard in frames.frames.addressable_shards]
     assert len(held) == n_devices and len(set(held)) == 1  # spread, not copied
-    assert resident.n_bytes(dataset, choice) == sum(
+    assert device_cache.n_bytes(dataset, choice) == sum(
         dataset.segments[n].n_frames * 16 * 16 * 3 for numbers in choice.segments for n in numbers
     )
-    cut = jax.jit(functools.partial(train_step.cut_clips, mesh=mesh, length=FRAMES + 1))
+    cut = jax.jit(functools.partial(sharding.cut_clips, mesh=mesh, length=FRAMES + 1))
     for batch in list(batches(dataset, everyone, batch_size=6, epochs=6))[::2]:
         clips = cut(frames.frames, frames.starts(batch["segment"], batch["start"]))
         np.testing.assert_array_equal(clips, batch["clips"])
@@ -202,14 +203,14 @@ def test_frames_live_on_accelerators_with_room_only():
             return {"bytes_limit": 80e9, "bytes_in_use": 20e9}
 
     devices = [Device(), Device()]
-    assert resident.is_wanted("auto", 29e9, devices)  # 14.5 GB on each, of 60
-    assert not resident.is_wanted("auto", 31e9, devices)
-    assert resident.is_wanted("always", 1e15, devices) and not resident.is_wanted("never", 1, devices)
-    assert not resident.is_wanted("auto", 1, jax.devices())  # CPU
+    assert device_cache.is_wanted("auto", 29e9, devices)  # 14.5 GB on each, of 60
+    assert not device_cache.is_wanted("auto", 31e9, devices)
+    assert device_cache.is_wanted("always", 1e15, devices) and not device_cache.is_wanted("never", 1, devices)
+    assert not device_cache.is_wanted("auto", 1, jax.devices())  # CPU
 
 
 def test_people_are_chosen_and_what_is_too_short_is_left_out(dataset):
-    choice = pipeline.choose(dataset, ["p5", "short", "broken"], 40)
+    choice = input_pipeline.choose(dataset, ["p5", "short", "broken"], 40)
     ids = [[dataset.segments[n].segment_id for n in numbers] for numbers in choice.segments]
     assert ids == [["p5/0"], ["p5again/0"], ["broken/1"]]
     assert choice.windows == ((5,), (20,), (20,))
@@ -228,7 +229,7 @@ def test_what_cannot_be_read_is_refused(dataset):
     with pytest.raises(UserError, match=r"no recording of short, p1 has the 301 unbroken frames .*10\.0 s"):
         batches(dataset, ["short", "p1"], clip_frames=300)
     with pytest.raises(UserError, match="no recording of nobody"):
-        pipeline.clip_batches(dataset, [], **SETTINGS)
+        input_pipeline.clip_batches(dataset, [], **SETTINGS)
     for wrong in ({"batch_size": 0}, {"epochs": 0}, {"clip_frames": 0}):
         with pytest.raises(ConfigError, match=r"0 is not 1 or more"):
             batches(dataset, **wrong)

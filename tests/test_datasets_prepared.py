@@ -15,12 +15,12 @@ from etils import epath
 from prepared_faces import content, recording, three
 from tensorflow_datasets.proto import tf_example_pb2, tf_feature_pb2
 
-from sspd_jax.command import UserError
-from sspd_jax.datasets import prepared
-from sspd_jax.datasets.prepared import open_prepared
-from sspd_jax.prepare import prepare
-from sspd_jax.storage import StorageError
-from sspd_jax.video.face_clip import cut_face
+from sspd_jax.datasets import dataset, format
+from sspd_jax.datasets.dataset import open_prepared
+from sspd_jax.datasets.prepare import prepare
+from sspd_jax.datasets.writer import ShardWriter, _with_frames
+from sspd_jax.errors import StorageError, UserError
+from sspd_jax.video.face_stream import cut_face
 
 SIZE = 64
 HERE = Path(__file__).parent
@@ -87,7 +87,7 @@ socket.socket.connect = socket.getaddrinfo = refuse
 import tensorflow_datasets as tfds
 from prepared_faces import recording
 from sspd_jax.datasets import pipeline, prepared
-from sspd_jax.prepare import prepare
+from sspd_jax.datasets.prepare import prepare
 prepare([recording("a")], sys.argv[1], crop_size=64, progress=False)
 dataset = prepared.open_prepared(sys.argv[1])
 assert len(dataset.clip(dataset.segments[0], 0, 90)) == 90
@@ -109,9 +109,9 @@ assert "tensorflow" not in sys.modules
 def test_a_clip_reads_only_its_chunks(made, monkeypatch, start, length, records):
     dataset = open_prepared(made)
     read = []
-    honest = prepared.PreparedDataset._read
+    honest = dataset.PreparedDataset._read
     monkeypatch.setattr(
-        prepared.PreparedDataset, "_read", lambda self, *at: read.append(at) or honest(self, *at)
+        dataset.PreparedDataset, "_read", lambda self, *at: read.append(at) or honest(self, *at)
     )
     segment = dataset.segments[2]
     clip = dataset.clip(segment, start, length)
@@ -146,7 +146,7 @@ def test_a_segment_streams_in_bounded_memory(made):
 
 
 def test_it_can_be_pickled_and_shared_among_threads(made, monkeypatch):
-    monkeypatch.setattr(prepared, "MOST_OPEN", 1)  # every other read opens a shard anew
+    monkeypatch.setattr(dataset, "MOST_OPEN", 1)  # every other read opens a shard anew
     dataset = open_prepared(made)
     before = dataset.clip(dataset.segments[1], 3, 100)
     copy = pickle.loads(pickle.dumps(dataset))
@@ -270,11 +270,11 @@ def test_a_record_is_what_protobuf_makes_of_it(size):
     small = tf_feature_pb2.Features()
     small.CopyFrom(example.features)
     example.features.feature["frames"].bytes_list.value.append(frames.tobytes())
-    assert prepared._with_frames(small, frames) == example.SerializeToString(deterministic=True)
+    assert _with_frames(small, frames) == example.SerializeToString(deterministic=True)
 
 
 def test_a_shard_that_is_not_committed_leaves_nothing(tmp_path):
-    with pytest.raises(KeyboardInterrupt), prepared.ShardWriter(epath.Path(tmp_path) / "x") as writer:
+    with pytest.raises(KeyboardInterrupt), ShardWriter(epath.Path(tmp_path) / "x") as writer:
         writer.write(**chunk())
         raise KeyboardInterrupt
     assert list(tmp_path.iterdir()) == []
@@ -284,7 +284,7 @@ def test_a_full_disk_is_said_in_a_sentence(tmp_path):
     (tmp_path / ".x.partial").symlink_to("/dev/full")  # what is written there meets a full disk
     with (
         pytest.raises(StorageError, match=r"x: cannot be written \(no space left on device\); make"),
-        prepared.ShardWriter(epath.Path(tmp_path) / "x") as writer,
+        ShardWriter(epath.Path(tmp_path) / "x") as writer,
     ):
         for _ in range(20):
             writer.write(**chunk())
@@ -292,7 +292,7 @@ def test_a_full_disk_is_said_in_a_sentence(tmp_path):
     assert list(tmp_path.iterdir()) == []
     (tmp_path / ".t.json.partial").symlink_to("/dev/full")
     with pytest.raises(StorageError, match="make room"):
-        prepared.write_json(epath.Path(tmp_path) / "t.json", {"a": 1})
+        format.write_json(epath.Path(tmp_path) / "t.json", {"a": 1})
     assert list(tmp_path.iterdir()) == []
 
 
@@ -302,10 +302,10 @@ def test_a_folder_that_cannot_be_written_is_said_in_a_sentence(tmp_path, monkeyp
 
     with (
         pytest.raises(StorageError, match=r"no such file or directory\); choose another --data_dir"),
-        prepared.ShardWriter(epath.Path(tmp_path) / "gone" / "x") as writer,
+        ShardWriter(epath.Path(tmp_path) / "gone" / "x") as writer,
     ):
         writer.write(**chunk())
         writer.commit()
     monkeypatch.setattr(type(epath.Path(tmp_path)), "write_bytes", refuse)
     with pytest.raises(StorageError, match=r"\(read-only file system\); choose another --data_dir"):
-        prepared.write_json(epath.Path(tmp_path) / "t.json", {})
+        format.write_json(epath.Path(tmp_path) / "t.json", {})

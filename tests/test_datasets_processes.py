@@ -13,10 +13,13 @@ import numpy as np
 import pytest
 from prepared_faces import FLAT, content, portrait, recording, three
 
-from sspd_jax import prepare as command
-from sspd_jax.command import ConfigError, UserError
-from sspd_jax.datasets import processes, readers
-from sspd_jax.video import decode, sample
+from sspd_jax.cli import prepare as cli_prepare
+from sspd_jax.datasets import prepare as command
+from sspd_jax.datasets import workers
+from sspd_jax.datasets.readers import registry
+from sspd_jax.errors import ConfigError, UserError
+from sspd_jax.simulation import sample_video
+from sspd_jax.video import decode
 
 HERE = Path(__file__).parent
 
@@ -27,8 +30,8 @@ def faces(folder, count, seconds=2):
     """Write a folder of videos, one of them without a face."""
     folder.mkdir()
     for number in range(count):
-        sample.write_face_video(folder / f"p{number}.mp4", seconds=seconds, bpm=60 + 10 * number)
-    sample.write_video(folder / "wall.mp4", [FLAT] * 40, np.arange(40) / 30, codec="libx264")
+        sample_video.write_face_video(folder / f"p{number}.mp4", seconds=seconds, bpm=60 + 10 * number)
+    sample_video.write_video(folder / "wall.mp4", [FLAT] * 40, np.arange(40) / 30, codec="libx264")
     return folder
 
 
@@ -41,11 +44,11 @@ def test_two_at_once_write_what_one_writes_and_say_what_one_says(tmp_path, capsy
     said = {}
     for count in (1, 2):
         out = tmp_path / str(count)
-        assert command.main(arguments(source, out, f"--workers={count}")) == 1
+        assert cli_prepare.main(arguments(source, out, f"--workers={count}")) == 1
         first = capsys.readouterr()
         assert "error: 1 of 4 recordings cannot be prepared (wall: see above)" in first.err
         assert "index.json" not in content(out)
-        assert command.main(arguments(source, out, f"--workers={count}", "--keep_going")) == 1
+        assert cli_prepare.main(arguments(source, out, f"--workers={count}", "--keep_going")) == 1
         second = capsys.readouterr()
         assert (
             second.out.startswith(f"{out}: 3 recordings of 3 people")
@@ -58,12 +61,12 @@ def test_two_at_once_write_what_one_writes_and_say_what_one_says(tmp_path, capsy
 
 
 def test_how_many_there_are():
-    assert processes.number(3, 100) == 3
-    assert processes.number(30, 4) == 4
-    assert processes.number(5, 0) == 1
-    assert 1 <= processes.number(0, 100) <= 8
+    assert workers.number(3, 100) == 3
+    assert workers.number(30, 4) == 4
+    assert workers.number(5, 0) == 1
+    assert 1 <= workers.number(0, 100) <= 8
     with pytest.raises(ConfigError, match=r"workers -1 is not 0 \(one for each core\) or more"):
-        processes.number(-1, 4)
+        workers.number(-1, 4)
 
 
 def test_a_recording_that_cannot_travel_is_refused(tmp_path):
@@ -78,7 +81,7 @@ def test_a_recording_that_cannot_travel_is_refused(tmp_path):
 
 def test_the_number_of_threads_changes_nothing(tmp_path):
     path = tmp_path / "a.mp4"
-    sample.write_face_video(path, seconds=1, bpm=70)
+    sample_video.write_face_video(path, seconds=1, bpm=70)
     frames = []
     try:
         for count in (0, 1, 3):
@@ -136,7 +139,7 @@ STARTED = """
 import functools, sys
 from pathlib import Path
 import test_datasets_processes as this
-from sspd_jax.command import run
+from sspd_jax.errors import run
 
 if __name__ == "__main__":
     slow = functools.partial(this.waiting, here=Path(sys.argv[2]))
@@ -192,16 +195,16 @@ def test_without_beam_its_command_says_what_to_install(tmp_path, capsys, monkeyp
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.delitem(sys.modules, "sspd_jax.datasets.beam", raising=False)
     monkeypatch.setitem(sys.modules, "apache_beam", None)
-    assert command.main(arguments(source, tmp_path / "out", "--no_progress", "--runner=beam")) == 2
+    assert cli_prepare.main(arguments(source, tmp_path / "out", "--no_progress", "--runner=beam")) == 2
     said = capsys.readouterr().err
     assert said == "error: Apache Beam is not installed; run `pip install sspd_jax[beam]`\n"
-    assert command.main(arguments(source, tmp_path / "out", "--beam_options=--runner=X")) == 2
+    assert cli_prepare.main(arguments(source, tmp_path / "out", "--beam_options=--runner=X")) == 2
     assert "--beam_options are for --runner=beam" in capsys.readouterr().err
 
 
 def by_beam(source, out, *more):
     """Run the command with Beam in a process of its own."""
-    words = [sys.executable, "-m", "sspd_jax.prepare", *arguments(source, out, "--runner=beam", *more)]
+    words = [sys.executable, "-m", "sspd_jax", "prepare", *arguments(source, out, "--runner=beam", *more)]
     return subprocess.run(words, capture_output=True, text=True, check=False, timeout=300)
 
 
@@ -217,7 +220,7 @@ def test_beam_writes_what_the_command_writes_without_it(tmp_path):
     done = by_beam(source, tmp_path / "beam", "--keep_going")
     assert done.returncode == 1 and "(0 new, without wall)" in done.stdout, done.stderr
     command.prepare(
-        readers.read("folder", source), tmp_path / "plain", name="folder", crop_size=64, keep_going=True
+        registry.read("folder", source), tmp_path / "plain", name="folder", crop_size=64, keep_going=True
     )
     assert content(tmp_path / "beam") == content(tmp_path / "plain")
     (source / "wall.mp4").unlink()

@@ -11,13 +11,13 @@ import numpy as np
 import pytest
 from dataset_files import BPM
 
-from sspd_jax.command import ConfigError, UserError
-from sspd_jax.datasets import files, folder, matlab, pure, readers, vipl_hr
-from sspd_jax.datasets.prepared import open_prepared
+from sspd_jax.datasets.dataset import open_prepared
+from sspd_jax.datasets.prepare import prepare
+from sspd_jax.datasets.readers import files, folder, matlab, pure, registry, vipl_hr
 from sspd_jax.datasets.recording import Broken, Recording
+from sspd_jax.errors import ConfigError, UserError
 from sspd_jax.heart_rate.rate import spectral_peak_rate
-from sspd_jax.prepare import prepare
-from sspd_jax.video import sample
+from sspd_jax.simulation import sample_video
 
 SECONDS = 6
 PEOPLE = {
@@ -54,18 +54,18 @@ def whole(listed) -> list[Recording]:
 
 
 def test_there_is_a_test_for_every_reader():
-    assert set(PEOPLE) == set(dataset_files.WRITERS) == set(readers.READERS) - {"vipl_hr_infrared"}
+    assert set(PEOPLE) == set(dataset_files.WRITERS) == set(registry.READERS) - {"vipl_hr_infrared"}
     with pytest.raises(ConfigError, match="dataset 'purer' is none of cohface, folder"):
-        readers.read("purer", ".")
+        registry.read("purer", ".")
 
 
 @pytest.mark.parametrize("name", PEOPLE)
 def test_recordings_by_the_contract(name, source):
-    listed = whole(readers.read(name, source(name)))
+    listed = whole(registry.read(name, source(name)))
     assert len(listed) == 2 * EACH.get(name, 1)
     assert tuple(dict.fromkeys(r.person_id for r in listed)) == PEOPLE[name]
     assert len({r.recording_id for r in listed}) == len(listed)
-    assert [r.recording_id for r in readers.read(name, source(name))] == [r.recording_id for r in listed]
+    assert [r.recording_id for r in registry.read(name, source(name))] == [r.recording_id for r in listed]
     # Each call of `frames` starts anew, in another process too.
     for recording in (listed[0], pickle.loads(pickle.dumps(listed[0]))):
         times_s, first = zip(*((t, rgb) for t, rgb in recording.frames()), strict=True)
@@ -75,14 +75,14 @@ def test_recordings_by_the_contract(name, source):
     # Red skin, not blue: the order of the colours.
     assert first[0][..., 0].mean() > first[0][..., 2].mean() + 10
     bpm = BPM[PEOPLE[name].index(recording.person_id)]
-    expected = sample.ppg(recording.ppg.times_s, bpm)
+    expected = sample_video.ppg(recording.ppg.times_s, bpm)
     assert np.corrcoef(recording.ppg.values, expected)[0, 1] > 0.999
     assert recording.meta["dataset"]
 
 
 @pytest.mark.parametrize("name", PEOPLE)
 def test_prepared_frames_and_wave_have_one_clock(name, source, tmp_path):
-    prepare(readers.read(name, source(name)), tmp_path / name, name=name, crop_size=32, progress=False)
+    prepare(registry.read(name, source(name)), tmp_path / name, name=name, crop_size=32, progress=False)
     dataset = open_prepared(tmp_path / name)
     assert dataset.people == PEOPLE[name]
     for segment in dataset.segments:
@@ -91,7 +91,7 @@ def test_prepared_frames_and_wave_have_one_clock(name, source, tmp_path):
         there = np.isfinite(wave)
         assert there.mean() > 0.97
         ticks_s = segment.start_s + np.arange(segment.n_frames) / 30
-        expected = sample.ppg(ticks_s, bpm)
+        expected = sample_video.ppg(ticks_s, bpm)
         assert np.corrcoef(wave[there], expected[there])[0, 1] > 0.99
         green = np.array([f[..., 1].mean() for f in dataset.frames(segment)])
         assert spectral_peak_rate(green, 30) == pytest.approx(bpm, abs=2)
@@ -103,7 +103,7 @@ def test_prepared_frames_and_wave_have_one_clock(name, source, tmp_path):
 
 
 def test_ubfc_dataset_1_has_the_devices_rate(source):
-    first, second = readers.read("ubfc_rppg_1", source("ubfc_rppg_1"))
+    first, second = registry.read("ubfc_rppg_1", source("ubfc_rppg_1"))
     assert first.meta["device_heart_rate"] == [72.0] * 6
     assert second.file.name == "vid of 11.avi"
     assert 1 / np.diff(first.ppg.times_s).mean() == pytest.approx(62, abs=0.1)
@@ -153,7 +153,7 @@ def test_pure_pictures_without_stamps_go_by_their_order(tmp_path):
 
 
 def test_cohface_keeps_its_protocols(source):
-    listed = whole(readers.read("cohface", source("cohface")))
+    listed = whole(registry.read("cohface", source("cohface")))
     assert [r.recording_id for r in listed] == ["1-0", "1-2", "2-0", "2-2"]
     assert listed[0].meta["protocols"] == {"all": "train", "clean": "train"}
     assert listed[3].meta["protocols"] == {"all": "test", "natural": "test"}
@@ -163,7 +163,7 @@ def test_cohface_keeps_its_protocols(source):
 @pytest.mark.parametrize("version", [5, 7.3])
 def test_mmpd_in_both_versions_of_matlab(tmp_path, version):
     dataset_files.mmpd(tmp_path, seconds=2, version=version)
-    first, _ = whole(readers.read("mmpd", tmp_path))
+    first, _ = whole(registry.read("mmpd", tmp_path))
     assert first.meta["motion"] == "Walking" and "walking" in first.meta["notes"][0]
     labels = ("light", "exercise", "skin_color", "gender", "glasser", "hair_cover", "makeup")
     assert [first.meta[x] for x in labels] == ["LED-low", False, 4, "female", True, False, False]
@@ -185,7 +185,7 @@ def test_a_video_in_hdf5_is_read_in_slabs(tmp_path, monkeypatch):
 
 
 def test_ubfc_phys_keeps_a_persons_tasks_together(source):
-    listed = whole(readers.read("ubfc_phys", source("ubfc_phys")))
+    listed = whole(registry.read("ubfc_phys", source("ubfc_phys")))
     assert [(r.recording_id, r.person_id, r.meta["task"]) for r in listed] == [
         ("s1_T1", "s1", "rest"),
         ("s1_T2", "s1", "speech"),
@@ -195,7 +195,7 @@ def test_ubfc_phys_keeps_a_persons_tasks_together(source):
 
 
 def test_vipl_hr_has_its_own_times_and_leaves_infrared_out(source):
-    listed = whole(readers.read("vipl_hr", source("vipl_hr")))
+    listed = whole(registry.read("vipl_hr", source("vipl_hr")))
     assert [r.recording_id for r in listed] == [
         f"p{person}-v1-2-source{number}" for person in (1, 2) for number in (1, 2)
     ]
@@ -212,12 +212,12 @@ def test_vipl_hr_has_its_own_times_and_leaves_infrared_out(source):
 
 def test_scamps_falls_back_on_its_small_video(tmp_path):
     dataset_files.scamps(tmp_path / "train", seconds=2, name="Xsub")
-    first, _ = whole(readers.read("scamps", tmp_path))
+    first, _ = whole(registry.read("scamps", tmp_path))
     assert first.meta["video"] == "Xsub"
     np.testing.assert_array_equal(next(first.frames())[1], dataset_files.pictures(30, 2, BPM[0])[0])
     dataset_files.scamps(tmp_path / "test", seconds=2)
     with pytest.raises(UserError, match=r"holds P000001\.mat twice; give the folder of one copy"):
-        readers.read("scamps", tmp_path)
+        registry.read("scamps", tmp_path)
 
 
 def test_a_folder_says_who_is_who(tmp_path):
@@ -273,7 +273,7 @@ def test_the_reader_in_the_docs_works(tmp_path):
     names = {}
     exec(code, names)
     frames = dataset_files.pictures(30, 2, BPM[0])
-    sample.write_video(tmp_path / "ann.mp4", frames, np.arange(60) / 30)
+    sample_video.write_video(tmp_path / "ann.mp4", frames, np.arange(60) / 30)
     dataset_files.column(tmp_path / "ann.txt", dataset_files.wave(100, 2, BPM[0])[1])
     (recording,) = whole(names["recordings"](tmp_path))
     assert (recording.person_id, len(list(recording.frames())), len(recording.ppg.values)) == ("ann", 60, 200)

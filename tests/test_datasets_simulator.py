@@ -10,13 +10,16 @@ import time
 import numpy as np
 import pytest
 
-from sspd_jax.command import ConfigError, UserError
-from sspd_jax.datasets import simulator, ubfc_rppg
+from sspd_jax.cli import simulate
+from sspd_jax.datasets.readers import ubfc_rppg
+from sspd_jax.errors import ConfigError, UserError
 from sspd_jax.heart_rate.classical import read_trace
 from sspd_jax.heart_rate.rate import spectral_peak_rate
+from sspd_jax.simulation import presets, recordings, scene
+from sspd_jax.simulation.recordings import draw_person
 from sspd_jax.video.crop import crop
-from sspd_jax.video.face import FaceDetector
-from sspd_jax.video.face_clip import open_face_clip
+from sspd_jax.video.face_detection import FaceDetector
+from sspd_jax.video.face_stream import open_face_clip
 
 TIMES = np.arange(600) / 30
 
@@ -24,7 +27,7 @@ TIMES = np.arange(600) / 30
 @pytest.fixture(scope="module")
 def easy(tmp_path_factory):
     out = tmp_path_factory.mktemp("easy")
-    simulator.write_recordings(out, preset="easy", people=2, seconds=10, seed=50)
+    recordings.write_recordings(out, preset="easy", people=2, seconds=10, seed=50)
     return out
 
 
@@ -42,7 +45,7 @@ def test_recordings_are_what_the_reader_of_the_dataset_reads(easy):
         times, images = zip(*recording.frames(), strict=True)
         np.testing.assert_allclose(times, TIMES[:300], atol=1e-6)
         assert images[0].shape == (240, 320, 3)
-        person = simulator.draw_person(50, i)
+        person = draw_person(50, i)
         ppg, rate = person.pulse(TIMES[:300])
         np.testing.assert_allclose(recording.ppg.values, ppg, atol=1e-6)
         np.testing.assert_allclose(recording.meta["device_heart_rate"], rate, rtol=1e-6)
@@ -63,23 +66,23 @@ def test_the_pulse_in_the_pictures_is_the_truth_in_the_text(easy):
 
 
 def test_the_same_seed_writes_the_same_bytes_whichever_others_are_written(easy, tmp_path):
-    simulator.write_recording(tmp_path / "again", "easy", 2, 10, 50)
+    recordings.write_recording(tmp_path / "again", "easy", 2, 10, 50)
     assert contents(tmp_path / "again") == contents(easy / "subject2")
     assert contents(easy / "subject1")["vid.avi"] != contents(easy / "subject2")["vid.avi"]
 
 
 def test_a_longer_recording_begins_like_a_shorter_one():
-    person, preset = simulator.draw_person(3, 1), simulator.PRESETS["hard"]
-    short, long = ([*simulator.film(person, preset, TIMES[:n], 3, 1)] for n in (4, 8))
+    person, preset = draw_person(3, 1), presets.PRESETS["hard"]
+    short, long = ([*scene.film(person, preset, TIMES[:n], 3, 1)] for n in (4, 8))
     np.testing.assert_array_equal(short, long[:4])
 
 
 def test_people_are_distinct_and_every_face_is_found():
     detector = FaceDetector()
-    people = [simulator.draw_person(seed, number) for seed in (50, 51) for number in range(1, 9)]
+    people = [draw_person(seed, number) for seed in (50, 51) for number in range(1, 9)]
     faces = []
     for person in people:
-        picture = next(simulator.film(person, simulator.PRESETS["easy"], TIMES[:1], 0, 1))
+        picture = next(scene.film(person, presets.PRESETS["easy"], TIMES[:1], 0, 1))
         box = detector.detect(picture)
         assert 80 < box.width < 150
         faces.append(crop(picture, box, 32).astype(float))
@@ -91,7 +94,7 @@ def test_people_are_distinct_and_every_face_is_found():
 
 
 def test_heart_rates_and_pulses_are_as_asked():
-    people = [simulator.draw_person(50, number) for number in range(1, 13)]
+    people = [draw_person(50, number) for number in range(1, 13)]
     rates = np.array([person.heart_rate_bpm for person in people])
     assert rates.min() >= 45
     assert rates.max() <= 150
@@ -111,7 +114,7 @@ def test_heart_rates_and_pulses_are_as_asked():
 
 @pytest.mark.parametrize("number", [1, 2, 3])
 def test_a_beat_has_a_systolic_peak_and_behind_it_a_second_wave(number):
-    ppg, rate = simulator.draw_person(50, number).pulse(np.arange(4000) / 1000)
+    ppg, rate = draw_person(50, number).pulse(np.arange(4000) / 1000)
     feet = np.flatnonzero((ppg[1:-1] < ppg[:-2]) & (ppg[1:-1] <= ppg[2:]) & (ppg[1:-1] < -0.3)) + 1
     assert len(feet) == pytest.approx(4 * rate.mean() / 60, abs=1)
     foot, peak = feet[0], feet[0] + ppg[feet[0] : feet[1]].argmax()
@@ -123,7 +126,7 @@ def test_a_beat_has_a_systolic_peak_and_behind_it_a_second_wave(number):
 
 
 def test_presets_get_harder_and_are_frozen():
-    easy, default, hard = (simulator.PRESETS[name] for name in ("easy", "default", "hard"))
+    easy, default, hard = (presets.PRESETS[name] for name in ("easy", "default", "hard"))
     assert easy.burst_px == easy.band_light == easy.band_colour == default.band_colour == 0
     assert default.burst_px > 0
     assert hard.band_colour > 0.002
@@ -132,10 +135,10 @@ def test_presets_get_harder_and_are_frozen():
 
 
 def test_motion_moves_and_in_band_light_colours():
-    person = simulator.draw_person(50, 1)
+    person = draw_person(50, 1)
     traces = {}
     for name in ("easy", "default", "hard"):
-        pictures = simulator.film(person, simulator.PRESETS[name], TIMES[:60], 50, 1)
+        pictures = scene.film(person, presets.PRESETS[name], TIMES[:60], 50, 1)
         traces[name] = np.array([picture[20:60, 10:60].mean((0, 1)) for picture in pictures])  # background
     swing = {name: np.ptp(trace[:, 1] / trace.mean(0)[1]) for name, trace in traces.items()}
     assert swing["easy"] < 0.01
@@ -149,7 +152,7 @@ def test_motion_moves_and_in_band_light_colours():
 def test_run_killed_half_way_leaves_whole_subjects_only_and_is_finished_by_a_second(easy, tmp_path):
     out = tmp_path / "out"
     arguments = [str(out), "--preset=easy", "--seconds=10", "--seed=50", "--workers=1"]
-    command = [sys.executable, "-m", "sspd_jax.datasets.simulator", *arguments, "--people=9"]
+    command = [sys.executable, "-m", "sspd_jax", "simulate", *arguments, "--people=9"]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
     until = time.monotonic() + 30
     while not (out / ".subject2.partial" / ".vid.partial.avi").exists() and time.monotonic() < until:
@@ -161,7 +164,7 @@ def test_run_killed_half_way_leaves_whole_subjects_only_and_is_finished_by_a_sec
     assert (out / ".subject2.partial").exists()
     assert [r.recording_id for r in ubfc_rppg.recordings(out)] == ["subject1"]
     before = (out / "subject1" / "vid.avi").stat()
-    assert simulator.main([*arguments, "--people=2"]) == 0
+    assert simulate.main([*arguments, "--people=2"]) == 0
     assert sorted(path.name for path in out.iterdir()) == ["simulation.json", "subject1", "subject2"]
     assert contents(out / "subject2") == contents(easy / "subject2")
     after = (out / "subject1" / "vid.avi").stat()
@@ -171,18 +174,18 @@ def test_run_killed_half_way_leaves_whole_subjects_only_and_is_finished_by_a_sec
 def test_a_folder_of_something_else_is_left_alone(easy, tmp_path, monkeypatch):
     (tmp_path / "subject1").mkdir()
     with pytest.raises(UserError, match="something else"):
-        simulator.write_recordings(tmp_path, people=1, seconds=1)
+        recordings.write_recordings(tmp_path, people=1, seconds=1)
     with pytest.raises(ConfigError, match="other settings"):
-        simulator.write_recordings(easy, preset="hard", people=3, seconds=10, seed=50)
+        recordings.write_recordings(easy, preset="hard", people=3, seconds=10, seed=50)
     with pytest.raises(UserError, match="cannot be written"):
-        simulator.write_recordings(easy / "simulation.json", people=1, seconds=1)
+        recordings.write_recordings(easy / "simulation.json", people=1, seconds=1)
 
     def full(*args, **settings):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(simulator.sample, "write_video", full)
+    monkeypatch.setattr(recordings.sample, "write_video", full)
     with pytest.raises(UserError, match=r"no space left.*free space"):
-        simulator.write_recordings(tmp_path / "full", people=1, seconds=1)
+        recordings.write_recordings(tmp_path / "full", people=1, seconds=1)
     assert [path.name for path in (tmp_path / "full").iterdir()] == ["simulation.json"]
 
 
@@ -200,7 +203,7 @@ def test_a_folder_of_something_else_is_left_alone(easy, tmp_path, monkeypatch):
     ],
 )
 def test_wrong_arguments_are_a_sentence(tmp_path, capsys, flag, words):
-    assert simulator.main([str(tmp_path / "out"), flag]) == 2
+    assert simulate.main([str(tmp_path / "out"), flag]) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert words in line
     assert list(tmp_path.iterdir()) == []
@@ -208,7 +211,7 @@ def test_wrong_arguments_are_a_sentence(tmp_path, capsys, flag, words):
 
 def test_command_writes_the_size_asked_for(tmp_path, capsys):
     out = tmp_path / "out"
-    assert simulator.main([str(out), "--people=1", "--seconds=1.5", "--seed=4", "--size=256x192"]) == 0
+    assert simulate.main([str(out), "--people=1", "--seconds=1.5", "--seed=4", "--size=256x192"]) == 0
     assert "subject1: 1.5 s, default" in capsys.readouterr().out
     (recording,) = ubfc_rppg.recordings(out)
     times, images = zip(*recording.frames(), strict=True)
@@ -217,5 +220,5 @@ def test_command_writes_the_size_asked_for(tmp_path, capsys):
     assert json.loads((out / "simulation.json").read_text())["size"] == [256, 192]
     shutil.rmtree(out)
     with pytest.raises(SystemExit) as stop:
-        simulator.main(["--help"])
+        simulate.main(["--help"])
     assert stop.value.code == 0

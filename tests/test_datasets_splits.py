@@ -11,11 +11,12 @@ import numpy as np
 import pytest
 import scipy.io
 
-from sspd_jax import config as experiments
-from sspd_jax.command import ConfigError, UserError
-from sspd_jax.datasets import cohface, readers, splits, vipl_hr
-from sspd_jax.datasets.prepared import open_prepared
-from sspd_jax.prepare import prepare
+from sspd_jax.datasets import splits
+from sspd_jax.datasets.dataset import open_prepared
+from sspd_jax.datasets.prepare import prepare
+from sspd_jax.datasets.readers import cohface, registry, vipl_hr
+from sspd_jax.errors import ConfigError, UserError
+from sspd_jax.training import config as experiments
 
 TABLES = resources.files("sspd_jax.datasets") / "manifests"
 
@@ -29,7 +30,7 @@ def test_every_line_has_a_source_and_a_dataset_that_there_is(table):
     assert rows(table)
     for row in rows(table):
         assert None not in row and None not in row.values(), row
-        assert row["source"].strip() and row["dataset"] in readers.READERS, row
+        assert row["source"].strip() and row["dataset"] in registry.READERS, row
 
 
 def test_published_splits_are_disjoint_and_of_people_there_are():

@@ -8,7 +8,9 @@ import jax
 import pytest
 import small_run
 
-from sspd_jax import main, report, train
+from sspd_jax import main
+from sspd_jax.evaluation import report
+from sspd_jax.training import loop
 
 ROOT = Path(__file__).parents[1]
 CONFIGS = {
@@ -45,13 +47,13 @@ SPLIT = {
 @pytest.fixture(autouse=True, scope="module")
 def compiled_once(tmp_path_factory):
     """All of these trainings compile the same: once. The report's pictures are tested elsewhere."""
-    original, compiled = train.train_step.WAYS["jit"], {}
+    original, compiled = loop.train_step.WAYS["jit"], {}
 
     def compile_train_step(method, mesh):
         return compiled.setdefault(mesh.size, original(method, mesh))
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(train.train_step.WAYS, "jit", compile_train_step)
+        patch.setitem(loop.train_step.WAYS, "jit", compile_train_step)
         patch.setattr(report, "render", lambda *_, **__: "")
         jax.config.update("jax_compilation_cache_dir", str(tmp_path_factory.mktemp("compiled")))
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)

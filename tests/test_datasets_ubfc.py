@@ -4,10 +4,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from sspd_jax.command import UserError
-from sspd_jax.datasets import ubfc_rppg
+from sspd_jax.datasets.readers import ubfc_rppg
 from sspd_jax.datasets.recording import Broken
-from sspd_jax.video.sample import write_video
+from sspd_jax.errors import UserError
+from sspd_jax.simulation.sample_video import write_video
 
 FRAMES = 90
 TIMES = 2.0 + np.cumsum(np.tile([1 / 29, 1 / 31], FRAMES // 2))  # no 30 frames/s, and no start at 0
@@ -128,7 +128,7 @@ def test_no_dataset_says_where_to_get_one(tmp_path):
         assert words in text
         assert "https://" in text
         assert "DATASET_2" in text
-        assert "sspd_jax.datasets.simulator" in text
+        assert "sspd_jax.simulation.recordings" in text
 
 
 @pytest.mark.parametrize("name", ["vid.avi", "ground_truth.txt"])

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from sspd_jax import config, forms
-from sspd_jax.method import losses, model
+from sspd_jax.method import losses, settings
+from sspd_jax.training import config, presets
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
@@ -20,10 +20,10 @@ METHOD = (DOCS / "method.md").read_text()
 
 def test_the_method_page_has_the_weights_of_both_forms():
     rows = dict(re.findall(r"^\| `(\w+)` \|[^|]*\| ([^|]*\|[^|]*) \|$", METHOD, re.MULTILINE))
-    used = {*forms.PAPER["terms"], *forms.RELEASED["terms"]}
+    used = {*presets.PAPER["terms"], *presets.RELEASED["terms"]}
     assert set(rows) == used <= set(losses.TERMS)
     for name, cells in rows.items():
-        for cell, form in zip(cells.split("|"), (forms.PAPER, forms.RELEASED), strict=True):
+        for cell, form in zip(cells.split("|"), (presets.PAPER, presets.RELEASED), strict=True):
             weight = form["terms"].get(name, {}).get("weight")
             assert cell.strip().split(",")[0] == ("–" if weight is None else f"{weight:g}"), name
 
@@ -37,8 +37,8 @@ def test_names_on_the_method_page_exist():
     for module, name in known:
         assert hasattr(modules[module], name), f"{module}.{name}"
     for name in re.findall(r"`network\.(\w+)`", METHOD):
-        assert name in model.NetworkSettings.__dataclass_fields__
-    assert model.NetworkSettings().scale_lengths(300) == (292, 286, 282)
+        assert name in settings.NetworkSettings.__dataclass_fields__
+    assert settings.NetworkSettings().scale_lengths(300) == (292, 286, 282)
 
 
 def test_keys_on_the_training_page_are_those_of_a_configuration_with_their_defaults():

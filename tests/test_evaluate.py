@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 from scored_people import segment
 
-from sspd_jax import evaluate, held_out
-from sspd_jax.command import ConfigError, UserError
-from sspd_jax.datasets import prepared
+from sspd_jax.cli import evaluate as cli_evaluate
+from sspd_jax.datasets import dataset, leakage
+from sspd_jax.datasets.prepare import prepare
 from sspd_jax.datasets.recording import Ppg, Recording
-from sspd_jax.prepare import prepare
-from sspd_jax.video import sample
+from sspd_jax.errors import ConfigError, UserError
+from sspd_jax.simulation import sample_video
 
 TIMES = np.arange(330) / 30
 
@@ -24,8 +24,8 @@ def data_dir(tmp_path_factory):
         Recording(
             recording_id=name,
             person_id=name,
-            frames=lambda bpm=bpm: zip(TIMES, sample.face_frames(TIMES, bpm, 0), strict=True),
-            ppg=Ppg(TIMES, sample.ppg(TIMES, bpm)),
+            frames=lambda bpm=bpm: zip(TIMES, sample_video.face_frames(TIMES, bpm, 0), strict=True),
+            ppg=Ppg(TIMES, sample_video.ppg(TIMES, bpm)),
             file=directory / name,
             meta={"light": light},
         )
@@ -38,7 +38,7 @@ def data_dir(tmp_path_factory):
 def test_classical_methods_are_scored_without_a_checkpoint(data_dir, tmp_path, capsys):
     output = tmp_path / "out"
     arguments = [f"--data={data_dir}", f"--output={output}", "--methods=pos,green", "--protocol=ours,toolbox"]
-    assert evaluate.main(arguments) == 0, capsys.readouterr().err
+    assert cli_evaluate.main(arguments) == 0, capsys.readouterr().err
     said = capsys.readouterr().out
     assert said.count("report: ") == 2 and "pos *" in said
     for name in ("ours", "toolbox"):
@@ -73,7 +73,7 @@ def test_what_cannot_be_evaluated_is_said_and_leaves_nothing(
 ):
     out = tmp_path / "out"
     arguments = [a.replace("DATA", str(data_dir)).replace("OUT", str(out)) for a in arguments]
-    assert evaluate.main(arguments) == code
+    assert cli_evaluate.main(arguments) == code
     error = capsys.readouterr().err
     assert words in error and len(error.strip().splitlines()) == 1
     assert not out.exists()
@@ -101,7 +101,7 @@ def training(monkeypatch):
                 raise UserError(f"{path}: gone")
             return found
 
-        monkeypatch.setattr(prepared, "open_prepared", open_)
+        monkeypatch.setattr(dataset, "open_prepared", open_)
 
     return put
 
@@ -110,26 +110,26 @@ def test_people_learned_from_are_refused_by_name(training):
     training(dataset("a", "b", dataset="X"))
     there = dataset("a", "b", "c", dataset="X")
     with pytest.raises(ConfigError, match=r"trained on a, b.*--people=c"):
-        held_out.people_to_test(there, learned("b", "a"), ())
-    assert held_out.people_to_test(there, learned("a", "b"), ("c",)) == ("c",)
+        leakage.people_to_test(there, learned("b", "a"), ())
+    assert leakage.people_to_test(there, learned("a", "b"), ("c",)) == ("c",)
     with pytest.raises(ConfigError, match="trained on all of them"):
-        held_out.people_to_test(dataset("a", dataset="X"), learned("a"), ())
+        leakage.people_to_test(dataset("a", dataset="X"), learned("a"), ())
 
 
 def test_the_same_name_in_another_dataset_is_somebody_else(training):
     training(dataset("a", dataset="X"))
-    assert held_out.people_to_test(dataset("a", dataset="Y"), learned("a"), ()) == ("a",)
+    assert leakage.people_to_test(dataset("a", dataset="Y"), learned("a"), ()) == ("a",)
 
 
 def test_simulated_people_are_known_by_their_seed(training):
     training(dataset("a", dataset="simulated", simulation={"seed": 1, "preset": "easy"}))
     same = dataset("a", dataset="simulated", simulation={"seed": 1, "preset": "hard"})
     other = dataset("a", dataset="simulated", simulation={"seed": 2, "preset": "easy"})
-    assert held_out.trained_on(same, learned("a"), ("a",)) == ["a"]
-    assert held_out.trained_on(other, learned("a"), ("a",)) == []
+    assert leakage.trained_on(same, learned("a"), ("a",)) == ["a"]
+    assert leakage.trained_on(other, learned("a"), ("a",)) == []
 
 
 def test_without_the_training_data_a_name_is_enough_to_refuse(training):
     training(None)
-    assert held_out.trained_on(dataset("a", dataset="Y"), learned("a"), ("a",)) == ["a"]
-    assert held_out.trained_on(dataset("a", dataset="Y"), None, ("a",)) == []
+    assert leakage.trained_on(dataset("a", dataset="Y"), learned("a"), ("a",)) == ["a"]
+    assert leakage.trained_on(dataset("a", dataset="Y"), None, ("a",)) == []

@@ -15,10 +15,15 @@ from golden import recipe
 from shared_files import PUBLISHED_WEIGHTS, needs
 
 import sspd_jax
-from sspd_jax import checkpoint, convert, export, forms, storage, torch_file, torch_save
-from sspd_jax import config as experiments
-from sspd_jax.command import ConfigError, UserError
-from sspd_jax.method import model
+from sspd_jax import errors
+from sspd_jax.checkpoints import convert, export, network, torch_reader, torch_writer
+from sspd_jax.cli import convert as cli_convert
+from sspd_jax.cli import export as cli_export
+from sspd_jax.errors import ConfigError, UserError
+from sspd_jax.method.network import init_variables
+from sspd_jax.runtime import storage
+from sspd_jax.training import config as experiments
+from sspd_jax.training import presets
 
 GOLDEN = Path(__file__).parent / "golden"
 EXAMPLE = Path(__file__).parents[1] / "examples" / "run_stablehlo.py"
@@ -35,18 +40,18 @@ def save(directory, network, **more):
         "seed": 7,
         **more,
     }
-    params, batch_stats = model.init(network, jax.random.key(3))
+    params, batch_stats = init_variables(network, jax.random.key(3))
     rng = np.random.default_rng(0)
     # Statistics that are not those of a fresh network.
     batch_stats = jax.tree.map(lambda x: (x + rng.uniform(0.1, 1, x.shape)).astype(np.float32), batch_stats)
-    checkpoint.save_network(directory, config, params, batch_stats)
+    network.save_network(directory, config, params, batch_stats)
     return directory
 
 
 @pytest.fixture(scope="module")
 def small(tmp_path_factory):
     """A checkpoint of a small network in the released form, whose convolutions suit the platform."""
-    network = small_training.network(forms.RELEASED, conv="auto")
+    network = small_training.network(presets.RELEASED, conv="auto")
     return save(tmp_path_factory.mktemp("checkpoints") / "small", network, source=SOURCE)
 
 
@@ -105,8 +110,8 @@ def test_an_inference_checkpoint_reads_bit_equal_waves(small, tmp_path):
 
 def test_an_inference_checkpoint_holds_no_more_than_reading_needs(small, tmp_path):
     exported = export.export(small, tmp_path / "inference", "orbax")
-    config, params, batch_stats = checkpoint.load_network(tmp_path / "inference")
-    whole_config, whole, whole_stats = checkpoint.load_network(small)
+    config, params, batch_stats = network.load_network(tmp_path / "inference")
+    whole_config, whole, whole_stats = network.load_network(small)
     assert config == {key: whole_config[key] for key in ("network", "fps", "crop_size", "source")}
     assert set(whole) - set(params) == {"ts"}
     jax.tree.map(np.testing.assert_array_equal, params, {part: whole[part] for part in params})
@@ -135,7 +140,7 @@ def test_a_stablehlo_file_is_for_every_platform_and_takes_even_times_only(stable
 
 
 def test_a_stablehlo_file_takes_out_the_light_itself(tmp_path):
-    network = small_training.network(forms.RELEASED, change="steady_chrominance")
+    network = small_training.network(presets.RELEASED, change="steady_chrominance")
     directory = save(tmp_path / "steady", network)
     export.export(directory, tmp_path / "steady.stablehlo", "stablehlo")
     frames = clip(33)
@@ -201,23 +206,23 @@ def assert_same_state_dict(found, wanted):
 
 def test_pytorch_weights_come_back_bit_equal_both_ways(tmp_path):
     weights = golden_weights()
-    torch_save.write_state_dict(tmp_path / "theirs.pth", weights)
+    torch_writer.write_state_dict(tmp_path / "theirs.pth", weights)
     convert.convert(tmp_path / "theirs.pth", tmp_path / "ours")
     exported = export.export(tmp_path / "ours", tmp_path / "back.pth", "pytorch")
     assert exported == (2_954_143, ())
-    assert_same_state_dict(torch_file.read_state_dict(tmp_path / "back.pth"), weights)
+    assert_same_state_dict(torch_reader.read_state_dict(tmp_path / "back.pth"), weights)
     # And a checkpoint of ours, sent there and back.
     convert.convert(tmp_path / "back.pth", tmp_path / "again")
     jax.tree.map(
         np.testing.assert_array_equal,
-        checkpoint.load_network(tmp_path / "again")[1:],
-        checkpoint.load_network(tmp_path / "ours")[1:],
+        network.load_network(tmp_path / "again")[1:],
+        network.load_network(tmp_path / "ours")[1:],
     )
 
 
 def test_a_network_of_other_sizes_has_the_same_names(small, tmp_path):
     exported = export.export(small, tmp_path / "small.pth", "pytorch")
-    found = torch_file.read_state_dict(tmp_path / "small.pth")
+    found = torch_reader.read_state_dict(tmp_path / "small.pth")
     # One stage and two scales.
     names = [name for name in golden_weights() if not re.match(r"backbone_step[23]|ts_block3", name)]
     assert list(found) == [name.replace("backbone_step4", "backbone_step2") for name in names]
@@ -227,9 +232,9 @@ def test_a_network_of_other_sizes_has_the_same_names(small, tmp_path):
 
 
 def test_blocks_that_pytorch_would_read_otherwise_are_left_out(tmp_path):
-    directory = save(tmp_path / "paper", small_training.network(forms.PAPER))
+    directory = save(tmp_path / "paper", small_training.network(presets.PAPER))
     exported = export.export(directory, tmp_path / "paper.pth", "pytorch")
-    found = torch_file.read_state_dict(tmp_path / "paper.pth")
+    found = torch_reader.read_state_dict(tmp_path / "paper.pth")
     assert not [name for name in found if name.startswith("ts_block")]
     assert exported.n_parameters == n_values(sspd_jax.load(directory).params)
     assert "without the temporal-similarity blocks" in exported.notes[0]
@@ -239,13 +244,13 @@ def test_blocks_that_pytorch_would_read_otherwise_are_left_out(tmp_path):
 
 
 def test_a_network_that_is_given_something_else_is_exported_with_a_word(tmp_path):
-    network = small_training.network(forms.RELEASED, change="steady_chrominance")
+    network = small_training.network(presets.RELEASED, change="steady_chrominance")
     exported = export.export(save(tmp_path / "steady", network), tmp_path / "steady.pth", "pytorch")
     assert "'steady_chrominance' (network.change" in exported.notes[-1]
 
 
 def test_strided_blocks_are_left_out(tmp_path):
-    network = small_training.network(forms.RELEASED, ts_strides=(2, 1))
+    network = small_training.network(presets.RELEASED, ts_strides=(2, 1))
     exported = export.export(save(tmp_path / "strided", network), tmp_path / "strided.pth", "pytorch")
     assert "(ts_strides differ)" in exported.notes[0]
 
@@ -264,7 +269,7 @@ def test_a_file_may_go_to_a_bucket(small, tmp_path, bucket):
 
 def test_the_command_says_what_it_wrote(small, tmp_path, capsys):
     output = tmp_path / "new" / "small.pth"
-    assert export.main([f"--checkpoint={small}", "--format=pytorch", f"--output={output}"]) == 0
+    assert cli_export.main([f"--checkpoint={small}", "--format=pytorch", f"--output={output}"]) == 0
     said = capsys.readouterr().out
     assert said.startswith(f"{output}: ") and " parameters; not of the published" in said
     assert said.count("\n") == 1
@@ -273,18 +278,18 @@ def test_the_command_says_what_it_wrote(small, tmp_path, capsys):
 
 def test_help_shows_an_example(capsys):
     with pytest.raises(SystemExit) as ended:
-        export.main(["--help"])
+        cli_export.main(["--help"])
     assert ended.value.code == 0
-    assert "python -m sspd_jax.export --checkpoint=" in " ".join(capsys.readouterr().out.split())
+    assert "python -m sspd_jax export --checkpoint=" in " ".join(capsys.readouterr().out.split())
     with pytest.raises(SystemExit):
-        convert.main(["--help"])
-    assert "sspd_jax.export" in capsys.readouterr().out
+        cli_convert.main(["--help"])
+    assert "sspd_jax.checkpoints.export" in capsys.readouterr().out
 
 
 def fails(capsys, folder, checkpoint, format, output, *words):
     """Run the command, which must fail with one sentence and leave the folder as it is."""
     before = sorted(folder.rglob("*"))
-    assert export.main([f"--checkpoint={checkpoint}", f"--format={format}", f"--output={output}"]) == 1
+    assert cli_export.main([f"--checkpoint={network}", f"--format={format}", f"--output={output}"]) == 1
     said = capsys.readouterr().err
     assert said.startswith("error: ") and said.count("\n") == 1
     for word in words:
@@ -297,7 +302,7 @@ def test_a_checkpoint_that_is_none_is_said(small, tmp_path, capsys, format):
     output = tmp_path / "output"
     fails(capsys, tmp_path, tmp_path / "nowhere", format, output, "nowhere: no such checkpoint")
     fails(capsys, tmp_path, tmp_path, format, output, "not a checkpoint of a network")
-    checkpoint.save_network(tmp_path / "kind", {"network": {"layers": 3}}, {"w": np.ones(3)}, {})
+    network.save_network(tmp_path / "kind", {"network": {"layers": 3}}, {"w": np.ones(3)}, {})
     fails(capsys, tmp_path, tmp_path / "kind", format, output, "another kind of network")
 
 
@@ -337,7 +342,7 @@ def test_a_full_disk_leaves_no_half_of_two_files(small, tmp_path, capsys, monkey
 
     def fill(path, data, **remedy):
         if not str(path).endswith(".json"):
-            raise storage.StorageError(f"{path}: cannot be written (no space left on device); make room")
+            raise errors.StorageError(f"{path}: cannot be written (no space left on device); make room")
         write(path, data, **remedy)
 
     monkeypatch.setattr(storage, "write_bytes", fill)
@@ -346,7 +351,7 @@ def test_a_full_disk_leaves_no_half_of_two_files(small, tmp_path, capsys, monkey
 
 def test_an_unknown_format_is_misuse(small, tmp_path, capsys):
     with pytest.raises(SystemExit) as ended:
-        export.main([f"--checkpoint={small}", "--format=onnx", f"--output={tmp_path / 'x'}"])
+        cli_export.main([f"--checkpoint={small}", "--format=onnx", f"--output={tmp_path / 'x'}"])
     assert ended.value.code == 2
     assert "stablehlo" in capsys.readouterr().err
     with pytest.raises(ConfigError, match="format 'onnx' is unknown; it must be one of orbax, stablehlo"):
@@ -369,7 +374,7 @@ def test_published_weights_in_every_format(tmp_path):
 
     assert export.export(tmp_path / "ours", tmp_path / "ubfc.pth", "pytorch") == (786_079, ())
     assert_same_state_dict(
-        torch_file.read_state_dict(tmp_path / "ubfc.pth"), torch_file.read_state_dict(PUBLISHED_WEIGHTS)
+        torch_reader.read_state_dict(tmp_path / "ubfc.pth"), torch_reader.read_state_dict(PUBLISHED_WEIGHTS)
     )
 
     network = tmp_path / "ubfc.stablehlo"
@@ -382,7 +387,7 @@ def test_published_weights_in_every_format(tmp_path):
 @pytest.mark.slow
 def test_an_inference_checkpoint_is_a_quarter_of_a_trained_one(tmp_path):
     weights = golden_weights()
-    torch_save.write_state_dict(tmp_path / "trained.pth", weights)
+    torch_writer.write_state_dict(tmp_path / "trained.pth", weights)
     convert.convert(tmp_path / "trained.pth", tmp_path / "trained")
     export.export(tmp_path / "trained", tmp_path / "inference", "orbax")
     assert n_bytes(tmp_path / "inference") < 0.3 * n_bytes(tmp_path / "trained")

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from sspd_jax import face_cells, reading
-from sspd_jax.face_cells import FaceCells
-from sspd_jax.heart_rate import evidence
+from sspd_jax.heart_rate import signal_quality
+from sspd_jax.inference import cell_colors, windows
+from sspd_jax.inference.cell_colors import FaceCells
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 
@@ -20,7 +20,7 @@ def film(pulse=0.005, lamp=0.01, other_lamp=0.0):
     x, y = np.meshgrid(*[(np.arange(SIDE) + 0.5) / SIDE * 2 - 1] * 2)
     is_skin = (x**2 + y**2 < 0.8)[..., None]
     still = np.where(is_skin, [190, 140, 115], [100, 110, 90]) + rng.normal(0, 4, (SIDE, SIDE, 1))
-    beat = pulse * np.sin(2 * np.pi * PULSE_HZ * time_s)[:, None, None, None] * evidence.BLOOD * is_skin
+    beat = pulse * np.sin(2 * np.pi * PULSE_HZ * time_s)[:, None, None, None] * signal_quality.BLOOD * is_skin
     light = lamp * np.sin(2 * np.pi * LAMP_HZ * time_s)[:, None, None, None]
     light = light * np.array([1.0, 0.4, 0.1]) * ((x + 1) / 2)[..., None]
     other = other_lamp * np.sin(2 * np.pi * 2.6 * time_s)[:, None, None, None]
@@ -33,9 +33,9 @@ def looks(frames, change):
     face = FaceCells(change)
     noted = np.stack([face.read(frame) for frame in frames])
     assert noted.shape == (len(frames), face.width) and noted.dtype == np.float32
-    seen = np.stack([face_cells.mean_of_cells(frame).reshape(16, 3) for frame in frames])
-    np.testing.assert_array_equal(face_cells.looks(noted)[0], seen)
-    return face_cells.looks(noted)
+    seen = np.stack([cell_colors.mean_of_cells(frame).reshape(16, 3) for frame in frames])
+    np.testing.assert_array_equal(cell_colors.cell_traces(noted)[0], seen)
+    return cell_colors.cell_traces(noted)
 
 
 def amplitude(cells, hz):
@@ -53,7 +53,7 @@ def test_a_network_that_sees_the_light_is_judged_by_colours_with_it():
 
 def test_without_light_the_lamp_is_gone_and_the_pulse_is_there():
     _, found = looks(film(), "steady_chrominance")
-    pulse = 0.005 * evidence.BLOOD[1]
+    pulse = 0.005 * signal_quality.BLOOD[1]
     assert amplitude(found, PULSE_HZ) == pytest.approx(pulse, rel=0.15)
     assert amplitude(found, LAMP_HZ) < 0.15 * pulse
 
@@ -69,7 +69,7 @@ def test_a_face_in_the_dark_has_no_light_to_take_out():
 
 
 def test_a_window_of_nothing_has_no_colours():
-    for look in face_cells.looks(np.zeros((0, 96), np.float32)):
+    for look in cell_colors.cell_traces(np.zeros((0, 96), np.float32)):
         assert look.shape == (0, 16, 3)
 
 
@@ -78,6 +78,6 @@ def test_the_surest_look_counts():
     frames = film(pulse=0.004, lamp=0.02, other_lamp=0.03)
     wave = np.sin(2 * np.pi * PULSE_HZ * np.arange(T) / FPS)
     noted = [np.stack([face.read(f) for f in frames]) for face in (FaceCells(), FaceCells("steady"))]
-    seen, both = (reading.judge_window(wave, FPS, reading.Settings(), cells=cells)[0] for cells in noted)
+    seen, both = (windows.judge_window(wave, FPS, windows.Settings(), cells=cells)[0] for cells in noted)
     assert seen.candidate_bpm == both.candidate_bpm == pytest.approx(60 * PULSE_HZ, abs=0.2)
     assert both.confidence > seen.confidence + 0.1

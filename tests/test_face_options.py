@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 from prepared_faces import FLAT, portrait, recording
 
-from sspd_jax import prepare as command
-from sspd_jax.command import ConfigError, UserError
-from sspd_jax.datasets import prepared
-from sspd_jax.prepare import prepare
-from sspd_jax.video import face
+from sspd_jax.cli import prepare as cli_prepare
+from sspd_jax.datasets.dataset import open_prepared
+from sspd_jax.datasets.prepare import prepare
+from sspd_jax.errors import ConfigError, UserError
+from sspd_jax.video import face_detection
 
 MODEL = Path(os.environ.get("YUNET_MODEL", "face_detection_yunet_2023mar.onnx"))
 
@@ -33,9 +33,9 @@ def test_a_face_is_followed_and_a_lost_one_is_a_gap(tmp_path):
     times_s = np.arange(17 * 15) / 15
     r = recording("a", frames=lambda: moving(times_s), seconds=17)
     prepare([r], tmp_path / "still", crop_size=32, progress=False)
-    (still,) = prepared.open_prepared(tmp_path / "still").segments
+    (still,) = open_prepared(tmp_path / "still").segments
     prepare([r], tmp_path / "followed", crop_size=32, follow_every_s=0.5, progress=False)
-    dataset = prepared.open_prepared(tmp_path / "followed")
+    dataset = open_prepared(tmp_path / "followed")
     first, second = dataset.segments
     # The last box is where the face went; the still one where it was.
     assert 110 < first.face_box[0] - still.face_box[0] < 130
@@ -51,7 +51,7 @@ def test_several_faces_are_told(tmp_path):
             yield time_s, np.concatenate([picture, np.zeros((256, 40, 3), np.uint8), picture], 1)
 
     prepare([recording("a", frames=two)], tmp_path / "out", crop_size=32, progress=False)
-    (segment,) = prepared.open_prepared(tmp_path / "out").segments
+    (segment,) = open_prepared(tmp_path / "out").segments
     assert "2 faces in view: of the large ones the most central one was taken" in segment.notes
 
 
@@ -63,7 +63,7 @@ def test_a_dataset_of_before_there_was_a_choice_stays_good(tmp_path):
         assert ', "face_detector": "haar", "follow_every_s": 0.0' in text
         path.write_text(text.replace(', "face_detector": "haar", "follow_every_s": 0.0', ""))
     assert prepare([recording("a")], tmp_path / "out", crop_size=32, progress=False).made == 0
-    assert prepared.open_prepared(tmp_path / "out").settings.face_detector == "haar"
+    assert open_prepared(tmp_path / "out").settings.face_detector == "haar"
 
 
 def test_what_yunet_finds_comes_in_the_same_order(monkeypatch, tmp_path):
@@ -81,12 +81,12 @@ def test_what_yunet_finds_comes_in_the_same_order(monkeypatch, tmp_path):
 
     monkeypatch.setattr(cv2.FaceDetectorYN, "create", lambda *_: Network())
     (tmp_path / "yunet.onnx").touch()
-    detector = face.make_detector("yunet", tmp_path / "yunet.onnx")
+    detector = face_detection.make_detector("yunet", tmp_path / "yunet.onnx")
     picture = np.full((480, 960, 3), (1, 2, 3), np.uint8)
     boxes = detector.detect_all(picture)
     # Two pixels of the picture to one that is searched; of the large ones the central first; 20 is too small.
     assert boxes == [
-        face.FaceBox(400, 120, 590, 340), face.FaceBox(0, 20, 200, 260), face.FaceBox(600, 0, 700, 120)
+        face_detection.FaceBox(400, 120, 590, 340), face_detection.FaceBox(0, 20, 200, 260), face_detection.FaceBox(600, 0, 700, 120)
     ]  # fmt: skip
     assert detector.detect(picture) == boxes[0]
     monkeypatch.setattr(Network, "detect", lambda *_: (1, None))
@@ -95,20 +95,20 @@ def test_what_yunet_finds_comes_in_the_same_order(monkeypatch, tmp_path):
 
 def test_a_detector_that_cannot_be_had_is_said_in_a_sentence(tmp_path, capsys):
     with pytest.raises(ConfigError, match="face detector 'dlib' is none of haar, yunet"):
-        face.make_detector("dlib")
+        face_detection.make_detector("dlib")
     with pytest.raises(
         ConfigError, match=r"gone\.onnx: no such model file; download .* or use the detector haar"
     ):
-        face.make_detector("yunet", tmp_path / "gone.onnx")
+        face_detection.make_detector("yunet", tmp_path / "gone.onnx")
     (tmp_path / "bad.onnx").write_bytes(b"no model")
     with pytest.raises(ConfigError, match=r"bad\.onnx: is no YuNet model; download it again"):
-        face.make_detector("yunet", tmp_path / "bad.onnx")
+        face_detection.make_detector("yunet", tmp_path / "bad.onnx")
     with pytest.raises(ConfigError, match="follow_every_s -1 is not 0 s or more"):
         prepare([recording("a")], tmp_path / "out", follow_every_s=-1)
     (tmp_path / "raw").mkdir()
     (tmp_path / "raw" / "a.mp4").touch()
     arguments = ["--dataset=folder", f"--source={tmp_path / 'raw'}", f"--data_dir={tmp_path / 'out'}"]
-    assert command.main([*arguments, "--face_detector=yunet"]) == 2
+    assert cli_prepare.main([*arguments, "--face_detector=yunet"]) == 2
     assert "YuNet: no such model file" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
 
@@ -116,6 +116,9 @@ def test_a_detector_that_cannot_be_had_is_said_in_a_sentence(tmp_path, capsys):
 @pytest.mark.skipif(not MODEL.is_file(), reason="needs YuNet's model file, named by YUNET_MODEL")
 def test_yunet_finds_the_face_where_the_cascade_does():
     ((_, picture),) = portrait([0.0])
-    one, other = face.make_detector("yunet", MODEL).detect(picture), face.FaceDetector().detect(picture)
-    assert face.overlap(one, other) > 0.5
-    assert face.make_detector("yunet", MODEL).detect(FLAT) is None
+    one, other = (
+        face_detection.make_detector("yunet", MODEL).detect(picture),
+        face_detection.FaceDetector().detect(picture),
+    )
+    assert face_detection.overlap(one, other) > 0.5
+    assert face_detection.make_detector("yunet", MODEL).detect(FLAT) is None

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from sspd_jax.method import health
+from sspd_jax.method import diagnostics
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 
@@ -18,20 +18,22 @@ BEATS_HZ = (0.9, 1.4, 2.1)
 def test_repetition_finds_one_wave_at_any_lag_and_sign():
     t = np.arange(200) / 20
     wave = np.sin(2 * np.pi * 1.3 * t) + 0.4 * np.sin(2 * np.pi * 2.6 * t)
-    assert health.repetition(np.stack([wave, -np.roll(wave, 7), np.roll(wave, 31)])) == pytest.approx(1, 1e-5)
+    assert diagnostics.repetition(np.stack([wave, -np.roll(wave, 7), np.roll(wave, 31)])) == pytest.approx(
+        1, 1e-5
+    )
     apart = np.stack([np.sin(2 * np.pi * f * t) for f in (0.8, 1.3, 2.1)])
-    assert health.repetition(apart) == pytest.approx(0, abs=1e-5)
-    assert health.repetition(apart[:1]) == 0
+    assert diagnostics.repetition(apart) == pytest.approx(0, abs=1e-5)
+    assert diagnostics.repetition(apart[:1]) == 0
 
 
 def test_correlation_and_spectral_likeness_by_hand():
     t = np.arange(200) / 20
     sine, late, other = (np.sin(2 * np.pi * f * t + p)[None] for f, p in ((1, 0), (1, np.pi / 3), (2, 0)))
-    assert health.correlation(sine, 3 * sine + 5) == pytest.approx(1, abs=1e-6)
-    assert health.correlation(sine, late) == pytest.approx(0.5, abs=1e-5)
-    assert health.correlation(sine, np.ones_like(sine)) == 0
-    assert health.spectral_likeness(sine, -late, 20) == pytest.approx(1, abs=1e-5)
-    assert health.spectral_likeness(sine, other, 20) == pytest.approx(0, abs=1e-5)
+    assert diagnostics.correlation(sine, 3 * sine + 5) == pytest.approx(1, abs=1e-6)
+    assert diagnostics.correlation(sine, late) == pytest.approx(0.5, abs=1e-5)
+    assert diagnostics.correlation(sine, np.ones_like(sine)) == 0
+    assert diagnostics.spectral_likeness(sine, -late, 20) == pytest.approx(1, abs=1e-5)
+    assert diagnostics.spectral_likeness(sine, other, 20) == pytest.approx(0, abs=1e-5)
 
 
 def faces():
@@ -58,7 +60,7 @@ def brightness(video):
 @functools.cache
 def probing(read):
     """One compiled program for each reader."""
-    return jax.jit(lambda clips: health.probe(read, clips, 16, FPS, jax.random.key(0)))
+    return jax.jit(lambda clips: diagnostics.probe(read, clips, 16, FPS, jax.random.key(0)))
 
 
 def probed(read, clips):
@@ -94,27 +96,27 @@ def test_a_still_video_has_a_finite_probe():
 
 def test_an_alarm_is_a_sentence_with_what_to_do():
     good = {"repeated": 0.4, "steady_pos_agrees": 0.9, "trust": 0.5}
-    assert health.alarm(good) is None
-    elsewhere = health.alarm({**good, "steady_pos_agrees": 0.6, "trust": 0.2})
+    assert diagnostics.confounder_warning(good) is None
+    elsewhere = diagnostics.confounder_warning({**good, "steady_pos_agrees": 0.6, "trust": 0.2})
     assert "by 0.60, and each other by 0.40" in elsewhere
     assert "use the robust variant" in elsewhere
-    assert "one wave (0.99" in health.alarm({**good, "repeated": 0.99, "trust": -0.09})
+    assert "one wave (0.99" in diagnostics.confounder_warning({**good, "repeated": 0.99, "trust": -0.09})
 
 
 def test_clips_of_one_person_may_beat_alike():
     t = np.arange(200) / 20
     wave = np.sin(2 * np.pi * np.array([1.3, 1.3, 2.0])[:, None] * t)
-    assert health.repetition(wave[:2]) == pytest.approx(1, abs=1e-5)
-    assert health.repetition(wave[:2], ["ann", "ann"]) == 0
+    assert diagnostics.repetition(wave[:2]) == pytest.approx(1, abs=1e-5)
+    assert diagnostics.repetition(wave[:2], ["ann", "ann"]) == 0
     # Of three pairs, one is of the same person; the other two share nothing.
-    assert health.repetition(wave, ["ann", "ann", "bob"]) == pytest.approx(0, abs=1e-5)
-    assert health.repetition(wave, ["ann", "bob", "bob"]) == pytest.approx(0.5, abs=1e-3)
+    assert diagnostics.repetition(wave, ["ann", "ann", "bob"]) == pytest.approx(0, abs=1e-5)
+    assert diagnostics.repetition(wave, ["ann", "bob", "bob"]) == pytest.approx(0.5, abs=1e-3)
 
 
 def test_nothing_probed_raises_no_alarm():
-    assert health.probed({"step": 3, "health/score": 0.5}) == {}
-    assert health.alarm({}) is None
+    assert diagnostics.probed({"step": 3, "health/score": 0.5}) == {}
+    assert diagnostics.confounder_warning({}) is None
 
 
 def test_what_an_older_run_logged_raises_no_alarm_by_what_it_lacks():
-    assert health.alarm({"repeated": 0.4, "pos_agrees": 0.1}) is None
+    assert diagnostics.confounder_warning({"repeated": 0.4, "pos_agrees": 0.1}) is None

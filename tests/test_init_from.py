@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 import small_run
 
-from sspd_jax import checkpoint, run_log
+from sspd_jax.checkpoints import network
+from sspd_jax.runtime import metrics_log
 
 pytestmark = pytest.mark.slow
 
@@ -48,7 +49,7 @@ def first(data_dir, environment, tmp_path_factory):
 
 
 def networks(workdir):
-    return [checkpoint.load_network(workdir / "network" / name)[1:] for name in ("online", "target")]
+    return [network.load_network(workdir / "network" / name)[1:] for name in ("online", "target")]
 
 
 def test_a_run_goes_on_from_another_ones_networks_with_a_fresh_optimizer(
@@ -64,17 +65,17 @@ def test_a_run_goes_on_from_another_ones_networks_with_a_fresh_optimizer(
         assert any(np.any(a != b) for a, b in zip(*map(jax.tree.leaves, (ours[1], theirs[1])), strict=True))
     online, target = networks(first)
     assert any(np.any(a != b) for a, b in zip(*map(jax.tree.leaves, (online[0], target[0])), strict=True))
-    assert run_log.read_metrics(tmp_path / "second")[-1]["step"] == 4  # its own steps, from 0
+    assert metrics_log.read_metrics(tmp_path / "second")[-1]["step"] == 4  # its own steps, from 0
 
 
 def test_a_run_goes_on_from_a_checkpoint_that_was_made_for_reading_alone(
     first, data_dir, environment, tmp_path
 ):
     """As the one in data/ is: without similarity blocks, which begin afresh."""
-    config, params, batch_stats = checkpoint.load_network(first / "network" / "target")
+    config, params, batch_stats = network.load_network(first / "network" / "target")
     stripped = tmp_path / "stripped"
     without = [{k: v for k, v in tree.items() if k != "ts"} for tree in (params, batch_stats)]
-    checkpoint.save_network(stripped, config, *without)
+    network.save_network(stripped, config, *without)
     frozen = {"optimizer.frozen": "('backbone','ts','predictor')", "target.momentum": 1.0}
     code, said = run(tmp_path / "run", data_dir, environment, init_from=stripped, **frozen)
     assert code == 0, said
@@ -85,7 +86,7 @@ def test_a_run_goes_on_from_a_checkpoint_that_was_made_for_reading_alone(
 
 
 def test_a_probe_is_logged_at_the_end_of_every_epoch(first):
-    rows = run_log.read_metrics(first)
+    rows = metrics_log.read_metrics(first)
     probed = [row for row in rows if "probe/light_moves" in row]
     assert [row["step"] for row in probed] == [2, 4]
     assert all(np.isfinite(value) for row in probed for name, value in row.items() if "probe/" in name)

@@ -6,14 +6,15 @@ import numpy as np
 import pytest
 from prepared_faces import portrait, recording
 
-from sspd_jax import inspect_recordings
-from sspd_jax.datasets import readers
+from sspd_jax.cli import inspect as cli_inspect
+from sspd_jax.datasets import inspect
+from sspd_jax.datasets.readers import registry
 
 
 def test_a_look_has_what_is_drawn(tmp_path):
     dataset_files.folder(tmp_path, seconds=8)
-    (first, _) = readers.read("folder", tmp_path)
-    look = inspect_recordings.look_at(first)
+    (first, _) = registry.read("folder", tmp_path)
+    look = inspect.look_at(first)
     assert look.colours.shape == (240, 3) and len(look.times_s) == 240
     assert [round(t) for t, _, _ in look.thumbs] == [0, 4, 7]
     assert [bpm for _, _, bpm in look.true_bpm] == pytest.approx([72], abs=2)
@@ -22,12 +23,12 @@ def test_a_look_has_what_is_drawn(tmp_path):
 
 def test_long_and_broken_up_recordings_stay_small():
     times_s = np.r_[np.arange(100) / 5, 30 + np.arange(50) / 5]
-    look = inspect_recordings.look_at(recording("a", times_s))
+    look = inspect.look_at(recording("a", times_s))
     assert [round(t) for t, _, _ in look.thumbs] == [0, 14, 38]
     starts = [start for start, _, _ in look.video_bpm]
     assert all(start < 19.8 or start >= 30 for start in starts)
     thumbs = []
-    for _ in inspect_recordings._keeping(portrait(np.arange(400) / 2), thumbs):
+    for _ in inspect._keeping(portrait(np.arange(400) / 2), thumbs):
         assert len(thumbs) <= 16
 
 
@@ -37,7 +38,7 @@ def test_the_command_draws_every_recording(tmp_path, capsys):
     (tmp_path / "raw" / "Zoë" / "a clip.csv").unlink()
     out = tmp_path / "pictures"
     arguments = ["--dataset=folder", f"--source={tmp_path / 'raw'}", f"--output={out}"]
-    assert inspect_recordings.main(arguments) == 1
+    assert cli_inspect.main(arguments) == 1
     said = capsys.readouterr()
     assert said.err == f"b: {tmp_path / 'raw' / 'b.mp4'}: the file is empty; " + (
         "record or copy it again, or move it out of the folder\n"
@@ -49,5 +50,5 @@ def test_the_command_draws_every_recording(tmp_path, capsys):
     # The face's box is drawn in red, the wave's rate in dark grey.
     for bgr in ((0, 94, 213), (51, 51, 51)):
         assert (np.abs(picture.astype(int) - bgr).max(-1) < 8).sum() > 100
-    assert inspect_recordings.main([*arguments, "--recording", "nobody"]) == 2
+    assert cli_inspect.main([*arguments, "--recording", "nobody"]) == 2
     assert "--recording nobody is not in" in capsys.readouterr().err

@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 import small_run
 
-from sspd_jax import checkpoint, run_log
+from sspd_jax.checkpoints import network
+from sspd_jax.runtime import metrics_log
 
 pytestmark = pytest.mark.slow
 
@@ -67,12 +68,12 @@ def wait_for(process, text, happened):
 
 
 def measured(workdir):
-    rows = run_log.read_metrics(workdir)
+    rows = metrics_log.read_metrics(workdir)
     return [{k: v for k, v in row.items() if not k.startswith("time/")} for row in rows]
 
 
 def networks(workdir):
-    return [checkpoint.load_network(workdir / "network" / name)[1:] for name in ("online", "target")]
+    return [network.load_network(workdir / "network" / name)[1:] for name in ("online", "target")]
 
 
 def assert_ends_alike(workdir, undisturbed):

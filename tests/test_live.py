@@ -20,13 +20,15 @@ import numpy as np
 import pytest
 import small_training
 
-from sspd_jax import live, live_page, reader, reading
-from sspd_jax.command import ConfigError, UserError
+from sspd_jax.cli import live as cli_live
+from sspd_jax.errors import ConfigError, UserError
 from sspd_jax.heart_rate.wave import Wave
-from sspd_jax.method import model
-from sspd_jax.reading import Settings, Window
-from sspd_jax.video import clock, face_clip, sample
-from sspd_jax.video.face import FaceBox
+from sspd_jax.inference import live, model, server, windows
+from sspd_jax.inference.windows import Settings, Window
+from sspd_jax.method.network import init_variables
+from sspd_jax.simulation import sample_video
+from sspd_jax.video import camera, face_stream, resample
+from sspd_jax.video.face_detection import FaceBox
 
 ROOT = Path(__file__).parents[1]
 BOX = FaceBox(50, 40, 110, 100)
@@ -39,18 +41,20 @@ def network():
     rng = np.random.default_rng(0)
     params, batch_stats = (
         jax.tree.map(lambda x: np.asarray(x) + rng.uniform(0, 0.5, x.shape).astype(np.float32), tree)
-        for tree in model.init(settings, jax.random.key(3))
+        for tree in init_variables(settings, jax.random.key(3))
     )
     # As a checkpoint gives them: bound to a device.
     params, batch_stats = jax.device_put((params, batch_stats), jax.devices()[0])
-    return reader.Reader(settings, params, batch_stats, fps=30.0, crop_size=small_training.CROP, name="small")
+    return model.RppgModel(
+        settings, params, batch_stats, fps=30.0, crop_size=small_training.CROP, name="small"
+    )
 
 
 @pytest.fixture(scope="module")
 def film():
     """Twelve seconds of a face at 84 bpm, 30 Hz."""
     times_s = np.arange(360) / 30
-    return list(zip(times_s.tolist(), sample.face_frames(times_s, 84, 0), strict=True))
+    return list(zip(times_s.tolist(), sample_video.face_frames(times_s, 84, 0), strict=True))
 
 
 def noise(seconds, fps=10, seed=0, start_s=0.0):
@@ -98,13 +102,13 @@ def test_a_stream_gives_the_wave_of_the_whole(network, step, images):
 
 def test_a_stream_compiles_once_and_holds_one_step(network):
     stream = network.stream(26)
-    before = reader._read_on()._cache_size()
+    before = model._read_on()._cache_size()
     held = sum(x.size for x in stream._held)
     for image in np.zeros((300, 26, 26, 3), np.uint8):
         stream.push([image])
         assert len(stream._images) <= 26
         assert sum(x.size for x in stream._held) == held
-    assert reader._read_on()._cache_size() - before == 1
+    assert model._read_on()._cache_size() - before == 1
 
 
 @pytest.mark.parametrize("step", [0, -2, 7])
@@ -114,7 +118,7 @@ def test_a_stream_refuses_a_step_that_is_not_even(network, step):
 
 
 def test_watching_with_a_network_shows_its_wave(network, film):
-    clip = face_clip.cut_face(iter(film), Path("film"), size=network.crop_size, follow=True)
+    clip = face_stream.cut_face(iter(film), Path("film"), size=network.crop_size, follow=True)
     whole = network.wave_of(image for _, _, image in clip.on_clock(30))
     settings = Settings(window_s=5)
     updates = list(live.watch(iter(film), 30, reader=network, method="sspd", settings=settings))
@@ -153,7 +157,7 @@ def test_a_simulated_face_is_read(film):
         assert 0 <= box.left < 128 < box.right <= 256 and 0 <= box.top < 128 < box.bottom <= 256
         json.dumps(live.as_json(update), allow_nan=False)
     # It rises when blood darkens the skin.
-    truth = sample.ppg(updates[-1].wave.times_s, 84)
+    truth = sample_video.ppg(updates[-1].wave.times_s, 84)
     assert np.corrcoef(updates[-1].wave.values, truth)[0, 1] > 0.8
 
 
@@ -174,7 +178,7 @@ def test_a_face_that_is_lost_begins_the_window_anew(seen):
     found = updates[len(waits)]
     assert found.face_box is not None and found.time_s == pytest.approx(2)
     assert found.window.why == "watched for 0 of 4 s"
-    gone = [u for u in updates if u.window.why == reading.OUT_OF_VIEW and u.face_box is None]
+    gone = [u for u in updates if u.window.why == windows.OUT_OF_VIEW and u.face_box is None]
     assert [round(u.time_s) for u in gone] == [12, 13, 14]
     assert all(len(u.wave.values) == 0 and u.window.heart_rate_bpm is None for u in gone)
     anew = [u for u in updates if u.time_s >= 15 and "anew" in u.window.why]
@@ -195,7 +199,7 @@ def test_a_gap_in_time_begins_the_window_anew(seen):
 
 
 def test_dropped_frames_are_said(seen):
-    class Slow(live.Feed):
+    class Slow(camera.Feed):
         def __next__(self):
             time_s, rgb = next(self._source)
             self.dropped, self.arrived_s = 20 * (time_s > 6), time.monotonic() - 0.7
@@ -216,7 +220,7 @@ def test_memory_does_not_grow(seen, network):
         view = live._View(noise(3 * 4 + 3, fps=60), 26, plan.held / 30 + 1)
         stretch = live._Stretch(plan, "")
         sizes = []
-        for _, _, image in clock.uniform(view.crops(), 30.0, max_gap_s=0.5):
+        for _, _, image in resample.uniform(view.crops(), 30.0, max_gap_s=0.5):
             stretch.take(view.time_s, image)
             sizes.append([len(x) for x in (stretch._cells, stretch._wave, view.around, view.looks)])
         sizes = np.array(sizes)
@@ -252,7 +256,7 @@ def numbers(count, go_on):
 
 def test_a_slow_reader_gets_the_newest_frames():
     go_on = threading.Event()
-    feed = live.Feed(numbers(100, go_on), 10, "numbers")
+    feed = camera.Feed(numbers(100, go_on), 10, "numbers")
     assert feed._thread is None  # nothing is taken before somebody asks
     assert next(feed)[0] == 0
     go_on.set()
@@ -265,7 +269,7 @@ def test_a_slow_reader_gets_the_newest_frames():
 def test_large_pictures_wait_in_bounded_memory(monkeypatch):
     monkeypatch.setattr(live, "HOLD_BYTES", 5 * 12)
     go_on = threading.Event()
-    feed = live.Feed(numbers(50, go_on), 30, "numbers")
+    feed = camera.Feed(numbers(50, go_on), 30, "numbers")
     next(feed)
     go_on.set()
     feed._thread.join()
@@ -277,7 +281,7 @@ def test_what_goes_wrong_in_a_feed_reaches_its_reader():
         yield from noise(0.3)
         raise UserError("camera 0: gives no pictures any more; plug it in again")
 
-    feed = live.Feed(broken(), 10, "broken")
+    feed = camera.Feed(broken(), 10, "broken")
     with pytest.raises(UserError, match="plug it in"):
         list(feed)
     assert list(feed) == []
@@ -294,24 +298,24 @@ def test_a_feed_is_closed_when_nobody_watches_any_more(seen):
         finally:
             closed.set()
 
-    feed = live.Feed(endless(), 30, "endless")
+    feed = camera.Feed(endless(), 30, "endless")
     for _ in live.watch(feed, 30):
         break
     assert closed.wait(5) and list(feed) == []
-    live.Feed(endless(), 30, "never asked").close()
+    camera.Feed(endless(), 30, "never asked").close()
 
 
 def test_a_file_comes_at_its_own_pace(tmp_path):
     pictures = [np.full((64, 64, 3), 5 * n, np.uint8) for n in range(16)]
-    sample.write_video(tmp_path / "v.mp4", pictures, np.arange(16) / 15)
-    feed = live.as_live(tmp_path / "v.mp4", speed=2)
+    sample_video.write_video(tmp_path / "v.mp4", pictures, np.arange(16) / 15)
+    feed = camera.as_live(tmp_path / "v.mp4", speed=2)
     start_s = time.monotonic()
     times = [time_s for time_s, _ in feed]
     assert time.monotonic() - start_s >= 0.49
     np.testing.assert_allclose(times, np.arange(16) / 15, atol=1e-3)
     assert (feed.fps, feed.dropped) == (15, 0)
     with pytest.raises(ConfigError, match="speed"):
-        live.as_live(tmp_path / "v.mp4", speed=0)
+        camera.as_live(tmp_path / "v.mp4", speed=0)
 
 
 class Camera:
@@ -347,7 +351,7 @@ class Camera:
 def test_a_camera_gives_its_drivers_times_or_ours(monkeypatch, told):
     monkeypatch.setattr(cv2, "VideoCapture", Camera)
     monkeypatch.setattr(Camera, "stamps", (lambda self, n: 5e6 + 12.5 * n) if told else None)
-    feed = live.camera(0)
+    feed = camera.camera(0)
     assert feed.fps == 25
     got = []
     with pytest.raises(UserError, match="camera 0: gives no pictures"):
@@ -364,7 +368,7 @@ def test_a_camera_gives_its_drivers_times_or_ours(monkeypatch, told):
 def test_a_drivers_clock_that_strays_is_not_followed(monkeypatch):
     monkeypatch.setattr(cv2, "VideoCapture", Camera)
     monkeypatch.setattr(Camera, "stamps", lambda self, n: 1e5 * n)
-    feed, got = live.camera(0), []
+    feed, got = camera.camera(0), []
     with pytest.raises(UserError):
         for time_s, _ in feed:
             got.append(time_s)
@@ -373,7 +377,7 @@ def test_a_drivers_clock_that_strays_is_not_followed(monkeypatch):
 
 def test_a_camera_that_is_not_there_is_said():
     with pytest.raises(UserError, match=r"camera 97: cannot be opened; .*--camera=NUMBER"):
-        live.camera(97)
+        camera.camera(97)
 
 
 # The page.
@@ -387,7 +391,7 @@ def update(bpm=72.0):
 @pytest.fixture
 def page():
     picture = np.random.default_rng(0).integers(0, 256, (360, 640, 3), np.uint8)
-    page = live_page.Page(0, {"source": "test", "method": "pos"}, lambda: (1.0, picture))
+    page = server.Page(0, {"source": "test", "method": "pos"}, lambda: (1.0, picture))
     yield page
     page.close()
 
@@ -444,9 +448,9 @@ def test_each_update_is_an_event(page):
 
 
 def test_the_history_is_bounded(page):
-    for _ in range(live_page.HISTORY + 50):
+    for _ in range(server.HISTORY + 50):
         page.publish(live.as_json(update()))
-    assert len(json.loads(page.state())["history"]) == live_page.HISTORY
+    assert len(json.loads(page.state())["history"]) == server.HISTORY
 
 
 def test_the_picture_is_small(page):
@@ -468,7 +472,7 @@ def test_only_this_computer_is_answered(page):
 
 
 def test_there_is_no_picture_before_the_first_frame():
-    page = live_page.Page(0, {}, lambda: None)
+    page = server.Page(0, {}, lambda: None)
     with pytest.raises(urllib.error.HTTPError) as refused:
         get(page, "/picture.jpg")
     refused.value.close()
@@ -481,13 +485,13 @@ def test_there_is_no_picture_before_the_first_frame():
 @pytest.fixture(scope="module")
 def face(tmp_path_factory):
     path = tmp_path_factory.mktemp("videos") / "face.mp4"
-    sample.write_face_video(path, seconds=8, bpm=84)
+    sample_video.write_face_video(path, seconds=8, bpm=84)
     return path
 
 
 def start(*arguments):
     return subprocess.Popen(
-        [sys.executable, "-m", "sspd_jax.live", *map(str, arguments)],
+        [sys.executable, "-m", "sspd_jax", "live", *map(str, arguments)],
         env={**os.environ, "PYTHONPATH": str(ROOT)},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -526,7 +530,7 @@ def test_the_command_serves_a_page_until_it_is_interrupted(face):
 
 def says(capsys, code, *arguments):
     """Run the command, which fails with one sentence; return it."""
-    assert live.main(list(map(str, arguments))) == code
+    assert cli_live.main(list(map(str, arguments))) == code
     out, err = capsys.readouterr()
     assert out == ""
     assert re.fullmatch(r"error: .*\n", err), err

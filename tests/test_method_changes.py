@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sspd_jax.method import changes, model, views
+from sspd_jax.method import input_transform, views
+from sspd_jax.method.settings import NetworkSettings
 
 SIZE = 16
 TIME_S = np.arange(40) / 15
@@ -28,19 +29,19 @@ def power(seen):
 
 @pytest.fixture
 def inside():
-    return 1 - changes.outside(SIZE, SIZE)[..., None]
+    return 1 - input_transform.outside(SIZE, SIZE)[..., None]
 
 
 def test_the_published_input_is_the_difference():
     frames = np.random.default_rng(0).integers(0, 256, (2, 5, 4, 4, 3), np.uint8)
-    np.testing.assert_array_equal(changes.change(frames), np.diff(frames.astype(np.float32), axis=1))
-    assert model.NetworkSettings().change == "difference"
+    np.testing.assert_array_equal(input_transform.change(frames), np.diff(frames.astype(np.float32), axis=1))
+    assert NetworkSettings().change == "difference"
 
 
 def test_both_kinds_of_view_are_given_what_is_asked_for():
     clips = np.random.default_rng(3).integers(0, 256, (1, 5, SIZE, SIZE, 3), np.uint8)
     plain = views.ViewSettings(flip_horizontal=0.0, flip_vertical=0.0)
-    expected = changes.change(clips, "steady")
+    expected = input_transform.change(clips, "steady")
     for view in (
         views.make_view(clips, jax.random.key(0), plain, SIZE, kind="steady"),
         views.whole_view(clips, SIZE, "steady"),
@@ -51,55 +52,59 @@ def test_both_kinds_of_view_are_given_what_is_asked_for():
 @pytest.mark.parametrize("kind", ["chrominance", "steady", "steady_chrominance"])
 def test_white_light_is_taken_out(kind):
     lit = still() * (1 + 0.005 * BEAT)
-    assert power(changes.change(lit, kind)) < 0.04 * power(changes.change(lit))
+    assert power(input_transform.change(lit, kind)) < 0.04 * power(input_transform.change(lit))
 
 
 def test_shading_that_differs_from_pixel_to_pixel_has_no_chrominance():
     shade = np.random.default_rng(1).normal(size=(1, SIZE, SIZE, 1))
     shaded = still() * (1 + 0.005 * BEAT * shade)
-    assert power(changes.change(shaded, "chrominance")) < 0.02 * power(changes.change(shaded))
-    assert power(changes.change(shaded, "steady")) > 0.5 * power(changes.change(shaded))
+    assert power(input_transform.change(shaded, "chrominance")) < 0.02 * power(input_transform.change(shaded))
+    assert power(input_transform.change(shaded, "steady")) > 0.5 * power(input_transform.change(shaded))
 
 
 @pytest.mark.parametrize("kind", ["steady", "steady_chrominance"])
 def test_a_coloured_lamp_at_one_side_is_taken_out(kind):
     across = np.linspace(0, 1, SIZE)[None, None, :, None]
     lit = still() * (1 + 0.005 * BEAT * across * np.array([1.0, 0.4, 0.1]))
-    assert power(changes.change(lit, kind)) < 0.03 * power(changes.change(lit))
-    assert power(changes.change(lit, "chrominance")) > 0.2 * power(changes.change(lit))
+    assert power(input_transform.change(lit, kind)) < 0.03 * power(input_transform.change(lit))
+    assert power(input_transform.change(lit, "chrominance")) > 0.2 * power(input_transform.change(lit))
 
 
 def test_a_pulse_inside_the_surround_stays_as_it_is(inside):
     face = still() * (1 + 0.005 * BEAT * PULSE * inside)
-    np.testing.assert_allclose(changes.change(face, "steady"), changes.change(face), atol=1e-4)
-    seen = changes.change(face, "steady_chrominance")
-    assert power(seen) > 0.2 * power(changes.change(face))
+    np.testing.assert_allclose(
+        input_transform.change(face, "steady"), input_transform.change(face), atol=1e-4
+    )
+    seen = input_transform.change(face, "steady_chrominance")
+    assert power(seen) > 0.2 * power(input_transform.change(face))
 
 
 def test_pulse_under_a_lamp_is_the_pulse_without_it(inside):
     across = np.linspace(0, 1, SIZE)[None, None, :, None]
     lamp = 0.004 * np.cos(2 * np.pi * 1.2 * TIME_S)[:, None, None, None] * across * np.array([0.1, 0.3, 1.0])
     face = still() * (1 + 0.005 * BEAT * PULSE * inside)
-    alone, lit = (changes.change(f, "steady") for f in (face, face * (1 + lamp)))
+    alone, lit = (input_transform.change(f, "steady") for f in (face, face * (1 + lamp)))
     assert power(lit - alone) < 0.05 * power(alone)
 
 
-@pytest.mark.parametrize("kind", [*changes.CHANGES])
+@pytest.mark.parametrize("kind", [*input_transform.INPUT_TRANSFORMS])
 def test_it_reads_a_stream_as_it_reads_a_recording(kind):
     frames = np.random.default_rng(2).integers(0, 256, (9, SIZE, SIZE, 3), np.uint8)
-    parts = [changes.change(frames[start : start + 5], kind) for start in (0, 4)]
-    np.testing.assert_allclose(np.concatenate(parts), changes.change(frames, kind), rtol=1e-5, atol=1e-4)
+    parts = [input_transform.change(frames[start : start + 5], kind) for start in (0, 4)]
+    np.testing.assert_allclose(
+        np.concatenate(parts), input_transform.change(frames, kind), rtol=1e-5, atol=1e-4
+    )
 
 
-@pytest.mark.parametrize("kind", [*changes.CHANGES])
+@pytest.mark.parametrize("kind", [*input_transform.INPUT_TRANSFORMS])
 @pytest.mark.parametrize("level", [0, 255])
 def test_black_and_white_pictures_change_by_nothing(kind, level):
-    np.testing.assert_array_equal(changes.change(np.full((1, 4, 8, 8, 3), level, np.uint8), kind), 0)
+    np.testing.assert_array_equal(input_transform.change(np.full((1, 4, 8, 8, 3), level, np.uint8), kind), 0)
 
 
 def test_gradients_of_black_pictures_are_finite():
     black = jnp.zeros((3, 8, 8, 3))
-    gradient = jax.grad(lambda f: jnp.sum(changes.change(f, "steady_chrominance") ** 2))(black)
+    gradient = jax.grad(lambda f: jnp.sum(input_transform.change(f, "steady_chrominance") ** 2))(black)
     assert np.isfinite(gradient).all()
 
 
@@ -110,10 +115,10 @@ def test_systems_of_three_are_solved_as_numpy_does(seed):
     half = rng.normal(size=(5, 3, 3))
     a = half @ half.swapaxes(1, 2) + np.eye(3)
     b = rng.normal(size=(5, 3))
-    actual = changes._solve3(jnp.asarray(a, jnp.float32), jnp.asarray(b, jnp.float32))
+    actual = input_transform._solve3(jnp.asarray(a, jnp.float32), jnp.asarray(b, jnp.float32))
     np.testing.assert_allclose(actual, np.linalg.solve(a, b[..., None])[..., 0], rtol=1e-3, atol=1e-4)
 
 
 def test_an_unknown_kind_is_refused():
     with pytest.raises(ValueError, match="change is 'hue'"):
-        model.NetworkSettings(change="hue")
+        NetworkSettings(change="hue")

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sspd_jax.method import conv3d as conv
+from sspd_jax.method.layers import conv3d as conv
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 

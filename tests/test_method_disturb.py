@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sspd_jax.method import disturb, views
-from sspd_jax.method.disturb import Disturbance
+from sspd_jax.method import augment, views
+from sspd_jax.method.augment import Disturbance
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 
@@ -23,7 +23,7 @@ EVERY = tuple(field.name for field in dataclasses.fields(Disturbance))
 @functools.cache
 def disturbing():
     """One compiled program for all strengths and both kinds of clip."""
-    return jax.jit(lambda clip, key, strengths: disturb.disturb(clip, key, Disturbance(**strengths), FPS))
+    return jax.jit(lambda clip, key, strengths: augment.disturb(clip, key, Disturbance(**strengths), FPS))
 
 
 def disturbed(clip, key=KEY, **strengths):
@@ -83,7 +83,7 @@ def test_tint_changes_colours_independently():
 
 
 def test_courses_have_the_promised_deviation_and_band():
-    courses = np.asarray(disturb.course(KEY, 100, 600, FPS))
+    courses = np.asarray(augment.course(KEY, 100, 600, FPS))
     assert courses.std(axis=1).mean() == pytest.approx(1, abs=0.1)
     power = np.abs(np.fft.rfft(courses - courses.mean(axis=1, keepdims=True))) ** 2
     hz = np.fft.rfftfreq(600, 1 / FPS)
@@ -93,7 +93,7 @@ def test_courses_have_the_promised_deviation_and_band():
 def shifted(picture, down, across):
     frames = jnp.asarray(picture, jnp.float32)
     rows = jnp.full(len(frames), down, jnp.float32), jnp.full(len(frames), across, jnp.float32)
-    return np.asarray(disturb.shift(frames, *rows))
+    return np.asarray(augment.shift(frames, *rows))
 
 
 def test_shifting_by_whole_and_half_pixels_by_hand():
@@ -113,7 +113,7 @@ def test_each_strength_alone_disturbs_and_has_finite_gradients():
 
     def change(strengths):
         settings = Disturbance(**dict(zip(EVERY, strengths, strict=True)))
-        return jnp.sum(jnp.diff(disturb.disturb(still, KEY, settings, FPS), axis=0) ** 2)
+        return jnp.sum(jnp.diff(augment.disturb(still, KEY, settings, FPS), axis=0) ** 2)
 
     alone = 0.01 * jnp.eye(len(EVERY), dtype=jnp.float32)
     values, gradients = jax.jit(jax.vmap(jax.value_and_grad(change)))(alone)

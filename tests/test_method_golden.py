@@ -9,10 +9,16 @@ import numpy as np
 import optax
 import pytest
 
-from sspd_jax import forms, torch_layout, train_state, train_step
-from sspd_jax.method import losses, model, target_ema, views
+from sspd_jax.checkpoints import torch_names
+from sspd_jax.method import losses, target_ema, views
+from sspd_jax.method.network import Network
+from sspd_jax.method.outputs import Outputs, similarity_outputs
+from sspd_jax.method.settings import NetworkSettings
+from sspd_jax.training import presets
+from sspd_jax.training import state as train_state
+from sspd_jax.training import step as train_step
 
-TERMS = forms.RELEASED["terms"]
+TERMS = presets.RELEASED["terms"]
 PARTS = {  # of the golden totals, in our terms
     "total": tuple(TERMS),
     "pyramid": ("similarity_mse", "similarity_pearson"),
@@ -29,7 +35,7 @@ def assert_close_to_largest(actual, expected, tolerance):
 
 @pytest.fixture(scope="module")
 def weights():
-    return torch_layout.from_torch(golden.state_dict())
+    return torch_names.from_torch(golden.state_dict())
 
 
 # --- forward ----------------------------------------------------------------------------------------
@@ -44,9 +50,9 @@ def read(weights, dtype):
     @jax.jit
     def evaluate(params, batch_stats, video):
         variables = {"params": params, "batch_stats": batch_stats}
-        network = model.Network(model.NetworkSettings(dtype=dtype))
+        network = Network(NetworkSettings(dtype=dtype))
         wave, features = network.apply(variables, video, train=False)
-        return features, losses.read_similarities(wave, features)
+        return features, similarity_outputs(wave, features)
 
     return evaluate(*weights, golden.video("online"))
 
@@ -83,10 +89,10 @@ def test_what_bfloat16_costs_the_golden_waves(weights):
 
 @pytest.fixture(scope="module")
 def loss_and_gradients():
-    target = losses.read_similarities(golden.wave("wt"), golden.features("pt"))
+    target = similarity_outputs(golden.wave("wt"), golden.features("pt"))
 
     def loss(wave, features):
-        outputs = losses.Outputs(losses.read_similarities(wave, features), target)
+        outputs = Outputs(similarity_outputs(wave, features), target)
         return losses.total_loss(outputs, golden.FPS, TERMS)
 
     value_and_grad = jax.jit(jax.value_and_grad(loss, argnums=(0, 1), has_aux=True))
@@ -115,8 +121,8 @@ def test_gradients_of_the_released_loss_are_golden(loss_and_gradients):
 def trained(weights):
     """Three steps: their metrics, the online parameters before and after each, Adam's first moment."""
     momentum = target_ema.target_momentum(4)
-    method = train_step.Method(
-        network=model.NetworkSettings(),
+    method = train_step.StepConfig(
+        network=NetworkSettings(),
         local_view=views.ViewSettings(),
         global_view=views.ViewSettings(),
         terms=TERMS,
@@ -154,7 +160,7 @@ def test_momentum_schedule_is_golden():
 def test_first_gradients_have_golden_norms(trained):
     state, _, _, first_moment = trained
     # Adam's first moment after one step is (1 − β₁) times the gradient.
-    moments = torch_layout.to_torch(first_moment, state.batch_stats)
+    moments = torch_names.to_torch(first_moment, state.batch_stats)
     expected = golden.load("train_steps")
     names = [name.removeprefix("grad0/") for name in expected if name.startswith("grad0/")]
     assert len(names) == len(jax.tree.leaves(first_moment))
@@ -173,7 +179,7 @@ def test_losses_of_each_step_are_golden(trained, step, tolerance):
 
 def _errors(network, params, batch_stats):
     """Compare a network after step 3 with golden: the largest relative errors of norms and of dots."""
-    tensors = torch_layout.to_torch(params, batch_stats)
+    tensors = torch_names.to_torch(params, batch_stats)
     norm_errors, dot_errors = [], []
     for key, expected in golden.load("train_steps").items():
         if key.startswith(f"{network}/"):

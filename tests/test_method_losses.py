@@ -9,8 +9,9 @@ import method_oracles as oracle
 import numpy as np
 import pytest
 
-from sspd_jax import forms
 from sspd_jax.method import losses
+from sspd_jax.method.outputs import NetworkOutput, Outputs, similarity_outputs
+from sspd_jax.training import presets
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 
@@ -74,9 +75,9 @@ def random_inputs(t, lengths, clips=2, channels=4):
 
 
 def outputs_of(online_wave, target_wave, online_features, target_features, rates):
-    return losses.Outputs(
-        losses.read_similarities(online_wave, online_features, rates),
-        losses.read_similarities(target_wave, target_features, rates),
+    return Outputs(
+        similarity_outputs(online_wave, online_features, rates),
+        similarity_outputs(target_wave, target_features, rates),
     )
 
 
@@ -136,8 +137,8 @@ def test_agreement_costs_nothing():
 
     @jax.jit
     def compute(wave, features):
-        reading = losses.read_similarities(wave, features)
-        return [losses.TERMS[name](losses.Outputs(reading, reading), 30.0) for name in names]
+        reading = similarity_outputs(wave, features)
+        return [losses.TERMS[name](Outputs(reading, reading), 30.0) for name in names]
 
     np.testing.assert_allclose(compute(wave, features), 0, atol=5e-6)
 
@@ -146,8 +147,8 @@ def test_spread_and_negatives_by_hand():
     def outputs(*hz):
         # Sines that fit into 4 s: one bin each.
         waves = jnp.asarray([np.sin(2 * np.pi * f * np.arange(120) / 30) for f in hz], jnp.float32)
-        reading = losses.Reading(waves, (), (waves,), (1.0,))
-        return losses.Outputs(reading, reading)
+        reading = NetworkOutput(waves, (), (waves,), (1.0,))
+        return Outputs(reading, reading)
 
     every = 0.25 * np.arange(2, 13)  # the 11 bins of 0.5–3 Hz
     for kind in ("wave", "similarity"):
@@ -167,7 +168,7 @@ def test_the_papers_total_on_golden_features_equals_its_formula():
     e = oracle.terms(*inputs, fps=golden.FPS, relative_rates=rates)
     rpd = e["wave_pearson"] + e["wave_power_mse"]
     tspd = e["similarity_mse"] + 0.04 * e["similarity_deviation"]["paper"] + 0.6 * e["similarity_inverse_snr"]
-    compute = jax.jit(lambda i: losses.total_loss(outputs_of(*i, rates), golden.FPS, forms.PAPER["terms"]))
+    compute = jax.jit(lambda i: losses.total_loss(outputs_of(*i, rates), golden.FPS, presets.PAPER["terms"]))
     total, terms = compute(inputs)
     assert total == pytest.approx(rpd + tspd, rel=2e-6)
     assert sum(terms.values()) == pytest.approx(float(total), rel=1e-6)

@@ -9,12 +9,13 @@ import numpy as np
 import pytest
 import small_training as small
 
-from sspd_jax import forms
-from sspd_jax.method import model
+from sspd_jax.method import network
+from sspd_jax.method.settings import NetworkSettings, smallest_input
+from sspd_jax.training import presets
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 
-FORMS = {"paper": forms.PAPER, "released": forms.RELEASED}
+FORMS = {"paper": presets.PAPER, "released": presets.RELEASED}
 
 
 def size(tree):
@@ -29,59 +30,59 @@ def normal(shape, seed=0, mean=0.0, deviation=1.0):
 
 
 def test_parameter_counts_are_the_published_ones():
-    params, _ = model.abstract(model.NetworkSettings())
+    params, _ = network.abstract_variables(NetworkSettings())
     assert size(params) == 2_954_143
     assert size((params["backbone"], params["predictor"])) == 786_079
 
 
 def test_the_papers_blocks_have_one_bias_less():
-    params, _ = model.abstract(model.NetworkSettings(**forms.PAPER["network"]))
+    params, _ = network.abstract_variables(NetworkSettings(**presets.PAPER["network"]))
     assert size(params) == 2_954_143 - 3 * 256
 
 
 def test_spatial_sizes_are_the_published_ones():
-    settings = model.NetworkSettings()
-    module = model.Backbone(settings)
+    settings = NetworkSettings()
+    module = network.Backbone(settings)
     video = jax.ShapeDtypeStruct((1, 4, 128, 128, 3), jnp.float32)
     f2, _ = jax.eval_shape(lambda v: module.init_with_output(jax.random.key(0), v, train=True), video)
     assert f2.shape == (1, 4, 8, 8, 256)
-    module = model.Predictor(settings)
+    module = network.Predictor(settings)
     wave, _ = jax.eval_shape(lambda v: module.init_with_output(jax.random.key(0), v, train=True), f2)
     assert wave.shape == (1, 4)
     assert wave.dtype == jnp.float32
 
 
 def test_scale_lengths_by_hand():
-    assert model.NetworkSettings().scale_lengths(300) == (292, 286, 282)
-    strided = model.NetworkSettings(ts_strides=(2, 2, 1))
+    assert NetworkSettings().scale_lengths(300) == (292, 286, 282)
+    strided = NetworkSettings(ts_strides=(2, 2, 1))
     # floor((300 − 9)/2) + 1, floor((146 − 7)/2) + 1, 70 − 5 + 1
     assert strided.scale_lengths(300) == (146, 70, 66)
     assert strided.relative_rates == (1 / 2, 1 / 4, 1 / 4)
-    assert model.NetworkSettings().relative_rates == (1, 1, 1)
+    assert NetworkSettings().relative_rates == (1, 1, 1)
 
 
 def test_too_few_frames_are_refused():
-    assert model.NetworkSettings().scale_lengths(21)[-1] == 3
+    assert NetworkSettings().scale_lengths(21)[-1] == 3
     with pytest.raises(ValueError, match="20 difference frames are too few"):
-        model.NetworkSettings().scale_lengths(20)
+        NetworkSettings().scale_lengths(20)
 
 
 @pytest.mark.parametrize("stages", [1, 2, 3])
 def test_sizes_that_do_not_fit_are_refused_with_those_that_do(stages):
-    smallest = model.smallest_input(stages)
+    smallest = smallest_input(stages)
     settings = {"stages": ((2, 2),) * stages, "features": 4, "predictor_width": 2, "ts_heads": 1}
     for pixels in (smallest, smallest + 1):
-        model.abstract(model.NetworkSettings(input_size=pixels, **settings))
+        network.abstract_variables(NetworkSettings(input_size=pixels, **settings))
     with pytest.raises(
         ValueError, match=f"{smallest - 1} does not fit {stages} stages: {smallest} and every larger"
     ):
-        model.NetworkSettings(input_size=smallest - 1, **settings)
+        NetworkSettings(input_size=smallest - 1, **settings)
 
 
 def test_the_smallest_size_leaves_the_predictor_one_window():
-    settings = small.network(input_size=model.smallest_input(1))
+    settings = small.network(input_size=smallest_input(1))
     f2 = jax.ShapeDtypeStruct((1, 4, 6, 6, 8), jnp.float32)
-    module = model.Predictor(settings)
+    module = network.Predictor(settings)
     jax.eval_shape(lambda v: module.init_with_output(jax.random.key(0), v, train=True), f2)
     too_small = jax.ShapeDtypeStruct((1, 4, 5, 5, 8), jnp.float32)
     with pytest.raises(ValueError, match="does not fit"):
@@ -107,14 +108,14 @@ def test_the_smallest_size_leaves_the_predictor_one_window():
 )
 def test_impossible_settings_are_refused(changes, message):
     with pytest.raises(ValueError, match=message):
-        model.NetworkSettings(**changes)
+        NetworkSettings(**changes)
 
 
 # --- initialisation ---------------------------------------------------------------------------------
 
 
 def test_initialisation_is_xavier_normal_with_zero_biases_and_unit_norms():
-    params, batch_stats = model.init(model.NetworkSettings(), jax.random.key(0))
+    params, batch_stats = network.init_variables(NetworkSettings(), jax.random.key(0))
     for path, leaf in jax.tree_util.tree_leaves_with_path(params):
         name = jax.tree_util.keystr(path)
         assert leaf.dtype == jnp.float32
@@ -134,8 +135,8 @@ def test_initialisation_is_xavier_normal_with_zero_biases_and_unit_norms():
 
 def test_initialisation_has_the_networks_own_shapes_and_is_repeatable():
     settings = small.network()
-    first, again, other = (model.init(settings, jax.random.key(seed)) for seed in (0, 0, 1))
-    expected = model.abstract(settings)
+    first, again, other = (network.init_variables(settings, jax.random.key(seed)) for seed in (0, 0, 1))
+    expected = network.abstract_variables(settings)
     assert jax.tree.map(lambda x: (x.shape, x.dtype), first) == jax.tree.map(
         lambda x: (x.shape, x.dtype), expected
     )
@@ -159,7 +160,7 @@ def test_batch_norm_is_pytorchs(mean, deviation):
     x = jnp.asarray(normal((2, 5, 3, 4, 2), mean=mean, deviation=deviation))
     params = {"scale": normal(2, 1), "bias": normal(2, 2)}
     stats = {"mean": normal(2, 3), "var": np.exp(normal(2, 4))}
-    module = model.BatchNorm()
+    module = network.BatchNorm()
     out, updated = module.apply(
         {"params": params, "batch_stats": stats}, x, train=True, mutable=["batch_stats"]
     )
@@ -178,17 +179,17 @@ def test_batch_variance_keeps_its_digits_at_a_large_mean():
     stats = {"mean": np.zeros(1, np.float32), "var": np.zeros(1, np.float32)}
     params = {"scale": np.ones(1, np.float32), "bias": np.zeros(1, np.float32)}
     variables = {"params": params, "batch_stats": stats}
-    _, updated = model.BatchNorm().apply(variables, x, train=True, mutable=["batch_stats"])
+    _, updated = network.BatchNorm().apply(variables, x, train=True, mutable=["batch_stats"])
     deviation = math.sqrt(updated["batch_stats"]["var"][0] / 0.1)
     assert deviation == pytest.approx(np.std(np.asarray(x, np.float64), ddof=1), rel=1e-4)
 
 
 def test_average_pool_drops_what_does_not_fill_a_window():
     x = jnp.arange(1 * 2 * 5 * 3 * 1, dtype=jnp.float32).reshape(1, 2, 5, 3, 1)
-    pooled = model.average_pool(x, (1, 2, 2))
+    pooled = network.average_pool(x, (1, 2, 2))
     assert pooled.shape == (1, 2, 2, 1, 1)
     np.testing.assert_array_equal(pooled[0, 0, :, 0, 0], [(0 + 1 + 3 + 4) / 4, (6 + 7 + 9 + 10) / 4])
-    both = model.average_pool(x, (2, 2, 2))
+    both = network.average_pool(x, (2, 2, 2))
     np.testing.assert_array_equal(both[0, 0, :, 0, 0], [(2 + 17) / 2, (8 + 23) / 2])
 
 
@@ -196,14 +197,14 @@ def test_average_pool_drops_what_does_not_fill_a_window():
 def test_attention_equals_the_explicit_product(heads):
     q, k, v = (normal((2, 9, 8), seed) for seed in range(3))
     expected = np.stack([oracle.attention(q[i], k[i], v[i], heads, 9.0) for i in range(2)])
-    np.testing.assert_allclose(model.attend(q, k, v, heads=heads, scale=9.0), expected, atol=1e-5)
+    np.testing.assert_allclose(network.attend(q, k, v, heads=heads, scale=9.0), expected, atol=1e-5)
 
 
 def test_nearest_resize_takes_the_floor():
     x = jnp.arange(10, dtype=jnp.float32)[None, :, None]
     for length in (10, 7, 3):
         expected = [math.floor(i * 10 / length) for i in range(length)]
-        assert model._nearest_resize(x, length)[0, :, 0].tolist() == expected
+        assert network._nearest_resize(x, length)[0, :, 0].tolist() == expected
 
 
 @pytest.mark.parametrize("stride", [1, 2])
@@ -213,7 +214,7 @@ def test_similarity_block_equals_its_formula(form, stride):
     settings = small.network(FORMS[form], ts_strides=(stride, 1))
     assert settings.ts_heads == heads
     x = jnp.asarray(normal((2, 14, 8), 7))
-    module = model.TemporalSimilarity(settings, 0)
+    module = network.TemporalSimilarity(settings, 0)
     shapes = jax.eval_shape(lambda: module.init(jax.random.key(0), x))["params"]
     assert ("bias" in shapes["proj"]) == (form == "released")
     leaves, treedef = jax.tree.flatten(shapes)
@@ -227,12 +228,12 @@ def test_similarity_block_equals_its_formula(form, stride):
 
 def test_each_block_reads_the_output_of_the_last():
     settings = small.network()
-    params, _ = model.init(settings, jax.random.key(0))
+    params, _ = network.init_variables(settings, jax.random.key(0))
     f1 = jnp.asarray(normal((1, 24, 8)))
-    features = model.SimilarityBlocks(settings).apply({"params": params["ts"]}, f1)
+    features = network.SimilarityBlocks(settings).apply({"params": params["ts"]}, f1)
     x = f1
     for i, feature in enumerate(features):
-        a, x = model.TemporalSimilarity(settings, i).apply({"params": params["ts"][f"block{i + 1}"]}, x)
+        a, x = network.TemporalSimilarity(settings, i).apply({"params": params["ts"][f"block{i + 1}"]}, x)
         np.testing.assert_allclose(feature, a, rtol=1e-6)
     assert [f.shape[1] for f in features] == list(settings.scale_lengths(24))
 
@@ -243,21 +244,21 @@ def test_each_block_reads_the_output_of_the_last():
 def test_an_odd_number_of_frames_is_refused():
     settings = small.network()
     video = jax.ShapeDtypeStruct((1, 25, 22, 22, 3), jnp.float32)
-    trees = model.abstract(settings)
+    trees = network.abstract_variables(settings)
     with pytest.raises(ValueError, match="even number of difference frames, not 25"):
-        jax.eval_shape(lambda p, s, v: model.read_wave(settings, p, s, v), *trees, video)
+        jax.eval_shape(lambda p, s, v: network.infer_wave(settings, p, s, v), *trees, video)
 
 
 def test_an_output_depends_on_twelve_differences_on_either_side_and_on_no_more():
-    settings = model.NetworkSettings(
-        input_size=model.smallest_input(3),
+    settings = NetworkSettings(
+        input_size=smallest_input(3),
         stages=((1, 1), (1, 2), (2, 2)),
         features=2,
         predictor_width=2,
         conv="direct",
     )
-    params, batch_stats = model.init(settings, jax.random.key(0))
-    read = jax.jit(lambda video: model.read_wave(settings, params, batch_stats, video)[0])
+    params, batch_stats = network.init_variables(settings, jax.random.key(0))
+    read = jax.jit(lambda video: network.infer_wave(settings, params, batch_stats, video)[0])
     pixels = settings.input_size
     video = 0.1 * normal((1, 30, pixels, pixels, 3))
     wave = np.asarray(read(video))
@@ -274,27 +275,27 @@ def test_an_output_depends_on_twelve_differences_on_either_side_and_on_no_more()
 
 def test_evaluation_needs_no_similarity_blocks():
     settings = small.network()
-    params, batch_stats = model.init(settings, jax.random.key(0))
+    params, batch_stats = network.init_variables(settings, jax.random.key(0))
     del params["ts"]
     video = small.differences()
-    wave = jax.eval_shape(lambda *args: model.read_wave(settings, *args), params, batch_stats, video)
+    wave = jax.eval_shape(lambda *args: network.infer_wave(settings, *args), params, batch_stats, video)
     assert (wave.shape, wave.dtype) == ((2, small.FRAMES), jnp.float32)
 
 
 def test_folded_norms_read_the_same():
     settings = small.network()
-    params, stats = model.init(settings, jax.random.key(0))
+    params, stats = network.init_variables(settings, jax.random.key(0))
     rng = np.random.default_rng(1)
     params, stats = jax.tree.map(
         lambda leaf: (leaf * rng.uniform(0.5, 2, leaf.shape)).astype(np.float32), (params, stats)
     )
     video = small.differences()
     whole = {"params": params, "batch_stats": stats}
-    plain = model.Network(settings).apply(whole, video, method="wave")
+    plain = network.Network(settings).apply(whole, video, method="wave")
     np.testing.assert_allclose(
-        model.read_wave(settings, params, stats, video), plain, atol=1e-5 * np.abs(plain).max()
+        network.infer_wave(settings, params, stats, video), plain, atol=1e-5 * np.abs(plain).max()
     )
-    folded, shifts = model.fold_norms(params, stats)
+    folded, shifts = network.fold_norms(params, stats)
     assert jax.tree.structure((folded, shifts)) == jax.tree.structure((params, stats))
     scales = folded["backbone"]["stage1"]["norm1"]["scale"], folded["predictor"]["norm2"]["scale"]
     assert all(np.all(np.asarray(scale) == 1) for scale in scales)

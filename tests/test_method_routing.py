@@ -6,12 +6,13 @@ import numpy as np
 import pytest
 import small_training as small
 
-from sspd_jax import forms, train_step
-from sspd_jax.method import losses, routing
+from sspd_jax.method import losses, param_labels
+from sspd_jax.training import presets
+from sspd_jax.training import step as train_step
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 
-FORMS = {"paper": forms.PAPER, "released": forms.RELEASED}
+FORMS = {"paper": presets.PAPER, "released": presets.RELEASED}
 SETTINGS = {"similarity_deviation": {"weight": 1.0, "weight_by_length": True, "ddof": 1}}
 EVERY_TERM = {name: SETTINGS.get(name, {"weight": 1.0}) for name in losses.TERMS}
 
@@ -51,15 +52,15 @@ def gradients(request, quick_compilation):
 
 
 def by_label(tree):
-    parts = {label: [] for label in routing.LABELS}
-    for label, leaf in zip(jax.tree.leaves(routing.labels(tree)), jax.tree.leaves(tree), strict=True):
+    parts = {label: [] for label in param_labels.LABELS}
+    for label, leaf in zip(jax.tree.leaves(param_labels.labels(tree)), jax.tree.leaves(tree), strict=True):
         parts[label].append(np.asarray(leaf))
     return parts
 
 
 @pytest.mark.parametrize("term", losses.TERMS)
 def test_a_term_moves_what_it_may_reach_and_nothing_else(gradients, term):
-    reach = routing.REACH[term.split("_")[0]]
+    reach = param_labels.REACH[term.split("_")[0]]
     for label, leaves in by_label(gradients[term]["online"]).items():
         assert leaves
         if label in reach:
@@ -84,8 +85,8 @@ def test_waves_do_not_even_reach_the_video_through_the_backbone(gradients):
 
 
 def test_every_kind_of_term_has_a_reach():
-    assert {name.split("_")[0] for name in losses.TERMS} == set(routing.REACH)
-    assert set().union(*routing.REACH.values()) == set(routing.LABELS)
+    assert {name.split("_")[0] for name in losses.TERMS} == set(param_labels.REACH)
+    assert set().union(*param_labels.REACH.values()) == set(param_labels.LABELS)
     assert set(losses.WAVE_TERMS) | set(losses.SIMILARITY_TERMS) == set(losses.TERMS)
     assert all(name.startswith("wave_") for name in losses.WAVE_TERMS)
     assert all(name.startswith("similarity_") for name in losses.SIMILARITY_TERMS)
@@ -96,6 +97,6 @@ def test_every_kind_of_term_has_a_reach():
 def test_an_unknown_parameter_is_refused_by_name():
     params = {"backbone": {"kernel": jnp.ones(1)}, "head": {"bias": jnp.ones(1)}}
     with pytest.raises(ValueError, match=r"\['head'\]\['bias'\]"):
-        routing.labels(params)
+        param_labels.labels(params)
     with pytest.raises(ValueError, match="no known part"):
-        routing.labels(jnp.ones(3))
+        param_labels.labels(jnp.ones(3))

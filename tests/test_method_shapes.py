@@ -7,8 +7,9 @@ import pytest
 import small_training as small
 from jaxtyping import TypeCheckError
 
-from sspd_jax import train_step
-from sspd_jax.method import conv3d, losses, model, self_similarity, spectrum, views
+from sspd_jax.method import losses, network, self_similarity, spectrum, views
+from sspd_jax.method.layers import conv3d
+from sspd_jax.training import step as train_step
 
 VIDEO = np.zeros((1, 24, 22, 22, 3), np.float32)
 
@@ -23,8 +24,8 @@ WRONG = {
     "four colours": lambda: views.whole_view(np.zeros((1, 5, 9, 9, 4), np.uint8), 7),
     "no key": lambda: views.random_crop(np.zeros((5, 9, 9, 3), np.uint8), jnp.zeros(3), 7),
     "channels": lambda: conv3d.conv3d(jnp.ones((1, 3, 3, 3, 2)), jnp.ones((3, 3, 3, 1, 1))),
-    "uint8 video": lambda: model.read_wave(small.network(), {}, {}, VIDEO.astype(np.uint8)),
-    "half-precision parameters": lambda: model.read_wave(
+    "uint8 video": lambda: network.infer_wave(small.network(), {}, {}, VIDEO.astype(np.uint8)),
+    "half-precision parameters": lambda: network.infer_wave(
         small.network(), {"kernel": jnp.ones(2, jnp.bfloat16)}, {}, VIDEO
     ),
     "different views": lambda: train_step.loss_fn({}, None, VIDEO, VIDEO[:, :-2], method=small.method()),

@@ -7,8 +7,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from sspd_jax.method import model, squashed
-from sspd_jax.method.conv3d import conv3d
+from sspd_jax.method import network
+from sspd_jax.method.layers import norm_tanh
+from sspd_jax.method.layers.conv3d import conv3d
 
 FORMS = ("direct", "matmul", "planes")
 
@@ -20,7 +21,7 @@ def draw(shape, seed=0):
 def of_batch(x, scale, bias):
     """Normalise `x` by its own moments."""
     mean = jnp.mean(x.astype(jnp.float32), axis=(0, 1, 2, 3))
-    return squashed.Norm(mean, squashed.variance(x, mean), scale, bias)
+    return norm_tanh.Norm(mean, norm_tanh.variance(x, mean), scale, bias)
 
 
 def scale_and_bias(c):
@@ -40,7 +41,7 @@ def assert_close(ours, theirs):
 
 @pytest.fixture(params=[("cpu",), ()], ids=["in blocks", "as on accelerators"])
 def way(request, monkeypatch):
-    monkeypatch.setattr(squashed, "_IN_BLOCKS_ON", request.param)
+    monkeypatch.setattr(norm_tanh, "_IN_BLOCKS_ON", request.param)
 
 
 def value_and_gradients(function, *args):
@@ -50,14 +51,14 @@ def value_and_gradients(function, *args):
 
 
 def pool(x, *scale_and_bias):
-    return squashed.squashed_pool(x, of_batch(x, *scale_and_bias))
+    return norm_tanh.squashed_pool(x, of_batch(x, *scale_and_bias))
 
 
 @pytest.mark.parametrize(("form", "tanh"), [(form, True) for form in FORMS] + [("matmul", False)])
 @pytest.mark.usefixtures("way")
 def test_a_squashed_convolution_is_that_of_what_was_squashed(form, tanh):
     def ours(x, scale, bias, kernel):
-        return squashed.squashed_conv3d(x, of_batch(x, scale, bias), kernel, form=form, tanh=tanh)
+        return norm_tanh.squashed_conv3d(x, of_batch(x, scale, bias), kernel, form=form, tanh=tanh)
 
     def plain(x, scale, bias, kernel):
         return conv3d(plainly_squashed(x, scale, bias, tanh=tanh), kernel, form="matmul")
@@ -79,8 +80,8 @@ def test_a_squashed_pool_is_the_average_of_what_was_squashed_and_drops_an_odd_ro
 def test_blocks_do_not_show(monkeypatch):
     given = draw((2, 6, 4, 4, 3)), *scale_and_bias(3)
     whole = value_and_gradients(pool, *given)
-    monkeypatch.setattr(squashed, "_VALUES_PER_BLOCK", 2 * 4 * 4 * 3)
-    assert squashed._sizes(given[0]) == (2, 6, 2)
+    monkeypatch.setattr(norm_tanh, "_VALUES_PER_BLOCK", 2 * 4 * 4 * 3)
+    assert norm_tanh._sizes(given[0]) == (2, 6, 2)
     assert_close(value_and_gradients(pool, *given), whole)
 
 
@@ -90,7 +91,7 @@ def test_the_variance_is_that_of_two_passes_with_its_gradient():
     ours, theirs = (
         jax.value_and_grad(lambda x, f=f: jnp.dot(f(x), jnp.arange(3.0)))(x)
         for f in (
-            lambda x: squashed.variance(x, jnp.mean(x, (0, 1, 2, 3))),
+            lambda x: norm_tanh.variance(x, jnp.mean(x, (0, 1, 2, 3))),
             lambda x: jnp.var(x, (0, 1, 2, 3)),
         )
     )
@@ -106,7 +107,7 @@ def test_bfloat16_stays_bfloat16_and_sums_in_float32():
 
 
 def stage(rematerialise, form):
-    return model.Stage((4, 6), form, rematerialise)
+    return network.Stage((4, 6), form, rematerialise)
 
 
 @functools.cache
@@ -136,7 +137,7 @@ def test_a_rematerialised_stage_learns_the_same(form):
 
 @pytest.mark.slow
 def test_a_rematerialised_stage_takes_less_memory(monkeypatch):
-    monkeypatch.setattr(squashed, "_VALUES_PER_BLOCK", 1 << 14)
+    monkeypatch.setattr(norm_tanh, "_VALUES_PER_BLOCK", 1 << 14)
     learning.cache_clear()
     less, more = (learning(r, "matmul")[0].memory_analysis().temp_size_in_bytes for r in (True, False))
     learning.cache_clear()

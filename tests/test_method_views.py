@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from sspd_jax.method import changes, views
+from sspd_jax.method import input_transform, views
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 
@@ -140,8 +140,8 @@ def test_area_resize_of_a_flat_frame_is_flat():
 
 def test_difference_of_uint8_is_signed():
     frames = np.array([[10, 250], [250, 10], [250, 9]], np.uint8)
-    np.testing.assert_array_equal(changes.difference(frames, axis=0), [[240, -240], [0, -1]])
-    assert changes.difference(frames, axis=1).shape == (3, 1)
+    np.testing.assert_array_equal(input_transform.difference(frames, axis=0), [[240, -240], [0, -1]])
+    assert input_transform.difference(frames, axis=1).shape == (3, 1)
 
 
 def test_whole_view_is_the_resized_difference():
@@ -208,4 +208,4 @@ def test_every_clip_of_a_batch_gets_its_own_crop_and_mask(masked_crops):
 )
 def test_impossible_settings_are_refused(changes, message):
     with pytest.raises(ValueError, match=message):
-        views.ViewSettings(**changes)
+        views.ViewSettings(**input_transform)

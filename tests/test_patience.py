@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 import small_run
 
-from sspd_jax import checkpoint, run_log
-from sspd_jax.train import Measured
+from sspd_jax.checkpoints import network
+from sspd_jax.runtime import metrics_log
+from sspd_jax.training.monitor import Measured
 
 EPOCHS = 12
 
@@ -39,14 +40,14 @@ def run(workdir, data_dir, said, **overrides):
 
 
 def target(workdir):
-    return checkpoint.load_network(workdir / "network" / "target")[1]
+    return network.load_network(workdir / "network" / "target")[1]
 
 
 @pytest.mark.slow
 def test_a_run_ends_when_trust_stops_growing_and_gives_its_most_trusted_network(data_dir, tmp_path):
     whole, stopped, said = tmp_path / "whole", tmp_path / "stopped", tmp_path / "said"
     run(whole, data_dir, said)
-    trust = [row["probe/trust"] for row in run_log.read_metrics(whole) if "probe/trust" in row]
+    trust = [row["probe/trust"] for row in metrics_log.read_metrics(whole) if "probe/trust" in row]
     assert len(trust) == EPOCHS
     patience = 1
     # What follows from the numbers of the run that was not stopped.
@@ -57,7 +58,7 @@ def test_a_run_ends_when_trust_stops_growing_and_gives_its_most_trusted_network(
     told = run(stopped, data_dir, said, **{"health.patience": patience})
     assert f"the networks of epoch {best} are kept" in told
     assert (f"stopped after {ends} epochs" in told) == (ends < EPOCHS)
-    found = [row["probe/trust"] for row in run_log.read_metrics(stopped) if "probe/trust" in row]
+    found = [row["probe/trust"] for row in metrics_log.read_metrics(stopped) if "probe/trust" in row]
     np.testing.assert_allclose(found, trust[:ends], atol=1e-3)
     assert json.loads((stopped / "config.json").read_text())["health"]["patience"] == patience
 

@@ -18,12 +18,17 @@ from shared_files import PUBLISHED_WEIGHTS, REAL_FACE, needs
 from simulated_face import write_sound
 
 import sspd_jax
-from sspd_jax import checkpoint, convert, predict, reading
-from sspd_jax import config as experiments
-from sspd_jax.command import ConfigError
-from sspd_jax.method import model
-from sspd_jax.reading import METHODS, READ_OUTS, Settings
-from sspd_jax.video import decode, sample
+from sspd_jax.checkpoints import convert
+from sspd_jax.checkpoints.network import save_network
+from sspd_jax.cli import convert as cli_convert
+from sspd_jax.cli import predict as cli_predict
+from sspd_jax.errors import ConfigError
+from sspd_jax.inference import predict, windows
+from sspd_jax.inference.windows import METHODS, READ_OUTS, Settings
+from sspd_jax.method import network
+from sspd_jax.simulation import sample_video
+from sspd_jax.training import config as experiments
+from sspd_jax.video import decode
 
 ROOT = Path(__file__).parents[1]
 
@@ -53,7 +58,7 @@ def refused(run, *words, code=1):
 @pytest.fixture(scope="module")
 def face(tmp_path_factory):
     path = tmp_path_factory.mktemp("videos") / "face.mp4"
-    sample.write_face_video(path, seconds=10, bpm=84)
+    sample_video.write_face_video(path, seconds=10, bpm=84)
     return path
 
 
@@ -102,7 +107,7 @@ def test_predict_prints_a_rate_and_writes_wave_and_times(face, tmp_path):
 
 def test_a_gap_makes_two_stretches_and_says_so(tmp_path):
     times = np.concatenate([np.arange(0, 1.5, 1 / 30), np.arange(4, 10, 1 / 30), np.arange(12, 17, 1 / 30)])
-    sample.write_face_video(tmp_path / "gaps.mp4", bpm=66, times_s=times)
+    sample_video.write_face_video(tmp_path / "gaps.mp4", bpm=66, times_s=times)
     prediction = predict.predict(tmp_path / "gaps.mp4", method="pos")
     assert [(w.start_s, w.duration_s) for w in prediction.windows] == [
         (pytest.approx(4, abs=0.05), pytest.approx(6, abs=0.05)),
@@ -116,7 +121,7 @@ def test_a_gap_makes_two_stretches_and_says_so(tmp_path):
 
 @pytest.mark.parametrize(("fps", "clock"), [(15, 15), (24, 24), (60, 60), (120, 60)])
 def test_frame_rates_from_15_to_120(tmp_path, fps, clock):
-    sample.write_face_video(tmp_path / "face.mp4", seconds=6, fps=fps, bpm=84)
+    sample_video.write_face_video(tmp_path / "face.mp4", seconds=6, fps=fps, bpm=84)
     prediction = predict.predict(tmp_path / "face.mp4", method="pos")
     assert prediction.wave.fps == pytest.approx(clock, rel=0.01)
     assert prediction.windows[0].candidate_bpm == pytest.approx(84, abs=2)
@@ -124,7 +129,7 @@ def test_frame_rates_from_15_to_120(tmp_path, fps, clock):
 
 def test_a_variable_rate_reads_the_same_pulse(tmp_path):
     times = np.cumsum(np.random.default_rng(0).uniform(0.025, 0.045, 300))
-    sample.write_face_video(tmp_path / "phone.mp4", bpm=75, times_s=times - times[0])
+    sample_video.write_face_video(tmp_path / "phone.mp4", bpm=75, times_s=times - times[0])
     assert predict.predict(tmp_path / "phone.mp4", method="pos").heart_rate_bpm == pytest.approx(75, abs=2)
 
 
@@ -178,19 +183,19 @@ def bad_videos(folder):
     text.write_text("this is not a video\n" * 100)
     yield text, "video"
     header = folder / "header.mp4"
-    sample.write_face_video(folder / "whole.mp4", seconds=1)
+    sample_video.write_face_video(folder / "whole.mp4", seconds=1)
     header.write_bytes((folder / "whole.mp4").read_bytes()[:160])
     yield header, "video"
     write_sound(folder / "sound.mp4")
     yield folder / "sound.mp4", "no video"
     yield folder / "missing.mp4", "no such"
     grey = [np.full((120, 160, 3), 90, np.uint8)] * 60
-    sample.write_video(folder / "grey.mp4", iter(grey), np.arange(60) / 30)
+    sample_video.write_video(folder / "grey.mp4", iter(grey), np.arange(60) / 30)
     yield folder / "grey.mp4", "no face"
-    picture = next(iter(sample.face_frames(np.arange(1) / 30, 60.0, 0)))
-    sample.write_video(folder / "one.mp4", iter([picture, picture]), np.arange(2) / 30)
+    picture = next(iter(sample_video.face_frames(np.arange(1) / 30, 60.0, 0)))
+    sample_video.write_video(folder / "one.mp4", iter([picture, picture]), np.arange(2) / 30)
     yield folder / "one.mp4", "only 0.1 s"
-    sample.write_face_video(folder / "short.mp4", seconds=2)
+    sample_video.write_face_video(folder / "short.mp4", seconds=2)
     yield folder / "short.mp4", "2.0 s"
     (folder / "none").mkdir()
     yield folder / "none", "holds no video"
@@ -199,7 +204,7 @@ def bad_videos(folder):
 def test_a_bad_video_is_said_in_one_sentence(tmp_path, capfd):
     (tmp_path / "bad").mkdir()
     for path, word in bad_videos(tmp_path / "bad"):
-        code = predict.main([str(path), "--method=pos", f"--json={tmp_path / 'out.json'}"])
+        code = cli_predict.main([str(path), "--method=pos", f"--json={tmp_path / 'out.json'}"])
         out, err = capfd.readouterr()
         assert code == 1, path
         assert "bpm" not in out
@@ -210,25 +215,25 @@ def test_a_bad_video_is_said_in_one_sentence(tmp_path, capfd):
 
 
 def test_a_still_picture_gives_no_number(tmp_path, capsys):
-    picture = next(iter(sample.face_frames(np.arange(1) / 30, 60.0, 0)))
-    sample.write_video(tmp_path / "still.avi", iter([picture] * 180), np.arange(180) / 30, codec="ffv1")
+    picture = next(iter(sample_video.face_frames(np.arange(1) / 30, 60.0, 0)))
+    sample_video.write_video(tmp_path / "still.avi", iter([picture] * 180), np.arange(180) / 30, codec="ffv1")
     for method in ("green", "chrom", "pos"):
         out = tmp_path / f"{method}.json"
-        assert predict.main([str(tmp_path / "still.avi"), f"--method={method}", f"--json={out}"]) == 0
+        assert cli_predict.main([str(tmp_path / "still.avi"), f"--method={method}", f"--json={out}"]) == 0
         said = capsys.readouterr()
-        assert f"still.avi: no reading, {reading.FLAT} ({method}" in said.out and "bpm" not in said.out
+        assert f"still.avi: no reading, {windows.FLAT} ({method}" in said.out and "bpm" not in said.out
         result = json.loads(out.read_text())
         assert result["heart_rate_bpm"] is None and result["windows"][0]["heart_rate_bpm"] is None
 
 
 def test_one_bad_video_does_not_stop_the_others(face, tmp_path, capsys):
     out = tmp_path / "out.json"
-    code = predict.main([str(tmp_path / "missing.mp4"), str(face), "--method=pos", f"--json={out}"])
+    code = cli_predict.main([str(tmp_path / "missing.mp4"), str(face), "--method=pos", f"--json={out}"])
     said = capsys.readouterr()
     assert code == 1
     assert "missing.mp4" in said.err and "bpm" in said.out
     assert json.loads(out.read_text())["file"] == str(face)
-    assert predict.main([str(face), str(face), "--method=green", f"--json={out}"]) == 0
+    assert cli_predict.main([str(face), str(face), "--method=green", f"--json={out}"]) == 0
     assert [row["method"] for row in json.loads(out.read_text())] == ["green", "green"]
 
 
@@ -250,14 +255,14 @@ def test_three_lines_of_python_read_files_arrays_and_streams(face):
 def test_csv_and_picture_hold_every_window(face, tmp_path, capsys):
     csv_file, picture = tmp_path / "out.csv", tmp_path / "out.png"
     options = ["--method=pos", f"--csv={csv_file}", f"--plot={picture}", "--window=5", "--stride=1"]
-    assert predict.main([str(face), *options]) == 0
+    assert cli_predict.main([str(face), *options]) == 0
     rows = list(csv.DictReader(csv_file.read_text().splitlines()))
     assert len(rows) == 6 and [float(row["start_s"]) for row in rows] == [0, 1, 2, 3, 4, 5]
     read = [row for row in rows if row["heart_rate_bpm"]]
     assert read and all(float(row["heart_rate_bpm"]) == pytest.approx(84, abs=2) for row in read)
     assert f"{len(read)} of 6 windows" in capsys.readouterr().out
     assert cv2.imread(str(picture)).shape[1] > 800
-    assert predict.main([str(face), "--method=pos", f"--plot={tmp_path / 'out.docx'}"]) == 2
+    assert cli_predict.main([str(face), "--method=pos", f"--plot={tmp_path / 'out.docx'}"]) == 2
     assert "ends in" in capsys.readouterr().err
 
 
@@ -266,22 +271,22 @@ def test_csv_and_picture_hold_every_window(face, tmp_path, capsys):
     [("--window=2", "window_s 2"), ("--stride=0", "stride_s 0"), ("--min_confidence=2", "min_confidence 2")],
 )
 def test_settings_out_of_range_end_with_2(face, option, said, capsys):
-    assert predict.main([str(face), "--method=pos", option]) == 2
+    assert cli_predict.main([str(face), "--method=pos", option]) == 2
     assert said in capsys.readouterr().err
 
 
 def two_faces(folder):
     """Write a video of two people, 60 bpm on the left and 96 on the right."""
     times = np.arange(300) / 30
-    pair = zip(sample.face_frames(times, 60, 1), sample.face_frames(times, 96, 2), strict=True)
+    pair = zip(sample_video.face_frames(times, 60, 1), sample_video.face_frames(times, 96, 2), strict=True)
     path = folder / "two.mp4"
-    sample.write_video(path, (np.hstack(pictures) for pictures in pair), times)
+    sample_video.write_video(path, (np.hstack(pictures) for pictures in pair), times)
     return path
 
 
 def test_everybody_in_view_is_read_on_request(tmp_path, capsys):
     path, out = two_faces(tmp_path), tmp_path / "out.json"
-    assert predict.main([str(path), "--method=pos", "--all_faces", f"--json={out}"]) == 0
+    assert cli_predict.main([str(path), "--method=pos", "--all_faces", f"--json={out}"]) == 0
     left, right = json.loads(out.read_text())
     assert left["heart_rate_bpm"] == pytest.approx(60, abs=1.5)
     assert right["heart_rate_bpm"] == pytest.approx(96, abs=1.5)
@@ -292,10 +297,10 @@ def test_everybody_in_view_is_read_on_request(tmp_path, capsys):
 
 def test_a_face_that_leaves_and_comes_back_is_read_where_it_was(tmp_path):
     times = np.arange(22 * 15) / 15
-    pictures = list(sample.face_frames(times, 72, 0))
+    pictures = list(sample_video.face_frames(times, 72, 0))
     for number in range(8 * 15, 14 * 15):
         pictures[number] = np.full((256, 256, 3), 120, np.uint8)
-    sample.write_video(tmp_path / "away.mp4", pictures, times)
+    sample_video.write_video(tmp_path / "away.mp4", pictures, times)
     prediction = predict.predict(
         tmp_path / "away.mp4", method="pos", settings=Settings(window_s=6, stride_s=2)
     )
@@ -317,18 +322,18 @@ def test_a_video_damaged_in_the_middle_is_read_around_the_damage(face, tmp_path)
 
 
 def test_a_short_clip_is_told_to_be_short(tmp_path, capsys):
-    sample.write_face_video(tmp_path / "six.mp4", seconds=6, bpm=84)
-    assert predict.main([str(tmp_path / "six.mp4"), "--method=pos", "--min_confidence=1"]) == 0
+    sample_video.write_face_video(tmp_path / "six.mp4", seconds=6, bpm=84)
+    assert cli_predict.main([str(tmp_path / "six.mp4"), "--method=pos", "--min_confidence=1"]) == 0
     assert "and 6.0 s are too short to be sure: take 10 s or more" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("method", ["pos", "green"])
 def test_a_black_and_white_video_gives_no_number(tmp_path, method, monkeypatch, capsys):
-    monkeypatch.setitem(sample.PIXEL_FORMATS, "libx264", "gray")
+    monkeypatch.setitem(sample_video.PIXEL_FORMATS, "libx264", "gray")
     times = np.arange(300) / 30
-    sample.write_video(tmp_path / "grey.mp4", sample.face_frames(times, 84, 0), times)
-    assert predict.main([str(tmp_path / "grey.mp4"), f"--method={method}"]) == 0
-    assert f"grey.mp4: no reading, {reading.NO_COLOUR}" in capsys.readouterr().out
+    sample_video.write_video(tmp_path / "grey.mp4", sample_video.face_frames(times, 84, 0), times)
+    assert cli_predict.main([str(tmp_path / "grey.mp4"), f"--method={method}"]) == 0
+    assert f"grey.mp4: no reading, {windows.NO_COLOUR}" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
@@ -344,18 +349,18 @@ def test_a_black_and_white_video_gives_no_number(tmp_path, method, monkeypatch, 
 )
 def test_odd_pictures_are_read(tmp_path, name, codec, pixels, monkeypatch):
     times = np.arange(180) / 30
-    monkeypatch.setitem(sample.PIXEL_FORMATS, codec, pixels)
+    monkeypatch.setitem(sample_video.PIXEL_FORMATS, codec, pixels)
     path, turn = tmp_path / name, 90 if name == "phone.mov" else 0
-    pictures = (np.rot90(p, -turn // 90) for p in sample.face_frames(times, 84, 0))
+    pictures = (np.rot90(p, -turn // 90) for p in sample_video.face_frames(times, 84, 0))
     options = {"crf": "12", "deadline": "realtime"} if codec not in ("ffv1", "qtrle") else {}
-    sample.write_video(path, pictures, times, codec=codec, rotation=turn, options=options)
+    sample_video.write_video(path, pictures, times, codec=codec, rotation=turn, options=options)
     prediction = predict.predict(path, method="green")
     (window,) = prediction.windows
     assert window.candidate_bpm == pytest.approx(84, abs=3)
 
 
 def test_a_reader_of_the_output_may_leave(face, tmp_path):
-    first = f"{sys.executable} -m sspd_jax.predict {face} {face} --method=green --window=4 | true"
+    first = f"{sys.executable} -m sspd_jax.inference.predict {face} {face} --method=green --window=4 | true"
     run = subprocess.run(
         ["sh", "-c", first],
         cwd=tmp_path,
@@ -375,9 +380,9 @@ def test_json_that_cannot_be_written_is_said_before_the_work(face, tmp_path):
 def test_wrong_arguments_end_with_2(face, tmp_path):
     refused(command("predict", face, folder=tmp_path), "--checkpoint=DIR", "convert", code=2)
     for main, arguments in (
-        (predict.main, [str(face), "--method=magic"]),
-        (predict.main, []),
-        (convert.main, ["x.pth"]),
+        (cli_predict.main, [str(face), "--method=magic"]),
+        (cli_predict.main, []),
+        (cli_convert.main, ["x.pth"]),
     ):
         with pytest.raises(SystemExit) as ended:
             main(arguments)
@@ -386,7 +391,7 @@ def test_wrong_arguments_end_with_2(face, tmp_path):
 
 def test_a_missing_checkpoint_is_said(face, tmp_path):
     run = command("predict", face, "--checkpoint=nowhere", folder=tmp_path)
-    refused(run, "nowhere", "no such checkpoint", "sspd_jax.convert")
+    refused(run, "nowhere", "no such checkpoint", "sspd_jax.checkpoints.convert")
 
 
 def test_debug_shows_the_traceback(tmp_path):
@@ -412,7 +417,7 @@ def test_weights_that_do_not_convert_leave_nothing(tmp_path, capsys, kind):
     elif kind == "truncated":
         torch_file_writer.save(weights, {"BN.weight": np.ones(3, np.float32)})
         weights.write_bytes(weights.read_bytes()[:-40])
-    assert convert.main([str(weights), f"--output={tmp_path / 'out'}"]) == 1
+    assert cli_convert.main([str(weights), f"--output={tmp_path / 'out'}"]) == 1
     error = capsys.readouterr().err
     assert error.startswith(f"error: {weights}") and len(error.strip().splitlines()) == 1
     if kind == "other":
@@ -422,7 +427,7 @@ def test_weights_that_do_not_convert_leave_nothing(tmp_path, capsys, kind):
 
 @needs(PUBLISHED_WEIGHTS)
 def test_convert_does_not_overwrite(published, capsys):
-    assert convert.main([str(PUBLISHED_WEIGHTS), f"--output={published}"]) == 1
+    assert cli_convert.main([str(PUBLISHED_WEIGHTS), f"--output={published}"]) == 1
     assert "exists already" in capsys.readouterr().err
 
 
@@ -434,7 +439,9 @@ def test_a_folder_gives_its_videos_and_an_empty_one_a_sentence(face, tmp_path, c
     (tmp_path / "week" / "notes.txt").write_text("not a video")
     out = tmp_path / "out.csv"
     assert (
-        predict.main([*(str(tmp_path / name) for name in ("empty", "week")), "--method=pos", f"--csv={out}"])
+        cli_predict.main(
+            [*(str(tmp_path / name) for name in ("empty", "week")), "--method=pos", f"--csv={out}"]
+        )
         == 1
     )
     said = capsys.readouterr()
@@ -451,7 +458,7 @@ def test_as_many_videos_are_read_at_once_as_there_are_devices(monkeypatch):
         meet.wait()
         return number, jnp.zeros(()).devices()
 
-    with predict._each_on_a_device(object()) as each:
+    with cli_predict._each_on_a_device(object()) as each:
         assert list(each(work, range(3))) == [(number, set(jax.devices()[:1])) for number in range(3)]
 
 
@@ -459,7 +466,7 @@ def test_as_many_videos_are_read_at_once_as_there_are_devices(monkeypatch):
 def test_a_folder_on_several_devices_reads_as_on_one(face, tmp_path):
     settings = small_training.network()
     config = {"network": experiments.network_table(settings), "fps": 30.0, "crop_size": 40}
-    checkpoint.save_network(tmp_path / "network", config, *model.init(settings, jax.random.key(0)))
+    save_network(tmp_path / "network", config, *network.init_variables(settings, jax.random.key(0)))
     (tmp_path / "faces").mkdir()
     for name in "abc":
         (tmp_path / "faces" / f"{name}.mp4").symlink_to(face)

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from sspd_jax.video import sample
+from sspd_jax.simulation import sample_video
 
 ROOT = Path(__file__).parents[1]
 SECONDS, BPM = 12, 84  # what is left of less would be refused
@@ -48,7 +48,7 @@ def damaged(data: bytes, rng: np.random.Generator) -> bytes:
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["face.mp4", "face.avi", "face.mkv"])
 def test_damaged_files(tmp_path, name):
-    sample.write_face_video(tmp_path / name, seconds=SECONDS, bpm=BPM)
+    sample_video.write_face_video(tmp_path / name, seconds=SECONDS, bpm=BPM)
     whole = (tmp_path / name).read_bytes()
     rng = np.random.default_rng(len(name) + ord(name[-1]))
     paths = []

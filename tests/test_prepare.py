@@ -14,15 +14,17 @@ import pytest
 from etils.epath import backend
 from prepared_faces import FLAT, content, portrait, recording, three
 
-from sspd_jax import prepare as command
-from sspd_jax.command import ConfigError, UserError
-from sspd_jax.datasets import builder, readers
-from sspd_jax.datasets.builder import PpgOnClock
-from sspd_jax.datasets.prepared import open_prepared
+from sspd_jax.cli import prepare as cli_prepare
+from sspd_jax.datasets import preparation
+from sspd_jax.datasets import prepare as command
+from sspd_jax.datasets.dataset import open_prepared
+from sspd_jax.datasets.preparation import PpgOnClock
+from sspd_jax.datasets.readers import registry
 from sspd_jax.datasets.recording import Ppg
-from sspd_jax.video import clock, decode
-from sspd_jax.video.face_clip import cut_face
-from sspd_jax.video.sample import ppg, write_face_video
+from sspd_jax.errors import ConfigError, UserError
+from sspd_jax.simulation.sample_video import ppg, write_face_video
+from sspd_jax.video import decode, resample
+from sspd_jax.video.face_stream import cut_face
 
 HERE = Path(__file__).parent
 SHARD = "faces-recordings.array_record-{:05d}-of-00003"
@@ -112,7 +114,7 @@ def test_the_pulse_wave_is_read_by_its_timestamps_with_anti_aliasing(rate):
     pieces = [on_clock.at(piece) for piece in np.split(ticks_s, [1, 60, 61, 299])]
     np.testing.assert_allclose(np.concatenate(pieces), wave, atol=1e-6)  # however it is cut
     inside = slice(4, 300)
-    whole = clock.resample_wave(np.sin(7 * times_s) + hum, times_s, ticks_s[inside])
+    whole = resample.resample_wave(np.sin(7 * times_s) + hum, times_s, ticks_s[inside])
     np.testing.assert_allclose(wave[inside], whole, atol=1e-5)
 
 
@@ -133,7 +135,7 @@ def test_a_pulse_wave_without_a_clock_is_a_fault_of_its_recording(tmp_path, caps
 KILLED = """
 import dataclasses, os, signal, sys
 from prepared_faces import three
-from sspd_jax.prepare import prepare
+from sspd_jax.datasets.prepare import prepare
 
 def killed(frames):
     for number, frame in enumerate(frames()):
@@ -211,10 +213,10 @@ def test_a_changed_video_file_is_noticed_wherever_it_lies(tmp_path):
     here, there = (
         dataclasses.replace(recording("a"), file=tmp_path / f / "a.avi") for f in ("here", "there")
     )
-    assert builder.fingerprint(here) == builder.fingerprint(there)
+    assert preparation.fingerprint(here) == preparation.fingerprint(there)
     data[-1] ^= 1
     there.file.write_bytes(data)
-    assert builder.fingerprint(here) != builder.fingerprint(there)
+    assert preparation.fingerprint(here) != preparation.fingerprint(there)
 
 
 def test_two_at_once_do_not_meet(tmp_path):
@@ -270,7 +272,7 @@ def test_a_bad_recording_is_named_and_the_others_go_on(tmp_path, capsys, kind):
         prepare([recording("a"), bad, recording("c")], tmp_path / "out")
     assert str(error.value) == (
         "1 of 3 recordings cannot be prepared (bad: see above); mend them and run again, "
-        "or leave them out by `python -m sspd_jax.prepare … --keep_going`; 2 are done and stay"
+        "or leave them out by `python -m sspd_jax prepare … --keep_going`; 2 are done and stay"
     )
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith(f"bad: {said}")
@@ -325,18 +327,18 @@ def test_subjects_that_are_broken_on_disk_are_named_first_and_can_be_left_out(tm
     truth.unlink()
     arguments = ["--dataset=ubfc_rppg", f"--source={source}", f"--data_dir={out}", "--crop_size=64"]
     arguments += ["--no_progress", "--workers=1"]
-    assert command.main(arguments) == 1
+    assert cli_prepare.main(arguments) == 1
     first, last = capsys.readouterr().err.splitlines()
     assert first.startswith(f"subject1: {truth}: missing;")
     assert last.startswith("error: 1 of 3 recordings") and "2 are done and stay" in last
-    assert command.main([*arguments, "--keep_going"]) == 1  # the exit code says that it is not all of it
+    assert cli_prepare.main([*arguments, "--keep_going"]) == 1  # the exit code says that it is not all of it
     assert "2 recordings of 2 people" in capsys.readouterr().out
     assert open_prepared(out).people == ("subject2", "subject3")
     truth.write_text(text)  # mended
-    assert command.main(arguments) == 0
+    assert cli_prepare.main(arguments) == 0
     assert "3 recordings of 3 people" in capsys.readouterr().out
     truth.unlink()  # what was prepared stays, whatever becomes of the raw files
-    assert command.main(arguments) == 0
+    assert cli_prepare.main(arguments) == 0
 
 
 # Where it is written.
@@ -346,8 +348,8 @@ def test_a_full_disk_keeps_what_was_finished(tmp_path):
     code = """
 import resource, sys
 from prepared_faces import three
-from sspd_jax.command import run
-from sspd_jax.prepare import prepare
+from sspd_jax.errors import run
+from sspd_jax.datasets.prepare import prepare
 resource.setrlimit(resource.RLIMIT_FSIZE, (1_500_000, -1))  # the first shard fits, the second does not
 sys.exit(run(lambda: prepare(three(), sys.argv[1], crop_size=64, progress=False) and None))
 """
@@ -461,33 +463,33 @@ def by_hand(monkeypatch):
         return three()
 
     monkeypatch.setitem(sys.modules, "by_hand", types.SimpleNamespace(recordings=recordings))
-    monkeypatch.setitem(readers.READERS, "by_hand", "by_hand")
+    monkeypatch.setitem(registry.READERS, "by_hand", "by_hand")
 
 
 def test_the_command_prepares_with_a_progress_bar(tmp_path, by_hand, capsys):
     arguments = ["--dataset=by_hand", "--source=RAW", f"--data_dir={tmp_path / 'out'}", "--crop_size=64"]
     arguments.append("--workers=1")
-    assert command.main(arguments) == 0
+    assert cli_prepare.main(arguments) == 0
     out, err = capsys.readouterr()
     assert out.endswith("out: 3 recordings of 3 people, 0.2 min, 0.01 GB (3 new)\n")
     assert "preparing" in err and "3.0/3 recordings" in err and "left" in err
     assert open_prepared(tmp_path / "out", fps=30, crop_size=64).people[0] == "subject1"
-    assert command.main(arguments) == 0
+    assert cli_prepare.main(arguments) == 0
     out, err = capsys.readouterr()
     assert "(0 new)" in out and err == ""
-    assert command.main([*arguments, "--fps=25"]) == 1
+    assert cli_prepare.main([*arguments, "--fps=25"]) == 1
     out, err = capsys.readouterr()
     assert out == "" and err.startswith("error: ") and err.count("\n") == 1
 
 
 def test_the_command_says_in_a_sentence_what_is_wrong(tmp_path, by_hand, capsys):
     target = f"--data_dir={tmp_path / 'out'}"
-    assert command.main(["--dataset=by_hand", "--source=GONE", target]) == 1
+    assert cli_prepare.main(["--dataset=by_hand", "--source=GONE", target]) == 1
     assert capsys.readouterr().err == "error: GONE: no such folder; give another --source\n"
-    assert command.main(["--dataset=by_hand", "--source=RAW", target, "--fps=1"]) == 2
+    assert cli_prepare.main(["--dataset=by_hand", "--source=RAW", target, "--fps=1"]) == 2
     for wrong in (["--dataset=purer", "--source=RAW", target], ["--source=RAW"]):
         with pytest.raises(SystemExit) as exit_:
-            command.main(wrong)
+            cli_prepare.main(wrong)
         assert exit_.value.code == 2
     with pytest.raises(ConfigError, match="dataset 'purer' is none of"):
         command.prepare_dataset("purer", "RAW", tmp_path / "out")
@@ -502,9 +504,9 @@ from pathlib import Path
 import numpy as np
 from prepared_faces import recording, portrait
 from sspd_jax.datasets import builder, readers
-from sspd_jax.datasets.builder import PpgOnClock
-from sspd_jax.datasets.prepared import open_prepared
-from sspd_jax.prepare import prepare
+from sspd_jax.datasets.preparation import PpgOnClock
+from sspd_jax.datasets.dataset import open_prepared
+from sspd_jax.datasets.prepare import prepare
 
 def peak_kib():  # not getrusage's: that one begins with the peak of the process that started this one
     (line,) = [x for x in Path("/proc/self/status").read_text().splitlines() if x.startswith("VmHWM")]

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from sspd_jax import processes
-from sspd_jax.command import ConfigError
+from sspd_jax.errors import ConfigError
+from sspd_jax.runtime import distributed
 
 ROOT = Path(__file__).parents[1]
 
@@ -24,15 +24,17 @@ ROOT = Path(__file__).parents[1]
 )
 def test_what_does_not_fit_together_is_said(mode, given, says):
     with pytest.raises(ConfigError, match=says):
-        processes.start(mode, **given)
+        distributed.start(mode, **given)
 
 
 def test_one_process_does_everything_itself():
-    processes.start("off")
-    assert processes.is_first()
-    assert processes.together("work", lambda: 3) == processes.together("it", lambda: 3, first_only=True) == 3
-    assert processes.everywhere(True) and not processes.everywhere(False)
-    processes.require_same("it", 1, "")
+    distributed.start("off")
+    assert distributed.is_first()
+    assert (
+        distributed.together("work", lambda: 3) == distributed.together("it", lambda: 3, first_only=True) == 3
+    )
+    assert distributed.everywhere(True) and not distributed.everywhere(False)
+    distributed.require_same("it", 1, "")
 
 
 @pytest.mark.slow

@@ -7,8 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import signal
 
-from sspd_jax.command import ConfigError
-from sspd_jax.heart_rate import agreement, filters, protocol, rate
+from sspd_jax.errors import ConfigError
+from sspd_jax.evaluation import alignment, protocol
+from sspd_jax.heart_rate import filters, rate
 
 TOOLBOX = golden_inputs.load("toolbox_protocol")
 RATES = golden_inputs.load("heart_rate")
@@ -39,7 +40,7 @@ def test_toolbox_presets_equal_the_toolbox(j, kind, preset):
     ]
     true_bpm, predicted = (protocol.read_rate(wave, fps, p) for wave in waves)
     snr = protocol.read_snr(waves[1], fps, true_bpm, p)
-    got = [true_bpm, predicted, snr, agreement.macc(waves[1], waves[0])]
+    got = [true_bpm, predicted, snr, alignment.macc(waves[1], waves[0])]
     method = {"toolbox": "FFT", "toolbox_peaks": "Peak"}[preset]
     np.testing.assert_allclose(got, TOOLBOX[f"{j}/{method}/{kind}"], rtol=1e-9)
 

@@ -12,15 +12,16 @@ import small_training
 from golden import recipe
 
 import sspd_jax
-from sspd_jax import checkpoint, convert, reader, torch_save
-from sspd_jax import config as experiments
-from sspd_jax.command import UserError
-from sspd_jax.method import model
+from sspd_jax.checkpoints import convert, torch_writer
+from sspd_jax.checkpoints.network import load_network, save_network
+from sspd_jax.errors import UserError
+from sspd_jax.inference import model
+from sspd_jax.method.network import init_variables
+from sspd_jax.method.settings import NetworkSettings, network_settings
+from sspd_jax.training import config as experiments
 
 GOLDEN = Path(__file__).parent / "golden"
-SMALL = model.NetworkSettings(
-    input_size=58, stages=((4, 4), (4, 8)), features=16, predictor_width=8, ts_heads=1
-)
+SMALL = NetworkSettings(input_size=58, stages=((4, 4), (4, 8)), features=16, predictor_width=8, ts_heads=1)
 
 
 def tables(network=SMALL, **more):
@@ -31,7 +32,7 @@ def tables(network=SMALL, **more):
 def small(tmp_path_factory):
     """A checkpoint of a small network of random weights."""
     directory = tmp_path_factory.mktemp("checkpoints") / "small"
-    checkpoint.save_network(directory, tables(), *model.init(SMALL, jax.random.key(3)))
+    save_network(directory, tables(), *init_variables(SMALL, jax.random.key(3)))
     return directory
 
 
@@ -40,7 +41,7 @@ def golden_reader(tmp_path_factory):
     """The golden weights, saved as a PyTorch file, converted and loaded."""
     folder = tmp_path_factory.mktemp("golden")
     layout = json.loads((GOLDEN / "state_dict_layout.json").read_text())
-    torch_save.write_state_dict(folder / "golden.pth", recipe.weights(layout))
+    torch_writer.write_state_dict(folder / "golden.pth", recipe.weights(layout))
     assert convert.convert(folder / "golden.pth", folder / "checkpoint") == 2_954_143
     return sspd_jax.load(folder / "checkpoint")
 
@@ -58,9 +59,9 @@ def test_waveform_of_converted_golden_weights_equals_the_reference(golden_reader
 
 
 def test_a_saved_network_comes_back_whole(small):
-    config, params, batch_stats = checkpoint.load_network(small)
-    assert experiments.network_settings(config) == SMALL
-    expected = model.init(SMALL, jax.random.key(3))
+    config, params, batch_stats = load_network(small)
+    assert network_settings(config) == SMALL
+    expected = init_variables(SMALL, jax.random.key(3))
     jax.tree.map(np.testing.assert_array_equal, (params, batch_stats), expected)
 
 
@@ -73,8 +74,8 @@ def test_a_reader_holds_what_inference_needs(small):
 def test_what_a_network_is_given_is_part_of_its_checkpoint(small, tmp_path):
     """A network of the robust form reads a stream as it reads a clip, and not as the published form does."""
     settings = dataclasses.replace(SMALL, change="steady_chrominance")
-    weights = model.init(SMALL, jax.random.key(3))
-    checkpoint.save_network(tmp_path / "steady", tables(settings), *weights)
+    weights = init_variables(SMALL, jax.random.key(3))
+    save_network(tmp_path / "steady", tables(settings), *weights)
     network = small_training.in_form(sspd_jax.load(tmp_path / "steady"), "matmul")
     frames = clip(67)
     wave = network.wave_of(iter(frames))
@@ -157,11 +158,11 @@ def test_a_clip_too_short_to_resample_is_refused(small):
 
 def test_one_compilation_serves_videos_of_any_length_and_dtype(small):
     network = sspd_jax.load(small)
-    before = reader._read_on()._cache_size()
+    before = model._read_on()._cache_size()
     for n_frames in (5, 40, 201):
         network.wave_of(clip(n_frames, seed=1))
         network.wave_of(clip(n_frames, seed=1).astype(np.float32))
-    assert reader._read_on()._cache_size() - before <= 1
+    assert model._read_on()._cache_size() - before <= 1
 
 
 # What can be wrong with a checkpoint.
@@ -172,7 +173,7 @@ def says(directory, *words):
         sspd_jax.load(directory)
     message = str(caught.value)
     assert message.startswith(str(directory)) and "\n" not in message
-    for word in ("sspd_jax.convert", *words):
+    for word in ("sspd_jax.checkpoints.convert", *words):
         assert word in message, message
 
 
@@ -201,9 +202,9 @@ def test_a_damaged_checkpoint_is_said(tmp_path, small):
 
 def test_a_checkpoint_of_another_network_is_said(tmp_path):
     other = dataclasses.replace(SMALL, features=32)
-    checkpoint.save_network(tmp_path / "other", tables(other), *model.init(SMALL, jax.random.key(0)))
+    save_network(tmp_path / "other", tables(other), *init_variables(SMALL, jax.random.key(0)))
     says(tmp_path / "other", "another network", "16", "32")
-    checkpoint.save_network(tmp_path / "kind", {"network": {"layers": 3}}, {"w": np.ones(3)}, {})
+    save_network(tmp_path / "kind", {"network": {"layers": 3}}, {"w": np.ones(3)}, {})
     says(tmp_path / "kind", "another kind of network", "layers")
 
 
@@ -211,11 +212,11 @@ def test_an_existing_directory_is_never_overwritten(tmp_path, small):
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.txt").write_text("precious")
     with pytest.raises(UserError, match="exists already"):
-        checkpoint.save_network(tmp_path / "mine", tables(), *model.init(SMALL, jax.random.key(0)))
+        save_network(tmp_path / "mine", tables(), *init_variables(SMALL, jax.random.key(0)))
     assert (tmp_path / "mine" / "thesis.txt").read_text() == "precious"
 
 
 def test_a_place_that_cannot_be_written_is_said(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match="cannot be written"):
-        checkpoint.save_network(tmp_path / "file" / "x", tables(), *model.init(SMALL, jax.random.key(0)))
+        save_network(tmp_path / "file" / "x", tables(), *init_variables(SMALL, jax.random.key(0)))

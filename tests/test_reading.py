@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 
-from sspd_jax import reading
-from sspd_jax.command import ConfigError
+from sspd_jax.errors import ConfigError
 from sspd_jax.heart_rate import confidence
 from sspd_jax.heart_rate.wave import Wave
-from sspd_jax.reading import Settings, Stretch, Window, judge_window, spans
+from sspd_jax.inference import windows
+from sspd_jax.inference.windows import Segment, Settings, Window, judge_window, spans
 
 FPS = 30
 
@@ -51,7 +51,7 @@ def test_the_least_confidence_is_a_setting():
 @pytest.mark.parametrize(
     ("wave", "why"),
     [
-        (np.zeros(300), reading.FLAT),
+        (np.zeros(300), windows.FLAT),
         (np.full(300, np.nan), "ends before"),
         (pulse(70, 4, fps=7), "7 frames/s"),
     ],
@@ -65,27 +65,27 @@ def test_what_cannot_be_read_says_why(wave, why):
 
 def test_a_face_out_of_view_is_not_read():
     read, _ = judge_window(pulse(70, 10), FPS, Settings(), in_view=0.3)
-    assert read.heart_rate_bpm is None and read.why == reading.OUT_OF_VIEW
+    assert read.heart_rate_bpm is None and read.why == windows.OUT_OF_VIEW
 
 
 def test_a_recording_is_summed_up_by_the_windows_that_can_be_trusted():
     wave = Wave(np.zeros(900), 30.0)
     stretches = [
-        Stretch(wave, np.zeros(0), (window(0, 70.0), window(5, 74.0, 0.6), window(10, None, 0.2))),
-        Stretch(wave, np.zeros(0), (window(40, 71.0, 0.8),)),
+        Segment(wave, np.zeros(0), (window(0, 70.0), window(5, 74.0, 0.6), window(10, None, 0.2))),
+        Segment(wave, np.zeros(0), (window(40, 71.0, 0.8),)),
     ]
-    assert reading.summary(stretches) == (71.0, 0.8)
-    assert reading.summary([Stretch(wave, np.zeros(0), (window(0, None, 0.3),))]) == (None, 0.3)
-    assert reading.summary([]) == (None, 0.0)
+    assert windows.summary(stretches) == (71.0, 0.8)
+    assert windows.summary([Segment(wave, np.zeros(0), (window(0, None, 0.3),))]) == (None, 0.3)
+    assert windows.summary([]) == (None, 0.0)
 
 
 def test_variability_takes_the_longest_run_of_good_windows_of_a_minute():
     beats_s = np.arange(0, 120, 0.8)
     wave = Wave(np.zeros(3600), 30.0)
     good = tuple(window(start, 75.0) for start in range(0, 60, 5))  # 0–65 s
-    found = reading.variability([Stretch(wave, beats_s, (*good, window(60, None), window(65, 75.0)))])
+    found = windows.variability([Segment(wave, beats_s, (*good, window(60, None), window(65, 75.0)))])
     assert found.duration_s == 65 and found.mean_nn_ms == pytest.approx(800)
-    assert reading.variability([Stretch(wave, beats_s, good[:8])]) is None  # 45 s
+    assert windows.variability([Segment(wave, beats_s, good[:8])]) is None  # 45 s
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from shared_files import PUBLISHED_WEIGHTS
 
-from sspd_jax.video import sample
+from sspd_jax.simulation import sample_video
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -59,7 +59,7 @@ NOT_TYPED = {  # what a page tells people to type and no test does: why not
     "--config.data.data_dir=/shared": "part of the Slurm script",
     "#": "a comment",
 }
-ANSWERS = {"python -m sspd_jax.live": (1, "camera 0: cannot be opened")}  # there is none here
+ANSWERS = {"python -m sspd_jax live": (1, "camera 0: cannot be opened")}  # there is none here
 
 
 def commands():
@@ -109,12 +109,12 @@ def home(tmp_path_factory):
         (home / name).symlink_to(ROOT / name)
     (home / "data").mkdir()
     (home / "data" / "simulated_faces").symlink_to(ROOT / "data" / "simulated_faces")
-    sample.write_face_video(home / "my.mp4", seconds=11, bpm=72)
+    sample_video.write_face_video(home / "my.mp4", seconds=11, bpm=72)
     (home / "videos").mkdir()
     for person in ("ann", "bob"):
         shutil.copy(home / "my.mp4", home / "videos" / f"{person}.mp4")
     np.save(home / "crops.npy", np.random.default_rng(0).integers(0, 256, (61, 151, 151, 3), np.uint8))
-    assert type_in(home, "python -m sspd_jax.datasets.simulator recordings --people=2 --seconds=12")[0] == 0
+    assert type_in(home, "python -m sspd_jax simulate recordings --people=2 --seconds=12")[0] == 0
     (home / "recordings" / "subject2").rename(home / "recordings" / "subject38")  # one to test on
     return home
 

@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 from shared_files import FINGERS, needs
 
-from sspd_jax import reading
 from sspd_jax.heart_rate.confidence import WAVE_THRESHOLD
 from sspd_jax.heart_rate.wave import Wave
-from sspd_jax.reading import Settings
-from sspd_jax.video import clock
+from sspd_jax.inference import windows
+from sspd_jax.inference.windows import Settings
+from sspd_jax.video import resample
 
 FPS, WINDOW_S, STRIDE_S = 30.0, 20.0, 10.0
 
@@ -18,7 +18,7 @@ def red_wave(folder):
     table = np.genfromtxt(folder / "PPG.csv", delimiter=",", names=True)
     times_s = table["time"] / 1000
     ticks_s = np.arange(times_s[0], times_s[-1], 1 / FPS)
-    return Wave(clock.resample_wave(table["R"], times_s, ticks_s), FPS, float(ticks_s[0]))
+    return Wave(resample.resample_wave(table["R"], times_s, ticks_s), FPS, float(ticks_s[0]))
 
 
 def true_rate(folder, start_s, end_s):
@@ -34,7 +34,7 @@ def read(read_out):
     settings = Settings(WINDOW_S, STRIDE_S, read_out, WAVE_THRESHOLD)
     errors = []
     for folder in sorted(FINGERS.glob("subject_*")):
-        for window in reading.judge_wave(red_wave(folder), settings).windows:
+        for window in windows.judge_wave(red_wave(folder), settings).windows:
             truth = true_rate(folder, window.start_s, window.start_s + window.duration_s)
             if np.isfinite(truth):
                 errors.append(np.nan if window.heart_rate_bpm is None else window.heart_rate_bpm - truth)

@@ -8,12 +8,12 @@ from etils import epath
 from tensorboardX.proto.event_pb2 import Event, SessionLog
 from tensorboardX.record_writer import masked_crc32c
 
-from sspd_jax import run_log
-from sspd_jax.storage import StorageError
+from sspd_jax.errors import StorageError
+from sspd_jax.runtime import metrics_log
 
 
 def log_of(workdir, first_step=0):
-    return run_log.RunLog(epath.Path(workdir), first_step=first_step, total_steps=9, progress=False)
+    return metrics_log.RunLog(epath.Path(workdir), first_step=first_step, total_steps=9, progress=False)
 
 
 def events(data: bytes) -> list[Event]:
@@ -48,10 +48,10 @@ def test_a_resumed_run_drops_the_steps_it_takes_again(tmp_path):
             log.write(step, {"loss": step})
     with (tmp_path / "metrics.jsonl").open("a") as file:
         file.write('{"step": 4, "lo')  # cut off by a kill
-    assert [row["step"] for row in run_log.read_metrics(tmp_path)] == [1, 2, 3]
+    assert [row["step"] for row in metrics_log.read_metrics(tmp_path)] == [1, 2, 3]
     with log_of(tmp_path, first_step=2) as log:
         log.write(3, {"loss": 30})
-    assert [row["loss"] for row in run_log.read_metrics(tmp_path)] == [1, 2, 30]
+    assert [row["loss"] for row in metrics_log.read_metrics(tmp_path)] == [1, 2, 30]
     boards = sorted((tmp_path / "tensorboard").iterdir())
     assert events(boards[1].read_bytes())[1].step == 3  # hides what the first file says of step 3
 
@@ -62,7 +62,7 @@ def test_a_log_can_lie_in_a_bucket(bucket):
         log.write(2, {"loss": 2.0})
     with log_of("gs://bucket/run", first_step=2) as log:
         log.write(3, {"loss": 3.0})
-    assert [row["step"] for row in run_log.read_metrics("gs://bucket/run")] == [1, 2, 3]
+    assert [row["step"] for row in metrics_log.read_metrics("gs://bucket/run")] == [1, 2, 3]
     boards = [events(file.getvalue()) for path, file in sorted(bucket.items()) if "tensorboard" in path]
     assert [len(board) for board in boards] == [4, 3]
 

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sspd_jax.heart_rate import scores
-from sspd_jax.method import health
+from sspd_jax.evaluation import metrics
+from sspd_jax.method import diagnostics
 
 FPS = 30.0
 
@@ -18,7 +18,7 @@ def tone(hz, t=300, phase=0.0, fps=FPS):
 
 
 def test_scores_by_hand():
-    result = scores.score_rates(np.array([61.0, 70, 83, 90]), np.array([60.0, 72, 80, 90]))
+    result = metrics.score_rates(np.array([61.0, 70, 83, 90]), np.array([60.0, 72, 80, 90]))
     assert result["MAE"].value == pytest.approx((1 + 2 + 3 + 0) / 4)
     assert result["MAE"].error == pytest.approx(np.std([1, 2, 3, 0]) / 2)
     assert result["RMSE"].value == pytest.approx(np.sqrt(14 / 4))
@@ -34,18 +34,18 @@ def test_scores_by_hand():
 
 def test_a_perfect_prediction_is_perfect():
     true = np.array([50.0, 60, 80, 120])
-    result = scores.score_rates(true, true)
+    result = metrics.score_rates(true, true)
     assert result["MAE"].value == result["RMSE"].value == 0
     assert result["r"].value == pytest.approx(1)
 
 
 def test_the_truth_scored_against_itself_is_suspicious():
     true = np.array([50.0, 60, 80, 120])
-    assert scores.is_suspicious(scores.score_rates(true, true))
-    assert scores.is_suspicious(scores.score_rates(np.full(4, 60.0), np.full(4, 60.0)))  # wide bins, no r
-    assert not scores.is_suspicious(scores.score_rates(true + 0.01, true))
-    assert not scores.is_suspicious(scores.score_rates(true[:2], true[:2]))  # may be chance
-    assert not scores.is_suspicious(scores.score_rates(np.full(4, np.nan), true))
+    assert metrics.is_suspicious(metrics.score_rates(true, true))
+    assert metrics.is_suspicious(metrics.score_rates(np.full(4, 60.0), np.full(4, 60.0)))  # wide bins, no r
+    assert not metrics.is_suspicious(metrics.score_rates(true + 0.01, true))
+    assert not metrics.is_suspicious(metrics.score_rates(true[:2], true[:2]))  # may be chance
+    assert not metrics.is_suspicious(metrics.score_rates(np.full(4, np.nan), true))
 
 
 def test_shuffled_truth_is_no_correlation():
@@ -53,8 +53,8 @@ def test_shuffled_truth_is_no_correlation():
     true = rng.uniform(45, 150, 400)
     predicted = true + rng.normal(0, 1, 400)
     people = [f"p{i // 10}" for i in range(400)]
-    assert scores.score_rates(predicted, true, people)["r"].value > 0.99
-    shuffled = scores.score_rates(predicted, rng.permutation(true), people)["r"]
+    assert metrics.score_rates(predicted, true, people)["r"].value > 0.99
+    shuffled = metrics.score_rates(predicted, rng.permutation(true), people)["r"]
     assert abs(shuffled.value) < 0.15
     assert shuffled.low < 0 < shuffled.high
 
@@ -64,8 +64,8 @@ def test_an_interval_is_of_people_not_of_windows(seed):
     # Everybody's windows have the same error: copies of a window add no certainty.
     rng = np.random.default_rng(seed)
     error = rng.uniform(0, 10, 8)
-    once = scores.score_rates(60 + error, np.full(8, 60.0), np.arange(8))["MAE"]
-    ten_times = scores.score_rates(60 + np.repeat(error, 10), np.full(80, 60.0), np.repeat(np.arange(8), 10))
+    once = metrics.score_rates(60 + error, np.full(8, 60.0), np.arange(8))["MAE"]
+    ten_times = metrics.score_rates(60 + np.repeat(error, 10), np.full(80, 60.0), np.repeat(np.arange(8), 10))
     assert (ten_times["MAE"].low, ten_times["MAE"].high) == pytest.approx((once.low, once.high))
     assert ten_times["MAE"].error < once.error / 3  # what papers print shrinks
     assert once.low < error.mean() < once.high
@@ -77,19 +77,19 @@ def test_an_interval_covers_what_it_should():
     for seed in range(200):
         rng = np.random.default_rng(seed)
         offsets = np.repeat(rng.exponential(5, 24), 3)
-        score = scores.score_mean(offsets + rng.normal(0, 0.1, 72), np.repeat(np.arange(24), 3))
+        score = metrics.score_mean(offsets + rng.normal(0, 0.1, 72), np.repeat(np.arange(24), 3))
         inside += score.low <= 5 <= score.high
     assert 0.86 <= inside / 200 <= 0.98
 
 
 def test_one_person_has_no_interval():
-    result = scores.score_rates(np.array([61.0, 70, 83]), np.array([60.0, 72, 80]), ["ann"] * 3)
+    result = metrics.score_rates(np.array([61.0, 70, 83]), np.array([60.0, 72, 80]), ["ann"] * 3)
     assert np.isnan(result["MAE"].low) and np.isfinite(result["MAE"].value)
 
 
 def test_paired_difference_by_hand():
     first, second = np.array([1.0, 2, np.nan, 4]), np.array([2.0, 2, 5, 8])
-    result = scores.paired_difference(first, second, ["a", "a", "b", "b"])
+    result = metrics.paired_difference(first, second, ["a", "a", "b", "b"])
     assert result["difference"].value == pytest.approx((-1 + 0 - 4) / 3)
     assert (result["rows"].value, result["missing"].value) == (3, 1)
     # Person a alone gives −0.5, person b −4: the draws hold both and their mixtures.
@@ -100,18 +100,18 @@ def test_pairing_sees_what_separate_scores_do_not():
     rng = np.random.default_rng(1)
     hard, people = rng.exponential(10, 60), np.repeat(np.arange(20), 3)
     first, second = hard, hard + 0.5  # always half a beat better
-    apart = [scores.score_mean(errors, people) for errors in (first, second)]
+    apart = [metrics.score_mean(errors, people) for errors in (first, second)]
     assert apart[0].high > apart[1].low  # their own intervals overlap
-    assert scores.paired_difference(first, second, people)["difference"].high < 0
+    assert metrics.paired_difference(first, second, people)["difference"].high < 0
 
 
 def test_limits_of_agreement_by_hand():
-    bias, low, high = scores.limits_of_agreement(
+    bias, low, high = metrics.limits_of_agreement(
         np.array([61.0, 73, 79, np.nan]), np.array([60.0, 70, 80, 9])
     )
     assert bias == pytest.approx(1)
     assert (low, high) == pytest.approx((1 - 1.96 * 2, 1 + 1.96 * 2))
-    assert np.isnan(scores.limits_of_agreement(np.array([61.0]), np.array([60.0]))).all()
+    assert np.isnan(metrics.limits_of_agreement(np.array([61.0]), np.array([60.0]))).all()
 
 
 @pytest.mark.parametrize(
@@ -125,41 +125,41 @@ def test_limits_of_agreement_by_hand():
     ],
 )
 def test_rate_ranges(bpm, name):
-    assert scores.rate_range(bpm) == name
+    assert metrics.rate_range(bpm) == name
 
 
 def test_missing_rates_are_counted_not_hidden():
-    result = scores.score_rates(np.array([60, np.nan, 81]), np.array([60.0, 70, 80]))
+    result = metrics.score_rates(np.array([60, np.nan, 81]), np.array([60.0, 70, 80]))
     assert (result["rows"].value, result["missing"].value) == (2, 1)
     assert result["MAE"].value == pytest.approx(0.5)
     assert np.isnan(result["r"].value)
 
 
 def test_no_rate_at_all_is_no_score():
-    result = scores.score_rates(np.array([np.nan]), np.array([60.0]))
+    result = metrics.score_rates(np.array([np.nan]), np.array([60.0]))
     assert np.isnan(result["MAE"].value)
     assert result["missing"].value == 1
 
 
 def test_snr_of_known_mixtures():
     clean = tone(1.2)
-    assert scores.snr_db(clean, FPS, 72) > 9  # the window of 10 s spreads a pure tone by that much
-    assert scores.snr_db(clean, FPS, 100) < -15
-    assert scores.snr_db(clean + tone(2.0), FPS, 72) == pytest.approx(0, abs=1.5)
-    assert scores.snr_db(tone(2.4), FPS, 72) > 9  # the second harmonic counts
-    assert np.isnan(scores.snr_db(np.ones(300), FPS, 72))
-    assert np.isnan(scores.snr_db(clean, FPS, np.nan))
+    assert metrics.snr_db(clean, FPS, 72) > 9  # the window of 10 s spreads a pure tone by that much
+    assert metrics.snr_db(clean, FPS, 100) < -15
+    assert metrics.snr_db(clean + tone(2.0), FPS, 72) == pytest.approx(0, abs=1.5)
+    assert metrics.snr_db(tone(2.4), FPS, 72) > 9  # the second harmonic counts
+    assert np.isnan(metrics.snr_db(np.ones(300), FPS, 72))
+    assert np.isnan(metrics.snr_db(clean, FPS, np.nan))
 
 
 @given(st.floats(0.01, 100), st.floats(-1e3, 1e3), st.sampled_from([-1, 1]))
 def test_snr_ignores_scale_offset_and_sign(scale, offset, sign):
     wave = tone(1.2) + 0.3 * tone(2.9, phase=1)
-    expected = scores.snr_db(wave, FPS, 72)
-    assert scores.snr_db(sign * scale * wave + offset, FPS, 72) == pytest.approx(expected, abs=0.05)
+    expected = metrics.snr_db(wave, FPS, 72)
+    assert metrics.snr_db(sign * scale * wave + offset, FPS, 72) == pytest.approx(expected, abs=0.05)
 
 
 def well(waves, fps=FPS):
-    result = jax.jit(health.wave_health, static_argnums=1)(jnp.asarray(waves, jnp.float32), fps)
+    result = jax.jit(diagnostics.wave_health, static_argnums=1)(jnp.asarray(waves, jnp.float32), fps)
     return {name: float(value) for name, value in result.items()}
 
 
@@ -169,21 +169,21 @@ def test_different_pulses_are_healthy():
     assert result["alike"] < 0.05
     assert result["at_edge"] == 0
     assert result["score"] > 0.9
-    assert health.complaint(result) is None
+    assert diagnostics.collapse_warning(result) is None
 
 
 def test_one_answer_for_every_face_is_a_collapse_whatever_its_phase():
     result = well([tone(1.2, phase=phase) for phase in (0, 1, 2, 3)])
     assert result["alike"] > 0.99
     assert result["score"] < 0.02
-    assert "collapsed" in health.complaint(result)
-    assert health.complaint(result, one_person=True) is None
+    assert "collapsed" in diagnostics.collapse_warning(result)
+    assert diagnostics.collapse_warning(result, one_person=True) is None
 
 
 def test_waves_at_the_edge_of_the_band_are_no_pulse():
     result = well([tone(0.5), tone(3.0), tone(0.5, phase=1), tone(1.4)])
     assert result["at_edge"] == pytest.approx(0.75)
-    assert "edge" in health.complaint(result)
+    assert "edge" in diagnostics.collapse_warning(result)
 
 
 def test_noise_is_not_concentrated():

@@ -12,9 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scored_people import FPS, people, pulse, sample
 
-from sspd_jax import evaluate, report, score_sheet, scoring, window_table
-from sspd_jax.command import UserError
-from sspd_jax.heart_rate import protocol
+from sspd_jax.errors import UserError
+from sspd_jax.evaluation import protocol, render, report, scoring, summary, table
 
 OURS = protocol.default()
 
@@ -125,13 +124,13 @@ def test_confidence_is_weighed_once_a_second_for_the_reader_alone():
 def test_strata_are_what_sorts_people():
     one = scoring.score(people(1.0, count=8, pos=3.0), "target", OURS)
     strata = one.result["strata"]
-    assert list(strata) == [score_sheet.RATE_RANGE, "light", "serial"]
+    assert list(strata) == [summary.RATE_RANGE, "light", "serial"]
     assert list(strata["light"]) == ["bright", "dim"]
     assert sum(m["target"]["rows"][0] for m in strata["light"].values()) == cells(one)["rows"][0] == 16
-    assert next(iter(strata[score_sheet.RATE_RANGE])) == "below 60 bpm"
+    assert next(iter(strata[summary.RATE_RANGE])) == "below 60 bpm"
     assert strata["light"]["dim"]["pos"]["MAE"][0] == pytest.approx(3, abs=0.2)
     many = scoring.score(people(1.0, count=14), "target", OURS)
-    assert list(many.result["strata"]) == [score_sheet.RATE_RANGE, "light"]  # 14 serial numbers sort nothing
+    assert list(many.result["strata"]) == [summary.RATE_RANGE, "light"]  # 14 serial numbers sort nothing
 
 
 def test_methods_are_compared_on_the_same_windows():
@@ -163,17 +162,17 @@ def scored():
 @pytest.fixture(scope="module")
 def page(scored):
     samples, one = scored
-    about = evaluate.Page("a <b>", None, None, faces=False, notes=("see & judge",))
+    about = report.Page("a <b>", None, None, faces=False, notes=("see & judge",))
     return report.render(one, samples, about)
 
 
 def test_every_form_says_the_protocol(scored, page):
     _, one = scored
-    forms = [score_sheet.as_text(one.result), page, score_sheet.as_latex(one.result), json.dumps(one.result)]
+    forms = [render.as_text(one.result), page, render.as_latex(one.result), json.dumps(one.result)]
     for text in forms:
         assert "windows of 10 s every 10 s" in text and "detrending none" in text
         assert "3.6 Hz" in text and "0.6" in text
-    for text in (score_sheet.as_csv(one.result), window_table.write(one.rows, OURS)):
+    for text in (render.as_csv(one.result), table.write(one.rows, OURS)):
         for line in csv.DictReader(io.StringIO(text)):
             assert (line["protocol"], line["window_s"], line["stride_s"]) == ("ours", "10.0", "10.0")
             assert (line["detrend"], line["band_low_hz"], line["band_high_hz"]) == ("none", "0.6", "3.6")
@@ -191,15 +190,15 @@ def test_the_page_stands_alone(page):
 def test_pictures_of_whole_videos_and_of_one_person():
     samples = people(1.0, count=1)
     one = scoring.score(samples, "target", protocol.load("toolbox"))
-    page = report.render(one, samples, evaluate.Page("t", None, None, faces=False))
+    page = report.render(one, samples, report.Page("t", None, None, faces=False))
     assert page.count("data:image/png;base64,") == 5
 
 
 def test_the_window_table_comes_back_as_it_was(scored, tmp_path):
     _, one = scored
     path = tmp_path / "windows.csv"
-    path.write_text(window_table.write(one.rows, OURS))
-    rows, settings = window_table.read(path)
+    path.write_text(table.write(one.rows, OURS))
+    rows, settings = table.read(path)
     assert settings == {key: str(value) for key, value in OURS.facts.items()}
     for row, back in zip(one.rows, rows, strict=True):
         assert (row.recording, row.person, row.method, row.span) == (
@@ -224,9 +223,9 @@ def test_the_window_table_comes_back_as_it_was(scored, tmp_path):
 )
 def test_a_damaged_table_is_said(scored, tmp_path, change, words):
     path = tmp_path / "windows.csv"
-    path.write_text(change(window_table.write(scored[1].rows, OURS)))
+    path.write_text(change(table.write(scored[1].rows, OURS)))
     with pytest.raises(UserError, match=words) as caught:
-        window_table.read(path)
+        table.read(path)
     assert str(path) in str(caught.value)
 
 
@@ -237,10 +236,10 @@ def test_what_a_dataset_tells_is_flat():
         "notes": "x",
         "device_heart_rate": [60.0],
     }
-    assert window_table.told(meta) == {"meta.light": "dim", "meta.simulation.seed": 3}
+    assert table.flatten_metadata(meta) == {"meta.light": "dim", "meta.simulation.seed": 3}
 
 
 def test_latex_is_escaped(scored):
-    text = score_sheet.as_latex(scored[1].result, caption="50 % of a_b & c")
+    text = render.as_latex(scored[1].result, caption="50 % of a_b & c")
     assert r"50 \% of a\_b \& c" in text and "MAPE, \\%" in text
     assert text.count(r"\\") >= 3 and "−" not in text and "±" not in text

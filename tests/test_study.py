@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 from scored_people import segment
 
-from sspd_jax import study
-from sspd_jax.command import ConfigError
+from sspd_jax.cli import study as cli_study
+from sspd_jax.errors import ConfigError
+from sspd_jax.experiments import study
 
 ROOT = Path(__file__).parents[1]
 TEXT = """
@@ -127,7 +128,7 @@ def test_the_shipped_study_can_be_read():
 
 
 def test_a_missing_study_ends_with_2(tmp_path, capsys):
-    assert study.main([f"--config={tmp_path / 'no.toml'}", f"--workdir={tmp_path / 'w'}"]) == 2
+    assert cli_study.main([f"--config={tmp_path / 'no.toml'}", f"--workdir={tmp_path / 'w'}"]) == 2
     assert "does not exist" in capsys.readouterr().err and not (tmp_path / "w").exists()
 
 
@@ -146,7 +147,7 @@ folds = 2
 """
     (tmp_path / "study.toml").write_text(text)
     arguments = [f"--config={tmp_path / 'study.toml'}", f"--workdir={tmp_path / 'out'}", "--no_progress"]
-    assert study.main(arguments) == 0, capsys.readouterr().err
+    assert cli_study.main(arguments) == 0, capsys.readouterr().err
     said = capsys.readouterr()
     assert said.err.count("training") == 4 and said.out.count("| folds |") == 8
     report = tmp_path / "out" / "report" / "toolbox"
@@ -159,7 +160,7 @@ folds = 2
         *("index.html", "scores.csv", "scores.json", "scores.md", "scores.tex", "windows.csv")
     ]
     before = {p: p.stat().st_mtime_ns for p in (tmp_path / "out" / "trainings").rglob("*")}
-    assert study.main(arguments) == 0
+    assert cli_study.main(arguments) == 0
     again = capsys.readouterr()
     assert "training" not in again.err and "testing" not in again.err and again.out == said.out
     assert before == {p: p.stat().st_mtime_ns for p in (tmp_path / "out" / "trainings").rglob("*")}

@@ -16,9 +16,9 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from shared_files import PUBLISHED_WEIGHTS, needs
 
-from sspd_jax import torch_file, torch_save
-from sspd_jax.command import UserError
-from sspd_jax.torch_file import read_state_dict
+from sspd_jax.checkpoints import torch_reader, torch_writer
+from sspd_jax.checkpoints.torch_reader import read_state_dict
+from sspd_jax.errors import UserError
 
 FUZZ = settings(max_examples=150, deadline=None, database=None)
 WEIGHTS = {
@@ -66,7 +66,7 @@ def scratch(tmp_path_factory):
 def test_every_dtype_keeps_its_values(path, byte_order):
     arrays = {
         dtype: np.array([[0, 1, 2], [3, 100, 1]]).astype(dtype)
-        for dtype in torch_save.STORAGE_NAMES
+        for dtype in torch_writer.STORAGE_NAMES
         if dtype != "bfloat16"
     }
     writer.save(path, arrays, byte_order=byte_order)
@@ -83,8 +83,8 @@ def test_bfloat16_becomes_float32_exactly(path, byte_order):
 
 
 def test_bool_bytes_become_valid_bools(path):
-    stored = torch_save.storage("BoolStorage", "0", 3)
-    description = _file_of(torch_save.tensor(stored, 0, (3,), (1,)))
+    stored = torch_writer.storage("BoolStorage", "0", 3)
+    description = _file_of(torch_writer.tensor(stored, 0, (3,), (1,)))
     writer.write_archive(path, description, {"0": b"\x00\x01\x07"})
     assert read_state_dict(path)["x"].view(np.uint8).tolist() == [0, 1, 1]
 
@@ -167,7 +167,7 @@ def test_opcodes_of_every_pickle_protocol(path, protocol):
     Pickler(buffer, protocol).dump(
         {"state_dict": {"x": np.zeros(2)}, "n": [1, -1, 70000, 2**40, 0.5, None, True, ("é", (), {})]}
     )
-    tensor = torch_save.tensor(torch_save.storage("FloatStorage", "0", 2), 0, (2,), (1,))
+    tensor = torch_writer.tensor(torch_writer.storage("FloatStorage", "0", 2), 0, (2,), (1,))
     ours = buffer.getvalue()
     # The id is the pickled string "tensor" and BINPERSID, with or without memo and in short or long form.
     for start in (b"X\x06\x00\x00\x00tensor", b"\x8c\x06tensor"):
@@ -281,9 +281,9 @@ def test_entries_that_share_their_bytes(path):
 
 def test_limits_on_sizes(path, monkeypatch):
     writer.save(path, WEIGHTS)
-    monkeypatch.setattr(torch_file, "MAX_PICKLE_BYTES", 100)
+    monkeypatch.setattr(torch_reader, "MAX_PICKLE_BYTES", 100)
     refused(path, "describes its contents", "save model.state_dict() alone")
-    monkeypatch.setattr(torch_file, "MAX_FILE_BYTES", 100)
+    monkeypatch.setattr(torch_reader, "MAX_FILE_BYTES", 100)
     refused(path, "at most", "save model.state_dict() alone")
 
 
@@ -316,7 +316,7 @@ def test_contents_that_are_no_state_dict(path, contents, phrase):
 
 def _file_of(value: bytes) -> bytes:
     """Return the pickle of {"x": value}."""
-    return b"\x80\x02}" + torch_save.string("x") + value + b"s."
+    return b"\x80\x02}" + torch_writer.string("x") + value + b"s."
 
 
 @pytest.mark.parametrize(
@@ -338,28 +338,28 @@ def _file_of(value: bytes) -> bytes:
     ],
 )
 def test_tensor_stays_inside_its_storage(path, offset, size, stride, phrase):
-    stored = torch_save.storage("FloatStorage", "0", 4)
-    writer.write_archive(path, _file_of(torch_save.tensor(stored, offset, size, stride)), {"0": bytes(16)})
+    stored = torch_writer.storage("FloatStorage", "0", 4)
+    writer.write_archive(path, _file_of(torch_writer.tensor(stored, offset, size, stride)), {"0": bytes(16)})
     refused(path, phrase)
 
 
 @pytest.mark.parametrize(("length", "size"), [(5, 16), (3, 16), (4, 15), (4, 0), (-1, 16), (2**70, 16)])
 def test_storage_of_the_wrong_length(path, length, size):
-    stored = torch_save.storage("FloatStorage", "0", length)
-    writer.write_archive(path, _file_of(torch_save.tensor(stored, 0, (1,), (1,))), {"0": bytes(size)})
+    stored = torch_writer.storage("FloatStorage", "0", length)
+    writer.write_archive(path, _file_of(torch_writer.tensor(stored, 0, (1,), (1,))), {"0": bytes(size)})
     refused(path, "storage 0 has")
 
 
 def test_missing_storage(path):
-    stored = torch_save.storage("FloatStorage", "../data.pkl", 4)
-    writer.write_archive(path, _file_of(torch_save.tensor(stored, 0, (1,), (1,))))
+    stored = torch_writer.storage("FloatStorage", "../data.pkl", 4)
+    writer.write_archive(path, _file_of(torch_writer.tensor(stored, 0, (1,), (1,))))
     refused(path, "storage ../data.pkl is missing")
 
 
 def test_storage_read_as_two_types(path):
-    first, second = (torch_save.storage(kind, "0", 4) for kind in ("FloatStorage", "IntStorage"))
-    values = [torch_save.tensor(stored, 0, (4,), (1,)) for stored in (first, second)]
-    writer.write_archive(path, _file_of(torch_save.tuple_(*values)), {"0": bytes(16)})
+    first, second = (torch_writer.storage(kind, "0", 4) for kind in ("FloatStorage", "IntStorage"))
+    values = [torch_writer.tensor(stored, 0, (4,), (1,)) for stored in (first, second)]
+    writer.write_archive(path, _file_of(torch_writer.tuple_(*values)), {"0": bytes(16)})
     refused(path, "two types")
 
 
@@ -380,11 +380,14 @@ def malicious(canary):
     """Return name -> (pickle that creates the canary when run, what it asks for)."""
     text = f"open({str(canary)!r}, 'w').close()"
     command = f"touch {canary}"
-    module = torch_save.call("builtins", "__import__", torch_save.string("os"))
-    system = torch_save.call("builtins", "getattr", module, torch_save.string("system"))
-    nested = b"\x80\x02" + system + torch_save.tuple_(torch_save.string(command)) + b"R."
+    module = torch_writer.call("builtins", "__import__", torch_writer.string("os"))
+    system = torch_writer.call("builtins", "getattr", module, torch_writer.string("system"))
+    nested = b"\x80\x02" + system + torch_writer.tuple_(torch_writer.string(command)) + b"R."
     build = (
-        b"\x80\x02" + torch_save.call("collections", "OrderedDict") + b"}" + torch_save.string("__reduce__")
+        b"\x80\x02"
+        + torch_writer.call("collections", "OrderedDict")
+        + b"}"
+        + torch_writer.string("__reduce__")
     )
     return {
         "os.system": (pickle.dumps(_Runs(os.system, command), 2), f"{os.system.__module__}.system"),
@@ -393,16 +396,16 @@ def malicious(canary):
         "nested getattr": (nested, "builtins.getattr"),
         "dotted": (
             b"\x80\x04"
-            + torch_save.string("collections")
-            + torch_save.string("OrderedDict.__init__")
+            + torch_writer.string("collections")
+            + torch_writer.string("OrderedDict.__init__")
             + b"\x93.",
             "collections.OrderedDict.__init__",
         ),
         "dotted torch": (b"ctorch\nFloatStorage.from_file\n.", "torch.FloatStorage.from_file"),
-        "INST": (b"(" + torch_save.string(command) + b"ios\nsystem\n.", "os.system"),
+        "INST": (b"(" + torch_writer.string(command) + b"ios\nsystem\n.", "os.system"),
         "inside BUILD": (build + pickle.dumps(_Runs(os.system, command), 2)[2:-1] + b"sb.", ".system"),
         "unprintable": (
-            b"\x80\x04" + torch_save.string("os") + torch_save.string("sys\n\u202etem") + b"\x93.",
+            b"\x80\x04" + torch_writer.string("os") + torch_writer.string("sys\n\u202etem") + b"\x93.",
             r"os.sys\n\u202etem",
         ),
     }
@@ -425,8 +428,8 @@ def test_the_malicious_pickle_would_run_elsewhere(tmp_path):
     assert canary.exists()
 
 
-ORDERED = torch_save.global_("collections", "OrderedDict")
-REBUILD = torch_save.global_("torch._utils", "_rebuild_tensor_v2")
+ORDERED = torch_writer.global_("collections", "OrderedDict")
+REBUILD = torch_writer.global_("torch._utils", "_rebuild_tensor_v2")
 
 
 @pytest.mark.parametrize(
@@ -443,14 +446,14 @@ REBUILD = torch_save.global_("torch._utils", "_rebuild_tensor_v2")
         (b"\x8a\xff\x01.", "cannot be read"),
         (b"(NNNt\x85R.", "takes what is not there"),
         (b"N)R.", "calls something that is no function"),
-        (torch_save.global_("torch", "FloatStorage") + b")R.", "calls something that is no function"),
+        (torch_writer.global_("torch", "FloatStorage") + b")R.", "calls something that is no function"),
         (ORDERED + b"K\x01\x85R.", "wrong arguments"),
         (ORDERED + b"NR.", "wrong arguments"),
         (REBUILD + b")R.", "wrong arguments"),
         (REBUILD + b"(NNNNNNtR.", "wrong types"),
-        (torch_save.call("torch._utils", "_rebuild_parameter", b"N", b"N", b"N") + b".", "holds no tensor"),
+        (torch_writer.call("torch._utils", "_rebuild_parameter", b"N", b"N", b"N") + b".", "holds no tensor"),
         (b"NQ.", "no storage"),
-        (torch_save.tuple_(b"N", b"N", b"N", b"N", b"N") + b"Q.", "no storage"),
+        (torch_writer.tuple_(b"N", b"N", b"N", b"N", b"N") + b"Q.", "no storage"),
         (b"(X\x02\x00\x00\x00osX\x06\x00\x00\x00systemo.", "instruction OBJ"),
         (ORDERED + b")\x81.", "instruction NEWOBJ"),
         (b"\x82\x01.", "instruction EXT1"),
@@ -563,7 +566,7 @@ OPCODES = b"(.0]})tNR\x85\x86\x87\x88\x89\x8a\x93\x94aebsuQcihjqrK\x80IJLMGXV"
         st.sampled_from([bytes([code]) for code in OPCODES])
         | st.binary(max_size=4)
         | st.sampled_from(
-            [ORDERED, REBUILD, torch_save.storage("FloatStorage", "0", 4), torch_save.string("x")]
+            [ORDERED, REBUILD, torch_writer.storage("FloatStorage", "0", 4), torch_writer.string("x")]
         ),
         max_size=40,
     )
@@ -571,8 +574,8 @@ OPCODES = b"(.0]})tNR\x85\x86\x87\x88\x89\x8a\x93\x94aebsuQcihjqrK\x80IJLMGXV"
 @example(
     [
         b"}",
-        torch_save.string("x"),
-        torch_save.tensor(torch_save.storage("FloatStorage", "0", 4), 0, (), ()),
+        torch_writer.string("x"),
+        torch_writer.tensor(torch_writer.storage("FloatStorage", "0", 4), 0, (), ()),
         b"s",
     ]
 )

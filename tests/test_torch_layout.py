@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from shared_files import PUBLISHED_WEIGHTS, needs
 
-from sspd_jax.command import UserError
-from sspd_jax.torch_file import read_state_dict
-from sspd_jax.torch_layout import check_layout, from_torch, to_torch, torch_layout_of
-from sspd_jax.torch_save import write_state_dict
+from sspd_jax.checkpoints.torch_names import check_layout, from_torch, to_torch, torch_layout_of
+from sspd_jax.checkpoints.torch_reader import read_state_dict
+from sspd_jax.checkpoints.torch_writer import write_state_dict
+from sspd_jax.errors import UserError
 
 GOLDEN = Path(__file__).parent / "golden"
 

@@ -12,13 +12,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from sspd_jax import config as experiments
-from sspd_jax import evaluate, main, run_log, train
-from sspd_jax.command import ConfigError, UserError
-from sspd_jax.datasets import prepared
+from sspd_jax import main
+from sspd_jax.cli import evaluate as cli_evaluate
+from sspd_jax.datasets.dataset import open_prepared
+from sspd_jax.datasets.prepare import prepare
 from sspd_jax.datasets.recording import Ppg, Recording
-from sspd_jax.prepare import prepare
-from sspd_jax.video import sample
+from sspd_jax.errors import ConfigError, UserError
+from sspd_jax.evaluation import evaluate
+from sspd_jax.experiments.run import train_and_evaluate
+from sspd_jax.runtime import metrics_log
+from sspd_jax.simulation import sample_video
+from sspd_jax.training import config as experiments
+from sspd_jax.training import loop
 
 ROOT = Path(__file__).parents[1]
 SECONDS = 12
@@ -30,8 +35,8 @@ def record(person, bpm):
     return Recording(
         recording_id=person,
         person_id=person,
-        frames=lambda: zip(TIMES, sample.face_frames(TIMES, bpm, 0), strict=True),
-        ppg=Ppg(TIMES, sample.ppg(TIMES, bpm)),
+        frames=lambda: zip(TIMES, sample_video.face_frames(TIMES, bpm, 0), strict=True),
+        ppg=Ppg(TIMES, sample_video.ppg(TIMES, bpm)),
         file=Path(f"{person}.avi"),
     )
 
@@ -57,7 +62,7 @@ def data_dir(tmp_path_factory):
     ],
 )
 def test_as_many_devices_are_used_as_share_a_batch_equally(parallel, sizes, processes, available, used):
-    assert train.devices_to_use(parallel, sizes, processes, available) == used
+    assert loop.devices_to_use(parallel, sizes, processes, available) == used
 
 
 def small(data_dir, *overrides):
@@ -83,11 +88,11 @@ def finished(data_dir, tmp_path_factory):
     """An undisturbed run."""
     workdir = tmp_path_factory.mktemp("runs") / "undisturbed"
     config = small(data_dir)
-    return config, workdir, train.train_and_evaluate(config, workdir, progress=False)
+    return config, workdir, train_and_evaluate(config, workdir, progress=False)
 
 
 def untimed(workdir):
-    rows = run_log.read_metrics(workdir)
+    rows = metrics_log.read_metrics(workdir)
     return [{k: v for k, v in row.items() if not k.startswith("time/")} for row in rows]
 
 
@@ -95,10 +100,10 @@ def final_state(workdir, config):
     """The leaves of the last checkpoint."""
     import jax
 
-    from sspd_jax.train import checkpoints, restore
+    from sspd_jax.training.checkpoints import checkpoints, restore
 
     method = experiments.method(config, 4)
-    with checkpoints(train.epath.Path(workdir), 3) as manager:
+    with checkpoints(loop.epath.Path(workdir), 3) as manager:
         return jax.tree.leaves(restore(manager, method, config.seed))
 
 
@@ -146,7 +151,7 @@ def test_the_report_is_one_page_with_its_protocol(finished):
 @pytest.mark.slow
 def test_faces_can_be_left_out(finished, data_dir):
     config, workdir, result = finished
-    dataset = prepared.open_prepared(data_dir)
+    dataset = open_prepared(data_dir)
     (again,) = evaluate.evaluate_run(config, dataset, workdir, faces=False).values()
     assert again == result
     assert "Who was tested on" not in (workdir / "report" / "index.html").read_text()
@@ -171,7 +176,9 @@ def test_other_protocols_land_beside_the_runs_own(finished, capsys):
     report = workdir / "report"
     before = (report / "scores.json").read_text()
     assert (
-        evaluate.main([f"--workdir={workdir}", "--protocol=toolbox", "--methods=pos,lgi", "--no_confidence"])
+        cli_evaluate.main(
+            [f"--workdir={workdir}", "--protocol=toolbox", "--methods=pos,lgi", "--no_confidence"]
+        )
         == 0
     )
     assert "0.6–3.3 Hz" in capsys.readouterr().out
@@ -187,11 +194,11 @@ def test_any_checkpoint_can_be_tested_on_people_it_did_not_learn_from(finished, 
     network = f"--checkpoint={workdir / 'network' / 'target'}"
     output = tmp_path / "out"
     arguments = [network, f"--data={data_dir}", f"--output={output}"]
-    assert evaluate.main(arguments) == 2
+    assert cli_evaluate.main(arguments) == 2
     assert "was trained on ann, bob" in (said := capsys.readouterr().err) and "--people=cleo,dan" in said
-    assert evaluate.main([*arguments, "--people=cleo,bob"]) == 2
+    assert cli_evaluate.main([*arguments, "--people=cleo,bob"]) == 2
     assert not output.exists()
-    assert evaluate.main([*arguments, "--people=cleo,dan"]) == 0
+    assert cli_evaluate.main([*arguments, "--people=cleo,dan"]) == 0
     mine = json.loads((output / "scores.json").read_text())
     assert mine["scores"]["window"]["network"] == result["scores"]["window"]["target"]
     assert "Nobody here was learned from" in (output / "index.html").read_text()
@@ -202,7 +209,7 @@ def test_a_finished_run_is_not_trained_again(finished, data_dir):
     config, workdir, result = finished
     before = final_state(workdir, config)
     began = time.perf_counter()
-    assert train.train_and_evaluate(config, workdir, progress=False) == result
+    assert train_and_evaluate(config, workdir, progress=False) == result
     assert time.perf_counter() - began < 60
     for old, new in zip(before, final_state(workdir, config), strict=True):
         np.testing.assert_array_equal(old, new)
@@ -261,21 +268,21 @@ def test_a_read_only_work_directory_is_said_before_training(data_dir):
     with pytest.raises(
         UserError, match=r"/sys/kernel/run: cannot be written \(.*\); choose another --workdir"
     ):
-        train.train_and_evaluate(small(data_dir), "/sys/kernel/run", progress=False)
+        train_and_evaluate(small(data_dir), "/sys/kernel/run", progress=False)
 
 
 @pytest.mark.slow
 def test_a_work_directory_of_another_experiment_is_refused(finished, data_dir):
     _, workdir, _ = finished
     with pytest.raises(ConfigError, match=r"holds an experiment with seed = 0, not 1.*--workdir"):
-        train.train_and_evaluate(small(data_dir, "seed=1"), workdir, progress=False)
+        train_and_evaluate(small(data_dir, "seed=1"), workdir, progress=False)
 
 
 @pytest.mark.slow
 def test_a_loss_that_is_not_finite_stops_the_run(data_dir, tmp_path):
     config = small(data_dir, "optimizer.learning_rate=1e30", "epochs=3")
     with pytest.raises(UserError, match=r"stopped being finite before step \d.*learning_rate") as caught:
-        train.train_and_evaluate(config, tmp_path / "run", progress=False)
+        train_and_evaluate(config, tmp_path / "run", progress=False)
     assert "\n" not in str(caught.value)
     assert not (tmp_path / "run" / "report").exists()
 
@@ -287,9 +294,7 @@ def test_a_damaged_checkpoint_is_said(finished, data_dir, tmp_path):
     for file in (tmp_path / "run" / "checkpoints" / "4" / "state").rglob("manifest.ocdbt"):
         file.write_bytes(b"garbage")
     with pytest.raises(UserError, match="step 4 is damaged"):
-        train.train(
-            config, prepared.open_prepared(data_dir), train.epath.Path(tmp_path / "run"), progress=False
-        )
+        loop.train(config, open_prepared(data_dir), loop.epath.Path(tmp_path / "run"), progress=False)
 
 
 def test_missing_data_is_said(tmp_path, capsys):
@@ -300,7 +305,7 @@ def test_missing_data_is_said(tmp_path, capsys):
     ]
     assert main.main(arguments) == 1
     error = capsys.readouterr().err
-    assert error.startswith(f"error: {tmp_path / 'nowhere'}") and "sspd_jax.prepare" in error
+    assert error.startswith(f"error: {tmp_path / 'nowhere'}") and "sspd_jax.datasets.prepare" in error
     assert len(error.strip().splitlines()) == 1
     assert not (tmp_path / "run").exists()
 
@@ -323,5 +328,5 @@ def test_a_wrong_configuration_ends_with_2_and_leaves_nothing(arguments, says, t
 
 
 def test_evaluate_says_what_is_no_run(tmp_path, capsys):
-    assert evaluate.main([f"--workdir={tmp_path}"]) == 1
+    assert cli_evaluate.main([f"--workdir={tmp_path}"]) == 1
     assert "no work directory of a run" in capsys.readouterr().err

@@ -10,23 +10,25 @@ import optax
 import pytest
 import small_training as small
 
-from sspd_jax import forms, train_step
-from sspd_jax.method import disturb, losses, routing, views
+from sspd_jax.method import augment, losses, param_labels, views
+from sspd_jax.training import presets, sharding
+from sspd_jax.training import step as train_step
+from sspd_jax.training.compiled import STEP_COMPILERS, pmap_train_step
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 
 CLIPS = 8
-FORMS = {"paper": forms.PAPER, "released": forms.RELEASED}
+FORMS = {"paper": presets.PAPER, "released": presets.RELEASED}
 
 
 def compiled(method, devices=1, way="jit", **options):
-    mesh = train_step.data_mesh(jax.devices()[:devices], None if way == "pmap" else CLIPS)
-    return train_step.WAYS[way](method, mesh, **options), mesh
+    mesh = sharding.data_mesh(jax.devices()[:devices], None if way == "pmap" else CLIPS)
+    return STEP_COMPILERS[way](method, mesh, **options), mesh
 
 
 def run(start, step, mesh, batches):
     """What a step on each batch leaves and measures, on the host: [(state, metrics)]."""
-    state = train_step.place(start, mesh)
+    state = sharding.place(start, mesh)
     results = []
     for batch in batches:
         state, metrics = step(state, batch if isinstance(batch, dict) else {"clips": batch})
@@ -133,7 +135,7 @@ def test_steps_share_one_trace_and_one_compilation(one_device, two_steps, traces
 
 def test_state_is_donated(start, one_device, batches):
     step, mesh = one_device
-    state = train_step.place(start, mesh)
+    state = sharding.place(start, mesh)
     step(state, {"clips": batches[0]})
     assert all(leaf.is_deleted() for leaf in jax.tree.leaves((state.params, state.target_params)))
 
@@ -169,7 +171,7 @@ def test_every_way_equals_one_device_over_several_steps(
     # Clips that are cut out of frames on the devices, spread over them.
     frames = np.concatenate([batch.reshape(-1, *batch.shape[2:]) for batch in more])
     frames = np.concatenate([frames, np.zeros((-len(frames) % mesh.size, *frames.shape[1:]), np.uint8)])
-    held = jax.device_put(frames, train_step.along_time(mesh))
+    held = jax.device_put(frames, sharding.frame_sharding(mesh))
     length = small.FRAMES + 1
     drawn = [
         {"frames": held, "starts": np.arange(s * CLIPS, (s + 1) * CLIPS, dtype=np.int32) * length}
@@ -185,7 +187,7 @@ def test_additions_are_the_same_on_eight_devices(method, batches):
     # The terms compare all clips of a batch, wherever these lie; each clip is disturbed, and played, by a key
     # of its own.
     # Around the paper's form: the released one divides by sums that are nearly nothing in so short a clip.
-    strengths = disturb.Disturbance(light=0.01, lamp=0.01, shading=0.01, tint=0.01, motion=0.01)
+    strengths = augment.Disturbance(light=0.01, lamp=0.01, shading=0.01, tint=0.01, motion=0.01)
     local, whole = (
         dataclasses.replace(view, disturbance=strengths) for view in (method.local_view, method.global_view)
     )
@@ -218,16 +220,16 @@ def test_a_part_of_a_batch_is_played_at_the_speeds_of_its_clips(method, monkeypa
 
 def test_pmap_computes_no_copies():
     with pytest.raises(ValueError, match="6 devices"):
-        train_step.pmap_train_step(small.method(), train_step.data_mesh(jax.devices()[:6], 8))
+        pmap_train_step(small.method(), sharding.data_mesh(jax.devices()[:6], 8))
 
 
 def test_parts_of_a_batch_are_in_the_order_of_the_devices():
     clips = small.clips(12)
     for devices, parts in ((8, 4), (5, 1), (3, 3)):
-        mesh = train_step.data_mesh(jax.devices()[:devices][::-1], 12)
+        mesh = sharding.data_mesh(jax.devices()[:devices][::-1], 12)
         assert mesh.shape == {"data": parts, "copy": devices // parts}
-        assert train_step.part_of_process(mesh, 12) == slice(0, 12)
-        spread = train_step.spread_clips(clips, mesh, 12)
+        assert sharding.part_of_process(mesh, 12) == slice(0, 12)
+        spread = sharding.spread_clips(clips, mesh, 12)
         np.testing.assert_array_equal(spread, clips)
         for shard in spread.addressable_shards:
             first = 12 // parts * (shard.device.id // (devices // parts))
@@ -272,7 +274,7 @@ def test_frozen_clips_leave_everything_finite(start, one_device, batches):
 
 @pytest.mark.slow
 def test_frozen_clips_leave_everything_finite_in_the_released_form(batches):
-    method = small.method(forms.RELEASED)
+    method = small.method(presets.RELEASED)
     assert_finite(run(small.state(method), *compiled(method), [frozen(batches[0])]))
 
 
@@ -347,7 +349,7 @@ def test_strides_and_other_frame_rates_have_a_finite_loss(form, fps, network):
 
 
 def test_frozen_parts_do_not_move_and_carry_no_moments():
-    params = {label: {"kernel": jnp.full(2, float(i))} for i, label in enumerate(routing.LABELS, 1)}
+    params = {label: {"kernel": jnp.full(2, float(i))} for i, label in enumerate(param_labels.LABELS, 1)}
     momentum = small.method().momentum
     optimizer = train_step.make_optimizer(0.1, momentum, frozen=("backbone", "ts"))
     state = optimizer.init(params)

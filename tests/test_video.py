@@ -10,12 +10,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from simulated_face import write_sound
 
-from sspd_jax.command import UserError
-from sspd_jax.video.clock import native_rate, resample_wave, uniform
+from sspd_jax.errors import UserError
+from sspd_jax.simulation.sample_video import PORTRAIT, write_face_video, write_video
 from sspd_jax.video.crop import crop
 from sspd_jax.video.decode import frames, read_facts
-from sspd_jax.video.face import FaceBox, FaceDetector, widen
-from sspd_jax.video.sample import PORTRAIT, write_face_video, write_video
+from sspd_jax.video.face_detection import FaceBox, FaceDetector, widen
+from sspd_jax.video.resample import native_rate, resample_wave, uniform
 
 PORTRAIT_RGB = cv2.cvtColor(cv2.imread(str(PORTRAIT)), cv2.COLOR_BGR2RGB)
 

@@ -9,15 +9,16 @@ import pytest
 from shared_files import REAL_FACE, needs
 from simulated_face import colour_trace
 
-from sspd_jax.command import ConfigError, UserError
+from sspd_jax.cli.sample import main
+from sspd_jax.errors import ConfigError, UserError
 from sspd_jax.heart_rate.classical import read_trace
 from sspd_jax.heart_rate.rate import spectral_peak_rate, wavelet_peak_rate
-from sspd_jax.video.clock import native_rate
+from sspd_jax.simulation.sample_video import PORTRAIT, face_frames, ppg, write_face_video, write_video
 from sspd_jax.video.crop import crop
 from sspd_jax.video.decode import frames, read_facts
-from sspd_jax.video.face import FaceBox, FaceDetector, widen
-from sspd_jax.video.face_clip import open_face_clip
-from sspd_jax.video.sample import PORTRAIT, face_frames, main, ppg, write_face_video, write_video
+from sspd_jax.video.face_detection import FaceBox, FaceDetector, widen
+from sspd_jax.video.face_stream import open_face_clip
+from sspd_jax.video.resample import native_rate
 
 FLAT = np.full((256, 256, 3), 120, np.uint8)
 CLASSICAL = ("green", "chrom", "pos")
@@ -160,7 +161,7 @@ def test_sample_is_the_same_twice_and_says_the_truth(tmp_path, capsys):
 
 
 def test_sample_pulse_darkens_the_skin_green_most(monkeypatch):
-    monkeypatch.setattr("sspd_jax.video.sample.SWAY_PX", 0)
+    monkeypatch.setattr("sspd_jax.simulation.sample_video.SWAY_PX", 0)
     times = np.linspace(0, 1, 31)[:-1]
     pictures = np.stack(list(face_frames(times, 60, 0)))[:, 120:150, 110:150].mean((1, 2))
     blood = ppg(times, 60)
@@ -191,7 +192,7 @@ def test_sample_leaves_nothing_behind_when_interrupted(tmp_path, monkeypatch):
 
 def test_video_rooms_need_no_network_library():
     code = (
-        "import sys, sspd_jax.video.face_clip, sspd_jax.video.sample, sspd_jax.heart_rate.rate; "
+        "import sys, sspd_jax.video.face_stream, sspd_jax.simulation.sample_video, sspd_jax.heart_rate.rate; "
         "sys.exit(any(m in sys.modules for m in ('jax', 'flax')))"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from sspd_jax.video.face import FaceBox, overlap
-from sspd_jax.video.follow import FaceFollower, seen_share
+from sspd_jax.video.face_detection import FaceBox, overlap
+from sspd_jax.video.face_tracking import FaceFollower, seen_share
 
 PICTURE = np.zeros((240, 320, 3), np.uint8)
 

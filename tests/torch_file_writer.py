@@ -1,6 +1,6 @@
 """Write what PyTorch weights files can hold beyond a state dict, and what no honest program would write.
 
-`sspd_jax.torch_save` writes state dicts; `save` here writes nested values, views and parameters as
+`sspd_jax.checkpoints.torch_writer` writes state dicts; `save` here writes nested values, views and parameters as
 `torch.save` does, and with that module's opcodes a test can write anything.
 """
 
@@ -13,8 +13,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from sspd_jax import torch_save as opcodes
-from sspd_jax.torch_save import (
+from sspd_jax.checkpoints import torch_writer as opcodes
+from sspd_jax.checkpoints.torch_writer import (
     STORAGE_NAMES,
     archive,
     call,

@@ -1,1 +1,1 @@
-"""From recordings on disk to clips: readers, preparer, prepared format, input pipeline, simulator."""
+"""From recordings as their owners give them away to prepared datasets and batches of clips."""

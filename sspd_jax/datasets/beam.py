@@ -11,10 +11,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from sspd_jax.command import ConfigError, UserError
-from sspd_jax.datasets import builder, prepared
+from sspd_jax.datasets import format, preparation
+from sspd_jax.errors import ConfigError, UserError
 from sspd_jax.video import decode
-from sspd_jax.video.face import make_detector
+from sspd_jax.video.face_detection import make_detector
 
 try:
     import apache_beam
@@ -27,24 +27,24 @@ except ImportError as error:
 class _Build(apache_beam.DoFn):
     """Prepares a recording: job → nothing, all is written."""
 
-    def __init__(self, settings: prepared.Settings, face_model: str):
+    def __init__(self, settings: format.Settings, face_model: str):
         self._settings, self._face_model = settings, face_model
 
     def setup(self) -> None:
         """Make the face detector, once in a worker."""
-        decode.use_threads(builder.MOST_THREADS)
+        decode.use_threads(preparation.MOST_THREADS)
         self._detector = make_detector(self._settings.face_detector, self._face_model)
 
-    def process(self, job: builder.Job) -> None:
+    def process(self, job: preparation.Job) -> None:
         """Prepare a recording, or note why not."""
-        outcome = builder.build(job, self._settings, self._detector)
+        outcome = preparation.build(job, self._settings, self._detector)
         if outcome.facts is None:
             job.note_failure(outcome.why)
 
 
 def build_all(
-    jobs: Sequence[builder.Job], settings: prepared.Settings, face_model: str, options: Sequence[str]
-) -> Iterator[tuple[builder.Job, builder.Outcome]]:
+    jobs: Sequence[preparation.Job], settings: format.Settings, face_model: str, options: Sequence[str]
+) -> Iterator[tuple[preparation.Job, preparation.Outcome]]:
     """Prepare recordings by a pipeline, and wait for it.
 
     Args:
@@ -82,7 +82,7 @@ def build_all(
     for job in jobs:
         why = job.take_failure()
         if why is not None:
-            yield job, builder.Outcome(None, why)
+            yield job, preparation.Outcome(None, why)
             continue
         facts = job.finished()
         if facts is None:
@@ -90,4 +90,4 @@ def build_all(
                 f"{job.recording_id}: the pipeline left no shard in the data directory; let its machines "
                 "reach that by the same path"
             )
-        yield job, builder.Outcome(facts)
+        yield job, preparation.Outcome(facts)

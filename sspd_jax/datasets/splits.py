@@ -15,10 +15,14 @@ from collections.abc import Iterable, Mapping
 from importlib import resources
 from typing import TYPE_CHECKING, Any
 
-from sspd_jax.command import ConfigError, UserError
+import ml_collections
+
+from sspd_jax.datasets import splits
+from sspd_jax.datasets.dataset import PreparedDataset
+from sspd_jax.errors import ConfigError, UserError
 
 if TYPE_CHECKING:  # configurations are checked before anything heavy is imported
-    from sspd_jax.datasets import prepared
+    from sspd_jax.datasets.dataset import PreparedDataset
 
 KINDS = ("people", "folds", "everyone", "published", "protocol", "own_folds")
 """How people can be split, see `of_dataset`."""
@@ -144,7 +148,7 @@ def _rows(table: str) -> tuple[Mapping[str, str], ...]:
     return tuple(csv.DictReader(text.splitlines()))
 
 
-def of_dataset(dataset: prepared.PreparedDataset, data: Mapping[str, Any]) -> Split:
+def of_dataset(dataset: PreparedDataset, data: Mapping[str, Any]) -> Split:
     """Find out who is learned from and who is tested on.
 
     `data['split']['kind']` says how:
@@ -204,7 +208,7 @@ def _tested(people: Iterable[str], test: Iterable[str]) -> Split:
     return Split(tuple(person for person in people if person not in test), test)
 
 
-def _someone(dataset: prepared.PreparedDataset, split: Split) -> Split:
+def _someone(dataset: PreparedDataset, split: Split) -> Split:
     for part, people in (("train on", split.train), ("test on", split.test)):
         if not people:
             raise UserError(
@@ -212,3 +216,25 @@ def _someone(dataset: prepared.PreparedDataset, split: Split) -> Split:
                 "(protocols included) when it was prepared, or set data.split.kind=folds"
             )
     return split
+
+
+def choose_people(
+    config: ml_collections.ConfigDict, dataset: PreparedDataset
+) -> tuple[ml_collections.ConfigDict, PreparedDataset]:
+    """Write who is learned from and who is tested on into a copy of the configuration.
+
+    Args:
+      config: of the experiment; `data.split` says how, see `sspd_jax.datasets.splits.of_dataset`.
+      dataset: prepared.
+
+    Returns:
+      The copy, with both lists of people; and the dataset of the recordings that the split counts.
+
+    Raises:
+      ConfigError: an impossible split.
+      UserError: the dataset has nobody for it.
+    """
+    split = splits.of_dataset(dataset, config.data)
+    config = config.copy_and_resolve_references()
+    config.data.train_people, config.data.test_people = split.train, split.test
+    return config, dataset if split.recordings is None else dataset.only(split.recordings)

@@ -1,1 +1,1 @@
-"""From a wave to a heart rate: filters and read-outs in NumPy and SciPy, the classical methods in JAX."""
+"""From a pulse wave or a colour trace to a heart rate, its beats, and the chance that it is right."""

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from sspd_jax.heart_rate.evidence import Evidence
+from sspd_jax.heart_rate.signal_quality import Evidence
 
 WEIGHTS = Path(__file__).with_name("confidence.json")
 WITHIN_BPM = 3.0
@@ -122,7 +122,7 @@ def confidence(evidence: Evidence) -> tuple[float, str]:
     return weighed(evidence, weights(kind))
 
 
-def surest(looks: Iterable[Evidence]) -> tuple[float, str]:
+def max_confidence(looks: Iterable[Evidence]) -> tuple[float, str]:
     """Weigh the evidence of a window that was looked at in more ways than one: the surest look counts."""
     return max(map(confidence, looks), key=lambda weighed: weighed[0])
 

@@ -10,7 +10,6 @@ from the backbone and the temporal-similarity blocks.
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import flax.struct
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
@@ -18,55 +17,10 @@ from jax.typing import ArrayLike
 from jaxtyping import Float, Float32
 
 from sspd_jax.method import self_similarity, spectrum
+from sspd_jax.method.outputs import Outputs
 
 _PEARSON_EPS = 1e-7
 _NO_DEVIATION = 1e-10  # what a constant has
-
-
-@flax.struct.dataclass
-class Reading:
-    """What one network says of one view.
-
-    Attributes:
-      wave: the pulse wave y.
-      ssm: self-similarity matrix of each scale, t_i its length.
-      ssw: self-similarity wave of each scale.
-      relative_rates: sampling rate of each scale divided by the video's: 1 / ∏ strides so far.
-    """
-
-    wave: Float[Array, "n t"]
-    ssm: tuple[Float32[Array, "n t_i t_i"], ...]
-    ssw: tuple[Float32[Array, "n t_i"], ...]
-    relative_rates: tuple[float, ...] = flax.struct.field(pytree_node=False)
-
-
-@flax.struct.dataclass
-class Outputs:
-    """What the losses look at: both networks' readings; the target's is a constant."""
-
-    online: Reading
-    target: Reading
-
-
-def read_similarities(
-    wave: Float[ArrayLike, "n t"],
-    features: tuple[Float[ArrayLike, "n _ c"], ...],
-    relative_rates: tuple[float, ...] | None = None,
-) -> Reading:
-    """Turn a network's wave and features into a reading.
-
-    Args:
-      wave: float [n, t].
-      features: A_i of each temporal-similarity block, float [n, t_i, c].
-      relative_rates: of each scale; 1 everywhere if not given.
-
-    Returns:
-      The reading, its SSMs and SSWs computed in float32.
-    """
-    ssm = tuple(self_similarity.similarity_matrix(a) for a in features)
-    ssw = tuple(self_similarity.similarity_wave(m) for m in ssm)
-    rates = (1.0,) * len(ssm) if relative_rates is None else tuple(relative_rates)
-    return Reading(jnp.asarray(wave), ssm, ssw, rates)
 
 
 def pearson_distance(

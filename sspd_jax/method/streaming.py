@@ -11,12 +11,12 @@ from jax import Array
 from jax.typing import ArrayLike
 from jaxtyping import Float, Float32, Int, PyTree
 
-from sspd_jax.method import model
-from sspd_jax.method.model import NetworkSettings
-from sspd_jax.method.squashed import average_pool
+from sspd_jax.method import network
+from sspd_jax.method.layers.norm_tanh import average_pool
+from sspd_jax.method.settings import NetworkSettings
 
 Floats = PyTree[Float32[ArrayLike, "..."]]
-Held = tuple[ArrayLike, ...]
+ConvState = tuple[ArrayLike, ...]
 """The last two input frames of every convolution that spans three."""
 
 ENDLESS = np.int32(np.iinfo(np.int32).max - 1)
@@ -32,7 +32,7 @@ def lag(settings: NetworkSettings) -> int:
     return 2 * len(settings.stages) + 1 + 4
 
 
-def begin(settings: NetworkSettings) -> Held:
+def begin(settings: NetworkSettings) -> ConvState:
     """Return what is held before the first difference: the zeros that pad it in time.
 
     Args:
@@ -55,11 +55,11 @@ def advance(
     settings: NetworkSettings,
     params: Floats,
     batch_stats: Floats,
-    held: Held,
+    held: ConvState,
     video: Float[ArrayLike, "1 t h w 3"],
     start: Int[ArrayLike, ""],
     end: Int[ArrayLike, ""] = ENDLESS,
-) -> tuple[Held, Float32[Array, "1 t"]]:
+) -> tuple[ConvState, Float32[Array, "1 t"]]:
     """Read the next differences, in evaluation mode.
 
     Args:
@@ -101,13 +101,13 @@ def advance(
         """Convolve, normalise and squash frames `first` …: as many, from first − 1 on."""
         x = jnp.concatenate([next(before), x], axis=1)
         after.append(x[:, -2:])
-        x = apply(model.Conv3d(features, (3, *window), settings.conv, time_padding=0), part, conv, x)
-        x = jnp.tanh(apply(model.BatchNorm(), part, norm, x, train=False))
+        x = apply(network.Conv3d(features, (3, *window), settings.conv, time_padding=0), part, conv, x)
+        x = jnp.tanh(apply(network.BatchNorm(), part, norm, x, train=False))
         return within(x, first - 1, end), first - 1
 
-    params, batch_stats = model.fold_norms(params, batch_stats)
+    params, batch_stats = network.fold_norms(params, batch_stats)
     backbone, predictor = ((params[name], batch_stats[name]) for name in ("backbone", "predictor"))
-    x = within(apply(model.BatchNorm(), backbone, "input_norm", x, train=False), first, end)
+    x = within(apply(network.BatchNorm(), backbone, "input_norm", x, train=False), first, end)
     for number, (narrow, wide) in enumerate(settings.stages, 1):
         stage = tuple(tree[f"stage{number}"] for tree in backbone)
         x, first = convolve(stage, "conv1", "norm1", x, first, end, narrow, (5, 5))
@@ -124,5 +124,5 @@ def advance(
     x, first = jnp.repeat(x, 2, axis=1), first * 2
     x, first = convolve(predictor, "conv3", "norm3", x, first, end, width, (1, 1))
     x = jnp.mean(x.astype(jnp.float32), axis=(2, 3), keepdims=True)
-    last = model.Conv3d(1, (1, 1, 1), settings.conv, time_padding=0, use_bias=True)
+    last = network.Conv3d(1, (1, 1, 1), settings.conv, time_padding=0, use_bias=True)
     return tuple(after), apply(last, predictor, "conv4", x)[:, :, 0, 0, 0]

@@ -14,8 +14,8 @@ from jax import Array
 from jax.typing import ArrayLike
 from jaxtyping import Float32, Int32, PRNGKeyArray, Real
 
-from sspd_jax.method.changes import change
-from sspd_jax.method.disturb import UNDISTURBED, Disturbance, disturb
+from sspd_jax.method.augment import UNDISTURBED, Disturbance, disturb
+from sspd_jax.method.input_transform import change
 
 _DISTURB = 7
 

@@ -1,1 +1,1 @@
-"""From a video file to a steady crop of the face on a uniform clock; nothing learned."""
+"""From a video file or a camera to face crops on a uniform clock."""

@@ -7,7 +7,7 @@ from typing import Literal
 import cv2
 import numpy as np
 
-from sspd_jax.video.face import FaceBox
+from sspd_jax.video.face_detection import FaceBox
 
 Resize = Literal["linear", "area"]
 INTERPOLATION = {"linear": cv2.INTER_LINEAR, "area": cv2.INTER_AREA}

@@ -12,7 +12,7 @@ import av
 import numpy as np
 from av.video.reformatter import VideoReformatter
 
-from sspd_jax.command import UserError
+from sspd_jax.errors import UserError
 
 ASSUMED_FPS = 30.0  # of a stream that states neither timestamps nor a rate
 RAW = (

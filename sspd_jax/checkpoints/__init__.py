@@ -1,0 +1,1 @@
+"""Networks on disk: Orbax checkpoints, PyTorch's files, exports for use elsewhere."""

@@ -1,0 +1,56 @@
+"""Turn the authors' published PyTorch weights into a checkpoint of ours.
+
+    python -m sspd_jax convert ubfc.pth --output=DIR
+
+The file is read without PyTorch and without running anything in it. PyTorch's network takes BGR frames
+and ours RGB: the first layers' channels are turned about.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+from sspd_jax.checkpoints import torch_names, torch_reader
+from sspd_jax.checkpoints.network import save_network
+from sspd_jax.method import network
+from sspd_jax.method.settings import network_settings
+from sspd_jax.training import config as experiments
+from sspd_jax.training import presets
+
+
+def convert(weights: str | Path, output: str | Path) -> int:
+    """Convert a PyTorch state dict of the published network.
+
+    Args:
+      weights: a `.pth` file, the TS blocks' weights in it or not.
+      output: directory to make; must not exist yet.
+
+    Returns:
+      The number of parameters converted.
+
+    Raises:
+      UserError: the file is damaged, is not weights alone, or belongs to another network; or the output
+        exists or cannot be written.
+    """
+    experiment = experiments.default(presets.RELEASED)
+    settings = network_settings(experiment)
+    state_dict = torch_reader.read_state_dict(weights)
+    expected = torch_names.torch_layout_of(*network.abstract_variables(settings))
+    torch_names.check_layout(state_dict, expected, weights)
+    params, batch_stats = torch_names.from_torch(state_dict)
+    config = {
+        "network": experiment.network.to_dict(),
+        "fps": experiment.fps,
+        "crop_size": experiment.crop_size,
+        "source": {
+            "file": Path(weights).name,
+            "sha256": hashlib.sha256(Path(weights).read_bytes()).hexdigest(),
+        },
+    }
+    save_network(output, config, params, batch_stats)
+    return sum(leaf.size for part in params.values() for leaf in _leaves(part))
+
+
+def _leaves(tree):
+    return [leaf for part in tree.values() for leaf in (_leaves(part) if isinstance(part, dict) else [part])]

@@ -1,0 +1,177 @@
+"""Networks on disk: an Orbax checkpoint holding a network's settings, parameters and statistics.
+
+Layout of a checkpoint directory: item `config` (JSON: the tables `network`, `fps`, `crop_size` and where
+the network came from) and item `network` (the trees `params` and `batch_stats`). Orbax writes aside and
+renames, so a directory of that name is always whole; paths may be on any file system that `etils.epath`
+knows, such as `gs://`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import sys
+import time
+import warnings
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import jax
+import orbax.checkpoint as ocp
+from etils import epath
+
+from sspd_jax.errors import ConfigError, UserError
+from sspd_jax.method import network
+from sspd_jax.method.settings import NetworkSettings, network_settings
+from sspd_jax.runtime import storage
+
+MAKE_ONE = "`python -m sspd_jax convert WEIGHTS.pth --output=DIR` makes one"
+
+
+def save_network(directory: epath.PathLike, config: Mapping[str, Any], params: Any, batch_stats: Any) -> None:
+    """Write a network to a new checkpoint directory.
+
+    Args:
+      directory: must not exist yet.
+      config: plain tables, `network` (see `model.NetworkSettings`) and `fps` (Hz) among them.
+      params: nested dict of float32; the TS blocks' may be absent.
+      batch_stats: nested dict of float32.
+
+    Raises:
+      UserError: the directory exists or cannot be written.
+    """
+    directory = epath.Path(directory)
+    items = ocp.args.Composite(
+        config=ocp.args.JsonSave(json.loads(json.dumps(config))),
+        network=ocp.args.StandardSave({"params": params, "batch_stats": batch_stats}),
+    )
+    with storage.storing(directory, errors=(OSError, ValueError)), quiet_stragglers():
+        if directory.exists():
+            raise UserError(f"{directory}: exists already; delete it or choose another output directory")
+        with _checkpointer() as checkpointer:
+            checkpointer.save(storage.absolute(directory.expanduser()), items)
+
+
+def load_network(directory: epath.PathLike) -> tuple[dict[str, Any], Any, Any]:
+    """Read a network from a checkpoint directory.
+
+    Args:
+      directory: what `save_network` wrote.
+
+    Returns:
+      The configuration's tables, the parameters and the statistics (nested dicts of float32).
+
+    Raises:
+      UserError: it is missing, is no checkpoint, is damaged, or holds another network than it says.
+    """
+    directory = epath.Path(directory)
+    if not directory.exists():
+        raise UserError(f"{directory}: no such checkpoint; {MAKE_ONE}")
+    if not (directory / "config").exists() or not (directory / "network").exists():
+        raise UserError(f"{directory}: is not a checkpoint of a network; {MAKE_ONE}")
+    try:
+        with quiet_stragglers(), _checkpointer() as checkpointer:
+            path = storage.absolute(directory.expanduser())
+            config = checkpointer.restore(path, ocp.args.Composite(config=ocp.args.JsonRestore())).config
+            settings = network_settings(config)
+            stored = checkpointer.restore(
+                path, ocp.args.Composite(network=_as_arrays(checkpointer, path))
+            ).network
+        params, batch_stats = stored["params"], stored["batch_stats"]
+    except ConfigError as error:
+        raise UserError(f"{directory}: holds another kind of network ({error}); {MAKE_ONE}") from error
+    except Exception as error:  # Orbax and its storage raise a dozen kinds for damaged files
+        raise UserError(f"{directory}: is damaged ({_brief(error)}); {MAKE_ONE}") from error
+    _check_shapes(directory, settings, params, batch_stats)
+    return config, params, batch_stats
+
+
+def _checkpointer() -> ocp.Checkpointer:
+    """Of several processes, the one that asks reads and writes alone; the others do not take part."""
+    alone = {}
+    if jax.process_count() > 1:
+        me = jax.process_index()
+        alone["multiprocessing_options"] = ocp.options.MultiprocessingOptions(
+            primary_host=me, active_processes={me}, barrier_sync_key_prefix=f"network_of_{me}"
+        )
+    composite = {"composite_options": ocp.CompositeOptions(**alone)} if alone else {}
+    handlers = {
+        "config": ocp.JsonCheckpointHandler(**alone),
+        "network": ocp.StandardCheckpointHandler(**alone),
+    }
+    return ocp.Checkpointer(ocp.CompositeCheckpointHandler(**composite, **handlers), **alone)
+
+
+@contextlib.contextmanager
+def quiet_stragglers() -> Iterator[None]:
+    """Keep reads and writes that end after a failed one from printing tracebacks of their own.
+
+    Orbax handles all arrays at once; when one fails it closes the event loop that the others still report to.
+    A failure in one of its threads it both logs, traceback and all, and raises: what it raises is said.
+    """
+    others = sys.unraisablehook
+
+    def hook(unraisable: Any) -> None:
+        if "Event loop is closed" not in str(unraisable.exc_value):
+            others(unraisable)
+
+    def is_news(record: logging.LogRecord) -> bool:
+        return record.levelno < logging.ERROR or "orbax" not in record.pathname
+
+    sys.unraisablehook = hook
+    log = logging.getLogger("absl")
+    log.addFilter(is_news)
+    try:
+        yield
+    except BaseException:
+        time.sleep(0.5)  # for the stragglers
+        raise
+    finally:
+        sys.unraisablehook = others
+        log.removeFilter(is_news)
+
+
+def _is_no_straggler(record: logging.LogRecord) -> bool:
+    error = record.exc_info[1] if record.exc_info else None
+    return "never retrieved" not in record.getMessage() or "OCDBT" not in str(error)
+
+
+# When one array cannot be written, the others' futures complain too, and only once they are collected.
+logging.getLogger("asyncio").addFilter(_is_no_straggler)
+warnings.filterwarnings("ignore", r"coroutine '.*serialize.*' was never awaited", RuntimeWarning)
+
+
+def _as_arrays(checkpointer: ocp.Checkpointer, path: epath.Path) -> ocp.args.StandardRestore:
+    """Ask for every array on this machine's first device, whatever it was saved from."""
+    device = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
+    stored = checkpointer.metadata(path).item_metadata.network.tree
+    return ocp.args.StandardRestore(
+        jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=device), stored)
+    )
+
+
+def _check_shapes(directory: epath.Path, settings: NetworkSettings, params: Any, batch_stats: Any) -> None:
+    expected = dict(zip(("params", "batch_stats"), network.abstract_variables(settings), strict=True))
+    if "ts" not in params:  # a network for inference alone
+        expected["params"].pop("ts")
+    shapes = [
+        {jax.tree_util.keystr(path): tuple(leaf.shape) for path, leaf in leaves}
+        for leaves in (
+            jax.tree_util.tree_leaves_with_path(tree)
+            for tree in (expected, {"params": params, "batch_stats": batch_stats})
+        )
+    ]
+    wrong = sorted(
+        name for name in shapes[0].keys() | shapes[1].keys() if shapes[0].get(name) != shapes[1].get(name)
+    )
+    if wrong:
+        name = wrong[0]
+        raise UserError(
+            f"{directory}: holds another network than its config says: {name} has shape "
+            f"{shapes[1].get(name, 'none')}, expected {shapes[0].get(name, 'none')}; {MAKE_ONE}"
+        )
+
+
+def _brief(error: Exception) -> str:
+    return (" ".join(str(error).split()) or type(error).__name__)[:120]

@@ -1,0 +1,131 @@
+"""Score networks and classical methods on people the network never saw.
+
+python -m sspd_jax evaluate --workdir=DIR [--protocol=toolbox,sinc]
+python -m sspd_jax evaluate --checkpoint=DIR --data=PREPARED --people=subject1,subject2 --output=DIR
+python -m sspd_jax evaluate --data=PREPARED --methods=pos,chrom --protocol=toolbox --output=DIR
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import ml_collections
+from etils import epath
+
+from sspd_jax.cli import common
+from sspd_jax.datasets.dataset import open_prepared
+from sspd_jax.errors import ConfigError, UserError
+from sspd_jax.evaluation import protocol, render, scoring
+from sspd_jax.evaluation.evaluate import evaluate_checkpoint, evaluate_run, folder_name, protocol_of
+from sspd_jax.evaluation.protocol import Protocol
+from sspd_jax.heart_rate import classical
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the command."""
+    parser = argparse.ArgumentParser(
+        prog="python -m sspd_jax evaluate",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    add = parser.add_argument
+    add("--workdir", metavar="DIR", help="of a trained run")
+    add("--data", metavar="PREPARED", help="prepared dataset to test on, in place of --workdir")
+    add("--checkpoint", metavar="DIR", help="network to test on it; without one, classical methods only")
+    add("--people", metavar="A,B", default="", help="whom to test on (default: all with a contact wave)")
+    add("--output", metavar="DIR", help="where the report goes (with --data)")
+    add(
+        "--protocol",
+        metavar="P,Q",
+        default="",
+        help=f"{', '.join(protocol.names())}, or files like them; a report for each",
+    )
+    add("--window", type=float, metavar="S", help="another window than the protocol's, s; 0: whole videos")
+    add("--stride", type=float, metavar="S", help="another stride than the protocol's, s; 0: one frame")
+    add(
+        "--methods",
+        metavar="A,B",
+        default=",".join(scoring.CLASSICAL),
+        help=f"classical methods, of {', '.join(classical.METHODS)} (default: %(default)s)",
+    )
+    add("--no_confidence", action="store_true", help="weigh no window: no coverage, and half the time")
+    add("--no_faces", action="store_true", help="leave face pictures out of the report")
+    add("--debug", action="store_true", help="show tracebacks")
+    args = parser.parse_args(argv)
+
+    def work():
+        if bool(args.workdir) == bool(args.data):
+            raise ConfigError("name either --workdir, a trained run, or --data, a prepared dataset")
+        for name in _names(args.methods):
+            if name not in classical.METHODS:
+                raise ConfigError(f"method {name!r} is none of {', '.join(classical.METHODS)}")
+        done = _test_run(args) if args.workdir else _test_data(args)
+        for folder, result in done.items():
+            print(render.as_text(result))
+            print(f"report: {folder / 'index.html'}")
+
+    return common.run(work, debug=args.debug)
+
+
+def _names(text: str) -> list[str]:
+    return [name.strip() for name in text.split(",") if name.strip()]
+
+
+def _protocols(args: argparse.Namespace, default: Protocol) -> list[Protocol]:
+    changes = {f"{key}_s": getattr(args, key) for key in ("window", "stride")}
+    changes = {key: value for key, value in changes.items() if value is not None}
+    if args.protocol:
+        return [protocol.load(name, **changes) for name in _names(args.protocol)]
+    settings = {"window_s": default.window_s, "stride_s": default.stride_s, **changes}
+    return [protocol.load(default.name.partition("(")[0], **settings)]
+
+
+def _test_run(args: argparse.Namespace) -> dict[epath.Path, Mapping[str, Any]]:
+    from sspd_jax.datasets import splits
+    from sspd_jax.training.workdir import CONFIG
+
+    workdir = epath.Path(args.workdir)
+    path = workdir / CONFIG
+    if not path.exists():
+        raise UserError(f"{workdir}: is no work directory of a run; name one that has a {CONFIG}")
+    for name in ("checkpoint", "people", "output"):
+        if getattr(args, name):
+            raise ConfigError(f"--{name} goes with --data; a work directory has its own")
+    try:
+        config = ml_collections.ConfigDict(json.loads(path.read_text()))
+        default = protocol_of(config)
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise UserError(f"{path}: is damaged ({error!r}); copy it again, or train again") from error
+    dataset = open_prepared(config.data.data_dir, fps=config.fps, crop_size=config.crop_size)
+    config, dataset = splits.choose_people(config, dataset)
+    done = evaluate_run(
+        config,
+        dataset,
+        workdir,
+        protocols=_protocols(args, default),
+        methods=_names(args.methods),
+        with_confidence=not args.no_confidence,
+        faces=not args.no_faces,
+    )
+    return done
+
+
+def _test_data(args: argparse.Namespace) -> dict[epath.Path, Mapping[str, Any]]:
+    if not args.output:
+        raise ConfigError("--data needs --output=DIR, where the report goes")
+    protocols = _protocols(args, protocol.default())
+    output = epath.Path(args.output)
+    folders = {p: output / folder_name(p) if len(protocols) > 1 else output for p in protocols}
+    return evaluate_checkpoint(
+        args.checkpoint or None,
+        open_prepared(args.data),
+        folders,
+        people=_names(args.people),
+        methods=_names(args.methods),
+        with_confidence=not args.no_confidence,
+        faces=not args.no_faces,
+    )

@@ -1,0 +1,265 @@
+"""The prepared dataset: face crops on a uniform clock, in a directory that tensorflow-datasets reads too.
+
+    data_dir/
+      ubfc_rppg-recordings.array_record-00000-of-00042  one shard for each recording
+      dataset_info.json, features.json                  of tensorflow-datasets
+      index.json                                        ours, written last: which record holds what
+      preparation.json, recordings/*.json               ours: the settings, and what is finished
+
+A recording is one or several unbroken *segments*, a segment is cut into *chunks* of 1 s, and a chunk is one
+record: a clip is read without reading its video. The shards are ArrayRecord files written here, because
+`download_and_prepare` needs TensorFlow beyond 1 GB and cannot resume. The frames are stored as plain bytes:
+what compressing them without loss would save, and cost, is in `benchmarks/storage.md`.
+
+Paths are `etils.epath`. ArrayRecord reads `gs://` by itself but writes local files only, so a shard of a
+remote dataset is written to the local temporary directory and then copied.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections import OrderedDict
+from collections.abc import Collection, Iterator, Mapping
+from typing import Any
+
+import numpy as np
+from array_record.python import array_record_module
+from etils import epath
+
+from sspd_jax.datasets.format import FORMAT, INDEX, PLAN, PREPARE, Segment, Settings, features, read_json
+from sspd_jax.errors import UserError
+
+READER_OPTIONS = "readahead_buffer_size:0,max_parallelism:0"
+MOST_OPEN = 64  # shards: a dataset can have more recordings than a process may open files
+
+
+# Writing.
+
+
+# Reading.
+
+
+def open_prepared(
+    data_dir: epath.PathLike, *, fps: float | None = None, crop_size: int | None = None
+) -> PreparedDataset:
+    """Open a prepared dataset; reads its index and looks at the shards' sizes, nothing more.
+
+    Args:
+      data_dir: where `sspd_jax.datasets.prepare` wrote it.
+      fps: Hz, if it must have been prepared so.
+      crop_size: pixels, likewise.
+
+    Returns:
+      The dataset.
+
+    Raises:
+      UserError: it is missing, unfinished or damaged, or was prepared otherwise.
+    """
+    data_dir = epath.Path(data_dir)
+    index = read_json(data_dir / INDEX)
+    if index is None:
+        if (data_dir / PLAN).exists():
+            raise UserError(
+                f"{data_dir}: its preparation is not finished; run the same `{PREPARE} …` again, it resumes"
+            )
+        raise UserError(
+            f"{data_dir}: holds no prepared dataset; make one with "
+            f"`{PREPARE} --dataset=ubfc_rppg --source=RAW --data_dir={data_dir}`"
+        )
+    if index.get("format") != FORMAT:
+        raise UserError(
+            f"{data_dir}: was prepared by another version (format {index.get('format')}, not {FORMAT}); "
+            "prepare again into another --data_dir"
+        )
+    try:
+        settings = Settings(**index["settings"])
+        segments = tuple(
+            _segment(recording, number)
+            for recording in index["recordings"]
+            for number in range(len(recording["segments"]))
+        )
+        sizes = {recording["shard"]: recording["shard_bytes"] for recording in index["recordings"]}
+    except (KeyError, TypeError) as error:
+        raise UserError(f"{data_dir / INDEX}: is damaged; delete it and prepare again") from error
+    for key, asked, unit in (("fps", fps, " Hz"), ("crop_size", crop_size, " pixels")):
+        has = getattr(settings, key)
+        if asked is not None and asked != has:
+            raise UserError(
+                f"{data_dir}: was prepared with {key} {has:g}{unit}, not {asked:g}; "
+                f"prepare again into another --data_dir, or set {key} to {has:g}"
+            )
+    for shard, size in sizes.items():
+        try:
+            found = (data_dir / shard).stat().length
+        except OSError as error:
+            raise UserError(f"{data_dir / shard}: is missing; prepare again, the others stay") from error
+        if found != size:
+            raise _damaged(data_dir / shard, f"{found} bytes instead of {size}")
+    return PreparedDataset(data_dir, settings, segments, index.get("left_out", {}))
+
+
+def _segment(recording: Mapping[str, Any], number: int) -> Segment:
+    facts = recording["segments"][number]
+    return Segment(
+        segment_id=f"{recording['recording_id']}/{number}",
+        recording_id=recording["recording_id"],
+        person_id=recording["person_id"],
+        number=number,
+        start_s=facts["start_s"],
+        n_frames=facts["n_frames"],
+        has_ppg=facts["has_ppg"],
+        shard=recording["shard"],
+        first_record=facts["first_record"],
+        face_box=tuple(recording["face_box"]),
+        notes=tuple(recording["notes"]),
+        meta=recording["meta"],
+    )
+
+
+def _damaged(path: epath.Path, detail: str) -> UserError:
+    return UserError(f"{path}: is damaged ({detail[:200]}); delete it and prepare again, the others stay")
+
+
+class PreparedDataset:
+    """Face crops of many people, read piece by piece; threads may share it, and it can be pickled.
+
+    Attributes:
+      data_dir: where it lies.
+      settings: it was prepared with.
+      segments: all of them, recording by recording.
+      left_out: recording id → why it could not be prepared (`--keep_going`).
+    """
+
+    def __init__(
+        self,
+        data_dir: epath.Path,
+        settings: Settings,
+        segments: tuple[Segment, ...],
+        left_out: Mapping[str, str],
+    ):
+        """See `open_prepared`."""
+        self.data_dir, self.settings, self.segments, self.left_out = data_dir, settings, segments, left_out
+        self._forget_readers()
+
+    def _forget_readers(self) -> None:
+        self._readers: OrderedDict[str, array_record_module.ArrayRecordReader] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {key: value for key, value in self.__dict__.items() if key not in ("_readers", "_lock")}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._forget_readers()
+
+    @property
+    def fps(self) -> float:
+        """Rate of the clock, Hz."""
+        return self.settings.fps
+
+    @property
+    def crop_size(self) -> int:
+        """Side of the frames, pixels."""
+        return self.settings.crop_size
+
+    @property
+    def people(self) -> tuple[str, ...]:
+        """Everyone seen, in the order of the recordings."""
+        return tuple(dict.fromkeys(segment.person_id for segment in self.segments))
+
+    def only(self, recording_ids: Collection[str]) -> PreparedDataset:
+        """Return the dataset of some of the recordings.
+
+        Args:
+          recording_ids: whose segments stay.
+        """
+        kept = tuple(segment for segment in self.segments if segment.recording_id in recording_ids)
+        return PreparedDataset(self.data_dir, self.settings, kept, self.left_out)
+
+    def clip(self, segment: Segment, start: int, length: int, out: np.ndarray | None = None) -> np.ndarray:
+        """Read consecutive frames; only the chunks they lie in are read.
+
+        Args:
+          segment: of this dataset.
+          start: number of the first frame.
+          length: how many, ≥ 1.
+          out: uint8 [length, s, s, 3] to write to; by default a new array.
+
+        Returns:
+          uint8 [length, s, s, 3] RGB.
+
+        Raises:
+          ValueError: frames that the segment does not have.
+          UserError: the shard is damaged.
+        """
+        end = start + length
+        if start < 0 or length < 1 or end > segment.n_frames:
+            raise ValueError(f"{segment.segment_id} has {segment.n_frames} frames, not {start} to {end - 1}")
+        if out is None:
+            out = np.empty((length, self.crop_size, self.crop_size, 3), np.uint8)
+        step = self.settings.chunk_frames
+        for chunk in range(start // step, (end - 1) // step + 1):
+            frames, at = self._chunk(segment, chunk)["frames"], chunk * step
+            first, last = max(start, at), min(end, at + step)
+            out[first - start : last - start] = frames[first - at : last - at]
+        return out
+
+    def frames(self, segment: Segment) -> Iterator[np.ndarray]:
+        """Stream a segment: yields uint8 [s, s, 3] RGB; holds one chunk in memory.
+
+        Raises:
+          UserError: the shard is damaged.
+        """
+        for chunk in self._chunks(segment):
+            yield from chunk["frames"]
+
+    def ppg(self, segment: Segment) -> np.ndarray | None:
+        """Read the contact pulse wave on the frames' clock. It is never used in training.
+
+        Returns:
+          float32 [n_frames], NaN where it is missing; None if the segment has none.
+
+        Raises:
+          UserError: the shard is damaged.
+        """
+        if not segment.has_ppg:
+            return None
+        return np.concatenate([chunk["ppg"] for chunk in self._chunks(segment)])
+
+    def _chunks(self, segment: Segment) -> Iterator[dict[str, Any]]:
+        for chunk in range(-(-segment.n_frames // self.settings.chunk_frames)):
+            yield self._chunk(segment, chunk)
+
+    def _chunk(self, segment: Segment, chunk: int) -> dict[str, Any]:
+        """Read a chunk and check that it is what the index says."""
+        path, start = self.data_dir / segment.shard, chunk * self.settings.chunk_frames
+        count = min(self.settings.chunk_frames, segment.n_frames - start)
+        try:
+            record = features(self.crop_size).deserialize_example_np(
+                self._read(segment.shard, segment.first_record + chunk)
+            )
+            is_it = (record["recording_id"].decode(), record["segment"], record["start"])
+            lengths = {len(record[key]) for key in ("frames", "ppg", "times_s")}
+        # Damage shows as whatever ArrayRecord, protobuf or NumPy make of the bytes.
+        except Exception as error:
+            raise _damaged(path, " ".join(str(error).split())) from error
+        if is_it != (segment.recording_id, segment.number, start) or lengths != {count}:
+            raise _damaged(path, f"record {segment.first_record + chunk} is not what the index says")
+        return record
+
+    def _read(self, shard: str, record: int) -> bytes:
+        return self._reader(shard).read([record])[0]
+
+    def _reader(self, shard: str) -> array_record_module.ArrayRecordReader:
+        with self._lock:
+            reader = self._readers.pop(shard, None)
+            if reader is None:
+                reader = array_record_module.ArrayRecordReader(
+                    os.fspath(self.data_dir / shard), READER_OPTIONS, file_reader_buffer_size=32768
+                )
+            self._readers[shard] = reader
+            # One that another thread is reading from closes when that thread lets go of it.
+            if len(self._readers) > MOST_OPEN:
+                self._readers.popitem(last=False)
+            return reader

@@ -1,0 +1,181 @@
+"""Draw a picture of every recording, so that a person can look: face box, colours, wave, heart rate, gaps.
+
+python -m sspd_jax inspect --dataset=pure --source=RAW --output=PICTURES [--recording=01-01 …]
+"""
+
+from __future__ import annotations
+
+import io
+import itertools
+from collections.abc import Iterator
+from contextlib import closing
+from typing import NamedTuple
+
+import cv2
+import matplotlib
+import numpy as np
+from matplotlib import font_manager
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+
+from sspd_jax.datasets import check
+from sspd_jax.datasets.recording import Recording
+from sspd_jax.heart_rate import classical, rate
+from sspd_jax.video import face_stream, resample
+from sspd_jax.video.face_detection import FaceBox, FaceDetector
+
+matplotlib.use("Agg")
+
+CHANNELS = {"red": "#D55E00", "green": "#009E73", "blue": "#0072B2"}  # Okabe and Ito's
+SHOWN = 3  # frames
+THUMB = 240  # pixels, the longer side
+FPS = check.FPS
+MAX_GAP_S = 0.5
+LEAST_BPM = 30.0  # that the axis spans: a tenth of a beat is no difference
+
+
+class Look(NamedTuple):
+    """What is drawn of a recording.
+
+    Attributes:
+      times_s: of the frames from the first face on. # float64 [t]
+      colours: mean of the face crop. # float64 [t, 3] RGB
+      thumbs: (time in s, small picture, scale of it) at the beginning, the middle and the end.
+      box: of the face, pixels of the frames.
+      video_bpm: (start in s, end in s, bpm) read from the colours by POS, per window.
+      true_bpm: likewise, read from the contact pulse wave.
+    """
+
+    times_s: np.ndarray
+    colours: np.ndarray
+    thumbs: list[tuple[float, np.ndarray, float]]
+    box: FaceBox
+    video_bpm: list[tuple[float, float, float]]
+    true_bpm: list[tuple[float, float, float]]
+
+
+def look_at(recording: Recording, detector: FaceDetector | None = None) -> Look:
+    """Read all of a recording, in bounded memory.
+
+    Args:
+      recording: of a reader.
+      detector: of faces.
+
+    Returns:
+      What is drawn of it.
+
+    Raises:
+      UserError: it cannot be read, or shows no face.
+    """
+    thumbs: list[tuple[float, np.ndarray, float]] = []
+    clip = face_stream.cut_face(
+        _keeping(recording.frames(), thumbs), recording.file, size=32, resize="area", detector=detector
+    )
+    times_s, colours = [], []
+    with closing(clip):
+        for time_s, crop in clip:
+            times_s.append(time_s)
+            colours.append(crop.mean((0, 1), np.float64))
+    times_s, colours = np.array(times_s), np.array(colours)
+    chosen = [thumbs[round(k)] for k in np.linspace(0, len(thumbs) - 1, min(SHOWN, len(thumbs)))]
+    true_bpm = [] if recording.ppg is None else check.heart_rates(recording.ppg, MAX_GAP_S)
+    return Look(times_s, colours, chosen, clip.box, _read_colours(times_s, colours), true_bpm)
+
+
+def _keeping(frames, thumbs: list) -> Iterator[tuple[float, np.ndarray]]:
+    """Pass frames on and keep small ones of some, evenly over the time, 16 at most."""
+    step_s = 1.0
+    for time_s, rgb in frames:
+        if not thumbs or time_s >= thumbs[-1][0] + step_s:
+            scale = min(1.0, THUMB / max(rgb.shape[:2]))
+            small = cv2.resize(rgb, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
+            thumbs.append((time_s, small, scale))
+            if len(thumbs) > 16:
+                del thumbs[1::2]
+                step_s *= 2
+        yield time_s, rgb
+
+
+def _read_colours(times_s: np.ndarray, colours: np.ndarray) -> list[tuple[float, float, float]]:
+    """Read the heart rate from the face's colours by POS, in windows of 10 s without a gap."""
+    found = []
+    for start_s, end_s in check.stretches(times_s, MAX_GAP_S):
+        inside = (times_s >= start_s) & (times_s <= end_s)
+        if end_s - start_s < check.LEAST_WINDOW_S:
+            continue
+        ticks_s = start_s + np.arange(int((end_s - start_s) * FPS)) / FPS
+        trace = [resample.resample_wave(c[inside], times_s[inside], ticks_s) for c in colours.T]
+        wave = classical.read_trace("pos", np.stack(trace, 1), FPS)
+        length = min(len(wave), round(check.WINDOW_S * FPS))
+        for first in range(0, len(wave) - length + 1, length):
+            bpm = rate.spectral_peak_rate(np.asarray(wave[first : first + length], np.float64), FPS)
+            if np.isfinite(bpm):
+                found.append((ticks_s[first], ticks_s[first] + length / FPS, bpm))
+    return found
+
+
+def draw(recording: Recording, look: Look) -> bytes:
+    """Draw a recording.
+
+    Args:
+      recording: of a reader.
+      look: at it.
+
+    Returns:
+      The picture, PNG.
+    """
+    figure = Figure(figsize=(11, 9), layout="constrained")
+    top, below = figure.subfigures(2, 1, height_ratios=(1, 2.2))
+    title = f"{recording.recording_id} · {recording.person_id} · {recording.meta.get('dataset', '')}"
+    top.suptitle(_drawable(title))
+    for axis, (time_s, small, scale) in zip(top.subplots(1, SHOWN), look.thumbs, strict=False):
+        axis.imshow(small)
+        box = look.box
+        corner, size = (box.left * scale, box.top * scale), (box.width * scale, box.height * scale)
+        axis.add_patch(Rectangle(corner, *size, fill=False, color=CHANNELS["red"], linewidth=2))
+        axis.set_title(f"{time_s:.1f} s", fontsize=9)
+        axis.axis("off")
+    colours, wave, rates = below.subplots(3, 1, sharex=True)
+    # A line does not run across a gap.
+    breaks = np.flatnonzero(np.diff(look.times_s) > MAX_GAP_S) + 1
+    times_s = np.insert(look.times_s, breaks, np.nan)
+    for channel, (name, colour) in zip(look.colours.T, CHANNELS.items(), strict=True):
+        values = np.insert(channel - channel.mean(), breaks, np.nan)
+        colours.plot(times_s, values, color=colour, linewidth=0.8, label=name)
+    colours.set_ylabel("colour of the face,\ngrey levels")
+    colours.legend(loc="upper right", fontsize=8)
+    parts = check.stretches(look.times_s, MAX_GAP_S)
+    for (_, end_s), (start_s, _) in itertools.pairwise(parts):
+        for axis in (colours, wave, rates):
+            axis.axvspan(end_s, start_s, color="#CCCCCC")
+    wave.set_ylabel("contact pulse wave")
+    if recording.ppg is None:
+        wave.text(0.5, 0.5, "none", transform=wave.transAxes, ha="center")
+    else:
+        wave.plot(recording.ppg.times_s, recording.ppg.values, color="#333333", linewidth=0.8)
+        said = check.device_rates(recording)
+        if said:
+            rates.plot(*zip(*said, strict=True), color="#E69F00", linewidth=1.5, label="the device's number")
+    for windows, colour, name in (
+        (look.true_bpm, "#333333", "from the wave"),
+        (look.video_bpm, "#0072B2", "from the video, by POS"),
+    ):
+        for number, (start_s, end_s, bpm) in enumerate(windows):
+            label = name if number == 0 else None
+            rates.plot([start_s, end_s], [bpm, bpm], color=colour, linewidth=3, label=label)
+    low, high = rates.get_ylim()
+    middle, half = (low + high) / 2, max(LEAST_BPM, high - low) / 2
+    rates.set_ylim(middle - half, middle + half)
+    rates.set_ylabel("heart rate, bpm")
+    rates.set_xlabel("time, s (grey: no frames)")
+    if rates.get_legend_handles_labels()[0]:
+        rates.legend(loc="upper right", fontsize=8)
+    data = io.BytesIO()
+    figure.savefig(data, format="png", dpi=100)
+    return data.getvalue()
+
+
+def _drawable(text: str) -> str:
+    """Replace the letters that matplotlib's own font lacks, such as Chinese ones."""
+    font = font_manager.get_font(font_manager.findfont("DejaVu Sans"))
+    return "".join(c if font.get_char_index(ord(c)) else "□" for c in text)

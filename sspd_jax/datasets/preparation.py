@@ -1,0 +1,342 @@
+"""From a recording to its shard: what every worker does, on this machine or on another.
+
+`Job.run` is the one function that prepares. `sspd_jax.datasets.prepare` calls it for one recording after another,
+`sspd_jax.datasets.workers` in several processes and `sspd_jax.datasets.beam` on Apache Beam: the same
+recordings become the same bytes whoever does the work. A job is plain data and travels by pickle.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from itertools import chain, groupby, islice
+from operator import itemgetter
+from typing import Any, NamedTuple
+
+import numpy as np
+from etils import epath
+
+from sspd_jax import errors
+from sspd_jax.datasets import format
+from sspd_jax.datasets.recording import Broken, Ppg, Recording
+from sspd_jax.datasets.writer import ShardWriter
+from sspd_jax.errors import UserError
+from sspd_jax.video import decode, face_stream, resample
+from sspd_jax.video.face_detection import FaceDetector
+from sspd_jax.video.face_tracking import LOOK_EVERY_S
+
+MIN_SEGMENT_S = 1.0
+"""Shorter stretches between two gaps are left out: not one beat is sure to be in them."""
+
+SAMPLES, SAMPLE_BYTES = 16, 1 << 16  # of a video file, to notice that it is another one
+MOST_THREADS = 4
+"""Of a decoder: each holds frames of its own. 3840×2160 pixels take 700 MB with 16 of them, 420 MB with 4."""
+FAILED = "failed"  # why a recording could not be prepared; it is tried again
+
+
+class Job:
+    """One recording on its way to its shard. A small file of facts, written last, says that it is done."""
+
+    def __init__(self, recording: Recording | Broken, data_dir: epath.Path, shard: str):
+        self.recording, self.recording_id = recording, recording.recording_id
+        self._shard = data_dir / shard
+        self._facts = data_dir / format.PARTS / f"{self.recording_id}.json"
+        self._fingerprint = fingerprint(recording)
+
+    def finished(self) -> dict[str, Any] | None:
+        """Return the recording's facts if its shard is there (or it was left out), else None.
+
+        Raises:
+          UserError: the shard was made from another recording than this. (One that broke since then is
+            kept as it was.)
+        """
+        facts = format.read_json(self._facts)
+        if facts is None:
+            return None
+        same = facts.get("fingerprint") == self._fingerprint
+        if FAILED in facts:
+            return None
+        if "left_out" in facts:
+            return facts if same else None
+        try:
+            whole = self._shard.stat().length == facts.get("shard_bytes")
+        except OSError:
+            whole = False
+        if whole and not same and isinstance(self.recording, Recording):
+            raise UserError(
+                f"{self.recording.file}: is not the recording that {self._shard} was prepared from; "
+                "choose another --data_dir, or delete that shard to prepare it anew"
+            )
+        return facts if whole else None
+
+    def leave_out(self, why: str) -> dict[str, Any]:
+        """Write down that the recording is not in the dataset, and return that."""
+        facts = {"recording_id": self.recording_id, "fingerprint": self._fingerprint, "left_out": why}
+        format.write_json(self._facts, facts)
+        return facts
+
+    def note_failure(self, why: str) -> None:
+        """Write down why the recording cannot be prepared, for the process that waits elsewhere."""
+        format.write_json(self._facts, {"recording_id": self.recording_id, FAILED: why})
+
+    def take_failure(self) -> str | None:
+        """Return what was noted so, if it was, and forget it."""
+        facts = format.read_json(self._facts)
+        if facts is None or FAILED not in facts:
+            return None
+        self._facts.unlink(missing_ok=True)
+        return facts[FAILED]
+
+    def run(
+        self, settings: format.Settings, detector: FaceDetector, at: Callable[[float], None]
+    ) -> dict[str, Any]:
+        """Prepare the recording.
+
+        Args:
+          settings: of the dataset.
+          detector: of faces.
+          at: is told the time that was reached, s.
+
+        Returns:
+          The recording's facts.
+        """
+        recording = self.recording
+        clip = face_stream.cut_face(
+            recording.frames(),
+            recording.file,
+            size=settings.crop_size,
+            resize=settings.resize,
+            face_search_s=settings.face_search_s,
+            max_gap_s=settings.max_gap_s,
+            detector=detector,
+            follow=settings.follow_every_s > 0,
+            look_every_s=settings.follow_every_s or LOOK_EVERY_S,
+        )
+        wave = PpgOnClock(recording.ppg, settings.fps, settings.max_gap_s)
+        notes = [f"no face before {clip.start_s:.1f} s"] if clip.start_s > 0 else []
+        if clip.in_view > 1:
+            notes.append(f"{clip.in_view} faces in view: of the large ones the most central one was taken")
+        segments: list[dict[str, Any]] = []
+        end_s = None  # of the segment before
+        with closing(clip), ShardWriter(self._shard) as writer:
+            for _, ticks in groupby(clip.on_clock(settings.fps), key=itemgetter(0)):
+                chunks = _chunks(ticks, settings.chunk_frames)
+                head = next(chunks)
+                start_s = float(head.times_s[0])
+                if end_s is not None:
+                    what = "no face, or a gap in time" if settings.follow_every_s else "a gap in time"
+                    notes.append(f"{what}, {end_s:.1f}–{start_s:.1f} s")
+                end_s = float(head.times_s[-1])
+                if len(head.frames) < MIN_SEGMENT_S * settings.fps:
+                    notes.append(f"left out {start_s:.1f}–{end_s:.1f} s, cut off by a gap in time")
+                    continue
+                first, n_frames, n_read = writer.count, 0, 0
+                for chunk in chain([head], chunks):
+                    ppg = wave.at(chunk.times_s)
+                    writer.write(
+                        recording_id=recording.recording_id,
+                        person_id=recording.person_id,
+                        segment=len(segments),
+                        start=n_frames,
+                        frames=chunk.frames,
+                        ppg=ppg,
+                        times_s=chunk.times_s,
+                    )
+                    n_frames += len(ppg)
+                    n_read += int(np.isfinite(ppg).sum())
+                    end_s = float(chunk.times_s[-1])
+                    at(end_s)
+                segments.append(
+                    {
+                        "start_s": start_s,
+                        "n_frames": n_frames,
+                        "first_record": first,
+                        "n_records": writer.count - first,
+                        "has_ppg": n_read > 0,
+                    }
+                )
+                if recording.ppg is not None and n_read < n_frames:
+                    missing_s = (n_frames - n_read) / settings.fps
+                    notes.append(f"no contact pulse wave for {missing_s:.1f} s from {start_s:.1f} s on")
+            if not segments:
+                raise UserError(too_broken(recording))
+            size = writer.commit()
+        facts = {
+            "recording_id": recording.recording_id,
+            "person_id": recording.person_id,
+            "fingerprint": self._fingerprint,
+            "file": recording.file.name,
+            "shard": self._shard.name,
+            "shard_bytes": size,
+            "face_box": list(dataclasses.astuple(clip.box)),
+            "segments": segments,
+            "notes": notes,
+            "meta": dict(recording.meta),
+        }
+        format.write_json(self._facts, facts)
+        return facts
+
+
+class Outcome(NamedTuple):
+    """What came of a job.
+
+    Attributes:
+      facts: of the recording, None if it cannot be prepared.
+      why: not, in a sentence.
+    """
+
+    facts: dict[str, Any] | None
+    why: str = ""
+
+
+def build(
+    job: Job,
+    settings: format.Settings,
+    detector: FaceDetector,
+    at: Callable[[float], None] = lambda _: None,
+) -> Outcome:
+    """Prepare a recording, or say why not; see `Job.run`.
+
+    Raises:
+      StorageError: something cannot be written; the recording is not to blame.
+    """
+    try:
+        return Outcome(job.run(settings, detector, at))
+    except errors.StorageError:
+        raise
+    except (UserError, ValueError, OSError) as error:
+        return Outcome(None, sentence(job.recording, error))
+
+
+def share_of(recording: Recording) -> Callable[[float], float]:
+    """Find out how long a recording is.
+
+    Returns:
+      Function of the time that was reached, s, → how much of the recording that is, 0 to 0.99; always 0
+      where its length is not known before it is read.
+    """
+    length_s = None
+    if recording.ppg is not None and len(recording.ppg.times_s):
+        length_s = float(recording.ppg.times_s[-1])
+    else:
+        try:
+            length_s = decode.read_facts(recording.file).duration_s
+        except UserError:  # no plain file, or a damaged one: its own frames will tell
+            length_s = None
+    return lambda time_s: min(0.99, time_s / length_s) if length_s else 0.0
+
+
+class _Chunk(NamedTuple):
+    times_s: np.ndarray  # float64 [n]
+    frames: np.ndarray  # uint8 [n, s, s, 3]
+
+
+def _chunks(ticks: Iterator[tuple[int, float, np.ndarray]], length: int) -> Iterator[_Chunk]:
+    """Cut a segment into chunks of `length` frames, the last one shorter; each is good until the next."""
+    room = None  # one for all: new memory costs more than the copy into it
+    while taken := list(islice(ticks, length)):
+        if room is None:
+            room = np.empty((length, *taken[0][2].shape), np.uint8)
+        frames = room[: len(taken)]
+        for row, (_, _, image) in zip(frames, taken, strict=True):
+            # Those that were averaged or interpolated on the clock are rounded.
+            row[...] = image if image.dtype == np.uint8 else np.clip(np.rint(image), 0, 255)
+        yield _Chunk(np.array([time_s for _, time_s, _ in taken]), frames)
+
+
+class PpgOnClock:
+    """A contact pulse wave, read at a video's ticks by timestamps; what is missing in it stays missing."""
+
+    def __init__(self, ppg: Ppg | None, fps: float, max_gap_s: float):
+        """Split the wave where it is broken.
+
+        Args:
+          ppg: the wave or None; samples that are not finite count as missing.
+          fps: of the video's clock, Hz.
+          max_gap_s: longest time between two samples that is interpolated, s.
+
+        Raises:
+          ValueError: times and values of different lengths, or times that do not increase.
+        """
+        self._period_s = 1 / fps
+        self._runs: list[tuple[np.ndarray, np.ndarray]] = []
+        if ppg is None:
+            return
+        times_s, values = np.asarray(ppg.times_s, np.float64), np.asarray(ppg.values, np.float64)
+        if times_s.shape != values.shape or times_s.ndim != 1:
+            raise ValueError(f"the contact pulse wave has {values.size} values at {times_s.size} times")
+        if not (np.diff(times_s) > 0).all():
+            raise ValueError("the times of the contact pulse wave do not increase")
+        there = np.isfinite(values)
+        times_s, values = times_s[there], values[there]
+        breaks = np.flatnonzero(np.diff(times_s) > max_gap_s) + 1
+        runs = zip(np.split(times_s, breaks), np.split(values, breaks), strict=True)
+        self._runs = [run for run in runs if len(run[0]) > 1]
+
+    def at(self, ticks_s: np.ndarray) -> np.ndarray:
+        """Read the wave at consecutive ticks of the clock.
+
+        Args:
+          ticks_s: float64 [n], s since the video's first frame.
+
+        Returns:
+          float32 [n], NaN where the wave is missing.
+        """
+        read = np.full(len(ticks_s), np.nan, np.float32)
+        # With the ticks around them, or a lone tick at a segment's end would not tell its own period.
+        around = np.concatenate([[ticks_s[0] - self._period_s], ticks_s, [ticks_s[-1] + self._period_s]])
+        for times_s, values in self._runs:
+            # A device's last sample is often a little earlier than the camera's last frame: half a frame
+            # beyond its ends the wave is held.
+            slack = (0.5 + resample.JITTER) * self._period_s
+            inside = (around >= times_s[0] - slack) & (around <= times_s[-1] + slack)
+            if inside.any():
+                wave = np.full(len(around), np.nan)
+                wave[inside] = resample.resample_wave(values, times_s, around[inside])
+                read = np.where(inside[1:-1], wave[1:-1], read).astype(np.float32)
+        return read
+
+
+def fingerprint(recording: Recording | Broken) -> str:
+    """Return what tells a recording from another of the same name, without reading all of it.
+
+    From its pulse wave, its facts, and the video file's size and 16 pieces of 64 KiB; the file's place does
+    not matter. Of a broken one, from what is wrong with it.
+    """
+    if isinstance(recording, Broken):
+        return hashlib.sha256(recording.why.encode()).hexdigest()
+    facts = [recording.person_id, json.dumps(dict(recording.meta), sort_keys=True, default=str)]
+    digest = hashlib.sha256("\n".join(facts).encode())
+    if recording.ppg is not None:
+        for values in (recording.ppg.times_s, recording.ppg.values):
+            digest.update(np.asarray(values, np.float64).tobytes())
+    path = epath.Path(recording.file)
+    try:
+        size = path.stat().length
+        digest.update(str(size).encode())
+        with path.open("rb") as file:
+            for start in np.linspace(0, max(0, size - SAMPLE_BYTES), SAMPLES).astype(int):
+                file.seek(int(start))
+                digest.update(file.read(SAMPLE_BYTES))
+    except OSError:
+        digest.update(b"no file")  # whether that is a fault comes out when its frames are asked for
+    return digest.hexdigest()
+
+
+def sentence(recording: Recording, error: Exception) -> str:
+    """Say in a sentence why a recording cannot be prepared."""
+    text = " ".join(str(error).split())
+    if isinstance(error, UserError):
+        return text
+    return f"{recording.file}: {text or type(error).__name__}; check that it plays, or copy it again"
+
+
+def too_broken(recording: Recording) -> str:
+    """Say in a sentence that nothing of a recording is long enough."""
+    return (
+        f"{recording.file}: has no {MIN_SEGMENT_S:g} s of unbroken video with a face; "
+        "check that it plays, or record or copy it again"
+    )

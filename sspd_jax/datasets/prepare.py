@@ -1,0 +1,349 @@
+"""Prepare recordings for training: decode, find the face, crop, put on a uniform clock, store in chunks.
+
+python -m sspd_jax prepare --dataset=ubfc_rppg --source=RAW --check_only
+python -m sspd_jax prepare --dataset=ubfc_rppg --source=RAW --data_dir=OUT
+
+With --check_only everything is read and nothing written: what is broken, doubtful or missing is listed.
+
+--workers=N prepares N recordings at once, each in a process that takes 600 MB at most, whatever the length;
+by default one for each core, 8 at most. --runner=beam hands the same work to Apache Beam (an extra: `pip
+install sspd_jax[beam]`), and with --beam_options='--runner=FlinkRunner …' to a cluster. What is written is
+the same to the byte.
+
+Killed and started again, it continues at the recording it was at. Run once more, it does nothing. A
+recording that cannot be prepared is named in a sentence and the others go on; the run then ends with exit
+code 1, and the dataset is not finished until the recording is mended. With --keep_going the dataset is
+finished without it; the exit code is 1 all the same.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import fcntl
+import os
+import re
+import sys
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
+from typing import Any
+
+import tqdm
+from etils import epath
+
+from sspd_jax import errors
+from sspd_jax.datasets import format, preparation, writer
+from sspd_jax.datasets.preparation import Job, Outcome
+from sspd_jax.datasets.progress import _Bar
+from sspd_jax.datasets.readers import registry
+from sspd_jax.datasets.recording import Broken, Recording
+from sspd_jax.errors import ConfigError, UserError
+from sspd_jax.runtime import storage
+from sspd_jax.video import decode, face_stream
+from sspd_jax.video.crop import INTERPOLATION, Resize
+from sspd_jax.video.face_detection import FaceDetector, make_detector
+
+
+@dataclasses.dataclass(frozen=True)
+class Report:
+    """What a preparation came to.
+
+    Attributes:
+      recordings: in the dataset now.
+      people: likewise.
+      made: recordings that this run prepared.
+      seconds: of video in the dataset.
+      size_bytes: of its shards.
+      left_out: recording id → why it is not in the dataset.
+    """
+
+    recordings: int
+    people: int
+    made: int
+    seconds: float
+    size_bytes: int
+    left_out: dict[str, str]
+
+
+def prepare_dataset(name: str, source: epath.PathLike, data_dir: epath.PathLike, **settings: Any) -> Report:
+    """Prepare a dataset that there is a reader for.
+
+    Args:
+      name: out of `sspd_jax.datasets.readers.registry.READERS`.
+      source: where its recordings are.
+      data_dir: to write to.
+      **settings: see `prepare`.
+
+    Returns:
+      What it came to.
+
+    Raises:
+      ConfigError: there is no such reader.
+      UserError: see `prepare`; or the recordings are not found.
+    """
+    return prepare(registry.read(name, source), data_dir, name=name, **settings)
+
+
+def prepare(
+    recordings: Sequence[Recording | Broken],
+    data_dir: epath.PathLike,
+    *,
+    name: str = "faces",
+    fps: float = 30.0,
+    crop_size: int = face_stream.SIZE,
+    resize: Resize = "linear",
+    max_gap_s: float = 0.5,
+    face_search_s: float = 30.0,
+    face_detector: str = "haar",
+    face_model: str = "",
+    follow_every_s: float = 0.0,
+    keep_going: bool = False,
+    workers: int = 1,
+    beam_options: Sequence[str] | None = None,
+    progress: bool = True,
+) -> Report:
+    """Prepare recordings, see `sspd_jax.datasets.dataset` for what is written.
+
+    What was finished before, by the same settings and from the same recordings, stays as it is. Memory is
+    that of a few chunks for each worker, however long the recordings. How many workers there are, and where,
+    changes no byte of what is written.
+
+    Args:
+      recordings: of the dataset, always the same ones in the same order; broken ones count as those that
+        cannot be prepared, and are named before any work begins.
+      data_dir: to write to; the folder it lies in must exist.
+      name: of the dataset, a Python name.
+      fps: of the clock, Hz.
+      crop_size: side of the face crops, pixels.
+      resize: 'linear' or 'area', see `sspd_jax.video.crop`.
+      max_gap_s: longest gap between two frames that is interpolated, s; a longer one ends a segment.
+      face_search_s: how far into a recording the face is searched, s.
+      face_detector: 'haar' or 'yunet', see `sspd_jax.video.face_detection`.
+      face_model: path of YuNet's model file.
+      follow_every_s: how often the face is looked for, s: the box follows it smoothly, and where it is lost
+        for longer than `follow.LOST_AFTER_S` is a gap; 0: the first face found fixes the box, as published.
+      keep_going: finish the dataset without the recordings that cannot be prepared. Later runs do not try
+        them again, unless their files have changed.
+      workers: how many recordings to prepare at once; 0: one for each core, 8 at most. More than 1 are
+        processes of their own: recordings must be picklable, and a script that calls this needs
+        `if __name__ == "__main__":`.
+      beam_options: for a pipeline of Apache Beam, which then does the work instead; None: no Beam.
+      progress: whether to draw a progress bar on stderr.
+
+    Returns:
+      What it came to.
+
+    Raises:
+      ConfigError: an impossible setting, or recordings that cannot be sent to another process.
+      UserError: recordings that cannot be prepared (each was named on stderr), other settings or recordings
+        than those of the directory, or a directory that cannot be written.
+    """
+    settings = format.Settings(
+        float(fps), crop_size, resize, max_gap_s, face_search_s, face_detector, float(follow_every_s)
+    )
+    _check(settings, name, recordings)
+    detector = make_detector(face_detector, face_model)
+    data_dir = epath.Path(data_dir)
+    with _claimed(data_dir, name, settings, [r.recording_id for r in recordings]):
+        jobs = [
+            Job(r, data_dir, format.shard_name(name, number, len(recordings)))
+            for number, r in enumerate(recordings)
+        ]
+        facts = {job.recording_id: found for job in jobs if (found := job.finished())}
+        todo = [job for job in jobs if job.recording_id not in facts]
+        whole = [job for job in todo if isinstance(job.recording, Recording)]
+        count = workers.number(workers, len(whole))
+        bad: dict[str, str] = {}
+
+        with _Bar(len(facts), len(jobs), progress) as bar:
+
+            def done() -> Iterator[tuple[Job, Outcome]]:
+                for job in todo:
+                    if isinstance(job.recording, Broken):
+                        yield job, Outcome(None, job.recording.why)
+                if beam_options is not None:
+                    from sspd_jax.datasets import beam  # it is an extra
+
+                    yield from beam.build_all(whole, settings, face_model, beam_options)
+                elif count > 1:
+                    yield from workers.build_at_once(whole, settings, face_model, count, bar.parts)
+                else:
+                    decode.use_threads(workers.threads(1))
+                    try:
+                        for job in whole:
+                            bar.begin(job.recording)
+                            yield job, preparation.build(job, settings, detector, bar.at)
+                    finally:
+                        decode.use_threads(0)
+
+            with closing(done()) as outcomes:
+                for job, outcome in outcomes:
+                    if outcome.facts is not None:
+                        facts[job.recording_id] = outcome.facts
+                    else:
+                        bad[job.recording_id] = outcome.why
+                        bar.say(f"{job.recording_id}: {outcome.why}")
+                        if keep_going:
+                            facts[job.recording_id] = job.leave_out(outcome.why)
+                    bar.end()
+        if bad and not keep_going:
+            raise UserError(
+                f"{len(bad)} of {len(jobs)} recordings cannot be prepared ({', '.join(bad)}: see above); "
+                f"mend them and run again, or leave them out by `{format.PREPARE} … --keep_going`; "
+                f"{len(facts)} are done and stay"
+            )
+        return _finish(
+            data_dir, name, settings, [facts[job.recording_id] for job in jobs], len(todo) - len(bad)
+        )
+
+
+def _check(settings: format.Settings, name: str, recordings: Sequence[Recording | Broken]) -> None:
+    if not 6 <= settings.fps <= 1000:
+        raise ConfigError(f"fps {settings.fps:g} is not 6 to 1000 Hz")
+    if not 8 <= settings.crop_size <= 4096:
+        raise ConfigError(f"crop_size {settings.crop_size} is not 8 to 4096 pixels")
+    if settings.resize not in INTERPOLATION:
+        raise ConfigError(f"resize {settings.resize!r} is none of {', '.join(INTERPOLATION)}")
+    if not settings.max_gap_s > 0:
+        raise ConfigError(f"max_gap_s {settings.max_gap_s:g} is not above 0 s")
+    if not settings.follow_every_s >= 0:
+        raise ConfigError(f"follow_every_s {settings.follow_every_s:g} is not 0 s or more")
+    if not re.fullmatch(r"[a-z][a-z0-9_]*", name):
+        raise ConfigError(f"dataset name {name!r} is not made of lower-case letters, digits and _")
+    if not recordings:
+        raise UserError("there are no recordings to prepare; check --source")
+    ids = [recording.recording_id for recording in recordings]
+    often = {recording_id for recording_id, count in Counter(ids).items() if count > 1}
+    for recording_id in ids:
+        if not re.fullmatch(r"\w[\w.-]*", recording_id) or recording_id in often:
+            raise ValueError(f"recording id {recording_id!r} is not unique or no plain file name")
+
+
+@contextmanager
+def _claimed(data_dir: epath.Path, name: str, settings: format.Settings, ids: list[str]) -> Iterator[None]:
+    """Make the directory or check that it is of this preparation; keep a second process out meanwhile."""
+    plan = {
+        "format": format.FORMAT,
+        "name": name,
+        "settings": dataclasses.asdict(settings),
+        "recordings": ids,
+    }
+    remote = storage.is_remote(data_dir)
+    # Folders are made below where one works; elsewhere a missing one is a disk that is not there.
+    below = not data_dir.is_absolute()
+    if not remote and not below and not data_dir.parent.is_dir():
+        raise UserError(f"{data_dir}: {data_dir.parent} is no folder; make it, or choose another --data_dir")
+    with storage.storing(data_dir, format.ELSEWHERE):
+        data_dir.mkdir(parents=below, exist_ok=True)
+        lock = None if remote else os.open(data_dir, os.O_RDONLY)
+    try:
+        if lock is not None:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                raise UserError(
+                    f"{data_dir}: is being prepared by another process; wait until it is done"
+                ) from error
+            except OSError:
+                pass  # a file system without locks: then nobody is kept out
+        _match_plan(data_dir, plan)
+        with storage.storing(data_dir, format.ELSEWHERE):
+            (data_dir / format.PARTS).mkdir(exist_ok=True)
+        yield
+    finally:
+        if lock is not None:
+            os.close(lock)
+
+
+def _match_plan(data_dir: epath.Path, plan: dict[str, Any]) -> None:
+    path = data_dir / format.PLAN
+    before = format.read_json(path)
+    if before is None:
+        strangers = {p.name for p in data_dir.iterdir() if not p.name.startswith(".")} - {format.PARTS}
+        if strangers:
+            raise UserError(
+                f"{data_dir}: holds other files ({min(strangers)}, …); choose another --data_dir, a new one"
+            )
+        format.write_json(path, plan)
+        return
+    remedy = "choose another --data_dir, or delete this one"
+    # What is not in an older plan had the value that is the default now.
+    usual = {f.name: f.default for f in dataclasses.fields(format.Settings)}
+    flat = [
+        {"format": p.get("format"), "dataset": p.get("name"), **usual, **(p.get("settings") or {})}
+        for p in (before, plan)
+    ]
+    for key, value in flat[1].items():
+        if flat[0].get(key) != value:
+            raise UserError(f"{data_dir}: was prepared with {key} {flat[0].get(key)}, not {value}; {remedy}")
+    theirs, ours = before.get("recordings", []), plan["recordings"]
+    if theirs != ours:
+        one = next(iter(sorted(set(theirs) ^ set(ours))), "their order")
+        raise UserError(
+            f"{data_dir}: was prepared from {len(theirs)} recordings that are not these {len(ours)} "
+            f"(the first difference: {one}); {remedy}"
+        )
+
+
+def _finish(
+    data_dir: epath.Path, name: str, settings: format.Settings, facts: list[dict[str, Any]], made: int
+) -> Report:
+    """Write the index, unless it is there and right, and sum up."""
+    good = [f for f in facts if "segments" in f]
+    left_out = {f["recording_id"]: f["left_out"] for f in facts if "left_out" in f}
+    if not good:
+        raise UserError(f"{data_dir}: not one of the {len(facts)} recordings can be prepared: see above")
+    index = _read_index(data_dir) if (data_dir / "dataset_info.json").exists() else None
+    if made or index is None or index["recordings"] != good or index["left_out"] != left_out:
+        writer.write_index(data_dir, name, settings, facts, left_out)
+    if not storage.is_remote(data_dir):
+        for path in data_dir.glob(".*.partial"):  # of runs that were killed
+            path.unlink(missing_ok=True)
+    frames = sum(s["n_frames"] for f in good for s in f["segments"])
+    return Report(
+        recordings=len(good),
+        people=len({f["person_id"] for f in good}),
+        made=made,
+        seconds=frames / settings.fps,
+        size_bytes=sum(f["shard_bytes"] for f in good),
+        left_out=left_out,
+    )
+
+
+def _read_index(data_dir: epath.Path) -> dict[str, Any] | None:
+    try:
+        index = format.read_json(data_dir / format.INDEX)
+    except UserError:  # damaged: it is made anew from the facts of the recordings
+        return None
+    return index if index and {"recordings", "left_out"} <= set(index) else None
+
+
+def _check_only(name: str, source: epath.PathLike, detector: FaceDetector, *, progress: bool) -> int:
+    """Read everything, print what is found, and return the exit code."""
+    from sspd_jax.datasets import check  # it needs this module
+
+    recordings = registry.read(name, source)
+    counts = dict.fromkeys((check.BROKEN, check.DOUBTFUL, check.NOTE), 0)
+    bad: set[str] = set()
+    with _Bar(0, len(recordings), progress) as bar:
+
+        def say(finding: check.Finding) -> None:
+            counts[finding.kind] += 1
+            bad.update([finding.recording_id] * (finding.kind == check.BROKEN))
+            with tqdm.tqdm.external_write_mode(file=sys.stdout):
+                print(finding, flush=True)
+
+        for finding in check.check_dataset(name, recordings):
+            say(finding)
+        for recording in recordings:
+            if isinstance(recording, Recording):
+                bar.begin(recording)
+            for finding in check.check_recording(recording, detector=detector, at=bar.at):
+                say(finding)
+            bar.end()
+    people = len({r.person_id for r in recordings if isinstance(r, Recording)})
+    print(
+        f"{source}: {len(recordings)} recordings, {people} people: {len(bad)} broken, "
+        f"{counts[check.DOUBTFUL]} doubtful, {counts[check.NOTE]} notes"
+    )
+    return errors.FAILED if bad else errors.DONE

@@ -1,0 +1,1 @@
+"""One reader for each dataset's own layout; `registry` lists them."""

@@ -1,0 +1,355 @@
+"""The files of a dataset, read and checked for its reader: videos, texts, tables, waves.
+
+Whatever is wrong with one is a `UserError` whose one sentence names the file and the remedy.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import os
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any, TypeVar
+
+import av
+import numpy as np
+
+from sspd_jax.datasets.recording import Broken, Ppg, Recording
+from sspd_jax.errors import UserError
+from sspd_jax.video import decode
+
+COPY_IT = "copy the recording again from the dataset, or remove it"
+LOOSE_END = 30  # frames by which a video and its text may differ: about a second, at the end
+LEAST_VALUES = 30  # of a wave
+SPANS = (0.8, 1.25)  # how long a wave may be, as a share of its video: a wrong rate is further off
+EARLY_END = 0.1  # share of a video that may be missing at its end, and
+EARLY_END_S = 2.0  # s, whichever is longer
+
+Item = TypeVar("Item")
+
+
+def find_folder(source: str | os.PathLike, get_it: str) -> Path:
+    """Return the dataset's folder as a path.
+
+    Args:
+      source: where the user says that it is.
+      get_it: what to do where it is not.
+
+    Raises:
+      UserError: there is no such folder, or it cannot be looked into.
+    """
+    source = Path(source)
+    try:
+        next(source.iterdir(), None)
+    except NotADirectoryError as error:
+        raise UserError(f"{source}: is a file, not the dataset's folder; {get_it}") from error
+    except FileNotFoundError as error:
+        raise UserError(f"{source}: no such folder; {get_it}") from error
+    except OSError as error:
+        raise UserError(f"{source}: cannot be read ({error.strerror.lower()}); {get_it}") from error
+    return source
+
+
+def list_each(
+    items: Iterable[tuple[str, Item]], read: Callable[[str, Item], Recording]
+) -> list[Recording | Broken]:
+    """Read every recording; one that cannot be read is broken and does not hide the others.
+
+    Args:
+      items: id of the recording, and what `read` needs to find it.
+      read: makes the recording, or raises UserError.
+    """
+    listed: list[Recording | Broken] = []
+    for recording_id, item in items:
+        try:
+            listed.append(read(recording_id, item))
+        except UserError as error:
+            listed.append(Broken(recording_id, str(error)))
+        except OSError as error:  # a link that leads to itself, a disk that fails
+            where = error.filename or item
+            reason = (error.strerror or str(error)).lower()
+            listed.append(Broken(recording_id, f"{where}: cannot be read ({reason}); {COPY_IT}"))
+    return listed
+
+
+# Texts and tables.
+
+
+def read_text(path: Path, remedy: str = COPY_IT) -> str:
+    """Read a text in UTF-8.
+
+    Raises:
+      UserError: it is missing, no text, or cannot be read.
+    """
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except FileNotFoundError as error:
+        raise UserError(f"{path}: missing; {remedy}") from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: cannot be read as text; {remedy}") from error
+
+
+def read_table(path: Path, columns: tuple[str, ...], remedy: str = COPY_IT) -> dict[str, np.ndarray]:
+    """Read columns of a CSV file by the names in its first line.
+
+    Args:
+      path: of the file.
+      columns: to read; others are passed over.
+      remedy: where it cannot be read.
+
+    Returns:
+      Column → float64 [rows]; an empty cell is NaN.
+
+    Raises:
+      UserError: it cannot be read, lacks a column, or holds something that is no number.
+    """
+    rows = list(csv.reader(io.StringIO(read_text(path, remedy))))
+    rows = [row for row in rows if any(cell.strip() for cell in row)]
+    names = [cell.strip() for cell in rows[0]] if rows else []
+    for column in columns:
+        if column not in names:
+            found = ", ".join(names[:5]) or "nothing"
+            raise UserError(f"{path}: has no column {column} in its first line (found: {found}); {remedy}")
+    places = [names.index(column) for column in columns]
+    return dict(zip(columns, _numbers(path, rows[1:], places, 2, remedy), strict=True))
+
+
+def read_columns(path: Path, count: int, remedy: str = COPY_IT) -> list[np.ndarray]:
+    """Read a CSV file that has no names: its first `count` columns, float64 [rows] each.
+
+    Raises:
+      UserError: it cannot be read, has fewer columns, or holds something that is no number.
+    """
+    rows = [row for row in csv.reader(io.StringIO(read_text(path, remedy))) if any(c.strip() for c in row)]
+    return _numbers(path, rows, range(count), 1, remedy)
+
+
+def _numbers(path, rows, places, first_line, remedy) -> list[np.ndarray]:
+    values = np.empty((len(list(places)), len(rows)))
+    for line, row in enumerate(rows):
+        for column, place in enumerate(places):
+            cell = row[place].strip() if place < len(row) else None
+            try:
+                if cell is None:
+                    raise ValueError("a value is missing")
+                values[column, line] = float(cell) if cell else np.nan
+            except ValueError as error:
+                raise UserError(
+                    f"{path}: line {line + first_line} holds something that is no number ({error}); {remedy}"
+                ) from error
+    return list(values)
+
+
+# Waves.
+
+
+def check_ppg(
+    file: Path, times_s: np.ndarray, values: np.ndarray, remedy: str = COPY_IT, where: str = "the wave"
+) -> Ppg:
+    """Check a contact pulse wave and its times.
+
+    Args:
+      file: it is from, for messages.
+      times_s: [m], s since the video's first frame.
+      values: [m].
+      remedy: for messages.
+      where: name of the wave in the file, for messages.
+
+    Returns:
+      The wave, float64.
+
+    Raises:
+      UserError: too few values, values that are not finite, or times that do not increase.
+    """
+    times_s, values = np.asarray(times_s, np.float64).ravel(), np.asarray(values, np.float64).ravel()
+    if len(values) != len(times_s):
+        raise UserError(f"{file}: {where} has {len(values)} values at {len(times_s)} times; {remedy}")
+    if len(values) < LEAST_VALUES:
+        raise UserError(f"{file}: {where} has {len(values)} values, too few for a pulse; {remedy}")
+    for name, line in ((where, values), ("its time", times_s)):
+        bad = np.flatnonzero(~np.isfinite(line))
+        if len(bad):
+            raise UserError(
+                f"{file}: value {bad[0] + 1} of {name} is {line[bad[0]]:g}, and {len(bad)} in all are not "
+                f"finite; {remedy}"
+            )
+    back = np.flatnonzero(np.diff(times_s) <= 0)
+    if len(back):
+        raise UserError(
+            f"{file}: the times of {where} do not increase (value {back[0] + 2}: "
+            f"{times_s[back[0] + 1]:.10g} s after {times_s[back[0]]:.10g} s); {remedy}"
+        )
+    return Ppg(times_s, values)
+
+
+def evenly(values: np.ndarray, rate_hz: float) -> np.ndarray:
+    """Return the times of values at a constant rate, float64 [m], s, from 0 on."""
+    return np.arange(len(np.ravel(values))) / rate_hz
+
+
+def check_span(file: Path, wave_s: float, video: Path, video_s: float | None, remedy: str = COPY_IT) -> None:
+    """Check that a wave lasts about as long as its video: a wrong rate or a cut-off file shows here.
+
+    Args:
+      file: of the wave.
+      wave_s: its length, s.
+      video: of the video.
+      video_s: its length, s; None where it does not say.
+      remedy: for messages.
+
+    Raises:
+      UserError: it does not.
+    """
+    if video_s and not SPANS[0] <= wave_s / video_s <= SPANS[1]:
+        raise UserError(
+            f"{file}: its wave lasts {wave_s:.1f} s and {video.name} {video_s:.1f} s: one is cut off, or has "
+            f"another rate than the dataset's; {remedy}"
+        )
+
+
+def by_second(times_s: np.ndarray, values: np.ndarray) -> list[float | None]:
+    """Average what a device says, second by second, to be kept in `Recording.meta`.
+
+    Args:
+      times_s: [m], s.
+      values: [m]; those that are not finite do not count.
+
+    Returns:
+      One number for every second from 0 to the last time, None where there is none.
+    """
+    second = np.floor(np.asarray(times_s, np.float64)).astype(int)
+    values = np.asarray(values, np.float64)
+    keep = np.isfinite(values) & (second >= 0)
+    length = int(second.max()) + 1 if len(second) else 0
+    total = np.bincount(second[keep], values[keep], length)
+    count = np.bincount(second[keep], minlength=length)
+    return [round(float(t / n), 3) if n else None for t, n in zip(total, count, strict=True)]
+
+
+# Videos.
+
+
+def look_into(video: Path, remedy: str = COPY_IT) -> decode.Video:
+    """Read a video's facts and one frame of it.
+
+    Raises:
+      UserError: it is missing, no video, or an AVI file that is shorter than it says.
+    """
+    if not os.path.lexists(video):
+        raise UserError(f"{video}: missing; {remedy}")
+    try:
+        facts = decode.read_facts(video)
+    except UserError as error:
+        # The video's own remedies (record it again) are not for a dataset.
+        raise UserError(f"{str(error).partition(';')[0]}; {remedy}") from error
+    return facts
+
+
+def require_whole(video: Path, remedy: str = COPY_IT) -> None:
+    """Check that an AVI file is as long as it says.
+
+    Raises:
+      UserError: it is shorter.
+    """
+    if not is_whole(video):
+        raise UserError(f"{video}: breaks off before its end; {remedy}")
+
+
+def is_whole(video: Path) -> bool:
+    """Tell whether an AVI file is as long as its first chunk says; true of what is no AVI file."""
+    with video.open("rb") as file:
+        head = file.read(8)
+    stated = int.from_bytes(head[4:8], "little")
+    return head[:4] != b"RIFF" or stated + 8 <= video.stat().st_size
+
+
+def picture_count(video: Path, expected: int | None = None) -> int | None:
+    """Return how many pictures a file holds, None if it does not say.
+
+    They are counted, without decoding them, only on suspicion: where the file is shorter than it says, or
+    says another number than is expected.
+    """
+    with av.open(str(video.absolute())) as container:
+        stream = container.streams.video[0]
+        stated = stream.frames or None
+        plausible = expected is None or stated is None or abs(stated - expected) <= LOOSE_END
+        if is_whole(video) and plausible and not (expected is None and stated is None):
+            return stated
+        try:
+            return sum(packet.size > 0 for packet in container.demux(stream))
+        except av.FFmpegError:
+            return None  # reading the frames will tell
+
+
+def does_not_fit(video: Path, pictures: int | str, text: str, values: int, remedy: str) -> UserError:
+    """Say that a video and the text beside it have not equally many frames."""
+    return UserError(f"{video}: has {pictures} frames where {text} has {values} values; {remedy}")
+
+
+def numbered_frames(
+    video: Path, times_s: np.ndarray, stated_fps: float | None, text: str, remedy: str = COPY_IT
+) -> Iterator[tuple[float, np.ndarray]]:
+    """Decode a video with the times of the text beside it.
+
+    Frame and time belong together by the frame's number. The number is read from the file's own clock, which
+    counts pictures: one that cannot be decoded and is skipped must not shift those after it.
+
+    Args:
+      video: to decode.
+      times_s: [frames], s.
+      stated_fps: by the file's header, Hz, or None.
+      text: name of the file with the times, for messages.
+      remedy: for messages.
+
+    Yields:
+      Time in s and uint8 [h, w, 3] RGB.
+
+    Raises:
+      UserError: at the end, where there are more or fewer frames than times.
+    """
+    number = -1
+    for order, (file_s, rgb) in enumerate(decode.frames(video)):
+        counted = order if stated_fps is None else round(file_s * stated_fps)
+        number = max(number + 1, counted)
+        if number >= len(times_s):
+            if number >= len(times_s) + LOOSE_END:
+                raise does_not_fit(video, f"more than {number}", text, len(times_s), remedy)
+            continue
+        yield float(times_s[number]), rgb
+    if number + 1 < len(times_s) - LOOSE_END:
+        raise does_not_fit(video, number + 1, text, len(times_s), remedy)
+
+
+def timed_frames(
+    video: Path, duration_s: float | None, remedy: str = COPY_IT
+) -> Iterator[tuple[float, np.ndarray]]:
+    """Decode a video with its own times.
+
+    Args:
+      video: to decode.
+      duration_s: as its header has it, s, or None.
+      remedy: for messages.
+
+    Yields:
+      Time in s and uint8 [h, w, 3] RGB.
+
+    Raises:
+      UserError: at the end, where the file cannot be read to the end that its header states.
+    """
+    damage = decode.Damage()
+    last_s = 0.0
+    for last_s, rgb in decode.frames(video, damage):
+        yield last_s, rgb
+    short_s = (duration_s or 0.0) - last_s
+    if damage.cut_off or short_s > max(EARLY_END_S, EARLY_END * (duration_s or 0.0)):
+        said = f" where its header says {duration_s:.1f} s" if duration_s else ""
+        raise UserError(f"{video}: breaks off at {last_s:.1f} s{said}; {remedy}")
+
+
+def tell_json(value: Any) -> Any:
+    """Turn a value out of a data file (NumPy, bytes) into JSON's types, for `Recording.meta`."""
+    value = np.asarray(value)
+    if value.dtype.kind in "SO":
+        value = np.array([v.decode(errors="replace") if isinstance(v, bytes) else str(v) for v in value.flat])
+    return value.item() if value.size == 1 else value.ravel().tolist()

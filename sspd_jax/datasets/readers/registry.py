@@ -1,0 +1,47 @@
+"""The readers by name: which module understands a dataset as its owner gives it away.
+
+A reader is a function `recordings(source) -> list[Recording | Broken]`, see `sspd_jax.datasets.recording`.
+To add one, write a small module with that function and add a line here; `docs/datasets.md` shows how.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+
+from sspd_jax.datasets.recording import Broken, Recording
+from sspd_jax.errors import ConfigError
+
+READERS = {
+    "ubfc_rppg": "sspd_jax.datasets.readers.ubfc_rppg",
+    "ubfc_rppg_1": "sspd_jax.datasets.readers.ubfc_rppg_1",
+    "pure": "sspd_jax.datasets.readers.pure",
+    "cohface": "sspd_jax.datasets.readers.cohface",
+    "mmpd": "sspd_jax.datasets.readers.mmpd",
+    "ubfc_phys": "sspd_jax.datasets.readers.ubfc_phys",
+    "vipl_hr": "sspd_jax.datasets.readers.vipl_hr",
+    "vipl_hr_infrared": "sspd_jax.datasets.readers.vipl_hr:infrared_recordings",
+    "scamps": "sspd_jax.datasets.readers.scamps",
+    "folder": "sspd_jax.datasets.readers.folder",
+}
+"""Dataset → module with `recordings`, or module:function."""
+
+
+def read(name: str, source: str | os.PathLike) -> list[Recording | Broken]:
+    """List the recordings of a dataset.
+
+    Args:
+      name: out of `READERS`.
+      source: folder of the dataset, as its owner gives it away.
+
+    Returns:
+      Its recordings, always in the same order.
+
+    Raises:
+      ConfigError: there is no such reader.
+      UserError: no such folder, or nothing of the dataset in it.
+    """
+    if name not in READERS:
+        raise ConfigError(f"dataset {name!r} is none of {', '.join(sorted(READERS))}")
+    module, _, function = READERS[name].partition(":")
+    return getattr(importlib.import_module(module), function or "recordings")(source)

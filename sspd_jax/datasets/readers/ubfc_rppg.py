@@ -1,0 +1,149 @@
+"""Read UBFC-rPPG, DATASET_2: 42 people, one webcam video each, a finger's pulse wave on the same clock.
+
+The dataset cannot be downloaded freely: the University of Burgundy gives it away after a request on its page.
+Layout: `subjectN/vid.avi` and `subjectN/ground_truth.txt`, three lines of numbers separated by spaces, one
+number per frame in each: PPG, heart rate in bpm as the oximeter computed it, time in s. The heart rate line
+is unreliable (60 bpm where the wave shows 134); read the rate from the wave.
+
+Frames get the times of the third line: the camera did not run at exactly the rate its files state.
+
+What is checked when:
+- `recordings` reads every text and looks into every video file (its header and one frame); only where a
+  header disagrees with the text, or the file is shorter than it says, are the file's pictures counted,
+  without decoding them. A fault that would cost hours later is found in a second.
+- reading the frames to their end finds pictures that are there and cannot be decoded.
+
+References:
+  Bobbia, Macwan, Benezeth, Mansouri & Dubois, Pattern Recognit. Lett. 124 (2019), 82–90.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from sspd_jax.datasets.readers import files
+from sspd_jax.datasets.recording import Broken, Ppg, Recording
+from sspd_jax.errors import UserError
+
+PAGE = "https://sites.google.com/view/ybenezeth/ubfcrppg"
+FOLDER = "DATASET_2"
+SUBJECT = re.compile(r"subject(\d+)")
+VIDEO, TRUTH = "vid.avi", "ground_truth.txt"
+LINES = ("PPG", "heart rate", "time")
+SIMULATION = "simulation.json"  # what the simulator leaves beside its recordings
+LEAST_FRAMES = 30
+GET_IT = (
+    f"request UBFC-rPPG at {PAGE} and give the folder that holds its {FOLDER}, or make simulated recordings: "
+    "python -m sspd_jax simulate OUT"
+)
+COPY_IT = "copy the subject again from the dataset, or remove its folder"
+
+
+def recordings(source: str | Path) -> list[Recording | Broken]:
+    """List the recordings of UBFC-rPPG's DATASET_2, or of the simulator.
+
+    Where a video and its text differ by up to a second at the end, both are cut to the shorter and
+    `meta['notes']` says so. `meta['device_heart_rate']` is the heart rate line, bpm, per frame (None where it
+    is no number); `meta['simulation']` the simulator's settings, where it made the recordings.
+
+    Args:
+      source: folder that holds DATASET_2, or the subjects' folders themselves.
+
+    Returns:
+      One recording per subject, by their numbers; `Broken` is a subject without its two files or with files
+      that do not fit their format or each other. Frames raise UserError at their end if the video broke off
+      before.
+
+    Raises:
+      UserError: no such folder, or no subject in it.
+    """
+    source = files.find_folder(source, GET_IT)
+    folder = source / FOLDER if (source / FOLDER).is_dir() else source
+    subjects = {}
+    for path in folder.iterdir():
+        if (match := SUBJECT.fullmatch(path.name)) and path.is_dir():
+            subjects[int(match[1])] = path
+    if not subjects:
+        raise UserError(f"{folder}: holds no folder subject1, subject2, …; {GET_IT}")
+    simulation = _simulation(folder)
+    items = [(path.name, path) for _, path in sorted(subjects.items())]
+    return files.list_each(items, functools.partial(_recording, simulation=simulation))
+
+
+def _recording(recording_id: str, folder: Path, simulation: dict[str, Any] | None) -> Recording:
+    video = folder / VIDEO
+    ppg, rate, times_s = _read_truth(folder / TRUTH)
+    facts = files.look_into(video, COPY_IT)
+    pictures = files.picture_count(video, len(times_s))
+    if pictures is not None and abs(pictures - len(times_s)) > files.LOOSE_END:
+        raise files.does_not_fit(video, pictures, TRUTH, len(times_s), COPY_IT)
+    meta: dict[str, Any] = {"dataset": "UBFC-rPPG DATASET_2" if simulation is None else "simulated"}
+    meta["notes"] = []
+    used = min(len(times_s), pictures or len(times_s))
+    if pictures is not None and pictures != len(times_s):
+        meta["notes"].append(
+            f"{VIDEO} has {pictures} frames, {TRUTH} {len(times_s)} values: the first {used} of both count"
+        )
+    meta["device_heart_rate"] = [float(bpm) if np.isfinite(bpm) else None for bpm in rate[:used]]
+    if simulation is not None:
+        meta["simulation"] = simulation
+    times_s = times_s[:used] - times_s[0]
+    return Recording(
+        recording_id=recording_id,
+        person_id=folder.name,
+        frames=functools.partial(files.numbered_frames, video, times_s, facts.fps, TRUTH, COPY_IT),
+        ppg=Ppg(times_s, ppg[:used]),
+        file=video,
+        meta=meta,
+    )
+
+
+def _read_truth(path: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Read and check the three lines: PPG, heart rate in bpm, time in s; each float64 [frames]."""
+    text = files.read_text(path, COPY_IT)
+    rows = [line.split() for line in text.splitlines() if line.strip()]
+    if len(rows) != len(LINES):
+        raise UserError(
+            f"{path}: has {len(rows)} line{'s' * (len(rows) != 1)} of numbers where 3 are due "
+            f"({', '.join(LINES)}); {COPY_IT}"
+        )
+    try:
+        ppg, rate, times_s = values = [np.array([float(word) for word in row]) for row in rows]
+    except ValueError as error:
+        raise UserError(f"{path}: holds something that is no number ({error}); {COPY_IT}") from error
+    lengths = [len(line) for line in values]
+    if len(set(lengths)) != 1:
+        raise UserError(
+            f"{path}: its lines ({', '.join(LINES)}) have {', '.join(map(str, lengths))} values, not equally "
+            f"many; {COPY_IT}"
+        )
+    # The heart rate line may have gaps: it is kept for the record only.
+    for name, line in (("PPG", ppg), ("time", times_s)):
+        bad = np.flatnonzero(~np.isfinite(line))
+        if len(bad):
+            raise UserError(
+                f"{path}: value {bad[0] + 1} of the {name} line is {line[bad[0]]:g}, and {len(bad)} in all "
+                f"are not finite; {COPY_IT}"
+            )
+    if len(times_s) < LEAST_FRAMES:
+        raise UserError(f"{path}: has values for {len(times_s)} frames only, too few for a pulse; {COPY_IT}")
+    back = np.flatnonzero(np.diff(times_s) <= 0)
+    if len(back):
+        raise UserError(
+            f"{path}: its times do not increase (value {back[0] + 2}: {times_s[back[0] + 1]:g} s after "
+            f"{times_s[back[0]]:g} s); {COPY_IT}"
+        )
+    return ppg, rate, times_s
+
+
+def _simulation(folder: Path) -> dict[str, Any] | None:
+    try:
+        return json.loads((folder / SIMULATION).read_text())
+    except (OSError, ValueError):
+        return None

@@ -1,0 +1,160 @@
+"""Several recordings at once, each in a process of its own.
+
+Processes are spawned, not forked: JAX, FFmpeg and ArrayRecord hold threads, which a fork would tear. They end
+with the process that started them, however it ends, so that a preparation that was killed can be started
+again at once.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import pickle
+import signal
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from concurrent import futures
+from concurrent.futures.process import BrokenProcessPool
+from multiprocessing.connection import Connection
+from typing import Any, NamedTuple
+
+import cv2
+
+from sspd_jax.datasets import format, preparation
+from sspd_jax.errors import ConfigError, UserError
+from sspd_jax.video import decode
+from sspd_jax.video.face_detection import make_detector
+
+MOST_BY_DEFAULT = 8
+TELL_EVERY_S = 0.5
+
+
+def number(asked: int, jobs: int) -> int:
+    """Return how many processes to start: as many as asked, and no more than there are recordings.
+
+    Args:
+      asked: 0: one for each core that this process may use, 8 at most.
+      jobs: recordings to prepare.
+
+    Raises:
+      ConfigError: fewer than 0.
+    """
+    if asked < 0:
+        raise ConfigError(f"workers {asked} is not 0 (one for each core) or more")
+    return max(1, min(asked or min(_cores(), MOST_BY_DEFAULT), jobs))
+
+
+def threads(count: int) -> int:
+    """Return how many threads decode in each of `count` workers: its part of the cores, 4 at most."""
+    return max(1, min(preparation.MOST_THREADS, _cores() // count))
+
+
+def _cores() -> int:
+    try:
+        return len(os.sched_getaffinity(0))
+    except AttributeError:  # not on Linux
+        return os.cpu_count() or 1
+
+
+def build_at_once(
+    jobs: Sequence[preparation.Job],
+    settings: format.Settings,
+    face_model: str,
+    count: int,
+    tell: Callable[[float], None],
+) -> Iterator[tuple[preparation.Job, preparation.Outcome]]:
+    """Prepare recordings, `count` at once.
+
+    Args:
+      jobs: to do.
+      settings: of the dataset.
+      face_model: path of YuNet's model file.
+      count: of processes. They share the cores: each decodes with its part of them.
+      tell: is told how many recordings' worth of those in work is done, twice a second.
+
+    Yields:
+      Each job and what came of it, as they are finished.
+
+    Raises:
+      ConfigError: a recording that cannot be sent to another process.
+      StorageError: something cannot be written.
+      UserError: a process was killed.
+    """
+    context = multiprocessing.get_context("spawn")
+    parts = context.RawArray("d", len(jobs))
+    stopped, stop = context.Pipe(duplex=False)
+    shared = _Shared(stopped, parts, settings, face_model, threads(count))
+    with stopped, stop, futures.ProcessPoolExecutor(count, context, _begin, (shared,)) as pool:
+        try:
+            pending = {
+                pool.submit(_build, place, _packed(job)): (place, job) for place, job in enumerate(jobs)
+            }
+            while pending:
+                done, _ = futures.wait(pending, TELL_EVERY_S, futures.FIRST_COMPLETED)
+                for future in done:
+                    place, job = pending.pop(future)
+                    outcome = future.result()
+                    parts[place] = 0
+                    yield job, outcome
+                tell(sum(parts))
+        except BrokenProcessPool as error:
+            raise UserError(
+                "a worker process was killed, as a rule for want of memory; run again with fewer --workers: "
+                "what is finished stays"
+            ) from error
+        except BaseException:
+            stop.close()  # the processes end at once, and not with the recordings that they are at
+            raise
+
+
+def _packed(job: preparation.Job) -> bytes:
+    try:
+        return pickle.dumps(job)
+    except (pickle.PicklingError, AttributeError, TypeError) as error:
+        raise ConfigError(
+            f"{job.recording_id}: cannot be sent to another process ({error}); let its reader make `frames` "
+            "of functools.partial and functions of a module, or prepare with 1 worker"
+        ) from error
+
+
+class _Shared(NamedTuple):
+    """What every process is given."""
+
+    stopped: Connection  # ends when the process that waits for the work does
+    parts: Any  # float64 [jobs], what is done of each
+    settings: format.Settings
+    face_model: str
+    threads: int
+
+
+_shared: _Shared  # in a worker
+_detector: Any
+
+
+def _begin(shared: _Shared) -> None:
+    """Set a worker up."""
+    global _shared, _detector
+    _shared = shared
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the process that waits
+    threading.Thread(target=_end_with_parent, args=(shared.stopped,), daemon=True).start()
+    cv2.setNumThreads(shared.threads)
+    decode.use_threads(shared.threads)
+    _detector = make_detector(shared.settings.face_detector, shared.face_model)
+
+
+def _end_with_parent(stopped: Connection) -> None:
+    try:
+        stopped.poll(None)
+    finally:
+        os._exit(1)
+
+
+def _build(place: int, packed: bytes) -> preparation.Outcome:
+    """Prepare a recording in a worker."""
+    job = pickle.loads(packed)
+    share = preparation.share_of(job.recording)
+
+    def at(time_s: float) -> None:
+        _shared.parts[place] = share(time_s)
+
+    return preparation.build(job, _shared.settings, _detector, at)

@@ -1,0 +1,1 @@
+"""From waves and contact pulses to scores: protocols, metrics, tables, figures, reports."""

@@ -1,0 +1,349 @@
+"""Protocols: how a wave becomes a rate, an SNR and a shape that may be compared with the truth's.
+
+Each preset is a file in `protocols/`, and a file of the same form can be given in its place. What is not the
+same protocol is not the same number: windows, bands and bins move a MAE by more than methods differ.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import tomllib
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from scipy import signal
+
+from sspd_jax.errors import ConfigError
+from sspd_jax.evaluation import metrics
+from sspd_jax.heart_rate import beats, filters, rate
+
+PRESETS = Path(__file__).with_name("protocols")
+NEAR_BPM = 6.0  # what counts as the rate and its double in an SNR, to either side
+
+
+def periodogram_peak(wave: np.ndarray, fps: float, band_hz: tuple[float, float]) -> float:
+    """Read the highest bin of a periodogram, as rPPG-Toolbox does: no window, padded to a power of two.
+
+    Args:
+      wave: [t].
+      fps: Hz.
+      band_hz: ends of the band, Hz, both included.
+
+    Returns:
+      bpm, a multiple of 60·fps / (next power of two).
+    """
+    return _highest_bin(*_periodogram(wave, fps), band_hz)
+
+
+def peak_intervals(wave: np.ndarray, fps: float, band_hz: tuple[float, float]) -> float:
+    """Read 60 ÷ the mean interval between local maxima, as rPPG-Toolbox's peak detection does.
+
+    Args:
+      wave: [t], filtered: every ripple that is left counts as a beat.
+      fps: Hz.
+      band_hz: not used; the filter has it.
+
+    Returns:
+      bpm; NaN where there are fewer than two maxima.
+    """
+    del band_hz
+    peaks, _ = signal.find_peaks(wave)
+    return float(60 * fps / np.diff(peaks).mean()) if len(peaks) > 1 else float("nan")
+
+
+def hamming_periodogram(wave: np.ndarray, fps: float, band_hz: tuple[float, float]) -> float:
+    """Read the highest bin of a Hamming-windowed periodogram of unit-variance samples, as SiNC does.
+
+    Args:
+      wave: [t], without its mean.
+      fps: Hz.
+      band_hz: ends of the band, Hz, both included.
+
+    Returns:
+      bpm, a multiple of fps/90: 5400 points, 0.33 bpm at 30 Hz.
+    """
+    return _highest_bin(*signal.periodogram(wave, fps, "hamming", max(5400, len(wave))), band_hz)
+
+
+READ_OUTS: Mapping[str, Callable[[np.ndarray, float, tuple[float, float]], float]] = {
+    "interpolated_peak": lambda wave, fps, band: rate.spectral_peak_rate(wave, fps, band_hz=band),
+    "interpolated_fundamental": lambda wave, fps, band: rate.fundamental_rate(wave, fps, band_hz=band),
+    "beats": lambda wave, fps, _: beats.beat_rate(wave, fps),
+    "wavelet_peaks": lambda wave, fps, _: rate.filtered_peak_rate(wave, fps),
+    "periodogram": periodogram_peak,
+    "peak_intervals": peak_intervals,
+    "hamming_periodogram": hamming_periodogram,
+}
+"""From a filtered wave [t], its fps (Hz) and a band (Hz) to bpm."""
+
+IN_WORDS = {
+    "interpolated_peak": "interpolated peak of the Hann-windowed spectrum",
+    "interpolated_fundamental": "the same, halved where half the frequency has half the power",
+    "beats": "60 ÷ the mean interval between beats",
+    "wavelet_peaks": "wavelet selection, mean of the beat-to-beat rates",
+    "periodogram": "highest bin of the periodogram, padded to a power of two",
+    "peak_intervals": "60 ÷ the mean interval between local maxima",
+    "hamming_periodogram": "highest bin of the Hamming-windowed periodogram of 5400 points",
+}
+DETRENDING: Mapping[str, Callable[[np.ndarray], np.ndarray]] = {
+    "none": lambda wave: wave,
+    "constant": lambda wave: wave - wave.mean(),
+    "linear": filters.remove_line,
+    "smoothness-100": filters.detrend,
+}
+SPECTRA = ("hann", "periodogram")  # of an SNR
+
+
+@dataclasses.dataclass(frozen=True)
+class Filter:
+    """What is taken off a wave before anything is read from it.
+
+    Attributes:
+      detrend: a name in `DETRENDING`.
+      order: of the Butterworth band-pass, forwards and backwards; 0 for none.
+      band_hz: its edges, Hz.
+    """
+
+    detrend: str
+    order: int
+    band_hz: tuple[float, float]
+
+    def __call__(self, wave: np.ndarray, fps: float) -> np.ndarray:
+        """Filter a wave [t]: float64 [t]. Raises ValueError where it is too short or fps too low."""
+        wave = DETRENDING[self.detrend](np.asarray(wave, np.float64))
+        return filters.bandpass(wave, *self.band_hz, fps, self.order) if self.order else wave
+
+    def __str__(self) -> str:
+        low, high = self.band_hz
+        band = f"Butterworth order {self.order}, {low:g}–{high:g} Hz" if self.order else "no band-pass"
+        return f"detrending {self.detrend}, {band}"
+
+
+@dataclasses.dataclass(frozen=True)
+class Protocol:
+    """How waves are scored.
+
+    Attributes:
+      name: of the preset, or of the file.
+      title: for tables.
+      source: where it is written down.
+      compare_with: which published numbers may stand beside one made so.
+      window_s: length of a window, s; 0: the whole video.
+      stride_s: from one window's start to the next's, s; 0: one frame.
+      filter: before the rate and the SNR are read.
+      read_out: a name in `READ_OUTS`.
+      band_hz: where a rate is looked for, Hz.
+      snr_spectrum: 'hann' or 'periodogram'.
+      shape: before MACC and correlation; None: `filter` does.
+    """
+
+    name: str
+    title: str
+    source: str
+    compare_with: str
+    window_s: float
+    stride_s: float
+    filter: Filter
+    read_out: str
+    band_hz: tuple[float, float]
+    snr_spectrum: str
+    shape: Filter | None = None
+
+    @property
+    def facts(self) -> dict[str, str | float]:
+        """What stands beside every score: protocol, window, stride, filter, read-out and band as columns."""
+        return {
+            "protocol": self.name,
+            "window_s": self.window_s,
+            "stride_s": self.stride_s,
+            "detrend": self.filter.detrend,
+            "filter_order": self.filter.order,
+            "filter_low_hz": self.filter.band_hz[0] if self.filter.order else "",
+            "filter_high_hz": self.filter.band_hz[1] if self.filter.order else "",
+            "read_out": self.read_out,
+            "band_low_hz": self.band_hz[0],
+            "band_high_hz": self.band_hz[1],
+        }
+
+    def __str__(self) -> str:
+        if self.window_s:
+            every = f"every {self.stride_s:g} s" if self.stride_s else "at every frame"
+            spans = f"windows of {self.window_s:g} s {every}"
+        else:
+            spans = "whole videos, one window each"
+        low, high = self.band_hz
+        return (
+            f"{self.title}: {spans}; {self.filter}; rate: {IN_WORDS[self.read_out]}, {low:g}–{high:g} Hz; "
+            "truth: the contact pulse wave of the same window by the same path"
+        )
+
+
+def names() -> tuple[str, ...]:
+    """Return the names of the presets."""
+    return tuple(sorted(path.stem for path in PRESETS.glob("*.toml")))
+
+
+def load(name: str, **changes: float) -> Protocol:
+    """Load a protocol.
+
+    Args:
+      name: of a preset (see `names`), or a path to a file of the same form that ends with '.toml'.
+      changes: fields to change, such as window_s.
+
+    Returns:
+      The protocol; one that was changed says so in its name.
+
+    Raises:
+      ConfigError: no such preset or file, or a value that is impossible; one sentence.
+    """
+    path = Path(name) if name.endswith(".toml") else PRESETS / f"{name}.toml"
+    try:
+        table = tomllib.loads(path.read_text())
+    except FileNotFoundError:
+        raise ConfigError(
+            f"protocol {name!r} is none of {', '.join(names())}, nor a file ending with .toml"
+        ) from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
+        raise ConfigError(
+            f"protocol {path}: cannot be read ({error}); compare it with the presets"
+        ) from error
+    protocol = _build(path, table)
+    changed = {key: value for key, value in changes.items() if getattr(protocol, key) != value}
+    if changed:
+        told = ",".join(f"{key}={value:g}" for key, value in changed.items())
+        protocol = dataclasses.replace(protocol, name=f"{protocol.name}({told})", **changed)
+    _check(path, protocol)
+    return protocol
+
+
+def _build(path: Path, table: Mapping[str, Any]) -> Protocol:
+    try:
+        table = {key: dict(part) if isinstance(part, dict) else part for key, part in table.items()}
+        parts = {key: table.pop(key) for key in ("filter", "rate", "snr")}
+        shape = table.pop("shape", None)
+        return Protocol(
+            name=path.stem,
+            filter=_filter(parts["filter"]),
+            read_out=parts["rate"]["read_out"],
+            band_hz=tuple(map(float, parts["rate"]["band_hz"])),
+            snr_spectrum=parts["snr"]["spectrum"],
+            shape=_filter(shape) if shape else None,
+            **table,
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        what = f"lacks {error}" if isinstance(error, KeyError) else str(error)
+        raise ConfigError(f"protocol {path}: {what}; compare it with the presets in {PRESETS}") from error
+
+
+def _filter(table: Mapping[str, Any]) -> Filter:
+    return Filter(table["detrend"], table["order"], tuple(map(float, table["band_hz"])))
+
+
+def _check(path: Path, protocol: Protocol) -> None:
+    """Raise a ConfigError for the first value that cannot be."""
+    known = [
+        ("rate.read_out", protocol.read_out, READ_OUTS),
+        ("snr.spectrum", protocol.snr_spectrum, SPECTRA),
+    ]
+    stages = {"filter": protocol.filter} | ({"shape": protocol.shape} if protocol.shape else {})
+    known += [(f"{key}.detrend", stage.detrend, DETRENDING) for key, stage in stages.items()]
+    for key, value, allowed in known:
+        if value not in allowed:
+            raise ConfigError(f"protocol {path}: {key} is {value!r}; it must be one of {', '.join(allowed)}")
+    bands = [("rate.band_hz", protocol.band_hz), *((f"{k}.band_hz", s.band_hz) for k, s in stages.items())]
+    for key, band in bands:
+        if len(band) != 2 or not 0 < band[0] < band[1]:
+            raise ConfigError(
+                f"protocol {path}: {key} is {list(band)}; it must be two rising values above 0 Hz"
+            )
+    for key, stage in stages.items():
+        if not (isinstance(stage.order, int) and 0 <= stage.order <= 10):
+            raise ConfigError(f"protocol {path}: {key}.order is {stage.order!r}; it must be 0 to 10")
+    if protocol.window_s != 0 and not 4 <= protocol.window_s < float("inf"):
+        raise ConfigError(
+            f"protocol {path}: window_s is {protocol.window_s:g}; it must be 4 s or more, or 0 (videos)"
+        )
+    if not 0 <= protocol.stride_s < float("inf"):
+        raise ConfigError(f"protocol {path}: stride_s is {protocol.stride_s:g}; it must be 0 s or more")
+
+
+def filtered(
+    wave: np.ndarray, fps: float, protocol: Protocol, *, difference: bool = False
+) -> np.ndarray | None:
+    """Filter a wave as the protocol does before it reads a rate.
+
+    Args:
+      wave: [t], any unit.
+      fps: Hz.
+      protocol: whose filter.
+      difference: the wave is the difference of a pulse wave: it is summed up first, in its own dtype, as
+        rPPG-Toolbox does. The truth then takes the same path.
+
+    Returns:
+      float64 [t]; None where there is nothing to read: a value that is not finite, a constant, or a wave too
+      short for the filter.
+    """
+    wave = np.cumsum(wave) if difference else np.asarray(wave)
+    if len(wave) < 8 or not np.isfinite(wave).all():
+        return None
+    try:
+        clean = protocol.filter(wave, fps)
+    except ValueError:
+        return None
+    # What rounding leaves of a constant would have a rate.
+    return clean if np.ptp(clean) > 1e-12 * np.abs(wave).max() else None
+
+
+def read_rate(clean: np.ndarray, fps: float, protocol: Protocol) -> float:
+    """Read the rate of a wave that `filtered` returned: bpm, NaN where there is none."""
+    try:
+        return float(READ_OUTS[protocol.read_out](clean, fps, protocol.band_hz))
+    except ValueError:  # too short, or too low an fps
+        return float("nan")
+
+
+def read_snr(clean: np.ndarray, fps: float, true_bpm: float, protocol: Protocol) -> float:
+    """Compare the power near the true rate and its double with the rest of the protocol's band.
+
+    Args:
+      clean: [t], what `filtered` returned.
+      fps: Hz.
+      true_bpm: by the same protocol.
+      protocol: 'periodogram' is rPPG-Toolbox's SNR: its bins, and the harmonics count outside the band too;
+        'hann' is `scores.snr_db`.
+
+    Returns:
+      dB; NaN where it has no value.
+    """
+    if protocol.snr_spectrum == "hann":
+        return metrics.snr_db(clean, fps, true_bpm, band_hz=protocol.band_hz)
+    if not np.isfinite(true_bpm):
+        return float("nan")
+    hz, power = _periodogram(clean, fps)
+    near = [np.abs(hz - harmonic * true_bpm / 60) <= NEAR_BPM / 60 for harmonic in (1, 2)]
+    rest = (hz >= protocol.band_hz[0]) & (hz <= protocol.band_hz[1]) & ~near[0] & ~near[1]
+    inside, outside = sum(power[part].sum() for part in near), power[rest].sum()
+    return float(10 * np.log10(inside / outside)) if inside > 0 and outside > 0 else float("nan")
+
+
+def shaped(wave: np.ndarray, clean: np.ndarray, fps: float, protocol: Protocol) -> np.ndarray:
+    """Return the wave whose shape is compared: `clean`, or filtered by `protocol.shape` where it has one."""
+    return clean if protocol.shape is None else protocol.shape(wave, fps)
+
+
+def _periodogram(wave: np.ndarray, fps: float) -> tuple[np.ndarray, np.ndarray]:
+    return signal.periodogram(wave, fps, nfft=1 << (len(wave) - 1).bit_length(), detrend=False)
+
+
+def _highest_bin(hz: np.ndarray, power: np.ndarray, band_hz: tuple[float, float]) -> float:
+    inside = (hz >= band_hz[0]) & (hz <= band_hz[1])
+    return float(60 * hz[inside][power[inside].argmax()]) if inside.any() else float("nan")
+
+
+@functools.cache
+def default() -> Protocol:
+    """Return the preset that is used unless another is named."""
+    return load("ours")

@@ -1,0 +1,243 @@
+"""Scores of a table of windows: by method, person, stratum, in pairs; as text, CSV, LaTeX and HTML.
+
+Every form says by which protocol the numbers were made.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from sspd_jax.evaluation.metrics import (
+    NO_SCORE,
+    Score,
+    is_suspicious,
+    paired_difference,
+    rate_range,
+    score_mean,
+    score_rates,
+)
+from sspd_jax.evaluation.protocol import Protocol
+from sspd_jax.evaluation.table import META, Row
+from sspd_jax.heart_rate import confidence
+
+NAMES = {
+    "online": "SSPD, online network",
+    "target": "SSPD, target network",
+    "network": "SSPD, this checkpoint",
+    "untrained": "untrained network",
+    "green": "GREEN",
+    "ica": "ICA",
+    "chrom": "CHROM",
+    "pos": "POS",
+    "pbv": "PBV",
+    "lgi": "LGI",
+    "omit": "OMIT",
+}
+"""What methods are called in tables and pictures."""
+
+MEANS = {
+    "SNR": "snr_db",
+    "MACC": "macc",
+    "wave_r": "wave_r",
+    "IBI": "ibi_error_ms",
+    "beats_found": "beats_found",
+}
+HEADS = {
+    "MAE": "MAE, bpm",
+    "RMSE": "RMSE, bpm",
+    "MAPE": "MAPE, %",
+    "ME": "ME, bpm",
+    "r": "r",
+    "SNR": "SNR, dB",
+    "MACC": "MACC",
+    "wave_r": "wave r",
+    "IBI": "IBI error, ms",
+    "beats_found": "beats found",
+}
+LEVELS = {
+    "window": "by window: every window counts once",
+    "video": "by video: every unbroken video counts once, read as a whole",
+    "person": "by person: everybody counts once, by the mean over their windows",
+}
+MOST_STRATA = 12  # values of a fact; one with more does not sort anything
+INTERVAL = "in brackets the 95 % bootstrap interval over people"
+RATE_RANGE = "heart rate"
+
+Cell = list[float | None]  # value, standard error, low, high
+
+
+def summarise(rows: Sequence[Row], protocol: Protocol, reader: str) -> dict[str, Any]:
+    """Score every method.
+
+    Args:
+      rows: of one protocol.
+      protocol: theirs.
+      reader: the method that was fixed before testing; the others are compared with it.
+
+    Returns:
+      JSON's types: 'protocol' (in words), 'settings', 'source', 'compare_with', 'reader', 'people'; 'scores':
+      level → method → metric → [value, standard error, low, high]; 'by_person': person → method → metric →
+      value; 'paired': method → reader − method; 'strata': fact → value → method → metric; 'coverage' of the
+      reader's confidence, or None; 'warnings': sentences. A missing number is None.
+    """
+    methods = list(dict.fromkeys(row.method for row in rows))
+    span = main_span(rows)
+    found: dict[str, Any] = {level: {} for level in LEVELS}
+    by_person: dict[str, dict[str, Any]] = {person: {} for person in sorted({row.person for row in rows})}
+    for name in methods:
+        for level in ("window", "video"):
+            if chosen := [row for row in rows if row.method == name and row.span == level]:
+                found[level][name] = plain(score(chosen))
+        mine = [row for row in rows if row.method == name and row.span == span]
+        own = {person: score([r for r in mine if r.person == person], alone=True) for person in by_person}
+        for person, table in own.items():
+            by_person[person][name] = {metric: _number(s.value) for metric, s in table.items()}
+        found["person"][name] = plain(_over_people(own))
+    shown = [row for row in rows if row.span == span]
+    result = {
+        "protocol": str(protocol),
+        "settings": protocol.facts,
+        "source": protocol.source,
+        "compare_with": protocol.compare_with,
+        "reader": reader,
+        "people": list(by_person),
+        "scores": {level: table for level, table in found.items() if table},
+        "by_person": by_person,
+        "paired": {name: plain(compare_methods(shown, reader, name)) for name in methods if name != reader},
+        "strata": _strata(shown, methods),
+        "coverage": _coverage([row for row in shown if row.method == reader]),
+    }
+    result["warnings"] = _warnings(result, shown)
+    return result
+
+
+def main_span(rows: Sequence[Row]) -> str:
+    """Return 'window', or 'video' where the protocol reads whole videos only."""
+    return "window" if any(row.span == "window" for row in rows) else "video"
+
+
+def score(rows: Sequence[Row], *, alone: bool = False) -> dict[str, Score]:
+    """Score rows of one method: errors of the rate, and the means of what is known of the waves.
+
+    Args:
+      rows: of one method and one span.
+      alone: of one person: no intervals.
+    """
+    people = None if alone else [row.person for row in rows]
+    table = score_rates(
+        np.array([row.predicted_bpm for row in rows]), np.array([row.true_bpm for row in rows]), people
+    )
+    means = {
+        name: score_mean(np.array([getattr(row, column) for row in rows]), people)
+        for name, column in MEANS.items()
+    }
+    counts = {name: table.pop(name) for name in ("rows", "missing")}
+    return {**table, **means, **counts}
+
+
+def _over_people(own: Mapping[str, Mapping[str, Score]]) -> dict[str, Score]:
+    """Average people's scores; r within a person says little and is left out."""
+    people = list(own)
+    table = {}
+    for metric in HEADS:
+        if metric != "r":
+            table[metric] = score_mean(np.array([own[p][metric].value for p in people]), people)
+    lost = sum(np.isnan(own[p]["MAE"].value) for p in people)
+    return {**table, "rows": Score(float(len(people) - lost), 0.0), "missing": Score(float(lost), 0.0)}
+
+
+def compare_methods(rows: Sequence[Row], first: str, second: str) -> dict[str, Score]:
+    """Compare two methods on the same windows: |error| of the first − |error| of the second, bpm."""
+
+    def key(r: Row) -> tuple[Any, ...]:
+        return (
+            r.recording,
+            r.span,
+            r.start_s,
+            *(r.facts.get(fact) for fact in ("part", "test", "fold", "seed")),
+        )
+
+    tables = [{key(r): r for r in rows if r.method == name} for name in (first, second)]
+    keys = [key for key in tables[0] if key in tables[1]]
+    errors = [np.array([abs(table[key].error_bpm) for key in keys]) for table in tables]
+    return paired_difference(*errors, [tables[0][key].person for key in keys])
+
+
+def _strata(rows: Sequence[Row], methods: Sequence[str]) -> dict[str, dict[str, dict[str, Any]]]:
+    """Score the windows sorted by true rate, and by every fact of the dataset that sorts them."""
+    sorts = {RATE_RANGE: lambda row: rate_range(row.true_bpm)}
+    for key in dict.fromkeys(key for row in rows for key in row.facts if key.startswith(META)):
+        if 2 <= len({row.facts.get(key) for row in rows}) <= MOST_STRATA:
+            sorts[key.removeprefix(META)] = lambda row, key=key: str(row.facts.get(key, "not told"))
+    strata: dict[str, dict[str, dict[str, Any]]] = {}
+    for fact, of in sorts.items():
+        groups: dict[str, list[Row]] = {}
+        for row in sorted(rows, key=lambda row: row.true_bpm) if fact == RATE_RANGE else rows:
+            groups.setdefault(of(row), []).append(row)
+        values = groups if fact == RATE_RANGE else sorted(groups)
+        strata[fact] = {
+            value: {
+                name: plain(score(mine))
+                for name in methods
+                if (mine := [row for row in groups[value] if row.method == name])
+            }
+            for value in values
+        }
+    return strata
+
+
+def _coverage(rows: Sequence[Row]) -> dict[str, Any] | None:
+    """Say how many windows have a reading at the usual confidence, and how wrong those are."""
+    known = [row for row in rows if np.isfinite(row.confidence)]
+    if not known:
+        return None
+    trusted = [row for row in known if row.confidence >= confidence.THRESHOLD]
+    table = score(trusted) if trusted else {}
+    return {
+        "threshold": confidence.THRESHOLD,
+        "windows": len(known),
+        "coverage": len(trusted) / len(known),
+        **{name: _cell(table.get(name, NO_SCORE)) for name in ("MAE", "RMSE", "r")},
+    }
+
+
+def _warnings(result: Mapping[str, Any], rows: Sequence[Row]) -> list[str]:
+    told = []
+    for level, table in result["scores"].items():
+        if level == "person":
+            continue
+        for name, metrics in table.items():
+            cells = {metric: Score(*(np.nan if v is None else v for v in c)) for metric, c in metrics.items()}
+            if is_suspicious(cells):
+                told.append(
+                    f"{NAMES.get(name, name)} agrees with the truth to a millionth of a beat (by {level}): "
+                    "suspicious; is the truth scored against itself, or are the bins so wide that everything "
+                    "falls into the same one?"
+                )
+    if len(result["people"]) < 10:
+        told.append(
+            f"{len(result['people'])} people: with fewer than ten, bootstrap intervals tend to be too narrow"
+        )
+    lost = sum(not np.isfinite(row.predicted_bpm) for row in rows)
+    if lost:
+        told.append(f"{lost} of {len(rows)} readings gave no rate; the scores leave them out")
+    return told
+
+
+# As text.
+
+
+def plain(table: Mapping[str, Score]) -> dict[str, Cell]:
+    """Return scores as JSON's types: [value, standard error, low, high], None for a missing number."""
+    return {metric: _cell(s) for metric, s in table.items()}
+
+
+def _cell(s: Score) -> Cell:
+    return [_number(v) for v in s]
+
+
+def _number(value: float) -> float | None:
+    return float(value) if np.isfinite(value) else None

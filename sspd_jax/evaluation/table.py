@@ -1,0 +1,158 @@
+"""One tidy table: a row for each window and method, with the truth, the numbers and the protocol.
+
+`pandas.read_csv` reads it as it is; so does `read`.
+"""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import io
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from etils import epath
+
+from sspd_jax.errors import UserError
+from sspd_jax.evaluation.protocol import Protocol
+
+META = "meta."  # before the names of what the dataset tells
+
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+    """What one method said of one window (or of a whole video), beside the truth.
+
+    Attributes:
+      recording: segment of a recording.
+      person: who is seen.
+      method: 'online', 'target', 'untrained', 'network', or a classical method's name.
+      span: 'window' or 'video'.
+      start_s: of the window in the segment, s.
+      duration_s: of the window, s.
+      true_bpm: from the contact pulse wave in the same window, by the same read-out.
+      predicted_bpm: NaN where the method gave none.
+      snr_db: of the method's wave at the true rate.
+      macc: largest circular cross-correlation with the contact wave, 0 to 1.
+      wave_r: largest |Pearson| over lags of half a second, 0 to 1.
+      ibi_error_ms: mean error of the intervals between beats, ms; NaN where they cannot be compared.
+      beats_found: share of the contact wave's intervals that were found, 0 to 1.
+      confidence: chance that the rate is within 3 bpm, 0 to 1; NaN where it was not asked for.
+      facts: what else is known: the dataset's meta, and a study's part, fold and seed.
+    """
+
+    recording: str
+    person: str
+    method: str
+    span: str
+    start_s: float
+    duration_s: float
+    true_bpm: float
+    predicted_bpm: float
+    snr_db: float
+    macc: float = float("nan")
+    wave_r: float = float("nan")
+    ibi_error_ms: float = float("nan")
+    beats_found: float = float("nan")
+    confidence: float = float("nan")
+    facts: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+    @property
+    def error_bpm(self) -> float:
+        """Predicted − true."""
+        return self.predicted_bpm - self.true_bpm
+
+
+_COLUMNS = tuple(field.name for field in dataclasses.fields(Row) if field.name != "facts")
+_TEXTS = frozenset({"recording", "person", "method", "span"})
+_DIGITS = {"start_s": 3, "duration_s": 3, "ibi_error_ms": 2}
+
+
+def flatten_metadata(meta: Mapping[str, Any], prefix: str = META) -> dict[str, str | float | bool]:
+    """Keep what a dataset tells of a recording in a word or a number, with dots for what is nested.
+
+    Lists, such as a device's heart rate over time, and notes are left out.
+    """
+    flat: dict[str, str | float | bool] = {}
+    for key, value in meta.items():
+        if isinstance(value, Mapping):
+            flat |= flatten_metadata(value, f"{prefix}{key}.")
+        elif isinstance(value, str | int | float) and key != "notes":
+            flat[f"{prefix}{key}"] = value
+    return flat
+
+
+def write(rows: Sequence[Row], protocol: Protocol) -> str:
+    """Write rows as CSV, the protocol's settings in every row.
+
+    Args:
+      rows: of one protocol.
+      protocol: theirs.
+
+    Returns:
+      The text; a missing number is an empty cell, which pandas reads as NaN.
+    """
+    extra = list(dict.fromkeys(key for row in rows for key in row.facts))
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow([*_COLUMNS, *protocol.facts, *extra])
+    settings = list(protocol.facts.values())
+    for row in rows:
+        cells = [_cell(name, getattr(row, name)) for name in _COLUMNS]
+        writer.writerow([*cells, *settings, *(row.facts.get(key, "") for key in extra)])
+    return text.getvalue()
+
+
+def _cell(name: str, value: str | float) -> str | float:
+    if name in _TEXTS:
+        return value
+    return round(value, _DIGITS.get(name, 6)) if value == value else ""
+
+
+def read(path: epath.PathLike) -> tuple[list[Row], dict[str, str]]:
+    """Read a table back.
+
+    Args:
+      path: of the file.
+
+    Returns:
+      The rows, what is not a column of theirs as text in `facts`; and the protocol's settings, as text.
+
+    Raises:
+      UserError: it is missing or damaged, or mixes protocols.
+    """
+    path = epath.Path(path)
+    try:
+        lines = list(csv.DictReader(io.StringIO(path.read_text())))
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise UserError(f"{path}: cannot be read; make it with `python -m sspd_jax evaluate`") from error
+    try:
+        rows = [_row(line) for line in lines]
+        settings = [{key: line[key] for key in _SETTINGS} for line in lines]
+    except (KeyError, ValueError, TypeError) as error:
+        raise UserError(f"{path}: is damaged or of an earlier version ({error}); evaluate again") from error
+    if not rows:
+        raise UserError(f"{path}: holds no window; evaluate again")
+    if any(other != settings[0] for other in settings):
+        raise UserError(f"{path}: mixes several protocols; evaluate by one at a time")
+    return rows, settings[0]
+
+
+_SETTINGS = (
+    *("protocol", "window_s", "stride_s", "detrend", "filter_order", "filter_low_hz", "filter_high_hz"),
+    *("read_out", "band_low_hz", "band_high_hz"),
+)
+
+
+def _row(line: Mapping[str, str]) -> Row:
+    values = {
+        name: line[name] if name in _TEXTS else float(line[name]) if line[name] else float("nan")
+        for name in _COLUMNS
+    }
+    facts = {key: value for key, value in line.items() if key not in _COLUMNS and key not in _SETTINGS}
+    return Row(**values, facts=facts)
+
+
+def with_facts(rows: Iterable[Row], **facts: Any) -> list[Row]:
+    """Return the rows with facts in front of those they have."""
+    return [dataclasses.replace(row, facts={**facts, **row.facts}) for row in rows]

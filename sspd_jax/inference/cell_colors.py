@@ -1,0 +1,102 @@
+"""The mean colours of the cells of a face, frame by frame: what the evidence for a rate is taken from.
+
+They are looked at as they are and, for a network that is given a video without light
+(`sspd_jax.method.input_transform`), without the light, too: such a network can be right where a lamp rules the
+colours of the face, which would then speak against it. Where there is no such lamp the colours as they are
+have less noise.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+
+import cv2
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from sspd_jax.heart_rate import signal_quality
+from sspd_jax.method import input_transform
+
+_SIDE = 32  # pixels: the light is smooth, the means of cells need no more
+_DARKEST = 1.0  # grey level: what is darker has no colour to change
+_WIDTH = 3 * signal_quality.GRID**2
+
+
+def mean_of_cells(crop: np.ndarray) -> np.ndarray:
+    """Average a crop in 4 × 4 cells: uint8 or float32 [s, s, 3] → float32 [4, 4, 3]."""
+    size = (signal_quality.GRID, signal_quality.GRID)
+    return cv2.resize(crop.astype(np.float32, copy=False), size, interpolation=cv2.INTER_AREA)
+
+
+class FaceCells:
+    """Reads the colours of the cells of one unbroken stretch of face crops.
+
+    Attributes:
+      width: numbers that are noted of a frame.
+    """
+
+    def __init__(self, change: str = "difference"):
+        """Begin a stretch.
+
+        Args:
+          change: what the method is given of the video, a name in `changes.CHANGES`.
+        """
+        self._is_steady = input_transform.without_light in input_transform.INPUT_TRANSFORMS[change]
+        self._last: np.ndarray | None = None
+        self._course = np.zeros((signal_quality.GRID, signal_quality.GRID, 3))
+        self.width = 2 * _WIDTH if self._is_steady else _WIDTH
+
+    def read(self, crop: np.ndarray) -> np.ndarray:
+        """Read the next crop.
+
+        Args:
+          crop: uint8 or float32 [s, s, 3] RGB.
+
+        Returns:
+          float32 [width]: what is to be noted of it, see `looks`.
+        """
+        seen = mean_of_cells(crop)
+        if not self._is_steady:
+            return seen.ravel()
+        small = cv2.resize(crop.astype(np.float32, copy=False), (_SIDE, _SIDE), interpolation=cv2.INTER_AREA)
+        if self._last is not None:
+            self._course += np.asarray(_steady_step()(self._last, small), np.float64)
+        self._last = small
+        return np.concatenate([seen.ravel(), self._course.ravel()]).astype(np.float32)
+
+
+def cell_traces(noted: np.ndarray) -> tuple[np.ndarray, ...]:
+    """Return the colours in a window.
+
+    Args:
+      noted: [t, width], of `FaceCells`.
+
+    Returns:
+      float [t, 16, 3] each, grey levels: as they were seen and, where the light is taken out as well, the
+      mean of that times what else changed it.
+    """
+    seen = noted[:, :_WIDTH].reshape(len(noted), signal_quality.GRID**2, 3)
+    if noted.shape[1] == _WIDTH:
+        return (seen,)
+    course = noted[:, _WIDTH:].reshape(seen.shape).astype(np.float64)
+    mean = seen.mean(axis=0, dtype=np.float64) if len(seen) else 0.0
+    return seen, mean * np.exp(course - (course.mean(axis=0) if len(seen) else 0.0))
+
+
+@functools.cache
+def _steady_step() -> Callable[[np.ndarray, np.ndarray], jax.Array]:
+    """How much a frame's cells changed since the one before, relative, without the light: [4, 4, 3]."""
+
+    def means(frame: jax.Array) -> jax.Array:
+        part = _SIDE // signal_quality.GRID
+        return frame.reshape(signal_quality.GRID, part, signal_quality.GRID, part, 3).mean(axis=(1, 3))
+
+    @jax.jit
+    def step(before: jax.Array, after: jax.Array) -> jax.Array:
+        mean = (before + after) / 2
+        change = input_transform.without_light((after - before)[None], mean[None])[0]
+        return means(change) / jnp.maximum(means(mean), _DARKEST)
+
+    return step

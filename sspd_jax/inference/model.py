@@ -1,0 +1,257 @@
+"""A network ready to read: pulse waves from face crops, of any length and frame rate."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from jax.typing import ArrayLike
+
+from sspd_jax.checkpoints.network import load_network
+from sspd_jax.heart_rate.wave import Wave
+from sspd_jax.method import streaming, views
+from sspd_jax.method.settings import NetworkSettings, network_settings
+from sspd_jax.runtime import compile_options
+from sspd_jax.video import resample
+
+FRAMES_AT_ONCE = 32
+"""Differences that go through the network at once: memory is that of so many, however long the video."""
+
+RATE_TOLERANCE = 0.02
+"""A video whose rate is this near the network's is read as it is: 29.97 Hz needs no resampling to 30."""
+
+MIN_RESAMPLED_S = 0.2
+"""A shorter clip has too few ticks of the network's clock to resample by."""
+
+
+def load_model(directory: str | Path) -> RppgModel:
+    """Load a network from a checkpoint.
+
+    Args:
+      directory: what `sspd_jax.checkpoints.convert` or a training wrote.
+
+    Returns:
+      A reader.
+
+    Raises:
+      UserError: the checkpoint is missing, damaged, or holds another network than it says.
+    """
+    config, params, batch_stats = load_network(directory)
+    params = {part: tree for part, tree in params.items() if part != "ts"}  # they exist in training only
+    return RppgModel(
+        network=network_settings(config),
+        params=params,
+        batch_stats=batch_stats,
+        fps=float(config["fps"]),
+        crop_size=int(config["crop_size"]),
+        name=str(directory),
+    )
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class RppgModel:
+    """A trained network in evaluation mode.
+
+    Attributes:
+      network: its settings.
+      params: backbone and predictor.
+      batch_stats: running statistics.
+      fps: rate it was trained at, Hz.
+      crop_size: side of the face crops its training views were made from, pixels.
+      name: where it came from.
+    """
+
+    network: NetworkSettings
+    params: Any
+    batch_stats: Any
+    fps: float
+    crop_size: int
+    name: str
+
+    def waveform(self, frames: ArrayLike, fps: float) -> np.ndarray:
+        """Read the pulse wave of a face.
+
+        Frames at another rate than the network's are resampled to it and the wave back; an odd number of
+        differences is padded by one and cut.
+
+        Args:
+          frames: uint8 [t, h, w, 3] RGB, already cropped to the face, t ≥ 2.
+          fps: their rate, Hz.
+
+        Returns:
+          float32 [t − 1]; sample i lies between frames i and i + 1. Its sign and phase mean nothing.
+
+        Raises:
+          ValueError: an array of another shape or dtype, an fps that is not positive, or too few frames to
+            resample.
+        """
+        frames = np.asarray(frames)
+        if frames.ndim != 4 or frames.shape[-1] != 3 or frames.dtype != np.uint8 or len(frames) < 2:
+            raise ValueError(
+                f"frames must be uint8 [t ≥ 2, h, w, 3], got {frames.dtype} {list(frames.shape)}"
+            )
+        if not fps > 0:
+            raise ValueError(f"fps must be above 0 Hz, got {fps}")
+        rate = self.clock_rate(fps)
+        if rate == fps:
+            return self.wave_of(frames)
+        if len(frames) / fps < MIN_RESAMPLED_S:
+            raise ValueError(
+                f"{len(frames)} frames at {fps:g} Hz are too few to resample to {rate:g} Hz; "
+                f"{MIN_RESAMPLED_S:g} s are needed"
+            )
+        times = np.arange(len(frames)) / fps
+        ticks = resample.uniform(zip(times, frames, strict=True), rate, max_gap_s=float("inf"))
+        wave = self.wave_of(image for _, _, image in ticks)
+        between = (times[:-1] + times[1:]) / 2
+        resampled = resample.resample_wave(wave, (np.arange(len(wave)) + 0.5) / rate, between)
+        return resampled.astype(np.float32)
+
+    def predict(self, path: str | Path, **options: Any):
+        """Read a video's heart rate, see `sspd_jax.inference.predict.predict`."""
+        from sspd_jax.inference import predict  # it uses this module
+
+        return predict.predict(path, reader=self, **options)
+
+    def clock_rate(self, fps: float) -> float:
+        """Choose the rate to read video of `fps` Hz at: its own if it is near the network's."""
+        return fps if abs(fps / self.fps - 1) <= RATE_TOLERANCE else self.fps
+
+    def read(self, images: Iterable[np.ndarray], fps: float, start_s: float) -> Wave:
+        """Read a stream of face crops on a uniform clock.
+
+        Args:
+          images: uint8 or float32 [s, s, 3] RGB, at least 2.
+          fps: of the clock, Hz.
+          start_s: time of the first image, s.
+
+        Returns:
+          The wave; its first sample lies half a period after the first image.
+        """
+        return Wave(self.wave_of(images), fps, start_s + 0.5 / fps)
+
+    def wave_of(self, images: Iterable[np.ndarray]) -> np.ndarray:
+        """Read a stream of images: float32 [number of images − 1].
+
+        It is the wave of one pass over the whole stream, whose length no program is compiled for.
+
+        Raises:
+          ValueError: fewer than 2 images.
+        """
+        stream = self.stream(FRAMES_AT_ONCE)
+        parts = [stream.push([image]) for image in images]
+        return np.concatenate([*parts, stream.end()])
+
+    def stream(self, step: int) -> Stream:
+        """Begin to read images as they come.
+
+        Args:
+          step: images that are read at once, even: the wave grows by as many samples at a time.
+
+        Raises:
+          ValueError: an odd step, or one that is not positive.
+        """
+        return Stream(self, step)
+
+
+class Stream:
+    """A wave that grows while its images come; its last samples come when it ends.
+
+    Every image goes through the network once, see `streaming`; memory is that of a step.
+
+    Attributes:
+      step: images that are read at once.
+      lag: differences that must follow a sample's own before it is known.
+    """
+
+    def __init__(self, reader: RppgModel, step: int):
+        if step < 2 or step % 2:
+            raise ValueError(f"a step must be an even number of images, got {step}")
+        self.step, self.lag = step, streaming.lag(reader.network)
+        self._reader = reader
+        self._images: list[np.ndarray] = []  # the last one read, and those that wait
+        self._held = streaming.begin(reader.network)
+        self._start = 0  # differences read
+
+    def push(self, images: Iterable[np.ndarray]) -> np.ndarray:
+        """Take the next images.
+
+        Args:
+          images: uint8 or float32 [s, s, 3] RGB, any number, all of one size.
+
+        Returns:
+          float32 [n], what they add to the wave; sample i of the whole lies between images i and i + 1.
+        """
+        parts = [np.zeros(0, np.float32)]
+        for image in images:
+            self._images.append(image)
+            if len(self._images) > self.step:
+                parts.append(self._read(streaming.ENDLESS))
+        return np.concatenate(parts)
+
+    def end(self) -> np.ndarray:
+        """Say that no more images come.
+
+        Returns:
+          float32 [n], the rest of the wave.
+
+        Raises:
+          ValueError: fewer than 2 images were pushed.
+        """
+        last = self._start + len(self._images) - 1
+        if last < 1:
+            raise ValueError(f"a wave needs at least 2 images, got {len(self._images)}")
+        known = max(0, self._start - self.lag)
+        parts = []
+        # An odd number of differences gets one more, of zeros: the network looks at pairs.
+        while self._start < last + self.lag:
+            self._images += self._images[-1:] * (self.step + 1 - len(self._images))
+            parts.append(self._read(np.int32(last + last % 2)))
+        return np.concatenate(parts)[: last - known]
+
+    def _read(self, end: np.int32) -> np.ndarray:
+        """Read a step of images; returns the samples that they bring."""
+        # A resampled image is float32, an untouched one uint8: one dtype, one compilation.
+        window = np.stack(self._images).astype(np.float32)
+        reader, start = self._reader, self._start
+        held, wave = _read_on()(
+            reader.params,
+            reader.batch_stats,
+            self._held,
+            window,
+            np.int32(start),
+            end,
+            settings=compile_options.tuned(reader.network),
+        )
+        # On the host: what a call returns can be bound to a device as the zeros at the beginning are not, and
+        # for each of the two there would be a compilation.
+        self._held, wave = jax.device_get((held, wave))
+        self._images, self._start = self._images[-1:], start + self.step
+        return wave[max(0, self.lag - start) :]
+
+
+@functools.cache
+def _read_on() -> Callable[..., tuple[streaming.ConvState, jax.Array]]:
+    # When it is first needed: what the compiler is told depends on the backend.
+    return jax.jit(_advance, static_argnames="settings", compiler_options=compile_options.options())
+
+
+def _advance(
+    params: Any,
+    batch_stats: Any,
+    held: streaming.ConvState,
+    window: jax.Array,
+    start: jax.Array,
+    end: jax.Array,
+    *,
+    settings: NetworkSettings,
+) -> tuple[streaming.ConvState, jax.Array]:
+    """Read the next images [t + 1, s, s, 3], the first of them read before, t even: float32 [t]."""
+    video = views.whole_view(window[None], settings.input_size, settings.change)
+    held, wave = streaming.advance(settings, params, batch_stats, held, video, start, end)
+    return held, wave[0]

@@ -1,0 +1,178 @@
+"""What was estimated from one face of a video, and how it is written."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import io
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from sspd_jax.heart_rate.beats import Variability
+from sspd_jax.heart_rate.wave import Wave
+from sspd_jax.inference import windows
+from sspd_jax.inference.windows import Segment, Window
+from sspd_jax.runtime import storage
+
+TEXT_WINDOWS = 24  # of a long video, so many lines are printed; files hold all
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Prediction:
+    """Heart rates of one face, and what they were read from.
+
+    Attributes:
+      file: the video.
+      method: 'sspd' or the name of a classical method.
+      read_out: how a rate was read from a window's wave.
+      heart_rate_bpm: median of the windows that have a reading, bpm; None where none has.
+      confidence: median of theirs; the highest of all windows where there is no reading.
+      stretches: unbroken parts of the recording with their windows, in time.
+      variability: heart-rate variability, where 60 s or more of good signal allow it.
+      face_box: left, top, right, bottom of the last crop in pixels of the video's frames.
+      checkpoint: of the network, or None.
+      notes: what was left out or done to the video, a sentence each.
+    """
+
+    file: str
+    method: str
+    read_out: str
+    heart_rate_bpm: float | None
+    confidence: float
+    stretches: tuple[Segment, ...]
+    variability: Variability | None
+    face_box: tuple[int, int, int, int]
+    checkpoint: str | None
+    notes: tuple[str, ...]
+
+    @property
+    def windows(self) -> tuple[Window, ...]:
+        """All windows, in time."""
+        return tuple(window for stretch in self.stretches for window in stretch.windows)
+
+    @property
+    def wave(self) -> Wave:
+        """The pulse wave of the longest unbroken stretch."""
+        return max(self.stretches, key=lambda stretch: stretch.wave.duration_s).wave
+
+    @property
+    def why(self) -> str:
+        """Why there is no reading; '' where there is one."""
+        if self.heart_rate_bpm is not None:
+            return ""
+        return max(self.windows, key=lambda window: window.confidence).why
+
+    def to_json(self) -> dict[str, Any]:
+        """Return it as JSON's types; times are seconds since the video's first frame."""
+        wave = self.wave
+        return {
+            "file": self.file,
+            "method": self.method,
+            "checkpoint": self.checkpoint,
+            "heart_rate_bpm": self.heart_rate_bpm,
+            "confidence": round(self.confidence, 4),
+            "why": self.why,
+            "read_out": self.read_out,
+            "windows": [windows.as_json(window) for window in self.windows],
+            "variability": self.variability and dataclasses.asdict(self.variability),
+            "beats_s": [round(float(t), 4) for stretch in self.stretches for t in stretch.beats_s],
+            "face_box": list(self.face_box),
+            "notes": list(self.notes),
+            "fps": wave.fps,
+            "start_s": wave.start_s,
+            "duration_s": wave.duration_s,
+            "times_s": [round(float(t), 6) for t in wave.times_s],
+            "wave": [float(v) for v in wave.values],
+        }
+
+
+def write_json(path: str | Path, predictions: Sequence[Prediction]) -> None:
+    """Write predictions as JSON: one object for one, a list of objects for several.
+
+    Args:
+      path: of the file; written aside, then renamed.
+      predictions: what to write.
+
+    Raises:
+      StorageError: it cannot be written.
+    """
+    rows = [prediction.to_json() for prediction in predictions]
+    storage.write_text(path, json.dumps(rows[0] if len(rows) == 1 else rows, allow_nan=False) + "\n")
+
+
+def write_csv(path: str | Path, predictions: Sequence[Prediction]) -> None:
+    """Write predictions as CSV: a row for each window, the rate empty where there is no reading.
+
+    Args:
+      path: of the file; written aside, then renamed.
+      predictions: what to write.
+
+    Raises:
+      StorageError: it cannot be written.
+    """
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["file", "face", "method", *(field.name for field in dataclasses.fields(Window))])
+    numbers: dict[str, int] = {}
+    for prediction in predictions:
+        face = numbers[prediction.file] = numbers.get(prediction.file, 0) + 1
+        for window in prediction.windows:
+            values = windows.as_json(window).values()
+            row = ["" if value is None else value for value in values]
+            writer.writerow([prediction.file, face, prediction.method, *row])
+    storage.write_text(path, text.getvalue())
+
+
+def describe(prediction: Prediction, label: str) -> Iterator[str]:
+    """Say in lines what was read.
+
+    Args:
+      prediction: of a face.
+      label: what it is called.
+
+    Yields:
+      The rate of the whole, then, where there are several, the windows.
+    """
+    wave, windows = prediction.wave, prediction.windows
+    trusted = sum(window.heart_rate_bpm is not None for window in windows)
+    seen_s = sum(stretch.wave.duration_s for stretch in prediction.stretches)
+    how = f"{prediction.method}, {seen_s:.1f} s at {wave.fps:.2f} Hz"
+    if len(windows) > 1:
+        how += f", {trusted} of {len(windows)} windows"
+    if prediction.heart_rate_bpm is None:
+        yield f"{label}: no reading, {prediction.why} ({how})"
+    else:
+        yield f"{label}: {prediction.heart_rate_bpm:.1f} bpm, {prediction.confidence:.0%} sure ({how})"
+    if len(windows) > 1:
+        for window in windows[:TEXT_WINDOWS]:
+            end_s = window.start_s + window.duration_s
+            rate = f"{window.heart_rate_bpm:6.1f} bpm" if window.heart_rate_bpm else "no reading"
+            span = f"{window.start_s:7.1f}–{end_s:.1f} s"
+            yield f"  {span} {rate}  {window.confidence:4.0%}  {window.why}".rstrip()
+        if len(windows) > TEXT_WINDOWS:
+            yield f"  … {len(windows) - TEXT_WINDOWS} more; --csv=FILE or --json=FILE writes them all"
+    if hrv := prediction.variability:
+        yield (
+            f"  variability: mean NN {hrv.mean_nn_ms:.0f} ms, SDNN {hrv.sdnn_ms:.0f} ms, "
+            f"RMSSD {hrv.rmssd_ms:.0f} ms ({hrv.beats} beats in {hrv.duration_s:.0f} s)"
+        )
+    for note in prediction.notes:
+        yield f"  note: {note}"
+
+
+def write_plot(path: str | Path, predictions: Sequence[Prediction]) -> None:
+    """Draw predictions: rates over time with their confidence, and the wave with its beats.
+
+    Args:
+      path: of the picture; its suffix chooses the format.
+      predictions: what to draw, one below the other.
+
+    Raises:
+      ConfigError: a format that cannot be drawn.
+      StorageError: it cannot be written.
+    """
+    from sspd_jax.inference import plot  # matplotlib takes a second to import
+
+    plot.write(path, predictions)

@@ -1,0 +1,190 @@
+"""The page that `sspd_jax.inference.live` shows: a server on this computer alone, of Python's own library.
+
+GET /              the page, page.html: nothing in it comes from elsewhere
+GET /state.json    the newest update, the rates of the last minutes, whether it has ended
+GET /events        the same as Server-Sent Events, one for each update
+GET /picture.jpg   the newest picture, small; encoded when it is asked for, never stored
+"""
+
+from __future__ import annotations
+
+import json
+import socketserver
+import threading
+from collections import deque
+from collections.abc import Callable, Mapping
+from http import HTTPStatus
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+import cv2
+import numpy as np
+
+from sspd_jax.errors import UserError
+
+HTML = Path(__file__).with_name("page.html")
+HOST, PORT = "127.0.0.1", 8000
+PICTURE_WIDTH = 480  # pixels
+QUALITY = 80
+HISTORY = 600  # updates: ten minutes
+SILENCE_S = 10.0  # then a word is sent, or a browser that has gone would not be noticed
+
+HEADERS = {
+    "Cache-Control": "no-store",
+    # A page from elsewhere shall neither show the picture nor be loaded by this one.
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Content-Security-Policy": "default-src 'self'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; "
+    "img-src 'self' data:; frame-ancestors 'none'",
+    "X-Content-Type-Options": "nosniff",
+}
+
+
+class Page:
+    """A running server and what it shows.
+
+    Attributes:
+      url: of the page.
+    """
+
+    def __init__(
+        self, port: int, about: dict[str, Any], picture: Callable[[], tuple[float, np.ndarray] | None]
+    ):
+        """Start it.
+
+        Args:
+          port: to listen at, on this computer alone; 0 takes a free one.
+          about: what does not change; JSON's types.
+          picture: returns the newest frame, (time in s, uint8 [h, w, 3] RGB), or None while there is none.
+
+        Raises:
+          UserError: the port is in use or forbidden.
+        """
+        self._picture = picture
+        self._state = {**about, "update": None, "ended": False}
+        self._history: deque[tuple[float, float | None, float]] = deque(maxlen=HISTORY)
+        self._version = 0
+        self._closed = False
+        self._news = threading.Condition()
+        try:
+            self._server = _Server((HOST, port), _Handler)
+        except (OSError, OverflowError) as error:
+            reason = error.strerror.lower() if isinstance(error, OSError) else "no such port"
+            raise UserError(
+                f"port {port}: cannot be used ({reason}); choose another with --port, or --port=0 for any"
+            ) from error
+        self._server.page = self
+        self.url = f"http://{HOST}:{self._server.server_address[1]}"
+        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.1,), daemon=True)
+        self._thread.start()
+
+    def publish(self, update: dict[str, Any]) -> None:
+        """Show an update, see `live.as_json`."""
+        window = update["window"]
+        with self._news:
+            self._state["update"] = update
+            self._history.append((update["time_s"], window["heart_rate_bpm"], window["confidence"]))
+            self._tell()
+
+    def end(self) -> None:
+        """Say that nothing more will come; the last update stays."""
+        with self._news:
+            self._state["ended"] = True
+            self._tell()
+
+    def _tell(self) -> None:
+        self._version += 1
+        self._news.notify_all()
+
+    def state(self) -> bytes:
+        """Return what is shown as JSON."""
+        newest = self._picture()
+        height, width = newest[1].shape[:2] if newest else (0, 0)
+        with self._news:
+            state = {**self._state, "frame_size": [width, height], "history": list(self._history)}
+            return json.dumps(state, allow_nan=False).encode()
+
+    def wait(self, version: int) -> int | None:
+        """Wait for news since a version; returns the version now, or None when the page has closed."""
+        with self._news:
+            self._news.wait_for(lambda: self._version != version or self._closed, timeout=SILENCE_S)
+            return None if self._closed else self._version
+
+    def jpeg(self) -> bytes | None:
+        """Return the newest picture, small."""
+        newest = self._picture()
+        if newest is None:
+            return None
+        _, rgb = newest
+        height, width = rgb.shape[:2]
+        if width > PICTURE_WIDTH:
+            size = (PICTURE_WIDTH, max(1, round(height * PICTURE_WIDTH / width)))
+            rgb = cv2.resize(rgb, size, interpolation=cv2.INTER_AREA)
+        bgr = cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR)
+        return cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, QUALITY])[1].tobytes()
+
+    def close(self) -> None:
+        """Stop the server."""
+        with self._news:
+            self._closed = True
+            self._news.notify_all()
+        self._server.shutdown()
+        self._server.server_close()
+        self._thread.join()
+
+
+class _Server(ThreadingHTTPServer):
+    page: Page
+
+    def server_bind(self) -> None:
+        # HTTPServer's own looks the host's name up, which can take seconds.
+        socketserver.TCPServer.server_bind(self)
+        self.server_name, self.server_port = self.server_address[:2]
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Say nothing: a browser that goes away is no error."""
+
+
+class _Handler(BaseHTTPRequestHandler):
+    server: _Server
+
+    def do_GET(self) -> None:
+        # A page from elsewhere can give its own name to this address: it is not answered.
+        host = self.headers.get("Host", "").rsplit(":", 1)[0]
+        if host not in (HOST, "localhost"):
+            self.send_error(HTTPStatus.FORBIDDEN)
+            return
+        page, path = self.server.page, self.path.split("?")[0]
+        if path == "/":
+            self._answer("text/html; charset=utf-8", HTML.read_bytes())
+        elif path == "/state.json":
+            self._answer("application/json", page.state())
+        elif path == "/picture.jpg" and (picture := page.jpeg()):
+            self._answer("image/jpeg", picture)
+        elif path == "/events":
+            self._tell_events(page)
+        else:
+            self.send_error(HTTPStatus.NOT_FOUND)
+
+    def _answer(self, kind: str, data: bytes) -> None:
+        self._begin(kind, {"Content-Length": str(len(data))})
+        self.wfile.write(data)
+
+    def _begin(self, kind: str, more: Mapping[str, str] = MappingProxyType({})) -> None:
+        self.send_response(HTTPStatus.OK)
+        for name, value in {"Content-Type": kind, **HEADERS, **more}.items():
+            self.send_header(name, value)
+        self.end_headers()
+
+    def _tell_events(self, page: Page) -> None:
+        self._begin("text/event-stream")
+        version = -1
+        while (now := page.wait(version)) is not None:
+            news = b"data: " + page.state() + b"\n\n" if now != version else b": nothing new\n\n"
+            version = now
+            self.wfile.write(news)
+            self.wfile.flush()
+
+    def log_message(self, *_args: Any) -> None:
+        """Say nothing: the terminal is for what matters."""

@@ -1,0 +1,265 @@
+"""What follows a convolution, normalisation and tanh, with gradients that keep little.
+
+Reverse differentiation keeps every value that a gradient needs. Of each convolution here that is its output
+and, as large again, the output squashed. A function of this module keeps the first alone and squashes once
+more when its gradient is asked for, a block of frames at a time.
+
+`jax.checkpoint` means the same, and is used on GPU and TPU. On CPU XLA finds that the second squashing is the
+first, and keeps that one after all; a loop over blocks it cannot take for the expression before. The loops go
+from clip to clip, which would cost dearly where clips are spread over accelerators.
+
+Reference: T. Chen et al., "Training Deep Nets with Sublinear Memory Cost", 2016 (arXiv 1604.06174).
+"""
+
+import functools
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax import Array, lax
+from jaxtyping import Float, Float32
+
+from sspd_jax.method.layers.chunked import Block, map_blocks, reduce_blocks, replace_blocks
+from sspd_jax.method.layers.conv3d import conv3d
+
+EPSILON = 1e-5
+"""Added to a variance before its root is taken (PyTorch's)."""
+
+# Values of a block: so many that the loop costs nothing, so few that a sum over a block, value by value in
+# float32, loses no digit that counts.
+_VALUES_PER_BLOCK = 1 << 20
+
+_IN_BLOCKS_ON = ("cpu",)
+"""Backends that are served in blocks of frames; the others by `jax.checkpoint`."""
+
+
+class Norm(NamedTuple):
+    """A batch normalisation, by channel: moments of what it normalises, then scale and bias; float32 [c]."""
+
+    mean: Float32[Array, " c"]
+    var: Float32[Array, " c"]
+    scale: Float32[Array, " c"]
+    bias: Float32[Array, " c"]
+
+    def with_fixed_moments(self) -> "Norm":
+        """Keep gradients from passing through the moments."""
+        return self._replace(mean=lax.stop_gradient(self.mean), var=lax.stop_gradient(self.var))
+
+
+def normalise(x: Float[Array, "*batch c"], norm: Norm) -> Float[Array, "*batch c"]:
+    """Apply a normalisation, in float32, and return the dtype of `x`."""
+    factor = norm.scale * lax.rsqrt(norm.var + EPSILON)
+    return ((x.astype(jnp.float32) - norm.mean) * factor + norm.bias).astype(x.dtype)
+
+
+def squash(x: Float[Array, "*batch c"], norm: Norm) -> Float[Array, "*batch c"]:
+    """Normalise and take the tanh."""
+    return jnp.tanh(normalise(x, norm))
+
+
+def variance(x: Float[Array, "n t h w c"], mean: Float32[Array, " c"]) -> Float32[Array, " c"]:
+    """Average (x − mean)² by channel, in float32, without an array of these squares.
+
+    Args:
+      x: float [n, t, h, w, c].
+      mean: float32 [c], of `x` and of all else that the average is to be averaged with.
+
+    Returns:
+      float32 [c]. It is least at the mean, so its gradient does not pass through that.
+    """
+    mean = lax.stop_gradient(mean)
+    if not _in_blocks():
+        return jnp.mean((x.astype(jnp.float32) - mean) ** 2, axis=tuple(range(x.ndim - 1)))
+    return _variance(x, mean)
+
+
+@jax.custom_vjp
+def _variance(x: Array, mean: Array) -> Array:
+    def add(block: Block, total: Array) -> Array:
+        deviation = _cut(x, block, frames).astype(jnp.float32) - mean
+        return total + jnp.sum(deviation**2, axis=(0, 1, 2))
+
+    n, t, frames = _sizes(x)
+    return reduce_blocks(add, jnp.zeros_like(mean), n, t, frames) / (x.size // x.shape[-1])
+
+
+def _variance_backward(residuals, cotangent: Array):
+    x, mean = residuals
+    nothing = jnp.zeros_like(mean)
+    return _through_moments(x, mean, nothing, cotangent, x.size).astype(x.dtype), nothing
+
+
+_variance.defvjp(lambda x, mean: (_variance(x, mean), (x, mean)), _variance_backward)
+
+
+def _through_moments(x: Array, mean: Array, to_mean: Array, to_var: Array, size: int) -> Array:
+    """Pull cotangents of the moments of `size` values back to some of them, in float32."""
+    count = size // x.shape[-1]
+    return to_mean / count + (x.astype(jnp.float32) - mean) * (2 / count * to_var)
+
+
+def average_pool(
+    x: Float[Array, "n t h w c"], window: tuple[int, int, int]
+) -> Float[Array, "n t//{window[0]} h//{window[1]} w//{window[2]} c"]:
+    """Average over windows of (time, height, width); what does not fill a window is dropped.
+
+    Args:
+      x: float [n, t, h, w, c].
+      window: sizes and strides.
+
+    Returns:
+      float [n, t // window[0], h // window[1], w // window[2], c].
+    """
+    x = jnp.asarray(x)
+    n, *sizes, c = x.shape
+    kept = [size // step for size, step in zip(sizes, window, strict=True)]
+    x = x[:, : kept[0] * window[0], : kept[1] * window[1], : kept[2] * window[2]]
+    split = [length for pair in zip(kept, window, strict=True) for length in pair]
+    return jnp.mean(x.reshape(n, *split, c), axis=(2, 4, 6))
+
+
+def squashed_conv3d(
+    x: Float[Array, "n t h w c"],
+    norm: Norm,
+    kernel: Float[Array, "kt kh kw c c_out"],
+    *,
+    form: str,
+    tanh: bool = True,
+    batch_axis: str | None = None,
+) -> Float[Array, "n t _ _ c_out"]:
+    """Convolve what `squash` gives, and keep only `x` for the gradient.
+
+    Args:
+      x: float [n, t, h, w, c], of a convolution, or video.
+      norm: its normalisation by its own moments, whose share of the gradient to `x` is in that.
+      kernel: of the next convolution, see `conv3d`; as many zero frames around as a kernel of three needs.
+      form: of the convolution.
+      tanh: False: convolve what `normalise` gives.
+      batch_axis: name of a mapped axis whose other clips are in the moments too.
+
+    Returns:
+      What `conv3d(squash(x, norm), kernel, form=form)` does.
+    """
+    function = squash if tanh else normalise
+    if not _in_blocks():
+        return jax.checkpoint(lambda x, norm, kernel: conv3d(function(x, norm), kernel, form=form))(
+            x, norm, kernel
+        )
+    return _conv(x, norm.with_fixed_moments(), kernel, function, form, batch_axis)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(3, 4, 5))
+def _conv(x: Array, norm: Norm, kernel: Array, function, form: str, batch_axis: str | None) -> Array:
+    del batch_axis  # its gradient has it
+    return conv3d(function(x, norm), kernel, form=form)
+
+
+def _conv_forward(x: Array, norm: Norm, kernel: Array, *static: Any):
+    return _conv(x, norm, kernel, *static), (x, norm, kernel)
+
+
+def _conv_backward(function, form: str, batch_axis: str | None, residuals, cotangent: Array):
+    x, norm, kernel = residuals
+    n, t, frames = _sizes(x)
+    # Made from the cotangent, so that it cannot be computed before the gradient is asked for; from its end,
+    # because the convolution's gradient may be made from its beginning, and XLA would make one and copy it.
+    last = cotangent[-1:, -1:, -1:, -1:, -1:]
+    again = map_blocks(lambda block: function(_cut(x, block, frames), norm), n, t, frames, source=last)
+    _, pull_back = jax.vjp(lambda y, k: conv3d(y, k, form=form), again, kernel)
+    to_input, to_kernel = pull_back(cotangent)
+    return *_pull_back(function, x, norm, to_input, batch_axis), to_kernel
+
+
+_conv.defvjp(_conv_forward, _conv_backward)
+
+
+def squashed_pool(
+    x: Float[Array, "n t h w c"], norm: Norm, *, batch_axis: str | None = None
+) -> Float[Array, "n t h//2 w//2 c"]:
+    """Average what `squash` gives over 2 × 2 pixels, and keep only `x` for the gradient.
+
+    Args:
+      x: float [n, t, h, w, c], of a convolution.
+      norm: see `squashed_conv3d`.
+      batch_axis: see `squashed_conv3d`.
+
+    Returns:
+      What `average_pool(squash(x, norm), (1, 2, 2))` does.
+    """
+    if not _in_blocks():
+        return jax.checkpoint(lambda x, norm: average_pool(squash(x, norm), (1, 2, 2)))(x, norm)
+    return _pool(x, norm.with_fixed_moments(), batch_axis)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
+def _pool(x: Array, norm: Norm, batch_axis: str | None) -> Array:
+    del batch_axis  # its gradient has it
+    n, t, frames = _sizes(x)  # XLA on CPU squashes the whole of what it is to average
+    return map_blocks(lambda block: _squash_and_pool(_cut(x, block, frames), norm), n, t, frames, source=x)
+
+
+def _pool_forward(x: Array, norm: Norm, batch_axis: str | None):
+    return _pool(x, norm, batch_axis), (x, norm)
+
+
+def _pool_backward(batch_axis: str | None, residuals, cotangent: Array):
+    return _pull_back(_squash_and_pool, *residuals, cotangent, batch_axis)
+
+
+_pool.defvjp(_pool_forward, _pool_backward)
+
+
+def _squash_and_pool(frames: Float[Array, "t h w c"], norm: Norm) -> Float[Array, "t h//2 w//2 c"]:
+    return average_pool(squash(frames, norm)[None], (1, 2, 2))[0]
+
+
+def _in_blocks() -> bool:
+    return jax.default_backend() in _IN_BLOCKS_ON
+
+
+def _sizes(x: Array) -> tuple[int, int, int]:
+    """Say clips, frames of a clip, and frames of a block."""
+    n, t = x.shape[:2]
+    most = max(1, _VALUES_PER_BLOCK * n * t // x.size)
+    return n, t, max(d for d in range(1, min(most, t) + 1) if t % d == 0)
+
+
+def _cut(x: Array, block: Block, frames: int) -> Array:
+    return lax.dynamic_slice(x, (*block, 0, 0, 0), (1, frames, *x.shape[2:]))[0]
+
+
+def _pull_back(
+    function, x: Array, norm: Norm, cotangent: Array, batch_axis: str | None
+) -> tuple[Array, Norm]:
+    """Pull the cotangent of `function(frames, norm)` back, block by block, to its two arguments.
+
+    To `x` directly and through the moments, which takes a first pass; an array of what goes one way would be
+    as large as `x`.
+    """
+    n, t, frames = _sizes(x)
+    # What goes to `x` takes the place of what is as large and not needed again.
+    takes_cotangent = cotangent.shape == x.shape
+
+    def pull(values: Array, of_block: Array) -> tuple[Array, Norm]:
+        _, pull_back = jax.vjp(function, values, norm)
+        return pull_back(of_block)
+
+    def direct_and_through_moments(replaced: Array, block: Block) -> Array:
+        if takes_cotangent:
+            values, of_block = _cut(x, block, frames), replaced
+        else:
+            values, of_block = replaced, _cut(cotangent, block, frames)
+        through = _through_moments(values, norm.mean, to_mean, to_var, x.size)
+        return (pull(values, of_block)[0].astype(jnp.float32) + through).astype(x.dtype)
+
+    def add(block: Block, total: Norm) -> Norm:
+        to_norm = pull(_cut(x, block, frames), _cut(cotangent, block, frames))[1]
+        return jax.tree.map(jnp.add, total, to_norm)
+
+    nothing = jax.tree.map(jnp.zeros_like, norm)
+    to_norm = reduce_blocks(add, nothing, n, t, frames)
+    to_mean, to_var = to_norm.mean, to_norm.var
+    if batch_axis is not None:
+        to_mean, to_var = lax.pmean((to_mean, to_var), batch_axis)
+    to_x = replace_blocks(direct_and_through_moments, cotangent if takes_cotangent else x, frames)
+    return to_x, to_norm._replace(mean=nothing.mean, var=nothing.var)

@@ -1,0 +1,79 @@
+"""Compiled programs kept on disk, so that the next process reads what this one took seconds to compile.
+
+JAX's persistent compilation cache, in a place a user would look for it and free to be deleted at any time:
+`SSPD_JAX_CACHE` names a folder, or, empty, keeps nothing; without it, it is the user's cache folder
+(`~/.cache/sspd_jax` on Linux, or under `XDG_CACHE_HOME`). Where JAX itself was told of a cache
+(`JAX_COMPILATION_CACHE_DIR`), that one is used. Whatever goes wrong with it costs time, never the work.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import platform
+import re
+import warnings
+from pathlib import Path
+
+import jax
+import platformdirs
+from etils import epath
+
+from sspd_jax.runtime import storage
+
+VARIABLE = "SSPD_JAX_CACHE"
+LEAST_S = 0.5  # what compiles in less is not kept: it would be many small files for little
+CPU_INFO = Path("/proc/cpuinfo")
+
+
+def default_directory() -> Path | None:
+    """Say where programs are kept unless a caller says otherwise; None where the user wants none kept."""
+    named = os.environ.get(VARIABLE)
+    if named is None:
+        return platformdirs.user_cache_path("sspd_jax", appauthor=False)
+    return Path(named).expanduser().absolute() if named else None
+
+
+def enable(directory: epath.PathLike | None = None) -> epath.Path | None:
+    """Keep what is compiled from here on, and read what was kept.
+
+    Programs for one processor can crash on another, and JAX's keys need not tell CPUs apart: each kind has a
+    folder of its own. What is in the folder is run; it is made for this user alone.
+
+    Args:
+      directory: local or remote; by default `default_directory()`.
+
+    Returns:
+      The folder in use; None where there is none: not wanted, or it cannot be written.
+    """
+    if jax.config.jax_compilation_cache_dir:
+        return epath.Path(jax.config.jax_compilation_cache_dir)
+    directory = default_directory() if directory is None else directory
+    if directory is None:
+        return None
+    folder = epath.Path(directory) / processor()
+    if not storage.is_remote(folder):
+        try:
+            Path(directory).mkdir(mode=0o700, parents=True, exist_ok=True)
+            folder.mkdir(exist_ok=True)
+        except OSError:
+            return None
+        if not os.access(folder, os.R_OK | os.W_OK | os.X_OK):
+            return None
+    jax.config.update("jax_compilation_cache_dir", os.fspath(folder))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", LEAST_S)
+    # A full disk, a damaged file: JAX warns, compiles, and goes on.
+    warnings.filterwarnings("ignore", "Error (reading|writing) persistent compilation cache", UserWarning)
+    return folder
+
+
+def processor() -> str:
+    """Name the kind of processor: its architecture, and a hash of its model and instruction sets."""
+    try:
+        text = CPU_INFO.read_text()
+    except OSError:
+        text = ""
+    # Of the first core; x86 and ARM name them differently.
+    told = re.findall(r"^(?:model name|flags|CPU part|Features)\s*:\s*(.*)$", text.split("\n\n")[0], re.M)
+    what = "\n".join(told) or platform.processor()
+    return f"{platform.machine() or 'cpu'}-{hashlib.sha256(what.encode()).hexdigest()[:12]}"

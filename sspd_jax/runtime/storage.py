@@ -1,0 +1,98 @@
+"""How files are written: aside and renamed, and what cannot be written is said in a sentence."""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from etils import epath
+
+from sspd_jax.errors import StorageError
+
+
+def is_remote(path: epath.PathLike) -> bool:
+    """Return whether a path is on other storage than files: 'gs://…'."""
+    return "://" in os.fspath(path)
+
+
+def absolute(path: epath.Path) -> epath.Path:
+    """Return a path that holds wherever the process goes; a remote one is such already."""
+    # Not `path.absolute()`, which etils has from 1.14 on only.
+    return path if is_remote(path) else epath.Path(Path(path).absolute())
+
+
+def aside(path: epath.Path) -> epath.Path:
+    """Return the path under which a file is written until it is complete."""
+    return path.parent / f".{path.name}.partial"
+
+
+def write_text(path: epath.PathLike, text: str, *, otherwise: str = "choose another place") -> None:
+    """Write a text file, in UTF-8; see `write_bytes`."""
+    write_bytes(path, text.encode(), otherwise=otherwise)
+
+
+def write_bytes(path: epath.PathLike, data: bytes, *, otherwise: str = "choose another place") -> None:
+    """Write a file; it appears under its name when it is complete, in place of one that was there.
+
+    Args:
+      path: of the file, local or remote.
+      data: what it shall hold.
+      otherwise: see `storing`.
+
+    Raises:
+      StorageError: it cannot be written.
+    """
+    path = epath.Path(path)
+    with storing(path, otherwise):
+        if is_remote(path):  # objects appear when they are complete
+            path.write_bytes(data)
+            return
+        partial = aside(path)
+        try:
+            partial.write_bytes(data)
+            partial.replace(path)
+        finally:
+            partial.unlink(missing_ok=True)
+
+
+@contextmanager
+def storing(
+    path: epath.PathLike,
+    otherwise: str = "choose another place",
+    errors: tuple[type[Exception], ...] = (OSError, RuntimeError),
+) -> Iterator[None]:
+    """Turn what goes wrong while writing into a `StorageError` that names the path and the remedy.
+
+    Args:
+      path: what is written, for the sentence.
+      otherwise: the remedy where room is not what is missing.
+      errors: what failed writing raises: ArrayRecord raises RuntimeError, with the reason in its text.
+    """
+    try:
+        yield
+    except StorageError:
+        raise
+    except errors as error:
+        reason = _reason(error)
+        full = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+        if reason in (os.strerror(code).lower() for code in full):
+            remedy = "make room and run again: what is finished stays"
+        else:
+            remedy = otherwise
+        raise StorageError(f"{path}: cannot be written ({reason}); {remedy}") from error
+
+
+def _reason(error: Exception) -> str:
+    """Say why writing failed: the system's words where they can be found."""
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror.lower()
+    text = " ".join(str(error).split()) or type(error).__name__
+    if code := re.search(r"os_error_code='(\d+)'", text):  # TensorStore
+        return os.strerror(int(code[1])).lower()
+    if found := re.search(r"failed: ([^;]+)", text):  # ArrayRecord
+        return found[1][:200].lower()
+    return text[:200].lower()

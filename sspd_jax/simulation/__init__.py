@@ -1,0 +1,1 @@
+"""Simulated people: face videos with a known pulse."""

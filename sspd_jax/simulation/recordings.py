@@ -1,0 +1,229 @@
+"""Write simulated recordings: face videos with a known pulse, laid out on disk as UBFC-rPPG's DATASET_2.
+
+    python -m sspd_jax simulate OUT --preset=default --people=12 --seconds=30 --seed=0
+
+writes OUT/subject1 … subject12, each with vid.avi and ground_truth.txt (three lines: PPG, heart rate in bpm,
+time in s; one value per frame). Run again, it adds the subjects that are missing and keeps the others. Each
+subject depends on the seed and its own number only.
+
+Every picture is made in the order in which a camera would see it: a person's texture, changed by blood and
+by shading; highlights; the head's motion; the background; the room's light; the sensor's noise; 8 bits; a
+codec. All people are made from one portrait (`sspd_jax/simulation/portrait.png`), so they differ less than real
+ones: a method that reads them has been shown to work on them, not on people.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import math
+import multiprocessing
+import shutil
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+
+from sspd_jax.errors import ConfigError, UserError
+from sspd_jax.runtime import storage
+from sspd_jax.simulation import sample_video
+from sspd_jax.simulation.person import FPS, SIZE, Person, draw_looks, draw_pulse
+from sspd_jax.simulation.presets import HEART_RATES_BPM, PRESETS
+from sspd_jax.simulation.scene import POSE, Camera, film
+from sspd_jax.video.face_detection import FaceDetector
+
+VERSION = 1  # of the drawing: raise it whenever the same seed gives other recordings
+SMALLEST_SIZE = 120  # pixels: on fewer rows the detector no longer finds every face
+LEAST_SECONDS = 1.0
+SETTINGS_FILE = "simulation.json"
+
+# Nearly lossless, all frames predicted from earlier ones only (AVI keeps no order of display): the pulse
+# outlives it, and a minute takes 50 MB where raw pictures would take 400.
+CODEC = "libx264"
+CODEC_OPTIONS = {"qp": "4", "preset": "ultrafast", "bf": "0", "g": "30"}
+
+
+def write_recording(
+    folder: Path, preset: str, number: int, seconds: float, seed: int, size: tuple[int, int] = SIZE
+) -> None:
+    """Write one subject's folder: vid.avi and ground_truth.txt; it appears when it is complete.
+
+    Args:
+      folder: to write, such as OUT/subject7; not there yet.
+      preset: a name in `PRESETS`.
+      number: of the person.
+      seconds: length, s.
+      seed: of the list of people.
+      size: of the pictures, width and height, pixels.
+    """
+    aside = folder.with_name(f".{folder.name}.partial")
+    shutil.rmtree(aside, ignore_errors=True)  # of a run that was killed
+    aside.mkdir()
+    try:
+        times_s = np.arange(round(seconds * FPS)) / FPS
+        person = draw_person(seed, number, size)
+        ppg, rate = person.pulse(times_s)
+        pictures = film(person, PRESETS[preset], times_s, seed, number)
+        sample_video.write_video(aside / "vid.avi", pictures, times_s, codec=CODEC, options=CODEC_OPTIONS)
+        lines = (" ".join(f"{value:.7e}" for value in line) for line in (ppg, rate, times_s))
+        (aside / "ground_truth.txt").write_text("\n".join(lines) + "\n")
+        aside.rename(folder)
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+
+
+def write_recordings(
+    out: str | Path,
+    *,
+    preset: str = "default",
+    people: int = 12,
+    seconds: float = 30.0,
+    seed: int = 0,
+    size: tuple[int, int] = SIZE,
+    workers: int = 1,
+    tell: Callable[[str], None] | None = None,
+) -> list[Path]:
+    """Write recordings of subjects 1 … `people`; those that are there already are kept.
+
+    Args:
+      out: folder; made if it is not there.
+      preset: a name in `PRESETS`.
+      people: how many.
+      seconds: length of each recording, s.
+      seed: of the list of people.
+      size: of the pictures, width and height, pixels.
+      workers: processes that film side by side, 100 MB each; what they write does not depend on them.
+      tell: gets a line about each subject that was written.
+
+    Returns:
+      The subjects' folders, all of them.
+
+    Raises:
+      ConfigError: settings outside their range, or other ones than the folder was begun with.
+      UserError: the folder holds something else, or cannot be written to.
+    """
+    out = Path(out)
+    _check(preset, people, seconds, seed, size)
+    if workers < 1:
+        raise ConfigError(f"{workers} workers cannot film; ask for 1 or more")
+    settings = {"version": VERSION, "preset": preset, "seconds": seconds, "seed": seed, "size": list(size)}
+    folders = [out / f"subject{number}" for number in range(1, people + 1)]
+    try:
+        _begin(out, settings)
+        missing = {folder: number for number, folder in enumerate(folders, 1) if not folder.exists()}
+        one = functools.partial(write_recording, preset=preset, seconds=seconds, seed=seed, size=size)
+        with _film_crew(min(workers, len(missing))) as film_all:
+            for folder in film_all(one, missing):
+                if tell:
+                    tell(f"{folder}: {seconds:g} s, {preset}")
+    except OSError as error:
+        why = (error.strerror or str(error)).lower()
+        raise UserError(f"{out}: cannot be written ({why}); free space or choose another folder") from error
+    return folders
+
+
+@contextmanager
+def _film_crew(workers: int) -> Iterator[Callable[..., Iterator[Path]]]:
+    """Yield what calls `one(folder, number=…)` for every folder, and yields each that is written."""
+    if workers < 2:
+
+        def in_turn(one, missing):
+            for folder, number in missing.items():
+                one(folder, number=number)
+                yield folder
+
+        yield in_turn
+        return
+    # Fresh processes: a forked one could inherit a lock that a thread of ours holds.
+    with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn")) as pool:
+
+        def side_by_side(one, missing):
+            filmed = {pool.submit(one, folder, number=number): folder for folder, number in missing.items()}
+            for future in as_completed(filmed):
+                future.result()
+                yield filmed[future]
+
+        try:
+            yield side_by_side
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise
+
+
+def _check(preset, people, seconds, seed, size) -> None:
+    if preset not in PRESETS:
+        raise ConfigError(f"preset {preset!r} is none of {', '.join(PRESETS)}")
+    if people < 1:
+        raise ConfigError(f"{people} people cannot be filmed; ask for 1 or more")
+    if not LEAST_SECONDS <= seconds < math.inf:
+        raise ConfigError(f"{seconds:g} s are too short a recording; ask for {LEAST_SECONDS:g} or more")
+    if seed < 0:
+        raise ConfigError(f"the seed {seed} is negative; give 0 or more")
+    if min(size) < SMALLEST_SIZE or any(side % 2 for side in size) or not 1 <= size[0] / size[1] <= 2:
+        raise ConfigError(
+            f"pictures of {size[0]}x{size[1]} cannot be written; both sides must be even and at least "
+            f"{SMALLEST_SIZE}, the width once to twice the height"
+        )
+
+
+def _begin(out: Path, settings: dict) -> None:
+    """Make the folder and note what it is for, or check that it was begun for the same."""
+    out.mkdir(parents=True, exist_ok=True)
+    note = out / SETTINGS_FILE
+    if note.exists():
+        try:
+            found = json.loads(note.read_text())
+        except ValueError:
+            found = None
+        if found != settings:
+            raise ConfigError(
+                f"{out}: holds recordings made with other settings ({note.read_text().strip()[:200]}); "
+                "use those, or choose another folder"
+            )
+    elif any(path for path in out.iterdir() if not path.name.startswith(".")):
+        raise UserError(f"{out}: holds something else than simulated recordings; choose an empty folder")
+    else:
+        storage.write_text(note, json.dumps(settings) + "\n")
+
+
+# The person.
+
+
+# What moves and what shines.
+
+
+# Noise in time and space.
+
+
+def draw_person(seed: int, number: int, size: tuple[int, int] = SIZE) -> Person:
+    """Draw one person of a seeded, endless list; the detector finds the face of each.
+
+    Heart rates are spread evenly over 45–150 bpm: few people cover the range as well as many.
+
+    Args:
+      seed: of the list.
+      number: of the person, from 1.
+      size: of the pictures, width and height, pixels.
+
+    Returns:
+      The person.
+    """
+    start = np.random.default_rng([seed, 0]).random()
+    low, high = HEART_RATES_BPM
+    golden = (math.sqrt(5) - 1) / 2
+    bpm = low + (high - low) * ((start + golden * number) % 1)
+    pulse = draw_pulse(np.random.default_rng([seed, number, 0]), bpm)
+    detector = FaceDetector()
+    for attempt in range(1, 100):
+        person = draw_looks(np.random.default_rng([seed, number, attempt]), bpm, pulse, size)
+        if detector.detect(_neutral_picture(person)):
+            return person
+    raise AssertionError(f"no face of subject {number} (seed {seed}) is found at {size}")
+
+
+def _neutral_picture(person: Person) -> np.ndarray:
+    """Draw the person at rest under even light, uint8 [h, w, 3]."""
+    seen, matte = Camera(person).see(person.texture.copy(), dict.fromkeys(POSE, 0.0))
+    return (seen + person.background * (1 - matte[..., None])).clip(0, 255).astype(np.uint8)

@@ -1,0 +1,1 @@
+"""Training without labels: configuration, state, step, devices, loop, checkpoints."""

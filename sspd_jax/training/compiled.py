@@ -1,0 +1,110 @@
+"""The one place where jit, pmap, sharding and donation are applied to a training step."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import jax
+from jax import Array
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jax.typing import ArrayLike
+from jaxtyping import UInt8
+
+from sspd_jax.runtime import compile_options
+from sspd_jax.training.sharding import DATA_AXIS, cut_clips, frame_sharding, replicated
+from sspd_jax.training.state import TrainState
+from sspd_jax.training.step import StepConfig, probe, train_step
+
+Step = Callable[[TrainState, Mapping[str, Any]], tuple[TrainState, dict[str, jax.Array]]]
+"""`step(state, batch)` → the next state and the metrics; the state given is donated."""
+Probe = Callable[[TrainState, UInt8[ArrayLike, "n frames s s 3"]], dict[str, jax.Array]]
+"""`probe(state, clips)` → the measures of `health.probe`, of the target network."""
+
+
+def compile_probe(method: StepConfig, mesh: Mesh, people: Sequence[str] | None = None) -> Probe:
+    """Apply jit to `probe`; state and clips lie whole on every device of the mesh."""
+    method = dataclasses.replace(method, network=compile_options.tuned(method.network))
+    whole = replicated(mesh)
+    return jax.jit(
+        functools.partial(probe, method=method, people=people),
+        in_shardings=(whole, whole),
+        out_shardings=whole,
+        compiler_options=compile_options.options(),
+    )
+
+
+def compile_train_step(method: StepConfig, mesh: Mesh, *, clip_frames: int | None = None) -> Step:
+    """Apply jit, sharding and donation to `train_step`.
+
+    Args:
+      method: the static part.
+      mesh: from `data_mesh`; the number of clips must be a multiple of its parts.
+      clip_frames: of clips that are cut out of frames on the devices: T, one more frame is taken.
+
+    Returns:
+      A step; its state `place`d on the mesh, its batch {'clips'} as `train_step` takes it, or, with
+      `clip_frames`, {'frames', 'starts'} as `cut_clips` does. BatchNorm's statistics and the losses are those
+      of the whole batch, whatever the number of devices.
+    """
+    method = dataclasses.replace(method, network=compile_options.tuned(method.network))
+    whole, spread = replicated(mesh), NamedSharding(mesh, PartitionSpec(DATA_AXIS))
+    step, batch = functools.partial(train_step, method=method), spread
+    if clip_frames is not None:
+        cut = functools.partial(cut_clips, mesh=mesh, length=clip_frames + 1)
+        batch = {"frames": frame_sharding(mesh), "starts": whole}
+
+        def step(state: TrainState, batch: Mapping[str, ArrayLike]) -> tuple[TrainState, dict[str, Array]]:
+            return train_step(state, {"clips": cut(batch["frames"], batch["starts"])}, method=method)
+
+    return jax.jit(
+        step,
+        in_shardings=(whole, batch),
+        out_shardings=(whole, whole),
+        donate_argnums=(0,),
+        compiler_options=compile_options.options(),
+    )
+
+
+def pmap_train_step(method: StepConfig, mesh: Mesh, *, clip_frames: int | None = None) -> Step:
+    """Apply `jax.pmap` to `train_step`: the same step in another way, see `compile_train_step`.
+
+    BatchNorm, losses, gradients and health average over the mapped axis by name. One process only.
+
+    Args:
+      method: the static part.
+      mesh: from `data_mesh`, without copies; the number of clips must be a multiple of its size.
+      clip_frames: see `compile_train_step`; the clips are cut out in a jit of their own.
+
+    Returns:
+      A step that takes and gives what that of `compile_train_step` does.
+
+    Raises:
+      ValueError: the mesh has copies.
+    """
+    devices = mesh.devices[:, 0]
+    if mesh.size != len(devices):
+        raise ValueError(f"pmap computes on each of {mesh.size} devices another part of the batch")
+    mapped = jax.pmap(
+        functools.partial(train_step, method=method, batch_axis=DATA_AXIS),
+        axis_name=DATA_AXIS,
+        in_axes=(None, 0),
+        out_axes=None,
+        devices=list(devices),
+        donate_argnums=(0,),
+    )
+    cut = None
+    if clip_frames is not None:
+        cut = jax.jit(functools.partial(cut_clips, mesh=mesh, length=clip_frames + 1))
+
+    def step(state: TrainState, batch: Mapping[str, Any]) -> tuple[TrainState, dict[str, jax.Array]]:
+        clips = batch["clips"] if cut is None else cut(batch["frames"], batch["starts"])
+        return mapped(state, {"clips": clips.reshape(len(devices), -1, *clips.shape[1:])})
+
+    return step
+
+
+STEP_COMPILERS: Mapping[str, Callable[..., Step]] = {"jit": compile_train_step, "pmap": pmap_train_step}
+"""Ways to spread a step over devices, by the name that a configuration uses."""

@@ -1,0 +1,117 @@
+"""What a run measures while it trains: means, health, trust."""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+import math
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import ml_collections
+import numpy as np
+
+from sspd_jax.datasets import input_pipeline
+from sspd_jax.datasets.dataset import PreparedDataset
+from sspd_jax.errors import UserError
+from sspd_jax.training import sharding
+from sspd_jax.training import state as train_state
+from sspd_jax.training import step as train_step
+from sspd_jax.training.compiled import compile_probe
+
+
+def make_probe(
+    config: ml_collections.ConfigDict,
+    dataset: PreparedDataset,
+    choice: input_pipeline.Choice,
+    method: train_step.StepConfig,
+    mesh: jax.sharding.Mesh,
+) -> Callable[[train_state.TrainState], dict[str, jax.Array]]:
+    """Choose the clips that are read again and again, of as many people as there are; compile the reading."""
+    length = config.clip_frames + 1
+    first = [dataset.segments[numbers[0]] for numbers in choice.segments]
+    # Everybody's first recording, then everybody's second, …
+    seen = collections.Counter[str]()
+    turns = []
+    for segment in first:
+        turns.append(seen[segment.person_id])
+        seen[segment.person_id] += 1
+    first = [first[i] for i in np.argsort(turns, kind="stable")[: config.health.clips]]
+    clips = np.stack([dataset.clip(segment, 0, length) for segment in first])
+    where = sharding.replicated(mesh)
+    held = jax.make_array_from_callback(clips.shape, where, clips.__getitem__)
+    compiled = compile_probe(method, mesh, [segment.person_id for segment in first])
+    return lambda state: compiled(state, held)
+
+
+@dataclasses.dataclass
+class Measured:
+    """What was measured and not written yet, so that averages do not depend on where a run was interrupted.
+
+    Attributes:
+      line: of each step since the last line of the log, its metrics.
+      epoch: of each step of this epoch before those, its metrics.
+      trust: of every epoch so far, where the networks' health is probed.
+      pending: of the steps after `line`, still on the device.
+    """
+
+    line: list[dict[str, float]] = dataclasses.field(default_factory=list)
+    epoch: list[dict[str, float]] = dataclasses.field(default_factory=list)
+    trust: list[float] = dataclasses.field(default_factory=list)
+    pending: list[dict[str, jax.Array]] = dataclasses.field(default_factory=list)
+
+    def table(self) -> dict[str, Any]:
+        """Return what a checkpoint holds; nothing must be pending."""
+        return {"line": self.line, "epoch": self.epoch, "trust": self.trust}
+
+    def best_epoch(self) -> int:
+        """Return the number, from 1, of the first epoch whose network was trusted most; 0 before any."""
+        return int(np.argmax(self.trust)) + 1 if self.trust else 0
+
+    def is_exhausted(self, patience: int) -> bool:
+        """Say whether the last `patience` epochs (0: however many) brought no better trust."""
+        return 0 < patience <= len(self.trust) - self.best_epoch()
+
+    def read(self) -> None:
+        """Wait for the device."""
+        self.line += [
+            {name: float(value) for name, value in row.items()} for row in jax.device_get(self.pending)
+        ]
+        self.pending = []
+
+    def end_line(self) -> None:
+        """Begin the next line."""
+        self.epoch += self.line
+        self.line = []
+
+
+def means(rows: list[dict[str, float]]) -> dict[str, float]:
+    """Average each metric over steps."""
+    return {name: float(np.mean([row[name] for row in rows])) for name in rows[0]}
+
+
+def is_finite(rows: list[dict[str, float]]) -> bool:
+    """Say whether every loss is finite."""
+    return all(math.isfinite(row["loss"]) for row in rows)
+
+
+def require_finite(rows: list[dict[str, float]], step: int, last_good: int) -> None:
+    """Refuse to go on with a loss that is not finite.
+
+    Args:
+      rows: metrics of the last steps.
+      step: steps taken.
+      last_good: step of the last checkpoint, for the sentence.
+
+    Raises:
+      UserError: a loss is not finite.
+    """
+    for row in rows:
+        if not math.isfinite(row["loss"]):
+            bad = ", ".join(sorted(name for name, value in row.items() if not math.isfinite(value)))
+            raise UserError(
+                f"the loss stopped being finite before step {step} ({bad}); the last good checkpoint is of "
+                f"step {last_good}: try a lower optimizer.learning_rate, or check the "
+                "recordings"
+            )

@@ -1,0 +1,227 @@
+"""One step of SSPD: a pure function, and the one place where jit, pmap, sharding and donation are applied.
+
+Clips are spread over devices in equal parts, in their order. A number of clips that the devices do not
+divide is spread over as many parts as divide both, each computed by several devices: which clips a step
+learns from, and so its result, never depends on the devices.
+"""
+
+import dataclasses
+import functools
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax import Array
+from jax.typing import ArrayLike
+from jaxtyping import Float32, UInt8
+
+from sspd_jax.method import diagnostics, losses, outputs, param_labels, target_ema, time_stretch, views
+from sspd_jax.method.layers.chunked import after
+from sspd_jax.method.network import forward, infer_wave
+from sspd_jax.method.settings import Floats, NetworkSettings
+from sspd_jax.training.state import TrainState
+
+
+@dataclasses.dataclass(frozen=True)
+class StepConfig:
+    """The static part of a step: what is learned, from which views, by which losses.
+
+    Attributes:
+      network: settings of both networks.
+      local_view: how the online network's view is made.
+      global_view: how the target network's view is made.
+      terms: `{name: {'weight': w, **settings}}` of the losses, see `losses.total_loss`.
+      optimizer: of the online parameters, with the target's average last.
+      momentum: of that average, as a function of the step.
+      fps: frame rate of the clips in Hz.
+      seed: of views.
+      slowest: speed that the online network's view may be played at, see `playback`; 1: its own.
+    """
+
+    network: NetworkSettings
+    local_view: views.ViewSettings
+    global_view: views.ViewSettings
+    terms: Mapping[str, Mapping[str, Any]]
+    optimizer: optax.GradientTransformation
+    momentum: optax.Schedule
+    fps: float
+    seed: int = 0
+    slowest: float | Array = 1.0
+
+
+def make_optimizer(
+    learning_rate: float | optax.Schedule,
+    momentum: optax.Schedule,
+    *,
+    b1: float = 0.9,
+    b2: float = 0.999,
+    eps: float = 1e-8,
+    frozen: Sequence[str] = (),
+) -> optax.GradientTransformation:
+    """Build Adam on the parts of the network, then the average into the target.
+
+    Args:
+      learning_rate: of Adam.
+      momentum: of the target, see `target_ema.target_momentum`.
+      b1: decay of Adam's first moment.
+      b2: decay of Adam's second moment.
+      eps: Adam's epsilon, outside the root as in PyTorch.
+      frozen: labels (`routing.LABELS`) of parts to leave as they are.
+
+    Returns:
+      An optax transformation whose state holds the target.
+    """
+    adam = optax.adam(learning_rate, b1=b1, b2=b2, eps=eps)
+    parts = {label: optax.set_to_zero() if label in frozen else adam for label in param_labels.LABELS}
+    return optax.chain(optax.partition(parts, param_labels.labels), target_ema.target_ema(momentum))
+
+
+def train_step(
+    state: TrainState, batch: Mapping[str, ArrayLike], *, method: StepConfig, batch_axis: str | None = None
+) -> tuple[TrainState, dict[str, Float32[Array, ""]]]:
+    """Learn from a batch of clips: views, then `learn`.
+
+    Args:
+      state: of the training.
+      batch: {'clips': uint8 [n, t + 1, s, s, 3] RGB}, t even.
+      method: the static part.
+      batch_axis: name of a mapped axis over which the batch is spread in equal parts, `batch` one of them.
+
+    Returns:
+      The next state and the metrics of `learn`.
+    """
+    key = jax.random.fold_in(jax.random.key(method.seed), state.step)
+    local_key, global_key = jax.random.split(key)
+    size, kind = method.network.input_size, method.network.change
+    first = 0 if batch_axis is None else jax.lax.axis_index(batch_axis) * len(batch["clips"])
+    clips, speed = batch["clips"], None
+    if not time_stretch.is_off(method.slowest):
+        # A key of its own beside the two: what else is drawn stays what it is at the clip's own speed.
+        speed = time_stretch.draw_speeds(jax.random.fold_in(key, _PLAY), len(clips), method.slowest, first)
+        clips = time_stretch.play(clips, speed)
+    local = views.make_view(clips, local_key, method.local_view, size, first, kind)
+    whole = views.make_view(batch["clips"], global_key, method.global_view, size, first, kind)
+    return learn(state, local, whole, speed, method=method, batch_axis=batch_axis)
+
+
+_PLAY = 7
+
+
+def learn(
+    state: TrainState,
+    online_video: Float32[ArrayLike, "n t s s 3"],
+    target_video: Float32[ArrayLike, "n t s s 3"],
+    speed: Float32[ArrayLike, " n"] | None = None,
+    *,
+    method: StepConfig,
+    batch_axis: str | None = None,
+) -> tuple[TrainState, dict[str, Float32[Array, ""]]]:
+    """Learn from two views that are ready: both readings, losses, optimiser, target, statistics.
+
+    Args:
+      state: of the training.
+      online_video: float32 [n, t, size, size, 3], the local views' frame differences.
+      target_video: float32 [n, t, size, size, 3], the global views' frame differences.
+      speed: float32 [n] that the local views were played at, or None: at their own.
+      method: the static part.
+      batch_axis: see `train_step`.
+
+    Returns:
+      The next state, and float32 scalars: 'loss', 'terms/<name>' (weighted), 'target_momentum' and
+      'health/<name>' of the target's waves, which come from unmasked views.
+    """
+    (loss, (terms, wave, batch_stats, target_batch_stats)), gradients = jax.value_and_grad(
+        loss_fn, has_aux=True
+    )(state.params, state, online_video, target_video, speed, method=method, batch_axis=batch_axis)
+    if batch_axis is not None:
+        gradients = jax.lax.pmean(gradients, batch_axis)
+        wave = jax.lax.all_gather(wave, batch_axis, tiled=True)  # clips are compared with each other
+
+    # The optimiser's last link averages the stepped parameters into the target. Optax raises a float to
+    # an int32 power, which a program under strict dtype promotion would not be allowed to.
+    with jax.numpy_dtype_promotion("standard"):
+        updates, opt_state = method.optimizer.update(gradients, state.opt_state, state.params)
+    metrics = {
+        "loss": loss,
+        "target_momentum": jnp.asarray(method.momentum(state.step), jnp.float32),
+        **{f"terms/{name}": value for name, value in terms.items()},
+        **{f"health/{name}": value for name, value in diagnostics.wave_health(wave, method.fps).items()},
+    }
+    next_state = state.replace(
+        step=state.step + 1,
+        params=optax.apply_updates(state.params, updates),
+        batch_stats=batch_stats,
+        target_batch_stats=target_batch_stats,
+        opt_state=opt_state,
+    )
+    return next_state, metrics
+
+
+def loss_fn(
+    params: Floats,
+    state: TrainState,
+    online_video: Float32[ArrayLike, "n t s s 3"],
+    target_video: Float32[ArrayLike, "n t s s 3"],
+    speed: Float32[ArrayLike, " n"] | None = None,
+    *,
+    method: StepConfig,
+    batch_axis: str | None = None,
+) -> tuple[Float32[Array, ""], tuple[dict[str, Float32[Array, ""]], Array, Floats, Floats]]:
+    """Compute the loss as a function of the online parameters.
+
+    Args:
+      params: the online network's; the only thing to differentiate.
+      state: everything else that the networks hold; its `params` are not used.
+      online_video: float32 [n, t, size, size, 3].
+      target_video: float32 [n, t, size, size, 3].
+      speed: see `learn`.
+      method: the static part.
+      batch_axis: see `train_step`; loss and terms are then the whole batch's, the waves these clips'.
+
+    Returns:
+      The loss, and (the weighted terms, the target's waves, the online statistics, the target's).
+    """
+    read = functools.partial(forward, method.network, batch_axis=batch_axis)
+    # The target trains by averaging alone; it is in training mode and keeps its own statistics.
+    target, target_batch_stats = jax.lax.stop_gradient(
+        read(state.target_params, state.target_batch_stats, target_video)
+    )
+    # One network after the other: XLA on CPU would have them side by side, and hold the largest maps of both.
+    online, batch_stats = read(params, state.batch_stats, after(online_video, target.wave))
+    said = target if speed is None else time_stretch.play_reading(target, speed)
+    loss, terms = losses.total_loss(outputs.Outputs(online, said), method.fps, method.terms)
+    if batch_axis is not None:  # every term is a mean over clips
+        loss, terms = jax.lax.pmean((loss, terms), batch_axis)
+    return loss, (terms, target.wave, batch_stats, target_batch_stats)
+
+
+_PROBE_SEED = 1  # the same views and lights whenever a run is probed, and in every run
+
+
+def probe(
+    state: TrainState,
+    clips: UInt8[ArrayLike, "n frames s s 3"],
+    *,
+    method: StepConfig,
+    people: Sequence[str] | None = None,
+) -> dict[str, Float32[Array, ""]]:
+    """Describe what both networks say of fixed clips, in evaluation mode.
+
+    Args:
+      state: of the training.
+      clips: uint8 [n, t + 1, s, s, 3] RGB, t even.
+      method: the static part.
+      people: who is seen in each clip; everybody is another one, if not given.
+
+    Returns:
+      The measures of `health.probe` of the target, the online network beside it.
+    """
+    reads = functools.partial(infer_wave, method.network)
+    target = functools.partial(reads, state.target_params, state.target_batch_stats)
+    online = functools.partial(reads, state.params, state.batch_stats)
+    size, kind = method.network.input_size, method.network.change
+    return diagnostics.probe(
+        target, clips, size, method.fps, jax.random.key(_PROBE_SEED), kind, people, online
+    )

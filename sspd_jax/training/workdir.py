@@ -1,0 +1,85 @@
+"""A run's directory: what lies where, and whom it belongs to."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import ml_collections
+from etils import epath
+
+from sspd_jax.errors import ConfigError, UserError
+from sspd_jax.runtime import metrics_log, storage
+
+CONFIG = "config.json"
+CHECKPOINTS = "checkpoints"
+CACHE = "compilation_cache"
+NETWORK = "network"
+MEASURED = "measured"
+LEARNED_BEFORE = "learned_before.json"
+
+
+def claim_workdir(config: ml_collections.ConfigDict, workdir: epath.Path) -> None:
+    """Make the work directory, or check that it belongs to this experiment.
+
+    Raises:
+      ConfigError: it holds another experiment; the sentence names the first key that differs.
+      UserError: it cannot be written.
+    """
+    ours = json.loads(config.to_json())
+    path = workdir / CONFIG
+    with storage.storing(workdir, metrics_log.ELSEWHERE, (OSError,)):
+        found = path.read_text() if path.exists() else None
+    if found is None:
+        with storage.storing(workdir, metrics_log.ELSEWHERE, (OSError,)):
+            workdir.mkdir(parents=True, exist_ok=True)
+        storage.write_text(path, json.dumps(ours, indent=2) + "\n", otherwise=metrics_log.ELSEWHERE)
+        return
+    try:
+        theirs = _flat(json.loads(found))
+    except (ValueError, AttributeError) as error:
+        raise UserError(f"{path}: is damaged; delete it, or choose another --workdir") from error
+    for key, value in sorted(_flat(ours).items()):
+        if key not in IGNORED_ON_RESUME and theirs.get(key) != value:
+            raise ConfigError(
+                f"{workdir}: holds an experiment with {key} = {theirs.get(key)!r}, not {value!r}; "
+                "choose another --workdir, or delete this one"
+            )
+
+
+def _require_shared(workdir: epath.Path) -> None:
+    if not (workdir / CONFIG).exists():
+        raise UserError(
+            f"{workdir}: is not the first process's; choose a --workdir that all processes see: a shared "
+            "disk, or gs://"
+        )
+
+
+IGNORED_ON_RESUME = frozenset(
+    {
+        "data.source",
+        "data.data_dir",
+        "data.on_device",
+        "data.workers",
+        "log_every",
+        "checkpoint.keep",
+        "checkpoint.every_steps",
+        "parallel",
+        "distributed",
+        "compilation_cache",
+        "network.conv",
+        "network.rematerialise",
+    }
+)
+"""Keys that may change between a run and its continuation: they change no number, beyond rounding."""
+
+
+def _flat(table: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in table.items():
+        if isinstance(value, Mapping):
+            flat |= _flat(value, f"{prefix}{key}.")
+        else:
+            flat[prefix + key] = value
+    return flat

@@ -1,0 +1,240 @@
+"""The one road from video to the network's input: training, evaluation and prediction share it."""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Generator, Iterable, Iterator
+from contextlib import closing
+from itertools import chain
+from pathlib import Path
+
+import numpy as np
+
+from sspd_jax.errors import UserError
+from sspd_jax.video import resample
+from sspd_jax.video.crop import Resize, crop
+from sspd_jax.video.decode import frames
+from sspd_jax.video.face_detection import FaceBox, FaceDetector, widen
+from sspd_jax.video.face_tracking import LOOK_EVERY_S, FaceFollower
+
+SIZE = 151  # pixels, as the reference implementation stores its crops
+BACKGROUND_STEP = 120  # of a picture's rows and columns about that many are looked at
+LEAST_BACKGROUND = 0.05  # of the picture
+
+
+class FaceClip(Iterator):
+    """A stream of face crops: yields (time in s on the file's axis, uint8 [size, size, 3] RGB), once.
+
+    Attributes:
+      file: the video.
+      box: what is cut out of the present frame, widened, in pixels; where the face is not followed, of every
+        frame.
+      start_s: time of the clip's first frame, s since the video's first.
+      in_view: how many faces there were in it.
+      max_gap_s: longest gap between two frames that `on_clock` bridges, s.
+      looks: (time in s, whether the face was seen), every look for it, where it is followed.
+      background: what lies around the box in every frame so far, where it is watched.
+      crops: the stream itself.
+    """
+
+    def __init__(self, file: Path, max_gap_s: float, looks: list[tuple[float, bool]]):
+        self.file, self.max_gap_s, self.looks = file, max_gap_s, looks
+        self.background = Trace(3)
+        self.box: FaceBox | None = None
+        self.start_s, self.in_view = 0.0, 0
+        self.crops: Generator[tuple[float, np.ndarray], None, None] | None = None
+
+    def __next__(self) -> tuple[float, np.ndarray]:
+        return next(self.crops)
+
+    def on_clock(self, fps: float) -> Iterator[tuple[int, float, np.ndarray]]:
+        """Put the crops that are left on a uniform clock, see `clock.uniform`.
+
+        Args:
+          fps: of the clock, Hz.
+
+        Returns:
+          Iterator of (segment, time in s, crop): uint8 where a frame passed through, else float32.
+        """
+        return resample.uniform(self, fps, max_gap_s=self.max_gap_s)
+
+    def close(self) -> None:
+        """Close the file before its end; a clip read to its end, or forgotten, closes itself."""
+        self.crops.close()
+
+
+class Trace:
+    """Values that are noted frame by frame, packed: 4 bytes a value and 8 a time, no more."""
+
+    def __init__(self, width: int):
+        """Begin with none; each frame has `width` values."""
+        self._width = width
+        self._times, self._values = array("d"), array("f")
+
+    def note(self, time_s: float, values: Iterable[float]) -> None:
+        """Note a frame's values."""
+        self._times.append(time_s)
+        self._values.extend(values)
+
+    @property
+    def times_s(self) -> np.ndarray:
+        """Times, float64 [t], s."""
+        return np.array(self._times)
+
+    @property
+    def values(self) -> np.ndarray:
+        """Values, float32 [t, width]."""
+        return np.array(self._values).reshape(-1, self._width)
+
+
+def open_face_clip(
+    path: str | Path,
+    *,
+    size: int = SIZE,
+    resize: Resize = "linear",
+    face_search_s: float = 30.0,
+    max_gap_s: float = 0.5,
+    detector: FaceDetector | None = None,
+    follow: bool = False,
+    near: FaceBox | None = None,
+    watch_background: bool = False,
+) -> FaceClip:
+    """Open a video, find the face and stream its crops.
+
+    The first face found fixes the box for the whole video, and the clip starts there. One frame in 0.2 s is
+    searched. Memory does not grow with the video, but for what is noted of looks and background: 30 bytes a
+    frame.
+
+    Args:
+      path: a file that FFmpeg can decode.
+      size: side of the crops, pixels.
+      resize: 'linear' or 'area', see `crop`.
+      face_search_s: how far into the video to search, s.
+      max_gap_s: longest gap between two frames that `FaceClip.on_clock` bridges, s.
+      detector: to share one among videos; by default a new one.
+      follow: let the box follow the face, and leave out what was filmed while it is out of view, see
+        `follow.FaceFollower`; the box of training, one for all frames, is the published one.
+      near: which face, by where it is in the first frame with a face.
+      watch_background: note the mean colour around the box in every frame.
+
+    Returns:
+      The clip.
+
+    Raises:
+      UserError: the file cannot be read (see `decode.frames`), no face is found, or fewer than 2 frames
+        are left from there on.
+    """
+    return cut_face(
+        frames(path),
+        Path(path),
+        size=size,
+        resize=resize,
+        face_search_s=face_search_s,
+        max_gap_s=max_gap_s,
+        detector=detector,
+        follow=follow,
+        near=near,
+        watch_background=watch_background,
+    )
+
+
+def cut_face(
+    video: Iterable[tuple[float, np.ndarray]],
+    file: Path,
+    *,
+    size: int = SIZE,
+    resize: Resize = "linear",
+    face_search_s: float = 30.0,
+    max_gap_s: float = 0.5,
+    detector: FaceDetector | None = None,
+    follow: bool = False,
+    near: FaceBox | None = None,
+    watch_background: bool = False,
+    look_every_s: float = LOOK_EVERY_S,
+) -> FaceClip:
+    """Find the face in a stream of frames and stream its crops, as `open_face_clip` does for a file.
+
+    Args:
+      video: (time in s, uint8 [h, w, 3] RGB), times increasing, such as a `Recording` yields.
+      file: where the frames come from, for messages and `FaceClip.file`.
+      size: side of the crops, pixels.
+      resize: 'linear' or 'area', see `crop`.
+      face_search_s: how far into the video to search, s.
+      max_gap_s: longest gap between two frames that `FaceClip.on_clock` bridges, s.
+      detector: to share one among videos; by default a new one.
+      follow: see `open_face_clip`.
+      near: see `open_face_clip`.
+      watch_background: see `open_face_clip`.
+      look_every_s: how often a face that is followed is looked for, s.
+
+    Returns:
+      The clip. It closes the stream, if it is a generator, when it ends or is closed.
+
+    Raises:
+      UserError: no face is found, or fewer than 2 frames are left from there on.
+    """
+    follower = FaceFollower(detector or FaceDetector(), near, look_every_s)
+    clip = FaceClip(file, max_gap_s, follower.looks)
+    video = _closable(video)
+    marked = None
+    for time_s, rgb in video:
+        if time_s > face_search_s or (marked := follower.see(time_s, rgb)):
+            break
+    if marked is None:
+        video.close()
+        raise UserError(
+            f"{file}: no face found in the first {face_search_s:g} s; film one face from the front, "
+            "upright, well lit and at least a tenth of the picture wide"
+        )
+    second = next(video, None)
+    if second is None:
+        raise UserError(f"{file}: has fewer than 2 frames with a face; a pulse needs a video of seconds")
+    clip.in_view = follower.in_view
+    clip.start_s, clip.box = time_s, widen(marked, rgb.shape[1], rgb.shape[0])
+    ahead = [(time_s, rgb), second]
+
+    def crops():
+        with closing(video):
+            for time_s, rgb in chain(_emptied(ahead), video):
+                if follow:
+                    marked = follower.see(time_s, rgb)
+                    if marked is None:
+                        continue
+                    clip.box = widen(marked, rgb.shape[1], rgb.shape[0])
+                if watch_background:
+                    clip.background.note(time_s, mean_around(rgb, clip.box))
+                yield time_s, crop(rgb, clip.box, size, resize)
+
+    clip.crops = crops()
+    return clip
+
+
+def _emptied(frames: list) -> Iterator:
+    """Yield what is in a list and let go of it: at 8K a picture is 100 MB."""
+    while frames:
+        yield frames.pop(0)
+
+
+def _closable(video: Iterable) -> Generator:
+    """Make a generator of any stream; closing it closes the stream, if that is one too."""
+    yield from video
+
+
+def mean_around(rgb: np.ndarray, box: FaceBox) -> np.ndarray:
+    """Average the picture around a box.
+
+    Args:
+      rgb: uint8 [h, w, 3].
+      box: inside the picture, as `FaceClip.box`.
+
+    Returns:
+      float64 [3]; NaN where hardly anything is left around it.
+    """
+    step = max(1, min(rgb.shape[:2]) // BACKGROUND_STEP)
+    coarse = rgb[::step, ::step]
+    face = coarse[-(-box.top // step) : -(-box.bottom // step), -(-box.left // step) : -(-box.right // step)]
+    pixels, inside = (part.shape[0] * part.shape[1] for part in (coarse, face))
+    if pixels - inside < LEAST_BACKGROUND * pixels:
+        return np.full(3, np.nan)
+    total = coarse.sum((0, 1), np.float64) - face.sum((0, 1), np.float64)
+    return total / (pixels - inside)
