@@ -4,7 +4,7 @@
 misses by 20 bpm), prepares them, trains on twelve people without any label and tests on six others. The
 network is a smaller one of the same code (36×36 pixels, one stage), in the released form: it learns in fewer
 steps than the paper's form does, and stays with the pulse.
-`benchmarks/simulated_people.md` has longer trainings, all presets, both forms and several seeds.
+`benchmarks/accuracy/simulated_people.md` has longer trainings, all presets, both forms and several seeds.
 """
 
 from sspd_jax.training import config as experiments

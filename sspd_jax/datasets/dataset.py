@@ -9,7 +9,7 @@
 A recording is one or several unbroken *segments*, a segment is cut into *chunks* of 1 s, and a chunk is one
 record: a clip is read without reading its video. The shards are ArrayRecord files written here, because
 `download_and_prepare` needs TensorFlow beyond 1 GB and cannot resume. The frames are stored as plain bytes:
-what compressing them without loss would save, and cost, is in `benchmarks/storage.md`.
+what compressing them without loss would save, and cost, is in `benchmarks/speed/storage.md`.
 
 Paths are `etils.epath`. ArrayRecord reads `gs://` by itself but writes local files only, so a shard of a
 remote dataset is written to the local temporary directory and then copied.

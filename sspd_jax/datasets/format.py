@@ -21,7 +21,7 @@ INDEX = "index.json"
 PLAN = "preparation.json"
 PARTS = "recordings"
 CHUNK_S = 1.0
-"""Length of a record, s: a 10 s clip reads at most 11 s of video; `benchmarks/storage.md` compares others."""
+"""Length of a record, s: a 10 s clip reads at most 11 s of video; `benchmarks/speed/storage.md` compares others."""
 PREPARE = "python -m sspd_jax prepare"
 ELSEWHERE = "choose another --data_dir, one in a folder that exists and is yours"
 

@@ -5,7 +5,7 @@ Code never asks which form it serves; a new form is a new table.
 
 * `PAPER`: what the paper's text describes (Zhang et al. 2024, arXiv 2311.05100), its open points settled.
 * `ROBUST`: ours, not published: the released form, given a video that light has been taken out of, the online
-  network's in slow motion; `docs/robust.md` says why, `benchmarks/robustness.md` what it is worth.
+  network's in slow motion; `docs/robust.md` says why, `benchmarks/robustness/robustness.md` what it is worth.
 * `RELEASED`: what the authors' public PyTorch code computes, except its defects (the crop that never
   moves, frames rounded to uint8 between steps).
 """

@@ -1,0 +1,219 @@
+"""What is installed works without the repository: from another folder, by name, with every file it needs."""
+
+import configparser
+import os
+import re
+import shlex
+import subprocess
+import sys
+import sysconfig
+import tomllib
+import venv
+import zipfile
+from importlib import import_module
+from pathlib import Path
+
+import pytest
+from setuptools import find_packages
+
+import sspd_jax
+from sspd_jax import __main__ as door
+from sspd_jax.errors import ConfigError
+from sspd_jax.training import config as experiments
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="module")
+def setup_cfg():
+    parser = configparser.ConfigParser(interpolation=None)
+    parser.read(ROOT / "setup.cfg")
+    return parser
+
+
+def test_every_package_is_listed(setup_cfg):
+    listed = set(setup_cfg["options"]["packages"].split())
+    assert listed == {*find_packages(ROOT, include=["sspd_jax*"]), "sspd_jax.configs"}
+
+
+def test_every_file_that_is_no_module_is_listed(setup_cfg):
+    table = setup_cfg["options.package_data"]
+    listed = {
+        path for package in table for glob in table[package].split() for path in _folder(package).glob(glob)
+    }
+    there = {
+        path
+        for folder in (ROOT / "sspd_jax", ROOT / "configs")
+        for path in folder.rglob("*")
+        if path.is_file() and path.suffix not in (".py", ".pyc")
+    }
+    assert listed == there
+
+
+def _folder(package):
+    return ROOT / (package.removeprefix("sspd_jax.") if package.endswith("configs") else package)
+
+
+def test_the_version_is_in_one_place(setup_cfg):
+    assert setup_cfg["metadata"]["version"] == "attr: sspd_jax.__version__"
+    citation = (ROOT / "CITATION.cff").read_text()
+    assert re.search(r"^version: (.*)$", citation, re.MULTILINE)[1] == sspd_jax.__version__
+    assert f"## {sspd_jax.__version__}" in (ROOT / "CHANGELOG.md").read_text()
+
+
+def test_what_developers_install_holds_what_the_other_extras_need_in_tests(setup_cfg):
+    extras = {
+        name: {line for line in lines.splitlines() if line and not line.startswith("#")}
+        for name, lines in setup_cfg["options.extras_require"].items()
+    }
+    assert set(extras) == {"cuda", "tpu", "beam", "live", "notebooks", "docs", "dev"}
+    assert extras["docs"] | extras["beam"] <= extras["dev"]
+    # What JAX is needed at least is said once more by its extras.
+    least = re.search(r"^jax(>=.*)$", setup_cfg["options"]["install_requires"], re.MULTILINE)[1]
+    assert all(next(iter(extras[name])).endswith(least) for name in ("cuda", "tpu"))
+
+
+def test_the_lowest_versions_are_those_that_are_asked_for(setup_cfg):
+    least = dict(
+        re.findall(r"^([\w-]+)(?:\[\w+\])?>=([\d.]+)", setup_cfg["options"]["install_requires"], re.MULTILINE)
+    )
+    listed = (ROOT / "tests" / "lowest.txt").read_text()
+    lowest = dict(re.findall(r"^([\w-]+)==([\d.]+)$", listed, re.MULTILINE))
+    assert lowest.keys() - {"pyparsing"} == least.keys()
+    for name, version in least.items():
+        assert f"{lowest[name]}.".startswith(f"{version}."), name
+
+
+@pytest.mark.parametrize("name", ["ubfc", "ubfc.py", "configs/ubfc.py", "configs/ubfc"])
+def test_a_shipped_experiment_is_found_by_name(name, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert experiments.find(name, ".py") == ROOT / "configs" / "ubfc.py"
+    assert experiments.load(f"{name}:released,smoke", ["seed=3"]).seed == 3
+    assert experiments.name_of(f"{name}:released") == "ubfc-released"
+
+
+def test_a_file_here_comes_before_a_shipped_one(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "configs").mkdir()
+    mine = tmp_path / "configs" / "ubfc.py"
+    mine.write_text((ROOT / "configs" / "ubfc.py").read_text().replace("default()", "default({**forms})"))
+    assert experiments.find("configs/ubfc.py", ".py").resolve() == mine
+    assert experiments.find("ubfc", ".py") == ROOT / "configs" / "ubfc.py"
+
+
+@pytest.mark.parametrize("name", ["ubcf", "other/ubfc.py", "configs/ubfc.toml", "../configs/no", ""])
+def test_what_is_not_shipped_is_refused_and_what_is_is_said(name, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ConfigError, match=r"does not exist.*cohface, demo, folder.*vipl_hr$"):
+        experiments.find(name, ".py")
+
+
+def test_every_command_has_a_door(capsys):
+    modules = {
+        ".".join(path.relative_to(ROOT).with_suffix("").parts)
+        for path in (ROOT / "sspd_jax").rglob("*.py")
+        if '__name__ == "__main__"' in path.read_text() and path.name != "__main__.py"
+    }
+    assert {module for module, _ in door.COMMANDS.values()} == modules
+    assert all(callable(import_module(module).main) for module in modules)
+    assert door.main(["--help"]) == door.main([]) == 0
+    told = capsys.readouterr().out
+    assert all(f"  {name} " in told for name in door.COMMANDS)
+
+
+def test_an_unknown_command_ends_with_2(capsys):
+    assert door.main(["perdict"]) == 2
+    assert "no command 'perdict'; there are predict, live" in capsys.readouterr().err
+
+
+def test_a_command_gets_its_arguments_and_its_exit_code_comes_back(tmp_path, capsys):
+    assert door.main(["predict", str(tmp_path / "none.mp4"), "--method=pos"]) == 1
+    assert "none.mp4" in capsys.readouterr().err
+    assert door.main(["--version"]) == 0
+    assert capsys.readouterr().out == f"sspd_jax {sspd_jax.__version__}\n"
+
+
+def test_the_citation_is_the_papers():
+    text = (ROOT / "CITATION.cff").read_text()
+    for words in ("preferred-citation", "Self-similarity Prior Distillation", "2311.05100", "volume: 26"):
+        assert words in text
+    assert tomllib.loads((ROOT / "pyproject.toml").read_text())["build-system"]["build-backend"]
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory):
+    """The wheel that is built out of the source distribution, and both their folder."""
+    folder = tmp_path_factory.mktemp("dist")
+    command = [sys.executable, "-m", "build", "--no-isolation", f"--outdir={folder}", str(ROOT)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    (built,) = folder.glob("*.whl")
+    assert len(list(folder.glob("*.tar.gz"))) == 1
+    return built
+
+
+@pytest.mark.slow
+def test_the_wheel_holds_what_is_needed_and_nothing_else(wheel):
+    names = set(zipfile.ZipFile(wheel).namelist())
+    modules = {path.relative_to(ROOT).as_posix() for path in (ROOT / "sspd_jax").rglob("*.py")}
+    shipped = {f"sspd_jax/configs/{path.name}" for path in (ROOT / "configs").iterdir() if path.is_file()}
+    assert modules | shipped | {"sspd_jax/py.typed"} <= names
+    assert {name.split("/")[0] for name in names} == {
+        "sspd_jax",
+        f"sspd_jax-{sspd_jax.__version__}.dist-info",
+    }
+
+
+COMMANDS = """
+sspd_jax --version
+sspd_jax sample my.mp4 --seconds=11 --bpm=72
+sspd_jax predict my.mp4 --method=pos --json=my.json
+sspd_jax simulator recordings --people=2 --seconds=12 --preset=easy --workers=1
+sspd_jax main --help
+python -m sspd_jax prepare --dataset=ubfc_rppg --source=recordings --data_dir=data/ubfc_rppg --crop_size=68
+python -m sspd_jax.main --config=configs/ubfc.py:smoke --config.epochs=1 --config.batch_size=1 --no_progress
+    --config.data.train_people="('subject1',)" --config.data.test_people="('subject2',)" --workdir=run
+python -m sspd_jax predict my.mp4 --checkpoint=run/network/target --min_confidence=0 --no_cache
+"""
+
+
+@pytest.mark.slow
+def test_the_wheel_works_in_another_folder(wheel, tmp_path):
+    """A fresh environment without this repository; what the package needs is lent from this one's."""
+    made = tmp_path / "env"
+    venv.create(made, symlinks=True, with_pip=False)
+    site = Path(sysconfig.get_path("purelib", vars={"base": str(made), "platbase": str(made)}))
+    install = [sys.executable, "-m", "pip", "--python", str(made / "bin" / "python"), "install", "--no-deps"]
+    quiet = ["--quiet", "--disable-pip-version-check", "--no-index", str(wheel)]
+    subprocess.run([*install, *quiet], check=True, timeout=120)
+    # A folder named here is searched, but its own .pth files, so the editable install, are not read.
+    (site / "lent.pth").write_text(sysconfig.get_path("purelib") + "\n")
+    here = tmp_path / "elsewhere"
+    here.mkdir()
+    environment = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
+
+    def type_in(command):
+        program, *arguments = shlex.split(command)
+        line = [str(made / "bin" / program), *arguments]
+        done = subprocess.run(
+            line, cwd=here, env=environment, capture_output=True, text=True, timeout=300, check=False
+        )
+        assert done.returncode == 0, f"{command}\n{done.stdout}{done.stderr}"
+        return done.stdout
+
+    where = type_in("python -c 'import sspd_jax; print(sspd_jax.__file__)'")
+    assert where.strip() == str(site / "sspd_jax" / "__init__.py")
+    validated = type_in(
+        "python -c 'from sspd_jax import config, study; shipped = config.shipped(); "
+        "[config.validate(config.load(name)) for name in shipped]; "
+        'study.load("simulated_study"); print(*shipped, *shipped.values())\''
+    )
+    assert "vipl_hr" in validated and str(site / "sspd_jax" / "configs" / "ubfc.py") in validated
+
+    said = {}
+    for command in filter(None, COMMANDS.replace("\n    ", " ").split("\n")):
+        said[command.split(" ")[1]] = type_in(command)
+    assert said["--version"] == f"sspd_jax {sspd_jax.__version__}\n"
+    bpm = float(re.search(r"my.mp4: ([\d.]+) bpm, 9\d% sure", said["predict"])[1])
+    assert abs(bpm - 72) < 1.5
+    assert (here / "run" / "report" / "index.html").is_file()

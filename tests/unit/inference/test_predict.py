@@ -1,0 +1,479 @@
+"""The commands: from a video to a number, and one sentence for whatever is wrong."""
+
+import csv
+import json
+import os
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import cv2
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import small_training
+from shared_files import PUBLISHED_WEIGHTS, REAL_FACE, needs
+from simulated_face import write_sound
+
+import sspd_jax
+from sspd_jax.checkpoints import convert
+from sspd_jax.checkpoints.network import save_network
+from sspd_jax.cli import convert as cli_convert
+from sspd_jax.cli import predict as cli_predict
+from sspd_jax.errors import ConfigError
+from sspd_jax.inference import predict, windows
+from sspd_jax.inference.windows import METHODS, READ_OUTS, Settings
+from sspd_jax.method import network
+from sspd_jax.simulation import sample_video
+from sspd_jax.training import config as experiments
+from sspd_jax.video import decode
+
+ROOT = Path(__file__).parents[3]
+
+
+def command(module, *arguments, folder, **environment):
+    """Run a command as a user would: a process of its own, from another folder."""
+    return subprocess.run(
+        [sys.executable, "-m", f"sspd_jax.{module}", *map(str, arguments)],
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": str(ROOT), **environment},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def refused(run, *words, code=1):
+    """Check that a command failed with one sentence holding the words."""
+    assert run.returncode == code, run
+    lines = run.stderr.strip().splitlines()
+    assert len(lines) == 1 and lines[0].startswith("error: "), run.stderr
+    for word in words:
+        assert str(word) in lines[0], lines[0]
+    assert "bpm" not in run.stdout
+
+
+@pytest.fixture(scope="module")
+def face(tmp_path_factory):
+    path = tmp_path_factory.mktemp("videos") / "face.mp4"
+    sample_video.write_face_video(path, seconds=10, bpm=84)
+    return path
+
+
+@pytest.fixture(scope="module")
+def published(tmp_path_factory):
+    directory = tmp_path_factory.mktemp("published") / "ubfc"
+    assert convert.convert(PUBLISHED_WEIGHTS, directory) == 786_079
+    return directory
+
+
+@pytest.mark.parametrize("method", METHODS[1:])
+def test_classical_methods_read_a_known_pulse(face, method):
+    prediction = predict.predict(face, method=method)
+    assert prediction.heart_rate_bpm == pytest.approx(84, abs=1.5)
+    assert prediction.confidence > 0.5
+    assert prediction.wave.fps == 30
+    assert prediction.notes == ()
+    assert prediction.checkpoint is None
+    (window,) = prediction.windows
+    assert (window.start_s, window.duration_s, window.why) == (0, 10, "")
+
+
+@pytest.mark.parametrize("read_out", READ_OUTS)
+def test_every_read_out_reads_a_known_pulse(face, read_out):
+    prediction = predict.predict(face, method="pos", settings=Settings(read_out=read_out))
+    assert prediction.heart_rate_bpm == pytest.approx(84, abs=1.5)
+
+
+def test_predict_prints_a_rate_and_writes_wave_and_times(face, tmp_path):
+    run = command("predict", face, "--method=pos", "--json=out.json", folder=tmp_path)
+    assert run.returncode == 0, run.stderr
+    assert run.stderr == ""
+    result = json.loads((tmp_path / "out.json").read_text())
+    sure = f"{result['confidence']:.0%} sure"
+    assert f"{face}: {result['heart_rate_bpm']:.1f} bpm, {sure} (pos, 10.0 s at 30.00 Hz)" in run.stdout
+    assert result["heart_rate_bpm"] == pytest.approx(84, abs=1.5)
+    assert len(result["wave"]) == len(result["times_s"]) == 300
+    np.testing.assert_allclose(np.diff(result["times_s"]), 1 / 30, atol=1e-6)
+    assert (result["method"], result["read_out"], result["fps"]) == ("pos", "harmonic", 30.0)
+    assert len(result["beats_s"]) == pytest.approx(14, abs=1)
+    np.testing.assert_allclose(np.diff(result["beats_s"]), 60 / 84, atol=0.05)
+    left, top, right, bottom = result["face_box"]
+    assert 0 <= left < right and 0 <= top < bottom
+    assert list(tmp_path.iterdir()) == [tmp_path / "out.json"]
+
+
+def test_a_gap_makes_two_stretches_and_says_so(tmp_path):
+    times = np.concatenate([np.arange(0, 1.5, 1 / 30), np.arange(4, 10, 1 / 30), np.arange(12, 17, 1 / 30)])
+    sample_video.write_face_video(tmp_path / "gaps.mp4", bpm=66, times_s=times)
+    prediction = predict.predict(tmp_path / "gaps.mp4", method="pos")
+    assert [(w.start_s, w.duration_s) for w in prediction.windows] == [
+        (pytest.approx(4, abs=0.05), pytest.approx(6, abs=0.05)),
+        (pytest.approx(12, abs=0.05), pytest.approx(5, abs=0.05)),
+    ]
+    assert [w.candidate_bpm for w in prediction.windows] == pytest.approx([66, 66], abs=3)
+    left_out, first, second = prediction.notes
+    assert left_out == "left out 0.0–1.5 s: too short to hold a few beats"
+    assert first == "a gap in time, 1.5–4.0 s" and second == "a gap in time, 10.0–12.0 s"
+
+
+@pytest.mark.parametrize(("fps", "clock"), [(15, 15), (24, 24), (60, 60), (120, 60)])
+def test_frame_rates_from_15_to_120(tmp_path, fps, clock):
+    sample_video.write_face_video(tmp_path / "face.mp4", seconds=6, fps=fps, bpm=84)
+    prediction = predict.predict(tmp_path / "face.mp4", method="pos")
+    assert prediction.wave.fps == pytest.approx(clock, rel=0.01)
+    assert prediction.windows[0].candidate_bpm == pytest.approx(84, abs=2)
+
+
+def test_a_variable_rate_reads_the_same_pulse(tmp_path):
+    times = np.cumsum(np.random.default_rng(0).uniform(0.025, 0.045, 300))
+    sample_video.write_face_video(tmp_path / "phone.mp4", bpm=75, times_s=times - times[0])
+    assert predict.predict(tmp_path / "phone.mp4", method="pos").heart_rate_bpm == pytest.approx(75, abs=2)
+
+
+# The published network.
+
+
+@pytest.mark.slow
+@needs(PUBLISHED_WEIGHTS)
+def test_the_published_network_reads_a_known_pulse(face, published):
+    prediction = sspd_jax.load(published).predict(face)
+    assert prediction.heart_rate_bpm == pytest.approx(84, abs=2)
+    assert prediction.checkpoint == str(published)
+    assert len(prediction.wave.values) == 299
+    assert prediction.wave.start_s == pytest.approx(0.5 / 30)
+
+
+@needs(REAL_FACE)
+@needs(PUBLISHED_WEIGHTS)
+def test_convert_then_predict_reads_a_real_face(tmp_path):
+    run = command("convert", PUBLISHED_WEIGHTS, "--output=ubfc", folder=tmp_path)
+    assert run.returncode == 0, run.stderr
+    assert "786,079 parameters" in run.stdout
+    run = command("predict", REAL_FACE, "--checkpoint=ubfc", "--json=o.json", folder=tmp_path)
+    assert run.returncode == 0, run.stderr
+    result = json.loads((tmp_path / "o.json").read_text())
+    assert 51.5 <= result["heart_rate_bpm"] <= 53.5
+    assert f"{result['heart_rate_bpm']:.1f} bpm" in run.stdout
+    assert len(result["wave"]) == 300
+
+
+@needs(REAL_FACE)
+@pytest.mark.parametrize("method", ["green", "chrom", "pos"])
+def test_classical_methods_read_a_real_face(method):
+    assert 51.5 <= predict.predict(REAL_FACE, method=method).heart_rate_bpm <= 53.5
+
+
+@pytest.mark.slow
+@needs(REAL_FACE)
+@needs(PUBLISHED_WEIGHTS)
+def test_the_published_read_out_agrees_on_a_real_face(published):
+    prediction = sspd_jax.load(published).predict(REAL_FACE, settings=Settings(read_out="wavelet"))
+    assert 51.5 <= prediction.heart_rate_bpm <= 53.5
+
+
+# What can be wrong.
+
+
+def bad_videos(folder):
+    """Write every kind of bad video; yields path and a word of its sentence."""
+    text = folder / "text.mp4"
+    text.write_text("this is not a video\n" * 100)
+    yield text, "video"
+    header = folder / "header.mp4"
+    sample_video.write_face_video(folder / "whole.mp4", seconds=1)
+    header.write_bytes((folder / "whole.mp4").read_bytes()[:160])
+    yield header, "video"
+    write_sound(folder / "sound.mp4")
+    yield folder / "sound.mp4", "no video"
+    yield folder / "missing.mp4", "no such"
+    grey = [np.full((120, 160, 3), 90, np.uint8)] * 60
+    sample_video.write_video(folder / "grey.mp4", iter(grey), np.arange(60) / 30)
+    yield folder / "grey.mp4", "no face"
+    picture = next(iter(sample_video.face_frames(np.arange(1) / 30, 60.0, 0)))
+    sample_video.write_video(folder / "one.mp4", iter([picture, picture]), np.arange(2) / 30)
+    yield folder / "one.mp4", "only 0.1 s"
+    sample_video.write_face_video(folder / "short.mp4", seconds=2)
+    yield folder / "short.mp4", "2.0 s"
+    (folder / "none").mkdir()
+    yield folder / "none", "holds no video"
+
+
+def test_a_bad_video_is_said_in_one_sentence(tmp_path, capfd):
+    (tmp_path / "bad").mkdir()
+    for path, word in bad_videos(tmp_path / "bad"):
+        code = cli_predict.main([str(path), "--method=pos", f"--json={tmp_path / 'out.json'}"])
+        out, err = capfd.readouterr()
+        assert code == 1, path
+        assert "bpm" not in out
+        lines = err.strip().splitlines()
+        assert len(lines) == 1 and lines[0].startswith(f"error: {path}"), err
+        assert word in lines[0], err
+        assert not (tmp_path / "out.json").exists()
+
+
+def test_a_still_picture_gives_no_number(tmp_path, capsys):
+    picture = next(iter(sample_video.face_frames(np.arange(1) / 30, 60.0, 0)))
+    sample_video.write_video(tmp_path / "still.avi", iter([picture] * 180), np.arange(180) / 30, codec="ffv1")
+    for method in ("green", "chrom", "pos"):
+        out = tmp_path / f"{method}.json"
+        assert cli_predict.main([str(tmp_path / "still.avi"), f"--method={method}", f"--json={out}"]) == 0
+        said = capsys.readouterr()
+        assert f"still.avi: no reading, {windows.FLAT} ({method}" in said.out and "bpm" not in said.out
+        result = json.loads(out.read_text())
+        assert result["heart_rate_bpm"] is None and result["windows"][0]["heart_rate_bpm"] is None
+
+
+def test_one_bad_video_does_not_stop_the_others(face, tmp_path, capsys):
+    out = tmp_path / "out.json"
+    code = cli_predict.main([str(tmp_path / "missing.mp4"), str(face), "--method=pos", f"--json={out}"])
+    said = capsys.readouterr()
+    assert code == 1
+    assert "missing.mp4" in said.err and "bpm" in said.out
+    assert json.loads(out.read_text())["file"] == str(face)
+    assert cli_predict.main([str(face), str(face), "--method=green", f"--json={out}"]) == 0
+    assert [row["method"] for row in json.loads(out.read_text())] == ["green", "green"]
+
+
+def test_three_lines_of_python_read_files_arrays_and_streams(face):
+    by_file = sspd_jax.read(face, stride_s=2)
+    assert by_file.heart_rate_bpm == pytest.approx(84, abs=1.5) and by_file.method == "pos"
+    stream = list(decode.frames(face))
+    by_stream = sspd_jax.read(iter(stream), fps=30, method="pos")
+    by_array = sspd_jax.read(np.stack([picture for _, picture in stream]), fps=30, method="pos")
+    for prediction in (by_stream, by_array):
+        np.testing.assert_allclose(prediction.wave.values, by_file.wave.values, atol=1e-9)
+        assert prediction.file == "frames"
+    with pytest.raises(ConfigError, match="need their rate"):
+        sspd_jax.read(iter(stream))
+    with pytest.raises(ValueError, match=r"frames must be uint8 .* got float64"):
+        sspd_jax.read(np.zeros((9, 8, 8, 3)), fps=30)
+
+
+def test_csv_and_picture_hold_every_window(face, tmp_path, capsys):
+    csv_file, picture = tmp_path / "out.csv", tmp_path / "out.png"
+    options = ["--method=pos", f"--csv={csv_file}", f"--plot={picture}", "--window=5", "--stride=1"]
+    assert cli_predict.main([str(face), *options]) == 0
+    rows = list(csv.DictReader(csv_file.read_text().splitlines()))
+    assert len(rows) == 6 and [float(row["start_s"]) for row in rows] == [0, 1, 2, 3, 4, 5]
+    read = [row for row in rows if row["heart_rate_bpm"]]
+    assert read and all(float(row["heart_rate_bpm"]) == pytest.approx(84, abs=2) for row in read)
+    assert f"{len(read)} of 6 windows" in capsys.readouterr().out
+    assert cv2.imread(str(picture)).shape[1] > 800
+    assert cli_predict.main([str(face), "--method=pos", f"--plot={tmp_path / 'out.docx'}"]) == 2
+    assert "ends in" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("option", "said"),
+    [("--window=2", "window_s 2"), ("--stride=0", "stride_s 0"), ("--min_confidence=2", "min_confidence 2")],
+)
+def test_settings_out_of_range_end_with_2(face, option, said, capsys):
+    assert cli_predict.main([str(face), "--method=pos", option]) == 2
+    assert said in capsys.readouterr().err
+
+
+def two_faces(folder):
+    """Write a video of two people, 60 bpm on the left and 96 on the right."""
+    times = np.arange(300) / 30
+    pair = zip(sample_video.face_frames(times, 60, 1), sample_video.face_frames(times, 96, 2), strict=True)
+    path = folder / "two.mp4"
+    sample_video.write_video(path, (np.hstack(pictures) for pictures in pair), times)
+    return path
+
+
+def test_everybody_in_view_is_read_on_request(tmp_path, capsys):
+    path, out = two_faces(tmp_path), tmp_path / "out.json"
+    assert cli_predict.main([str(path), "--method=pos", "--all_faces", f"--json={out}"]) == 0
+    left, right = json.loads(out.read_text())
+    assert left["heart_rate_bpm"] == pytest.approx(60, abs=1.5)
+    assert right["heart_rate_bpm"] == pytest.approx(96, abs=1.5)
+    assert left["face_box"][2] < 300 < right["face_box"][2]
+    said = capsys.readouterr().out
+    assert "face 1 of 2" in said and "face 2 of 2" in said
+
+
+def test_a_face_that_leaves_and_comes_back_is_read_where_it_was(tmp_path):
+    times = np.arange(22 * 15) / 15
+    pictures = list(sample_video.face_frames(times, 72, 0))
+    for number in range(8 * 15, 14 * 15):
+        pictures[number] = np.full((256, 256, 3), 120, np.uint8)
+    sample_video.write_video(tmp_path / "away.mp4", pictures, times)
+    prediction = predict.predict(
+        tmp_path / "away.mp4", method="pos", settings=Settings(window_s=6, stride_s=2)
+    )
+    there = [w for w in prediction.windows if w.start_s + w.duration_s <= 8 or w.start_s >= 14]
+    assert len(there) >= 3 and all(w.candidate_bpm == pytest.approx(72, abs=3) for w in there)
+    assert any("out of view" in note for note in prediction.notes)
+    away = [w for w in prediction.windows if w not in there]
+    assert all(w.heart_rate_bpm is None or abs(w.heart_rate_bpm - 72) < 3 for w in away)
+
+
+def test_a_video_damaged_in_the_middle_is_read_around_the_damage(face, tmp_path):
+    data = bytearray(face.read_bytes())
+    middle = len(data) // 2
+    data[middle : middle + 3000] = bytes(3000)
+    (tmp_path / "hurt.mp4").write_bytes(data)
+    prediction = predict.predict(tmp_path / "hurt.mp4", method="pos")
+    assert any("damaged frame" in note for note in prediction.notes)
+    assert any(w.candidate_bpm == pytest.approx(84, abs=3) for w in prediction.windows)
+
+
+def test_a_short_clip_is_told_to_be_short(tmp_path, capsys):
+    sample_video.write_face_video(tmp_path / "six.mp4", seconds=6, bpm=84)
+    assert cli_predict.main([str(tmp_path / "six.mp4"), "--method=pos", "--min_confidence=1"]) == 0
+    assert "and 6.0 s are too short to be sure: take 10 s or more" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("method", ["pos", "green"])
+def test_a_black_and_white_video_gives_no_number(tmp_path, method, monkeypatch, capsys):
+    monkeypatch.setitem(sample_video.PIXEL_FORMATS, "libx264", "gray")
+    times = np.arange(300) / 30
+    sample_video.write_video(tmp_path / "grey.mp4", sample_video.face_frames(times, 84, 0), times)
+    assert cli_predict.main([str(tmp_path / "grey.mp4"), f"--method={method}"]) == 0
+    assert f"grey.mp4: no reading, {windows.NO_COLOUR}" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("name", "codec", "pixels"),
+    [
+        ("ten_bit.mkv", "libx265", "yuv420p10le"),
+        ("grey.mkv", "ffv1", "gray"),
+        ("phone.mov", "libx264", "yuv420p"),
+        ("wide_gamut.mp4", "libx264", "yuv420p10le"),
+        pytest.param("web.webm", "libvpx-vp9", "yuv420p", marks=pytest.mark.slow),
+        ("transparent.mov", "qtrle", "argb"),
+    ],
+)
+def test_odd_pictures_are_read(tmp_path, name, codec, pixels, monkeypatch):
+    times = np.arange(180) / 30
+    monkeypatch.setitem(sample_video.PIXEL_FORMATS, codec, pixels)
+    path, turn = tmp_path / name, 90 if name == "phone.mov" else 0
+    pictures = (np.rot90(p, -turn // 90) for p in sample_video.face_frames(times, 84, 0))
+    options = {"crf": "12", "deadline": "realtime"} if codec not in ("ffv1", "qtrle") else {}
+    sample_video.write_video(path, pictures, times, codec=codec, rotation=turn, options=options)
+    prediction = predict.predict(path, method="green")
+    (window,) = prediction.windows
+    assert window.candidate_bpm == pytest.approx(84, abs=3)
+
+
+def test_a_reader_of_the_output_may_leave(face, tmp_path):
+    first = f"{sys.executable} -m sspd_jax.inference.predict {face} {face} --method=green --window=4 | true"
+    run = subprocess.run(
+        ["sh", "-c", first],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert run.stderr == ""
+
+
+def test_json_that_cannot_be_written_is_said_before_the_work(face, tmp_path):
+    run = command("predict", face, "--method=pos", "--json=nowhere/out.json", folder=tmp_path)
+    refused(run, "nowhere/out.json", "cannot be written")
+
+
+def test_wrong_arguments_end_with_2(face, tmp_path):
+    refused(command("predict", face, folder=tmp_path), "--checkpoint=DIR", "convert", code=2)
+    for main, arguments in (
+        (cli_predict.main, [str(face), "--method=magic"]),
+        (cli_predict.main, []),
+        (cli_convert.main, ["x.pth"]),
+    ):
+        with pytest.raises(SystemExit) as ended:
+            main(arguments)
+        assert ended.value.code == 2
+
+
+def test_a_missing_checkpoint_is_said(face, tmp_path):
+    run = command("predict", face, "--checkpoint=nowhere", folder=tmp_path)
+    refused(run, "nowhere", "no such checkpoint", "sspd_jax.checkpoints.convert")
+
+
+def test_debug_shows_the_traceback(tmp_path):
+    run = command("predict", "missing.mp4", "--method=pos", "--debug", folder=tmp_path)
+    assert run.returncode == 1
+    assert "Traceback" in run.stderr and run.stderr.strip().splitlines()[-1].startswith("error: missing.mp4")
+
+
+# Conversion.
+
+
+@pytest.mark.parametrize("kind", ["missing", "text", "truncated", "other"])
+def test_weights_that_do_not_convert_leave_nothing(tmp_path, capsys, kind):
+    import torch_file_writer
+
+    weights = tmp_path / f"{kind}.pth"
+    if kind == "text":
+        weights.write_text("weights")
+    elif kind == "other":
+        torch_file_writer.save(
+            weights, {"BN.weight": np.ones(4, np.float32), "head.bias": np.ones(2, np.float32)}
+        )
+    elif kind == "truncated":
+        torch_file_writer.save(weights, {"BN.weight": np.ones(3, np.float32)})
+        weights.write_bytes(weights.read_bytes()[:-40])
+    assert cli_convert.main([str(weights), f"--output={tmp_path / 'out'}"]) == 1
+    error = capsys.readouterr().err
+    assert error.startswith(f"error: {weights}") and len(error.strip().splitlines()) == 1
+    if kind == "other":
+        assert "BN.weight" in error
+    assert not (tmp_path / "out").exists()
+
+
+@needs(PUBLISHED_WEIGHTS)
+def test_convert_does_not_overwrite(published, capsys):
+    assert cli_convert.main([str(PUBLISHED_WEIGHTS), f"--output={published}"]) == 1
+    assert "exists already" in capsys.readouterr().err
+
+
+def test_a_folder_gives_its_videos_and_an_empty_one_a_sentence(face, tmp_path, capsys):
+    (tmp_path / "week" / "monday").mkdir(parents=True)
+    (tmp_path / "empty").mkdir()
+    for name in ("b.mp4", "monday/a.mp4", "monday/.hidden.mp4"):
+        (tmp_path / "week" / name).symlink_to(face)
+    (tmp_path / "week" / "notes.txt").write_text("not a video")
+    out = tmp_path / "out.csv"
+    assert (
+        cli_predict.main(
+            [*(str(tmp_path / name) for name in ("empty", "week")), "--method=pos", f"--csv={out}"]
+        )
+        == 1
+    )
+    said = capsys.readouterr()
+    assert said.err == f"error: {tmp_path / 'empty'}: holds no video; give a folder of videos, or a video\n"
+    files = [line.split(",")[0] for line in out.read_text().splitlines()[1:]]
+    assert list(dict.fromkeys(files)) == [str(tmp_path / "week" / name) for name in ("b.mp4", "monday/a.mp4")]
+
+
+def test_as_many_videos_are_read_at_once_as_there_are_devices(monkeypatch):
+    monkeypatch.setattr(jax, "local_devices", lambda: jax.devices()[:1] * 3)
+    meet = threading.Barrier(3, timeout=20)
+
+    def work(number):
+        meet.wait()
+        return number, jnp.zeros(()).devices()
+
+    with cli_predict._each_on_a_device(object()) as each:
+        assert list(each(work, range(3))) == [(number, set(jax.devices()[:1])) for number in range(3)]
+
+
+@pytest.mark.slow
+def test_a_folder_on_several_devices_reads_as_on_one(face, tmp_path):
+    settings = small_training.network()
+    config = {"network": experiments.network_table(settings), "fps": 30.0, "crop_size": 40}
+    save_network(tmp_path / "network", config, *network.init_variables(settings, jax.random.key(0)))
+    (tmp_path / "faces").mkdir()
+    for name in "abc":
+        (tmp_path / "faces" / f"{name}.mp4").symlink_to(face)
+    said = []
+    for devices in (1, 3):
+        flags = f"--xla_force_host_platform_device_count={devices}"
+        run = command("predict", "faces", "--checkpoint=network", folder=tmp_path, XLA_FLAGS=flags)
+        assert run.returncode == 0, run.stderr
+        said.append(run.stdout)
+    assert said[0] == said[1] and said[0].count("faces/") == 3

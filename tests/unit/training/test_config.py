@@ -1,0 +1,253 @@
+"""Experiments: every shipped one is valid, and whatever is wrong is said in one sentence."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import ml_collections
+import pytest
+
+from sspd_jax.errors import ConfigError
+from sspd_jax.method import losses
+from sspd_jax.method.augment import Disturbance
+from sspd_jax.method.settings import network_settings
+from sspd_jax.training import config as experiments
+from sspd_jax.training import presets
+
+CONFIGS = sorted((Path(__file__).parents[3] / "configs").glob("*.py"))
+UBFC = str(Path(__file__).parents[3] / "configs" / "ubfc.py")
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
+@pytest.mark.parametrize("variants", ["", *experiments.VARIANTS, "released,smoke", "downsampled,smoke"])
+def test_every_shipped_config_is_valid(path, variants):
+    method = experiments.validate(experiments.load(f"{path}:{variants}"))
+    assert set(method.terms) <= set(losses.TERMS)
+
+
+def test_ubfc_is_the_papers_form_as_published():
+    config = experiments.load(UBFC)
+    method = experiments.validate(config)
+    assert (config.batch_size, config.epochs, config.clip_frames, config.fps) == (12, 30, 300, 30)
+    assert config.optimizer.learning_rate == 1e-3
+    assert method.terms == {name: dict(settings) for name, settings in presets.PAPER["terms"].items()}
+    assert method.terms["similarity_deviation"]["weight"] == 0.04
+    assert method.terms["similarity_inverse_snr"]["weight"] == 0.6
+    assert method.local_view.mask_unit == "frame"
+    assert method.network.ts_heads == 1
+    assert method.network.relative_rates == (1, 1, 1)
+
+
+def test_ubfc_splits_its_people_as_published():
+    data = experiments.load(UBFC).data
+    assert (len(data.train_people), len(data.test_people)) == (30, 12)
+    assert data.test_people == tuple(f"subject{i}" for i in range(38, 50))
+    assert not set(data.train_people) & set(data.test_people)
+
+
+def test_released_variant_is_the_released_form():
+    method = experiments.validate(experiments.load(f"{UBFC}:released"))
+    assert method.local_view.mask_unit == "pixel"
+    assert method.network == type(method.network)()  # the defaults are the released sizes
+    assert method.network.scale_lengths(300) == (292, 286, 282)
+    assert sum(term["weight"] for term in method.terms.values()) == pytest.approx(3.2)
+
+
+@pytest.mark.parametrize("variants", ["", "released", "downsampled", "smoke"])
+def test_published_forms_have_no_addition(variants):
+    config = experiments.load(f"{UBFC}:{variants}")
+    method = experiments.validate(config)
+    assert method.local_view.disturbance.is_off()
+    assert method.global_view.disturbance.is_off()
+    assert not losses.BATCH_TERMS & set(method.terms)
+    assert method.network.predictor_isolated
+    assert (config.health.clips, config.health.patience, config.init_from) == (0, 0, "")
+    assert method.slowest == 1
+
+
+def test_robust_variant_adds_to_the_released_form_and_leaves_nothing_behind():
+    config = experiments.load(f"{UBFC}:robust")
+    method = experiments.validate(config)
+    released = presets.RELEASED["terms"]
+    assert {name: method.terms[name] for name in released} == {n: dict(t) for n, t in released.items()}
+    assert method.network.change == "steady_chrominance"
+    assert method.slowest == 0.7
+    assert config.health.clips > 0
+    back = experiments.load(f"{UBFC}:robust,released")
+    assert back.to_dict() == experiments.load(f"{UBFC}:released").to_dict()
+
+
+def test_the_robust_form_with_everything_off_is_the_released_form():
+    config = experiments.load(f"{UBFC}:robust", ["network.change=difference", "playback.slowest=1.0"])
+    ours, released = (experiments.validate(c) for c in (config, experiments.load(f"{UBFC}:released")))
+    for part in ("network", "local_view", "global_view", "terms", "fps", "seed", "slowest"):
+        assert getattr(ours, part) == getattr(released, part)
+
+
+@pytest.mark.parametrize("form", ["paper", "released", "robust"])
+def test_each_disturbance_has_a_switch_of_its_own(form):
+    config = experiments.load(f"{UBFC}:{form}")
+    assert experiments.validate(config).local_view.disturbance.is_off()
+    one = experiments.validate(experiments.load(f"{UBFC}:{form}", ["disturb.light=0.003"]))
+    assert one.local_view.disturbance == one.global_view.disturbance == Disturbance(light=0.003)
+
+
+def test_downsampled_variant_halves_rates_as_far_as_the_band_allows():
+    method = experiments.validate(experiments.load(f"{UBFC}:downsampled"))
+    assert method.network.ts_strides == (2, 2, 1)
+    assert [30 * rate for rate in method.network.relative_rates] == [15, 7.5, 7.5]
+    assert method.network.scale_lengths(300) == (146, 70, 66)
+
+
+def test_overrides_reach_every_depth():
+    overrides = ["views.online.mask.unit=pixel", "terms.similarity_mse.weight=2.5", "fps=25", "seed=7"]
+    config = experiments.load(UBFC, overrides)
+    method = experiments.validate(config)
+    assert method.local_view.mask_unit == "pixel"
+    assert method.terms["similarity_mse"]["weight"] == 2.5
+    assert (method.fps, method.seed) == (25.0, 7)
+
+
+def test_a_configuration_survives_json():
+    config = experiments.load(f"{UBFC}:smoke")
+    again = json.loads(config.to_json())
+    assert network_settings(again) == network_settings(config)
+
+
+def test_default_configs_share_nothing():
+    first, second = experiments.default(), experiments.default()
+    first.terms.similarity_mse.weight = 9.0
+    first.views.online.flip.horizontal = 0.0
+    assert second.terms.similarity_mse.weight == 1.0
+    assert presets.PAPER["terms"]["similarity_mse"]["weight"] == 1.0
+    assert second.views.target.flip.horizontal == 0.5
+
+
+@pytest.mark.parametrize(
+    ("overrides", "says"),
+    [
+        (["netwrk.input_size=90"], ["netwrk", "network"]),
+        (["network.inputsize=90"], ["inputsize", "input_size"]),
+        (["terms.wave_pearson.wait=1"], ["wait"]),
+        (["seed=x"], ["seed", "x"]),
+        (["seed=-1"], ["seed", "-1", "≥ 0"]),
+        (["network=3"], ["network", "3"]),
+        (["network.input_size=90"], ["90", "106 and every larger size"]),
+        (["network.stages=((4,4),(4,8))", "network.input_size=49"], ["49", "50 and every larger size"]),
+        (["network.ts_heads=3"], ["ts_heads 3", "256"]),
+        (["network.conv=fast"], ["fast", "matmul"]),
+        (["network.dtype=int8"], ["int8", "bfloat16"]),
+        (["network.ts_kernels=(9, 7)"], ["ts_kernels", "ts_strides"]),
+        (["network.ts_kernels=(200, 90, 50)"], ["300", "TS kernels"]),
+        (["network.ts_strides=(2, 2, 2)"], ["3.75 Hz", "scale 3", "6 Hz"]),
+        (["views.online.mask.unit=rows"], ["views.online", "rows", "pixel"]),
+        (["views.target.mask.keep=1.5"], ["views.target", "mask_keep", "1.5"]),
+        (["views.online.crop=middle"], ["middle", "random"]),
+        (["crop_size=100"], ["128", "100"]),
+        (["terms.wave_pearson.weight=-1"], ["terms.wave_pearson.weight", "-1"]),
+        (["fps=5"], ["fps", "5", "6"]),
+        (["clip_frames=301"], ["clip_frames", "301", "even"]),
+        (["clip_frames=40"], ["clip_frames", "period"]),
+        (["batch_size=0"], ["batch_size", "0"]),
+        (["epochs=0"], ["epochs", "0"]),
+        (["optimizer.learning_rate=0"], ["learning_rate", "0"]),
+        (["optimizer.learning_rate=nan"], ["learning_rate", "nan"]),
+        (["optimizer.b1=1"], ["optimizer.b1", "1"]),
+        (["optimizer.frozen=('head',)"], ["frozen", "head", "backbone"]),
+        (["target.momentum=1.2"], ["target.momentum", "1.2"]),
+        (["data.test_people=('subject1', 'subject38')"], ["train_people", "test_people", "share subject1"]),
+        (["data.test_people=(38,)"], ["data.test_people", "38"]),
+        (["data.source=raw", "data.name=ubfc"], ["data.name", "'ubfc'", "ubfc_rppg"]),
+        (["data.workers=-1"], ["data.workers", "-1"]),
+        (["data.split.kind=random"], ["data.split.kind", "random", "folds"]),
+        (["data.split.kind=folds", "data.split.fold=5"], ["data.split.fold", "5", "below"]),
+        (["data.split.kind=folds", "data.split.folds=1"], ["data.split.folds", "1", "≥ 2"]),
+        (["data.split.kind=published", "data.split.name=ours"], ["'ours'", "ubfc_rppg", "sspd"]),
+        (["data.split.kind=protocol", "data.split.name=dark"], ["data.split.name", "dark", "natural"]),
+        (["data.face.detector=dlib"], ["data.face.detector", "dlib", "haar"]),
+        (["data.face.follow_every_s=-1"], ["data.face.follow_every_s", "-1"]),
+        (["evaluation.reader=best"], ["evaluation.reader", "best", "online"]),
+        (["evaluation.read_out=fft"], ["evaluation.read_out", "fft", "spectrum"]),
+        (["evaluation.window_s=1"], ["evaluation.window_s", "4 s"]),
+        (["checkpoint.keep=0"], ["checkpoint.keep", "0"]),
+        (["checkpoint.every_steps=-1"], ["checkpoint.every_steps", "-1", "≥ 0"]),
+        (["parallel=threads"], ["parallel", "threads", "pmap"]),
+        (["distributed=on"], ["distributed", "'on'", "auto"]),
+        (["disturb.light=-0.1"], ["disturb.light", "-0.1", "off"]),
+        (["disturb.lihgt=0.1"], ["lihgt", "light"]),
+        (["health.clips=-1"], ["health.clips", "-1", "≥ 0"]),
+        (["health.clips=4", "health.patience=-1"], ["health.patience", "-1", "≥ 0"]),
+        (["health.patience=3"], ["health.patience", "set health.clips"]),
+        (["playback.slowest=0.1"], ["playback.slowest", "0.1", "0.5 to 1 (off)"]),
+        (["network.predictor_isolated=3"], ["predictor_isolated", "3"]),
+        (["parallel=pmap", "distributed=auto"], ["pmap", "one process", "jit"]),
+        (["data.on_device=sometimes"], ["data.on_device", "sometimes", "never"]),
+    ],
+    ids=lambda value: value[0] if isinstance(value, list) else None,
+)
+def test_what_is_wrong_is_said_in_one_sentence(overrides, says):
+    with pytest.raises(ConfigError) as caught:
+        experiments.validate(experiments.load(UBFC, overrides))
+    message = str(caught.value)
+    assert "\n" not in message
+    for word in says:
+        assert word in message, message
+
+
+@pytest.mark.parametrize(
+    ("source", "says"),
+    [
+        ("def get_config(v=''):\n    return 1 / 0\n", ["ZeroDivisionError"]),
+        ("x = = 1\n", ["SyntaxError"]),
+        ("def get_config(v=''):\n    return 3\n", ["3", "ConfigDict"]),
+        ("c.terms.wave_pearsn = {'weight': 1.0}", ["wave_pearsn", "wave_pearson"]),
+        ("c.terms.similarity_deviation = {'weight': 1.0}", ["similarity_deviation", "ddof"]),
+        ("c.terms.wave_spread = {'weight': 1.0}; c.parallel = 'pmap'", ["wave_spread", "'jit'"]),
+        ("c.terms = {}", ["terms", "at least one"]),
+        ("c.batchsize = 3", ["batchsize", "batch_size"]),
+        ("c.network.layers = 3", ["network.layers"]),
+        ("del c.target", ["target", "missing"]),
+        ("c.optimizer = 3", ["optimizer"]),
+        ("c.network.features = 'many'", ["many"]),
+        ("c.fps = 'fast'", ["fps", "fast"]),
+        ("del c.views['target']", ["views.target", "missing"]),
+    ],
+    ids=lambda value: value if isinstance(value, str) else None,
+)
+def test_a_wrong_file_is_said_in_one_sentence(tmp_path, source, says):
+    if "get_config" not in source and source.startswith(("c.", "del")):
+        source = (
+            "from sspd_jax import config\n\ndef get_config(v=''):\n"
+            f"    c = config.default()\n    {source}\n    return c\n"
+        )
+    path = tmp_path / "mine.py"
+    path.write_text(source)
+    with pytest.raises(ConfigError) as caught:
+        experiments.validate(experiments.load(str(path)))
+    message = str(caught.value)
+    assert "\n" not in message
+    for word in says:
+        assert word in message, message
+
+
+def test_a_missing_file_and_an_unknown_variant_are_said(tmp_path):
+    with pytest.raises(ConfigError, match=r"nowhere\.py does not exist"):
+        experiments.load(str(tmp_path / "nowhere.py"))
+    with pytest.raises(ConfigError, match="'realesed' is unknown; did you mean 'released'"):
+        experiments.load(f"{UBFC}:realesed")
+
+
+def test_load_leaves_the_programs_own_flags_alone():
+    script = (
+        "from absl import flags\nfrom sspd_jax import config\n"
+        f"config.load({UBFC!r}, ['seed=3'])\nassert 'config' not in flags.FLAGS\n"
+    )
+    subprocess.run([sys.executable, "-c", script], check=True)
+
+
+def test_locked_configs_refuse_new_keys():
+    config = experiments.load(UBFC)
+    assert isinstance(config, ml_collections.ConfigDict)
+    with pytest.raises(AttributeError, match="locked"):
+        config.surprise = 1

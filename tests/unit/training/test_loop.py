@@ -1,0 +1,332 @@
+"""Whole runs: reproducible, resumable after a kill, tested on people never seen, honest about bad input."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from sspd_jax import main
+from sspd_jax.cli import evaluate as cli_evaluate
+from sspd_jax.datasets.dataset import open_prepared
+from sspd_jax.datasets.prepare import prepare
+from sspd_jax.datasets.recording import Ppg, Recording
+from sspd_jax.errors import ConfigError, UserError
+from sspd_jax.evaluation import evaluate
+from sspd_jax.experiments.run import train_and_evaluate
+from sspd_jax.runtime import metrics_log
+from sspd_jax.simulation import sample_video
+from sspd_jax.training import config as experiments
+from sspd_jax.training import loop
+
+ROOT = Path(__file__).parents[3]
+SECONDS = 12
+TIMES = np.arange(SECONDS * 30) / 30
+RATES = {"ann": 60.0, "bob": 84.0, "cleo": 72.0, "dan": 100.0}
+
+
+def record(person, bpm):
+    return Recording(
+        recording_id=person,
+        person_id=person,
+        frames=lambda: zip(TIMES, sample_video.face_frames(TIMES, bpm, 0), strict=True),
+        ppg=Ppg(TIMES, sample_video.ppg(TIMES, bpm)),
+        file=Path(f"{person}.avi"),
+    )
+
+
+@pytest.fixture(scope="module")
+def data_dir(tmp_path_factory):
+    directory = tmp_path_factory.mktemp("prepared") / "faces"
+    prepare([record(*item) for item in RATES.items()], directory, crop_size=68, progress=False)
+    return directory
+
+
+@pytest.mark.parametrize(
+    ("parallel", "sizes", "processes", "available", "used"),
+    [
+        ("jit", (12, 6), 1, 8, 6),
+        ("jit", (12, 6), 1, 16, 12),
+        ("jit", (7,), 1, 4, 1),
+        ("jit", (12, 6), 2, 4, 3),  # six parts
+        ("jit", (2, 1), 4, 8, 1),  # two parts, each computed by two processes
+        ("jit", (2, 1), 1, 8, 2),
+        ("pmap", (12, 6), 1, 8, 6),
+        ("pmap", (12, 2), 1, 8, 2),
+    ],
+)
+def test_as_many_devices_are_used_as_share_a_batch_equally(parallel, sizes, processes, available, used):
+    assert loop.devices_to_use(parallel, sizes, processes, available) == used
+
+
+def small(data_dir, *overrides):
+    """A run of four steps, an epoch each."""
+    config = experiments.load(
+        str(ROOT / "configs" / "ubfc.py") + ":released,smoke",
+        [
+            "epochs=4",
+            "log_every=1",
+            "compilation_cache=False",
+            f"data.data_dir={data_dir}",
+            "data.train_people=('ann', 'bob')",
+            "data.test_people=('cleo', 'dan')",
+            *overrides,
+        ],
+    )
+    experiments.validate(config)
+    return config
+
+
+@pytest.fixture(scope="module")
+def finished(data_dir, tmp_path_factory):
+    """An undisturbed run."""
+    workdir = tmp_path_factory.mktemp("runs") / "undisturbed"
+    config = small(data_dir)
+    return config, workdir, train_and_evaluate(config, workdir, progress=False)
+
+
+def untimed(workdir):
+    rows = metrics_log.read_metrics(workdir)
+    return [{k: v for k, v in row.items() if not k.startswith("time/")} for row in rows]
+
+
+def final_state(workdir, config):
+    """The leaves of the last checkpoint."""
+    import jax
+
+    from sspd_jax.training.checkpoints import checkpoints, restore
+
+    method = experiments.method(config, 4)
+    with checkpoints(loop.epath.Path(workdir), 3) as manager:
+        return jax.tree.leaves(restore(manager, method, config.seed))
+
+
+def starts(workdir, data_dir, said, *, largest_file=None):
+    """Start the run of `small` in a process of its own."""
+    command = [
+        *(sys.executable, "-m", "sspd_jax.main", f"--config={ROOT}/configs/ubfc.py:released,smoke"),
+        *(f"--workdir={workdir}", "--no_progress", "--config.epochs=4", "--config.log_every=1"),
+        f"--config.data.data_dir={data_dir}",
+        "--config.data.train_people=('ann', 'bob')",
+        "--config.data.test_people=('cleo', 'dan')",
+    ]
+
+    if largest_file is not None:
+        command = ["bash", "-c", f'ulimit -f {largest_file // 1024} && exec "$@"', "bash", *command]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    return subprocess.Popen(command, env=environment, stdout=said, stderr=said)
+
+
+@pytest.mark.slow
+def test_a_run_leaves_what_it_promises(finished):
+    _, workdir, result = finished
+    rows = untimed(workdir)
+    assert [row["step"] for row in rows] == [1, 2, 3, 4]
+    for row in rows:
+        terms = sum(value for name, value in row.items() if name.startswith("terms/"))
+        assert row["loss"] == pytest.approx(terms, rel=1e-5)
+        assert 0 <= row["health/concentration"] <= 1
+    assert rows[0]["target_momentum"] == pytest.approx(0.9)
+    assert json.loads((workdir / "config.json").read_text())["epochs"] == 4
+    assert list((workdir / "tensorboard").glob("events*"))
+    assert json.loads((workdir / "report" / "scores.json").read_text()) == json.loads(json.dumps(result))
+    assert result["people"] == ["cleo", "dan"]
+
+
+@pytest.mark.slow
+def test_the_report_is_one_page_with_its_protocol(finished):
+    _, workdir, _ = finished
+    page = (workdir / "report" / "index.html").read_text()
+    assert "never saw" in page and "target network" in page and "10 s" in page
+    assert page.count("data:image/png;base64,") == 8
+    assert 'src="http' not in page and "Who was tested on" in page
+
+
+@pytest.mark.slow
+def test_faces_can_be_left_out(finished, data_dir):
+    config, workdir, result = finished
+    dataset = open_prepared(data_dir)
+    (again,) = evaluate.evaluate_run(config, dataset, workdir, faces=False).values()
+    assert again == result
+    assert "Who was tested on" not in (workdir / "report" / "index.html").read_text()
+
+
+@pytest.mark.slow
+def test_evaluation_compares_every_method_on_the_same_windows(finished):
+    _, workdir, result = finished
+    names = ["online", "target", "untrained", "chrom", "green", "pos"]
+    assert sorted(result["scores"]["window"]) == sorted(names)
+    lines = (workdir / "report" / "windows.csv").read_text().splitlines()
+    assert len(lines) == 1 + 2 * len(names) * 2  # two people, a window and the whole video each
+    truth = {line.split(",")[1]: float(line.split(",")[6]) for line in lines[1:]}
+    assert truth == {"cleo": pytest.approx(72, abs=0.5), "dan": pytest.approx(100, abs=0.5)}
+    for method in ("green", "pos"):
+        assert result["scores"]["window"][method]["MAE"][0] < 1.5
+
+
+@pytest.mark.slow
+def test_other_protocols_land_beside_the_runs_own(finished, capsys):
+    _, workdir, result = finished
+    report = workdir / "report"
+    before = (report / "scores.json").read_text()
+    assert (
+        cli_evaluate.main(
+            [f"--workdir={workdir}", "--protocol=toolbox", "--methods=pos,lgi", "--no_confidence"]
+        )
+        == 0
+    )
+    assert "0.6–3.3 Hz" in capsys.readouterr().out
+    other = json.loads((report / "toolbox" / "scores.json").read_text())
+    assert other["settings"]["protocol"] == "toolbox" and "lgi" in other["scores"]["video"]
+    assert other["coverage"] is None and result["coverage"] is not None
+    assert (report / "scores.json").read_text() == before
+
+
+@pytest.mark.slow
+def test_any_checkpoint_can_be_tested_on_people_it_did_not_learn_from(finished, data_dir, tmp_path, capsys):
+    _, workdir, result = finished
+    network = f"--checkpoint={workdir / 'network' / 'target'}"
+    output = tmp_path / "out"
+    arguments = [network, f"--data={data_dir}", f"--output={output}"]
+    assert cli_evaluate.main(arguments) == 2
+    assert "was trained on ann, bob" in (said := capsys.readouterr().err) and "--people=cleo,dan" in said
+    assert cli_evaluate.main([*arguments, "--people=cleo,bob"]) == 2
+    assert not output.exists()
+    assert cli_evaluate.main([*arguments, "--people=cleo,dan"]) == 0
+    mine = json.loads((output / "scores.json").read_text())
+    assert mine["scores"]["window"]["network"] == result["scores"]["window"]["target"]
+    assert "Nobody here was learned from" in (output / "index.html").read_text()
+
+
+@pytest.mark.slow
+def test_a_finished_run_is_not_trained_again(finished, data_dir):
+    config, workdir, result = finished
+    before = final_state(workdir, config)
+    began = time.perf_counter()
+    assert train_and_evaluate(config, workdir, progress=False) == result
+    assert time.perf_counter() - began < 60
+    for old, new in zip(before, final_state(workdir, config), strict=True):
+        np.testing.assert_array_equal(old, new)
+    assert len(untimed(workdir)) == 4
+
+
+@pytest.mark.slow
+def test_a_killed_run_ends_as_an_undisturbed_one(data_dir, tmp_path):
+    killed, undisturbed = tmp_path / "killed", tmp_path / "undisturbed"
+    with (tmp_path / "said").open("w") as said:
+        assert starts(undisturbed, data_dir, said).wait(500) == 0, (tmp_path / "said").read_text()
+        process = starts(killed, data_dir, said)
+        deadline = time.monotonic() + 500
+        while not list((killed / "checkpoints").glob("2*/commit_success.txt")):
+            assert process.poll() is None and time.monotonic() < deadline, (tmp_path / "said").read_text()
+            time.sleep(0.02)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        assert not (killed / "report").exists()
+        assert starts(killed, data_dir, said).wait(500) == 0, (tmp_path / "said").read_text()
+
+    assert untimed(killed) == untimed(undisturbed)
+    config = small(data_dir)
+    for mine, other in zip(final_state(killed, config), final_state(undisturbed, config), strict=True):
+        np.testing.assert_array_equal(mine, other)
+    scores = [(run / "report" / "scores.json").read_text() for run in (killed, undisturbed)]
+    assert scores[0] == scores[1]
+
+
+@pytest.mark.slow
+def test_a_full_disk_is_one_sentence_and_the_last_checkpoint_stays(finished, data_dir, tmp_path):
+    _, undisturbed, _ = finished
+    workdir, text = tmp_path / "run", tmp_path / "said"
+    shutil.copytree(undisturbed, workdir)
+    for name in ("report", "network", "checkpoints/3", "checkpoints/4"):
+        shutil.rmtree(workdir / name)  # as if it had been stopped after step 2
+    with text.open("w") as said:
+        assert starts(workdir, data_dir, said, largest_file=20_000).wait(500) == 1
+    (line,) = [line for line in text.read_text().splitlines() if not line.startswith("note:")]
+    assert line == (
+        f"error: {workdir / 'checkpoints'}: cannot be written (file too large); "
+        "make room and run again: what is finished stays"
+    )
+    assert not (workdir / "report").exists()
+    with text.open("w") as said:
+        assert starts(workdir, data_dir, said).wait(500) == 0, text.read_text()
+    rows = untimed(workdir)
+    assert [row["step"] for row in rows] == [1, 2, 3, 4]
+    # Not equal to the last digit: these tests compute on eight devices, the process on one.
+    assert rows[-1]["loss"] == pytest.approx(untimed(undisturbed)[-1]["loss"], rel=0.05)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/sys/kernel").is_dir(), reason="needs a folder that nobody may write to")
+def test_a_read_only_work_directory_is_said_before_training(data_dir):
+    with pytest.raises(
+        UserError, match=r"/sys/kernel/run: cannot be written \(.*\); choose another --workdir"
+    ):
+        train_and_evaluate(small(data_dir), "/sys/kernel/run", progress=False)
+
+
+@pytest.mark.slow
+def test_a_work_directory_of_another_experiment_is_refused(finished, data_dir):
+    _, workdir, _ = finished
+    with pytest.raises(ConfigError, match=r"holds an experiment with seed = 0, not 1.*--workdir"):
+        train_and_evaluate(small(data_dir, "seed=1"), workdir, progress=False)
+
+
+@pytest.mark.slow
+def test_a_loss_that_is_not_finite_stops_the_run(data_dir, tmp_path):
+    config = small(data_dir, "optimizer.learning_rate=1e30", "epochs=3")
+    with pytest.raises(UserError, match=r"stopped being finite before step \d.*learning_rate") as caught:
+        train_and_evaluate(config, tmp_path / "run", progress=False)
+    assert "\n" not in str(caught.value)
+    assert not (tmp_path / "run" / "report").exists()
+
+
+@pytest.mark.slow
+def test_a_damaged_checkpoint_is_said(finished, data_dir, tmp_path):
+    config, workdir, _ = finished
+    shutil.copytree(workdir / "checkpoints", tmp_path / "run" / "checkpoints")
+    for file in (tmp_path / "run" / "checkpoints" / "4" / "state").rglob("manifest.ocdbt"):
+        file.write_bytes(b"garbage")
+    with pytest.raises(UserError, match="step 4 is damaged"):
+        loop.train(config, open_prepared(data_dir), loop.epath.Path(tmp_path / "run"), progress=False)
+
+
+def test_missing_data_is_said(tmp_path, capsys):
+    arguments = [
+        f"--config={ROOT}/configs/ubfc.py:smoke",
+        f"--workdir={tmp_path / 'run'}",
+        f"--config.data.data_dir={tmp_path / 'nowhere'}",
+    ]
+    assert main.main(arguments) == 1
+    error = capsys.readouterr().err
+    assert error.startswith(f"error: {tmp_path / 'nowhere'}") and "sspd_jax.datasets.prepare" in error
+    assert len(error.strip().splitlines()) == 1
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["--config=configs/nothing.py"], "does not exist"),
+        (["--config=configs/ubfc.py:smoke", "--config.seeed=1"], "seed"),
+        (["--config=configs/ubfc.py:smoke", "--config.batch_size=0"], "batch_size"),
+        (["--config=configs/ubfc.py:smoke", "--surprise"], "--surprise"),
+    ],
+)
+def test_a_wrong_configuration_ends_with_2_and_leaves_nothing(arguments, says, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    assert main.main([*arguments, f"--workdir={tmp_path / 'run'}"]) == 2
+    error = capsys.readouterr().err
+    assert says in error and len(error.strip().splitlines()) == 1
+    assert not (tmp_path / "run").exists()
+
+
+def test_evaluate_says_what_is_no_run(tmp_path, capsys):
+    assert cli_evaluate.main([f"--workdir={tmp_path}"]) == 1
+    assert "no work directory of a run" in capsys.readouterr().err
