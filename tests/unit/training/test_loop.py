@@ -23,7 +23,7 @@ from sspd_jax.experiments.run import train_and_evaluate
 from sspd_jax.runtime import metrics_log
 from sspd_jax.simulation import sample_video
 from sspd_jax.training import config as experiments
-from sspd_jax.training import loop
+from sspd_jax.training import loop, sharding
 
 ROOT = Path(__file__).parents[3]
 SECONDS = 12
@@ -62,7 +62,7 @@ def data_dir(tmp_path_factory):
     ],
 )
 def test_as_many_devices_are_used_as_share_a_batch_equally(parallel, sizes, processes, available, used):
-    assert loop.devices_to_use(parallel, sizes, processes, available) == used
+    assert sharding.devices_to_use(parallel, sizes, processes, available) == used
 
 
 def small(data_dir, *overrides):
