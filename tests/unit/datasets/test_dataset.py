@@ -15,10 +15,11 @@ from etils import epath
 from prepared_faces import content, recording, three
 from tensorflow_datasets.proto import tf_example_pb2, tf_feature_pb2
 
-from sspd_jax.datasets import dataset, format
-from sspd_jax.datasets.dataset import open_prepared
+from sspd_jax.datasets import dataset as dataset_module
+from sspd_jax.datasets import format
+from sspd_jax.datasets.dataset import PreparedDataset, open_prepared
 from sspd_jax.datasets.prepare import prepare
-from sspd_jax.datasets.writer import ShardWriter, _with_frames
+from sspd_jax.datasets.writer import ShardWriter, serialize_example
 from sspd_jax.errors import StorageError, UserError
 from sspd_jax.video.face_stream import cut_face
 
@@ -86,13 +87,14 @@ def refuse(*_, **__):
 socket.socket.connect = socket.getaddrinfo = refuse
 import tensorflow_datasets as tfds
 from prepared_faces import recording
-from sspd_jax.datasets import pipeline, prepared
+from sspd_jax.datasets import input_pipeline
+from sspd_jax.datasets.dataset import open_prepared
 from sspd_jax.datasets.prepare import prepare
 prepare([recording("a")], sys.argv[1], crop_size=64, progress=False)
-dataset = prepared.open_prepared(sys.argv[1])
+dataset = open_prepared(sys.argv[1])
 assert len(dataset.clip(dataset.segments[0], 0, 90)) == 90
 assert len(list(tfds.builder_from_directory(sys.argv[1]).as_data_source(split="all"))) == 3
-assert pipeline.clip_batches(dataset, ["a"], clip_frames=8, batch_size=1, seed=0, epochs=1)[0]
+assert input_pipeline.clip_batches(dataset, ["a"], clip_frames=8, batch_size=1, seed=0, epochs=1)[0]
 assert "tensorflow" not in sys.modules
 """
     # As in setup.cfg.
@@ -109,10 +111,8 @@ assert "tensorflow" not in sys.modules
 def test_a_clip_reads_only_its_chunks(made, monkeypatch, start, length, records):
     dataset = open_prepared(made)
     read = []
-    honest = dataset.PreparedDataset._read
-    monkeypatch.setattr(
-        dataset.PreparedDataset, "_read", lambda self, *at: read.append(at) or honest(self, *at)
-    )
+    honest = PreparedDataset._read
+    monkeypatch.setattr(PreparedDataset, "_read", lambda self, *at: read.append(at) or honest(self, *at))
     segment = dataset.segments[2]
     clip = dataset.clip(segment, start, length)
     assert len(read) == records
@@ -146,7 +146,7 @@ def test_a_segment_streams_in_bounded_memory(made):
 
 
 def test_it_can_be_pickled_and_shared_among_threads(made, monkeypatch):
-    monkeypatch.setattr(dataset, "MOST_OPEN", 1)  # every other read opens a shard anew
+    monkeypatch.setattr(dataset_module, "MOST_OPEN", 1)  # every other read opens a shard anew
     dataset = open_prepared(made)
     before = dataset.clip(dataset.segments[1], 3, 100)
     copy = pickle.loads(pickle.dumps(dataset))
@@ -182,7 +182,7 @@ def test_the_pulse_wave_is_none_where_there_is_none(tmp_path):
 
 def test_a_missing_dataset_says_how_to_make_one(tmp_path):
     for path in (tmp_path / "nowhere", tmp_path):
-        with pytest.raises(UserError, match=r"holds no prepared dataset; make one with .*sspd_jax\.prepare"):
+        with pytest.raises(UserError, match=r"holds no prepared dataset; make one with .*sspd_jax prepare"):
             open_prepared(path)
 
 
@@ -270,7 +270,7 @@ def test_a_record_is_what_protobuf_makes_of_it(size):
     small = tf_feature_pb2.Features()
     small.CopyFrom(example.features)
     example.features.feature["frames"].bytes_list.value.append(frames.tobytes())
-    assert _with_frames(small, frames) == example.SerializeToString(deterministic=True)
+    assert serialize_example(small, frames) == example.SerializeToString(deterministic=True)
 
 
 def test_a_shard_that_is_not_committed_leaves_nothing(tmp_path):

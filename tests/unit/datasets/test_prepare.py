@@ -348,7 +348,7 @@ def test_a_full_disk_keeps_what_was_finished(tmp_path):
     code = """
 import resource, sys
 from prepared_faces import three
-from sspd_jax.errors import run
+from sspd_jax.cli.common import run
 from sspd_jax.datasets.prepare import prepare
 resource.setrlimit(resource.RLIMIT_FSIZE, (1_500_000, -1))  # the first shard fits, the second does not
 sys.exit(run(lambda: prepare(three(), sys.argv[1], crop_size=64, progress=False) and None))
@@ -503,8 +503,6 @@ import sys
 from pathlib import Path
 import numpy as np
 from prepared_faces import recording, portrait
-from sspd_jax.datasets import builder, readers
-from sspd_jax.datasets.preparation import PpgOnClock
 from sspd_jax.datasets.dataset import open_prepared
 from sspd_jax.datasets.prepare import prepare
 

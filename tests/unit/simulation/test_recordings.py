@@ -183,7 +183,7 @@ def test_a_folder_of_something_else_is_left_alone(easy, tmp_path, monkeypatch):
     def full(*args, **settings):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(recordings.sample, "write_video", full)
+    monkeypatch.setattr(recordings.sample_video, "write_video", full)
     with pytest.raises(UserError, match=r"no space left.*free space"):
         recordings.write_recordings(tmp_path / "full", people=1, seconds=1)
     assert [path.name for path in (tmp_path / "full").iterdir()] == ["simulation.json"]
