@@ -12,7 +12,7 @@ from pathlib import Path
 from sspd_jax import errors
 from sspd_jax.cli import common
 from sspd_jax.datasets import preparation
-from sspd_jax.datasets.inspect import draw, look_at
+from sspd_jax.datasets.inspect import draw, make_overview
 from sspd_jax.datasets.readers import registry
 from sspd_jax.datasets.recording import Broken
 from sspd_jax.errors import ConfigError, UserError
@@ -55,9 +55,9 @@ def main(argv: list[str] | None = None) -> int:
             try:
                 if isinstance(recording, Broken):
                     raise UserError(recording.why)
-                picture = draw(recording, look_at(recording, detector))
+                picture = draw(recording, make_overview(recording, detector))
             except (UserError, ValueError, OSError) as error:
-                text = str(error) if isinstance(recording, Broken) else preparation.sentence(recording, error)
+                text = str(error) if isinstance(recording, Broken) else preparation.failure(recording, error)
                 print(f"{recording_id}: {text}", file=sys.stderr)
                 bad += 1
                 continue

@@ -23,7 +23,8 @@ import shlex
 
 from sspd_jax import errors
 from sspd_jax.cli import common
-from sspd_jax.datasets.prepare import _check_only, prepare_dataset
+from sspd_jax.datasets.check import print_findings
+from sspd_jax.datasets.prepare import prepare_dataset
 from sspd_jax.datasets.readers import registry
 from sspd_jax.errors import ConfigError
 from sspd_jax.video import face_stream
@@ -78,7 +79,8 @@ def main(argv: list[str] | None = None) -> int:
     def work():
         if args.check_only:
             detector = make_detector(args.face_detector, args.face_model)
-            return _check_only(args.dataset, args.source, detector, progress=not args.no_progress)
+            broken = print_findings(args.dataset, args.source, detector, progress=not args.no_progress)
+            return errors.FAILED if broken else errors.DONE
         if args.data_dir is None:
             raise ConfigError("--data_dir is missing; name the folder to make, or ask for --check_only")
         if args.beam_options and args.runner != "beam":

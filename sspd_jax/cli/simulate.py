@@ -56,7 +56,7 @@ def main(argv: list[str] | None = None) -> int:
             seed=args.seed,
             size=args.size,
             workers=args.workers,
-            tell=lambda line: print(line, flush=True),
+            on_written=lambda line: print(line, flush=True),
         )
         print(f"{args.output}: {len(folders)} recordings")
 

@@ -48,16 +48,16 @@ def build_all(
     """Prepare recordings by a pipeline, and wait for it.
 
     Args:
-      jobs: to do.
-      settings: of the dataset.
-      face_model: path of YuNet's model file.
-      options: of the pipeline, such as ['--runner=FlinkRunner']; without any it runs here.
+      jobs: Jobs to do.
+      settings: Settings of the dataset.
+      face_model: Path of YuNet's model file.
+      options: Options of the pipeline, such as ['--runner=FlinkRunner']; without any it runs here.
 
     Yields:
-      Each job and what came of it.
+      Each job and its outcome.
 
     Raises:
-      UserError: the pipeline failed; what it finished stays.
+      UserError: The pipeline failed; what it finished stays.
     """
     if not jobs:
         return

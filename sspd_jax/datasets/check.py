@@ -1,6 +1,6 @@
-"""Look through a dataset before hours are spent on it: what is broken, what is doubtful, what is missing.
+"""Check a dataset before hours are spent on it: what is broken, what is doubtful, what is missing.
 
-`python -m sspd_jax prepare --check_only …` prints what is found here. Nothing is written.
+`sspd_jax prepare --check_only …` prints what is found here. Nothing is written.
 """
 
 from __future__ import annotations
@@ -8,12 +8,18 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import re
+import sys
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
+from os import PathLike
 
 import numpy as np
+import tqdm
 
 from sspd_jax.datasets import preparation, splits
+from sspd_jax.datasets.progress import ProgressBar
+from sspd_jax.datasets.readers import registry
 from sspd_jax.datasets.recording import Broken, Ppg, Recording
 from sspd_jax.errors import UserError
 from sspd_jax.heart_rate import rate
@@ -32,9 +38,9 @@ class Finding:
     """Something that a person should know.
 
     Attributes:
-      recording_id: whose, or '' of the dataset.
-      kind: 'broken' (cannot be prepared), 'doubtful' or 'note'.
-      sentence: what, and what to do.
+      recording_id: Id of the recording that it is about, or '' if it is about the dataset.
+      kind: 'broken' (the recording cannot be prepared), 'doubtful' or 'note'.
+      sentence: What was found, and what to do.
     """
 
     recording_id: str
@@ -52,35 +58,35 @@ def check_recording(
     max_gap_s: float = 0.5,
     face_search_s: float = 30.0,
     detector: FaceDetector | None = None,
-    at: Callable[[float], None] | None = None,
+    on_progress: Callable[[float], None] | None = None,
 ) -> list[Finding]:
-    """Read all of a recording.
+    """Read all of a recording and check it.
 
     Args:
-      recording: of a reader.
-      max_gap_s: longest gap between two frames that preparing interpolates, s.
-      face_search_s: how far into it the face is searched, s.
-      detector: of faces.
-      at: is told the time that was reached, s.
+      recording: Recording that a reader lists.
+      max_gap_s: Longest gap between two frames that preparing interpolates, s.
+      face_search_s: How far into it the face is searched, s.
+      detector: Face detector.
+      on_progress: Called with the time that was reached, s.
 
     Returns:
-      What is to be said about it; a recording with a 'broken' finding cannot be prepared.
+      What was found; a recording with a 'broken' finding cannot be prepared.
     """
     if isinstance(recording, Broken):
         return [Finding(recording.recording_id, BROKEN, recording.why)]
-    said = [(NOTE, note) for note in recording.meta.get("notes", ())]
+    found = [(NOTE, note) for note in recording.meta.get("notes", ())]
     try:
-        times_s = _read_frames(recording, max_gap_s, face_search_s, detector, at)
+        times_s = _frame_times(recording, max_gap_s, face_search_s, detector, on_progress)
     except (UserError, ValueError, OSError) as error:
-        said.append((BROKEN, preparation.sentence(recording, error)))
+        found.append((BROKEN, preparation.failure(recording, error)))
     else:
-        said += _about_times(times_s, max_gap_s)
-        said += _about_ppg(recording, times_s, max_gap_s)
-    return [Finding(recording.recording_id, kind, sentence) for kind, sentence in said]
+        found += _about_times(times_s, max_gap_s)
+        found += _about_ppg(recording, times_s, max_gap_s)
+    return [Finding(recording.recording_id, kind, sentence) for kind, sentence in found]
 
 
-def _read_frames(recording, max_gap_s, face_search_s, detector, at):
-    """Read every frame; returns the times of those from the first face on, s."""
+def _frame_times(recording, max_gap_s, face_search_s, detector, on_progress) -> np.ndarray:
+    """Read every frame; returns the times of those from the first face on, float64 [t], s."""
     clip = face_stream.cut_face(
         recording.frames(),
         recording.file,
@@ -93,14 +99,14 @@ def _read_frames(recording, max_gap_s, face_search_s, detector, at):
     with closing(clip):
         for time_s, _ in clip:
             times_s.append(time_s)
-            if at is not None:
-                at(time_s)
+            if on_progress is not None:
+                on_progress(time_s)
     times_s = np.array(times_s)
     back = np.flatnonzero(np.diff(times_s) <= 0)
     if len(back):
         raise ValueError(f"time must increase, got {times_s[back[0] + 1]} s after {times_s[back[0]]} s")
     if max(end - start for start, end in stretches(times_s, max_gap_s)) < preparation.MIN_SEGMENT_S - 1 / FPS:
-        raise UserError(preparation.too_broken(recording))
+        raise UserError(preparation.too_short(recording))
     return times_s
 
 
@@ -145,7 +151,7 @@ def _about_ppg(recording, times_s, max_gap_s) -> Iterator[tuple[str, str]]:
         )
     pairs = []
     for start_s, end_s, bpm in truth:
-        inside = [said for time_s, said in device_rates(recording) if start_s <= time_s < end_s]
+        inside = [rate_bpm for time_s, rate_bpm in device_rates(recording) if start_s <= time_s < end_s]
         if inside:
             pairs.append((np.mean(inside), bpm))
     if pairs:
@@ -159,15 +165,15 @@ def _about_ppg(recording, times_s, max_gap_s) -> Iterator[tuple[str, str]]:
 
 
 def heart_rates(ppg: Ppg, max_gap_s: float = 0.5) -> list[tuple[float, float, float]]:
-    """Read the heart rate from a contact pulse wave, window by window: the truth, as in testing.
+    """Estimate the heart rate from a contact pulse wave, window by window, as testing does for the truth.
 
     Args:
-      ppg: on the video's clock.
-      max_gap_s: longest time between two samples that is interpolated, s.
+      ppg: Wave on the video's clock.
+      max_gap_s: Longest time between two samples that is interpolated, s.
 
     Returns:
-      (start in s, end in s, bpm) of windows of 10 s (or of the whole wave, if it is shorter but 4 s long);
-      those without a rate are left out.
+      Start in s, end in s and heart rate in bpm of every window of 10 s (or of the whole wave, if it is
+      shorter but 4 s long); windows without a rate are left out.
     """
     start_s, length_s = float(ppg.times_s[0]), float(ppg.times_s[-1] - ppg.times_s[0])
     window_s = min(WINDOW_S, length_s)
@@ -186,18 +192,18 @@ def heart_rates(ppg: Ppg, max_gap_s: float = 0.5) -> list[tuple[float, float, fl
 
 
 def device_rates(recording: Recording) -> list[tuple[float, float]]:
-    """Return what the device said, (time in s, bpm): its numbers lie evenly over its wave."""
+    """Return the device's own numbers, (time in s, heart rate in bpm); they lie evenly over its wave."""
     rates = recording.meta.get("device_heart_rate") or []
     times_s = np.linspace(max(0.0, recording.ppg.times_s[0]), recording.ppg.times_s[-1], len(rates))
     return [(float(t), r) for t, r in zip(times_s, rates, strict=True) if r]
 
 
 def check_dataset(name: str, recordings: Sequence[Recording | Broken]) -> list[Finding]:
-    """Say what is known to be wrong in a dataset, and what of it is missing.
+    """Check what is missing of a dataset, and what in it is known to be wrong.
 
     Args:
-      name: of the dataset.
-      recordings: that were found.
+      name: Name of the dataset.
+      recordings: Recordings that were found.
 
     Returns:
       Notes about the dataset as a whole.
@@ -222,3 +228,41 @@ def check_dataset(name: str, recordings: Sequence[Recording | Broken]) -> list[F
             where = "" if concerned == ("*",) else f"{', '.join(concerned)}: "
             found.append(f"known: {where}{erratum.what}; {erratum.done}")
     return [Finding("", NOTE, sentence) for sentence in found]
+
+
+def print_findings(name: str, source: str | PathLike, detector: FaceDetector, *, progress: bool) -> int:
+    """Check every recording of a dataset, and print what is found.
+
+    Args:
+      name: Key of the reader in `sspd_jax.datasets.readers.registry.READERS`.
+      source: Folder of the recordings.
+      detector: Face detector.
+      progress: Whether to draw a progress bar on stderr.
+
+    Returns:
+      The number of broken recordings.
+    """
+    recordings = registry.read(name, source)
+    counts: Counter[str] = Counter()
+    broken: set[str] = set()
+
+    def report(findings: list[Finding]) -> None:
+        counts.update(finding.kind for finding in findings)
+        broken.update(finding.recording_id for finding in findings if finding.kind == BROKEN)
+        with tqdm.tqdm.external_write_mode(file=sys.stdout):
+            for finding in findings:
+                print(finding, flush=True)
+
+    with ProgressBar(0, len(recordings), progress) as bar:
+        report(check_dataset(name, recordings))
+        for recording in recordings:
+            if isinstance(recording, Recording):
+                bar.begin(recording)
+            report(check_recording(recording, detector=detector, on_progress=bar.reach))
+            bar.end()
+    people = len({r.person_id for r in recordings if isinstance(r, Recording)})
+    print(
+        f"{source}: {len(recordings)} recordings, {people} people: {len(broken)} broken, "
+        f"{counts[DOUBTFUL]} doubtful, {counts[NOTE]} notes"
+    )
+    return len(broken)

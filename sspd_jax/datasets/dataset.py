@@ -1,19 +1,4 @@
-"""The prepared dataset: face crops on a uniform clock, in a directory that tensorflow-datasets reads too.
-
-    data_dir/
-      ubfc_rppg-recordings.array_record-00000-of-00042  one shard for each recording
-      dataset_info.json, features.json                  of tensorflow-datasets
-      index.json                                        ours, written last: which record holds what
-      preparation.json, recordings/*.json               ours: the settings, and what is finished
-
-A recording is one or several unbroken *segments*, a segment is cut into *chunks* of 1 s, and a chunk is one
-record: a clip is read without reading its video. The shards are ArrayRecord files written here, because
-`download_and_prepare` needs TensorFlow beyond 1 GB and cannot resume. The frames are stored as plain bytes:
-what compressing them without loss would save, and cost, is in `benchmarks/speed/storage.md`.
-
-Paths are `etils.epath`. ArrayRecord reads `gs://` by itself but writes local files only, so a shard of a
-remote dataset is written to the local temporary directory and then copied.
-"""
+"""The prepared dataset, opened and read: face crops on a uniform clock; see `sspd_jax.datasets.format`."""
 
 from __future__ import annotations
 
@@ -27,58 +12,44 @@ import numpy as np
 from array_record.python import array_record_module
 from etils import epath
 
-from sspd_jax.datasets.format import FORMAT, INDEX, PLAN, PREPARE, Segment, Settings, features, read_json
+from sspd_jax.datasets.format import (
+    FORMAT,
+    INDEX,
+    PLAN,
+    PREPARE,
+    Segment,
+    Settings,
+    features,
+    read_json,
+    segments_of,
+)
 from sspd_jax.errors import UserError
 
 READER_OPTIONS = "readahead_buffer_size:0,max_parallelism:0"
 MOST_OPEN = 64  # shards: a dataset can have more recordings than a process may open files
 
 
-# Writing.
-
-
-# Reading.
-
-
 def open_prepared(
     data_dir: epath.PathLike, *, fps: float | None = None, crop_size: int | None = None
 ) -> PreparedDataset:
-    """Open a prepared dataset; reads its index and looks at the shards' sizes, nothing more.
+    """Open a prepared dataset; reads its index and the shards' sizes, nothing more.
 
     Args:
-      data_dir: where `sspd_jax.datasets.prepare` wrote it.
-      fps: Hz, if it must have been prepared so.
-      crop_size: pixels, likewise.
+      data_dir: Folder that `sspd_jax.datasets.prepare` wrote.
+      fps: Frame rate that it must have been prepared with, Hz; None for any.
+      crop_size: Size of the crops that it must have been prepared with, pixels; None for any.
 
     Returns:
       The dataset.
 
     Raises:
-      UserError: it is missing, unfinished or damaged, or was prepared otherwise.
+      UserError: It is missing, unfinished or damaged, or was prepared with other settings.
     """
     data_dir = epath.Path(data_dir)
-    index = read_json(data_dir / INDEX)
-    if index is None:
-        if (data_dir / PLAN).exists():
-            raise UserError(
-                f"{data_dir}: its preparation is not finished; run the same `{PREPARE} …` again, it resumes"
-            )
-        raise UserError(
-            f"{data_dir}: holds no prepared dataset; make one with "
-            f"`{PREPARE} --dataset=ubfc_rppg --source=RAW --data_dir={data_dir}`"
-        )
-    if index.get("format") != FORMAT:
-        raise UserError(
-            f"{data_dir}: was prepared by another version (format {index.get('format')}, not {FORMAT}); "
-            "prepare again into another --data_dir"
-        )
+    index = _read_index(data_dir)
     try:
         settings = Settings(**index["settings"])
-        segments = tuple(
-            _segment(recording, number)
-            for recording in index["recordings"]
-            for number in range(len(recording["segments"]))
-        )
+        segments = tuple(s for recording in index["recordings"] for s in segments_of(recording))
         sizes = {recording["shard"]: recording["shard_bytes"] for recording in index["recordings"]}
     except (KeyError, TypeError) as error:
         raise UserError(f"{data_dir / INDEX}: is damaged; delete it and prepare again") from error
@@ -99,22 +70,23 @@ def open_prepared(
     return PreparedDataset(data_dir, settings, segments, index.get("left_out", {}))
 
 
-def _segment(recording: Mapping[str, Any], number: int) -> Segment:
-    facts = recording["segments"][number]
-    return Segment(
-        segment_id=f"{recording['recording_id']}/{number}",
-        recording_id=recording["recording_id"],
-        person_id=recording["person_id"],
-        number=number,
-        start_s=facts["start_s"],
-        n_frames=facts["n_frames"],
-        has_ppg=facts["has_ppg"],
-        shard=recording["shard"],
-        first_record=facts["first_record"],
-        face_box=tuple(recording["face_box"]),
-        notes=tuple(recording["notes"]),
-        meta=recording["meta"],
-    )
+def _read_index(data_dir: epath.Path) -> dict[str, Any]:
+    index = read_json(data_dir / INDEX)
+    if index is None:
+        if (data_dir / PLAN).exists():
+            raise UserError(
+                f"{data_dir}: its preparation is not finished; run the same `{PREPARE} …` again, it resumes"
+            )
+        raise UserError(
+            f"{data_dir}: holds no prepared dataset; make one with "
+            f"`{PREPARE} --dataset=ubfc_rppg --source=RAW --data_dir={data_dir}`"
+        )
+    if index.get("format") != FORMAT:
+        raise UserError(
+            f"{data_dir}: was prepared by another version (format {index.get('format')}, not {FORMAT}); "
+            "prepare again into another --data_dir"
+        )
+    return index
 
 
 def _damaged(path: epath.Path, detail: str) -> UserError:
@@ -125,10 +97,10 @@ class PreparedDataset:
     """Face crops of many people, read piece by piece; threads may share it, and it can be pickled.
 
     Attributes:
-      data_dir: where it lies.
-      settings: it was prepared with.
-      segments: all of them, recording by recording.
-      left_out: recording id → why it could not be prepared (`--keep_going`).
+      data_dir: Folder it lies in.
+      settings: Settings it was prepared with.
+      segments: All segments, recording by recording.
+      left_out: Id of every recording that could not be prepared (`--keep_going`), and why.
     """
 
     def __init__(
@@ -155,7 +127,7 @@ class PreparedDataset:
 
     @property
     def fps(self) -> float:
-        """Rate of the clock, Hz."""
+        """Frame rate of the clock, Hz."""
         return self.settings.fps
 
     @property
@@ -169,10 +141,10 @@ class PreparedDataset:
         return tuple(dict.fromkeys(segment.person_id for segment in self.segments))
 
     def only(self, recording_ids: Collection[str]) -> PreparedDataset:
-        """Return the dataset of some of the recordings.
+        """Return the dataset restricted to some of the recordings.
 
         Args:
-          recording_ids: whose segments stay.
+          recording_ids: Ids of the recordings whose segments stay.
         """
         kept = tuple(segment for segment in self.segments if segment.recording_id in recording_ids)
         return PreparedDataset(self.data_dir, self.settings, kept, self.left_out)
@@ -181,17 +153,17 @@ class PreparedDataset:
         """Read consecutive frames; only the chunks they lie in are read.
 
         Args:
-          segment: of this dataset.
-          start: number of the first frame.
-          length: how many, ≥ 1.
-          out: uint8 [length, s, s, 3] to write to; by default a new array.
+          segment: Segment of this dataset.
+          start: Number of the first frame in the segment.
+          length: Number of frames, at least 1.
+          out: Array to write to, uint8 [length, s, s, 3]; by default a new one.
 
         Returns:
-          uint8 [length, s, s, 3] RGB.
+          The frames, uint8 [length, s, s, 3] RGB.
 
         Raises:
-          ValueError: frames that the segment does not have.
-          UserError: the shard is damaged.
+          ValueError: The segment does not have those frames.
+          UserError: The shard is damaged.
         """
         end = start + length
         if start < 0 or length < 1 or end > segment.n_frames:
@@ -206,10 +178,13 @@ class PreparedDataset:
         return out
 
     def frames(self, segment: Segment) -> Iterator[np.ndarray]:
-        """Stream a segment: yields uint8 [s, s, 3] RGB; holds one chunk in memory.
+        """Stream a segment's frames, with one chunk in memory.
+
+        Yields:
+          One frame after the other, uint8 [s, s, 3] RGB.
 
         Raises:
-          UserError: the shard is damaged.
+          UserError: The shard is damaged.
         """
         for chunk in self._chunks(segment):
             yield from chunk["frames"]
@@ -218,10 +193,10 @@ class PreparedDataset:
         """Read the contact pulse wave on the frames' clock. It is never used in training.
 
         Returns:
-          float32 [n_frames], NaN where it is missing; None if the segment has none.
+          The wave, float32 [n_frames], NaN where it is missing; None if the segment has none.
 
         Raises:
-          UserError: the shard is damaged.
+          UserError: The shard is damaged.
         """
         if not segment.has_ppg:
             return None

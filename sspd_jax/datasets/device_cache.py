@@ -26,8 +26,8 @@ class Frames:
     """Where frames lie that live on the devices.
 
     Attributes:
-      first: of every segment's number in `PreparedDataset.segments`, the number of its first frame.
-      frames: uint8 [all, s, s, 3]; the last are zeros that make the number a multiple of the devices'.
+      first: For every segment's number in `PreparedDataset.segments`, the number of its first frame.
+      frames: All frames, uint8 [n, s, s, 3]; the last are zeros, so that n is a multiple of the devices.
     """
 
     first: Mapping[int, int]
@@ -43,8 +43,8 @@ def is_wanted(choice: str, n_bytes: int, devices: Sequence[jax.Device]) -> bool:
 
     Args:
       choice: 'always', 'never' or 'auto'.
-      n_bytes: of the frames.
-      devices: that would share them.
+      n_bytes: Size of the frames, bytes.
+      devices: Devices that would share them.
 
     Returns:
       For 'auto', whether these are accelerators whose memory has room: `ROOM` of what is free.
@@ -72,12 +72,12 @@ def load(dataset: PreparedDataset, choice: Choice, sharding: NamedSharding) -> F
     """Read the chosen recordings onto devices; each process reads what its own devices hold.
 
     Args:
-      dataset: prepared.
-      choice: its recordings.
-      sharding: of the frames, along the first axis only.
+      dataset: Prepared dataset.
+      choice: Recordings to read.
+      sharding: Sharding of the frames, along the first axis only.
 
     Raises:
-      UserError: they cannot be read, or do not fit.
+      UserError: They cannot be read, or do not fit.
     """
     numbers = [number for numbers in choice.segments for number in numbers]
     lengths = [dataset.segments[number].n_frames for number in numbers]

@@ -27,9 +27,9 @@ class Choice:
     """The recordings that clips are taken from.
 
     Attributes:
-      segments: of every recording, numbers in `PreparedDataset.segments` of those that are long enough.
-      windows: of every one of them, how many clips it holds.
-      left_out: why recordings give no clips, a sentence each.
+      segments: For every recording, numbers in `PreparedDataset.segments` of those that are long enough.
+      windows: For every one of them, how many clips it holds.
+      left_out: Why recordings give no clips, a sentence each.
     """
 
     segments: tuple[tuple[int, ...], ...]
@@ -41,15 +41,15 @@ def choose(dataset: PreparedDataset, people: Iterable[str], clip_frames: int) ->
     """Choose the recordings of some people that hold a clip.
 
     Args:
-      dataset: prepared.
-      people: whose recordings are wanted.
-      clip_frames: difference frames in a clip; one more frame is read.
+      dataset: Prepared dataset.
+      people: People whose recordings are chosen.
+      clip_frames: Number of difference frames in a clip; one more frame is read.
 
     Returns:
       The recordings, in the dataset's order.
 
     Raises:
-      UserError: of one of the people there is no recording, or no recording holds a clip.
+      UserError: Somebody has no recording, or no recording holds a clip.
     """
     people = tuple(dict.fromkeys(people))
     absent = [person for person in people if person not in dataset.people]
@@ -85,8 +85,8 @@ def epoch_sizes(recordings: int, batch_size: int) -> tuple[int, ...]:
     """Return the number of clips in each batch of an epoch: 30 recordings in batches of 12 are 12, 12, 6.
 
     Args:
-      recordings: that give clips: `len(choose(…).segments)`.
-      batch_size: clips in a batch, but for the last one.
+      recordings: Number of recordings that give clips, `len(choose(…).segments)`.
+      batch_size: Number of clips in a batch, but for the last one.
     """
     whole, rest = divmod(recordings, batch_size)
     return (batch_size,) * whole + ((rest,) if rest else ())
@@ -111,14 +111,14 @@ def clip_batches(
     its own part only.
 
     Args:
-      dataset: prepared.
-      people: whose recordings are used.
-      clip_frames: difference frames in a clip (T); one more frame is read.
-      batch_size: clips in a batch.
-      seed: of order and windows.
-      epochs: how often every recording comes up.
-      parts: of each size in `epoch_sizes`, which clips of a batch to read; all, if not given.
-      read: whether to read clips at all.
+      dataset: Prepared dataset.
+      people: People whose recordings are used.
+      clip_frames: Number of difference frames in a clip (T); one more frame is read.
+      batch_size: Number of clips in a batch.
+      seed: Seed of order and windows.
+      epochs: Number of times that every recording comes up.
+      parts: For each size in `epoch_sizes`, which clips of a batch to read; by default all.
+      read: Whether to read clips at all.
 
     Returns:
       A grain.MapDataset of `epochs` × `len(epoch_sizes(…))` elements, each {'segment': int32 [n], number in
@@ -126,8 +126,8 @@ def clip_batches(
       [m, T + 1, s, s, 3] RGB, those of the part}. It reads when it is indexed, and not before.
 
     Raises:
-      ConfigError: sizes below 1.
-      UserError: see `choose`.
+      ConfigError: A size is below 1.
+      UserError: See `choose`.
     """
     for key, value in (("clip_frames", clip_frames), ("batch_size", batch_size), ("epochs", epochs)):
         if value < 1:
@@ -144,9 +144,9 @@ def prefetch(batches: grain.MapDataset, first_step: int = 0, *, ahead: int = AHE
     The time that `next` takes is the time that one waits for data.
 
     Args:
-      batches: of `clip_batches`.
-      first_step: where to start.
-      ahead: batches to hold ready; 0 reads when asked.
+      batches: Batches that `clip_batches` returns.
+      first_step: Step to start at.
+      ahead: Number of batches to hold ready; 0 reads when asked.
 
     Returns:
       An iterator over the batches from `first_step` on; reading has begun. `close` ends it early. Its

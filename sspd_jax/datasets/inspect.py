@@ -1,7 +1,4 @@
-"""Draw a picture of every recording, so that a person can look: face box, colours, wave, heart rate, gaps.
-
-python -m sspd_jax inspect --dataset=pure --source=RAW --output=PICTURES [--recording=01-01 …]
-"""
+"""Draw a picture of a recording, so that a person can check it: face box, colours, wave, heart rate, gaps."""
 
 from __future__ import annotations
 
@@ -34,16 +31,16 @@ MAX_GAP_S = 0.5
 LEAST_BPM = 30.0  # that the axis spans: a tenth of a beat is no difference
 
 
-class Look(NamedTuple):
+class Overview(NamedTuple):
     """What is drawn of a recording.
 
     Attributes:
-      times_s: of the frames from the first face on. # float64 [t]
-      colours: mean of the face crop. # float64 [t, 3] RGB
-      thumbs: (time in s, small picture, scale of it) at the beginning, the middle and the end.
-      box: of the face, pixels of the frames.
-      video_bpm: (start in s, end in s, bpm) read from the colours by POS, per window.
-      true_bpm: likewise, read from the contact pulse wave.
+      times_s: Times of the frames from the first face on, float64 [t], s.
+      colours: Mean colours of the face crop, float64 [t, 3] RGB, grey levels.
+      thumbs: Time in s, small picture and its scale, at the beginning, the middle and the end.
+      box: Box of the face, pixels of the frames.
+      video_bpm: Start in s, end in s and heart rate in bpm of every window, estimated by POS.
+      true_bpm: The same, estimated from the contact pulse wave.
     """
 
     times_s: np.ndarray
@@ -54,18 +51,18 @@ class Look(NamedTuple):
     true_bpm: list[tuple[float, float, float]]
 
 
-def look_at(recording: Recording, detector: FaceDetector | None = None) -> Look:
+def make_overview(recording: Recording, detector: FaceDetector | None = None) -> Overview:
     """Read all of a recording, in bounded memory.
 
     Args:
-      recording: of a reader.
-      detector: of faces.
+      recording: Recording that a reader lists.
+      detector: Face detector.
 
     Returns:
       What is drawn of it.
 
     Raises:
-      UserError: it cannot be read, or shows no face.
+      UserError: It cannot be read, or shows no face.
     """
     thumbs: list[tuple[float, np.ndarray, float]] = []
     clip = face_stream.cut_face(
@@ -79,7 +76,7 @@ def look_at(recording: Recording, detector: FaceDetector | None = None) -> Look:
     times_s, colours = np.array(times_s), np.array(colours)
     chosen = [thumbs[round(k)] for k in np.linspace(0, len(thumbs) - 1, min(SHOWN, len(thumbs)))]
     true_bpm = [] if recording.ppg is None else check.heart_rates(recording.ppg, MAX_GAP_S)
-    return Look(times_s, colours, chosen, clip.box, _read_colours(times_s, colours), true_bpm)
+    return Overview(times_s, colours, chosen, clip.box, _rates_by_pos(times_s, colours), true_bpm)
 
 
 def _keeping(frames, thumbs: list) -> Iterator[tuple[float, np.ndarray]]:
@@ -96,8 +93,8 @@ def _keeping(frames, thumbs: list) -> Iterator[tuple[float, np.ndarray]]:
         yield time_s, rgb
 
 
-def _read_colours(times_s: np.ndarray, colours: np.ndarray) -> list[tuple[float, float, float]]:
-    """Read the heart rate from the face's colours by POS, in windows of 10 s without a gap."""
+def _rates_by_pos(times_s: np.ndarray, colours: np.ndarray) -> list[tuple[float, float, float]]:
+    """Estimate the heart rate from the face's colours by POS, in windows of 10 s without a gap."""
     found = []
     for start_s, end_s in check.stretches(times_s, MAX_GAP_S):
         inside = (times_s >= start_s) & (times_s <= end_s)
@@ -114,12 +111,12 @@ def _read_colours(times_s: np.ndarray, colours: np.ndarray) -> list[tuple[float,
     return found
 
 
-def draw(recording: Recording, look: Look) -> bytes:
+def draw(recording: Recording, overview: Overview) -> bytes:
     """Draw a recording.
 
     Args:
-      recording: of a reader.
-      look: at it.
+      recording: Recording that a reader lists.
+      overview: What to draw of it.
 
     Returns:
       The picture, PNG.
@@ -128,23 +125,10 @@ def draw(recording: Recording, look: Look) -> bytes:
     top, below = figure.subfigures(2, 1, height_ratios=(1, 2.2))
     title = f"{recording.recording_id} · {recording.person_id} · {recording.meta.get('dataset', '')}"
     top.suptitle(_drawable(title))
-    for axis, (time_s, small, scale) in zip(top.subplots(1, SHOWN), look.thumbs, strict=False):
-        axis.imshow(small)
-        box = look.box
-        corner, size = (box.left * scale, box.top * scale), (box.width * scale, box.height * scale)
-        axis.add_patch(Rectangle(corner, *size, fill=False, color=CHANNELS["red"], linewidth=2))
-        axis.set_title(f"{time_s:.1f} s", fontsize=9)
-        axis.axis("off")
+    _draw_thumbs(top.subplots(1, SHOWN), overview)
     colours, wave, rates = below.subplots(3, 1, sharex=True)
-    # A line does not run across a gap.
-    breaks = np.flatnonzero(np.diff(look.times_s) > MAX_GAP_S) + 1
-    times_s = np.insert(look.times_s, breaks, np.nan)
-    for channel, (name, colour) in zip(look.colours.T, CHANNELS.items(), strict=True):
-        values = np.insert(channel - channel.mean(), breaks, np.nan)
-        colours.plot(times_s, values, color=colour, linewidth=0.8, label=name)
-    colours.set_ylabel("colour of the face,\ngrey levels")
-    colours.legend(loc="upper right", fontsize=8)
-    parts = check.stretches(look.times_s, MAX_GAP_S)
+    _draw_colours(colours, overview)
+    parts = check.stretches(overview.times_s, MAX_GAP_S)
     for (_, end_s), (start_s, _) in itertools.pairwise(parts):
         for axis in (colours, wave, rates):
             axis.axvspan(end_s, start_s, color="#CCCCCC")
@@ -153,26 +137,51 @@ def draw(recording: Recording, look: Look) -> bytes:
         wave.text(0.5, 0.5, "none", transform=wave.transAxes, ha="center")
     else:
         wave.plot(recording.ppg.times_s, recording.ppg.values, color="#333333", linewidth=0.8)
-        said = check.device_rates(recording)
-        if said:
-            rates.plot(*zip(*said, strict=True), color="#E69F00", linewidth=1.5, label="the device's number")
-    for windows, colour, name in (
-        (look.true_bpm, "#333333", "from the wave"),
-        (look.video_bpm, "#0072B2", "from the video, by POS"),
-    ):
-        for number, (start_s, end_s, bpm) in enumerate(windows):
-            label = name if number == 0 else None
-            rates.plot([start_s, end_s], [bpm, bpm], color=colour, linewidth=3, label=label)
-    low, high = rates.get_ylim()
-    middle, half = (low + high) / 2, max(LEAST_BPM, high - low) / 2
-    rates.set_ylim(middle - half, middle + half)
-    rates.set_ylabel("heart rate, bpm")
-    rates.set_xlabel("time, s (grey: no frames)")
-    if rates.get_legend_handles_labels()[0]:
-        rates.legend(loc="upper right", fontsize=8)
+    _draw_rates(rates, recording, overview)
     data = io.BytesIO()
     figure.savefig(data, format="png", dpi=100)
     return data.getvalue()
+
+
+def _draw_thumbs(axes, overview: Overview) -> None:
+    for axis, (time_s, small, scale) in zip(axes, overview.thumbs, strict=False):
+        axis.imshow(small)
+        box = overview.box
+        corner, size = (box.left * scale, box.top * scale), (box.width * scale, box.height * scale)
+        axis.add_patch(Rectangle(corner, *size, fill=False, color=CHANNELS["red"], linewidth=2))
+        axis.set_title(f"{time_s:.1f} s", fontsize=9)
+        axis.axis("off")
+
+
+def _draw_colours(axis, overview: Overview) -> None:
+    # A line does not run across a gap.
+    breaks = np.flatnonzero(np.diff(overview.times_s) > MAX_GAP_S) + 1
+    times_s = np.insert(overview.times_s, breaks, np.nan)
+    for channel, (name, colour) in zip(overview.colours.T, CHANNELS.items(), strict=True):
+        values = np.insert(channel - channel.mean(), breaks, np.nan)
+        axis.plot(times_s, values, color=colour, linewidth=0.8, label=name)
+    axis.set_ylabel("colour of the face,\ngrey levels")
+    axis.legend(loc="upper right", fontsize=8)
+
+
+def _draw_rates(axis, recording: Recording, overview: Overview) -> None:
+    by_device = [] if recording.ppg is None else check.device_rates(recording)
+    if by_device:
+        axis.plot(*zip(*by_device, strict=True), color="#E69F00", linewidth=1.5, label="the device's number")
+    for windows, colour, name in (
+        (overview.true_bpm, "#333333", "from the wave"),
+        (overview.video_bpm, "#0072B2", "from the video, by POS"),
+    ):
+        for number, (start_s, end_s, bpm) in enumerate(windows):
+            label = name if number == 0 else None
+            axis.plot([start_s, end_s], [bpm, bpm], color=colour, linewidth=3, label=label)
+    low, high = axis.get_ylim()
+    middle, half = (low + high) / 2, max(LEAST_BPM, high - low) / 2
+    axis.set_ylim(middle - half, middle + half)
+    axis.set_ylabel("heart rate, bpm")
+    axis.set_xlabel("time, s (grey: no frames)")
+    if axis.get_legend_handles_labels()[0]:
+        axis.legend(loc="upper right", fontsize=8)
 
 
 def _drawable(text: str) -> str:

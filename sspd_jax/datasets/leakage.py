@@ -25,15 +25,15 @@ def people_to_test(
     """Choose whom to test on, and refuse those whom a network learned from.
 
     Args:
-      dataset: to test on.
-      config: of the network's training, as in its checkpoint; None where nothing was trained.
-      people: names; () for everybody with a contact pulse wave.
+      dataset: Dataset to test on.
+      config: Config of the network's training, as in its checkpoint; None where nothing was trained.
+      people: Their names; () for everybody with a contact pulse wave.
 
     Returns:
       Their names.
 
     Raises:
-      ConfigError: somebody is not in the dataset, or the network was trained on them.
+      ConfigError: Somebody is not in the dataset, or the network was trained on them.
     """
     known = list(dataset.people)
     if unknown := sorted(set(people) - set(known)):

@@ -1,8 +1,8 @@
 """From a recording to its shard: what every worker does, on this machine or on another.
 
-`Job.run` is the one function that prepares. `sspd_jax.datasets.prepare` calls it for one recording after another,
-`sspd_jax.datasets.workers` in several processes and `sspd_jax.datasets.beam` on Apache Beam: the same
-recordings become the same bytes whoever does the work. A job is plain data and travels by pickle.
+`Job.run` is the one function that prepares. `sspd_jax.datasets.prepare` calls it for one recording after
+another, `sspd_jax.datasets.workers` in several processes and `sspd_jax.datasets.beam` on Apache Beam: the
+same recordings become the same bytes whoever does the work. A job is plain data and travels by pickle.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from sspd_jax.datasets import format
 from sspd_jax.datasets.recording import Broken, Ppg, Recording
 from sspd_jax.datasets.writer import ShardWriter
 from sspd_jax.errors import UserError
-from sspd_jax.video import decode, face_stream, resample
+from sspd_jax.video import face_stream, resample
 from sspd_jax.video.face_detection import FaceDetector
 from sspd_jax.video.face_tracking import LOOK_EVERY_S
 
@@ -41,6 +41,13 @@ class Job:
     """One recording on its way to its shard. A small file of facts, written last, says that it is done."""
 
     def __init__(self, recording: Recording | Broken, data_dir: epath.Path, shard: str):
+        """Make a job.
+
+        Args:
+          recording: Recording to prepare.
+          data_dir: Folder of the dataset.
+          shard: File name of its shard.
+        """
         self.recording, self.recording_id = recording, recording.recording_id
         self._shard = data_dir / shard
         self._facts = data_dir / format.PARTS / f"{self.recording_id}.json"
@@ -50,7 +57,7 @@ class Job:
         """Return the recording's facts if its shard is there (or it was left out), else None.
 
         Raises:
-          UserError: the shard was made from another recording than this. (One that broke since then is
+          UserError: The shard was made from another recording than this. (One that broke since then is
             kept as it was.)
         """
         facts = format.read_json(self._facts)
@@ -83,7 +90,7 @@ class Job:
         format.write_json(self._facts, {"recording_id": self.recording_id, FAILED: why})
 
     def take_failure(self) -> str | None:
-        """Return what was noted so, if it was, and forget it."""
+        """Return what `note_failure` wrote down, if it did, and delete that."""
         facts = format.read_json(self._facts)
         if facts is None or FAILED not in facts:
             return None
@@ -91,17 +98,21 @@ class Job:
         return facts[FAILED]
 
     def run(
-        self, settings: format.Settings, detector: FaceDetector, at: Callable[[float], None]
+        self, settings: format.Settings, detector: FaceDetector, on_progress: Callable[[float], None]
     ) -> dict[str, Any]:
         """Prepare the recording.
 
         Args:
-          settings: of the dataset.
-          detector: of faces.
-          at: is told the time that was reached, s.
+          settings: Settings of the dataset.
+          detector: Face detector.
+          on_progress: Called with the time that was reached, s.
 
         Returns:
-          The recording's facts.
+          The recording's facts, as they stand in the index.
+
+        Raises:
+          UserError: The recording cannot be prepared.
+          StorageError: The shard cannot be written.
         """
         recording = self.recording
         clip = face_stream.cut_face(
@@ -115,54 +126,14 @@ class Job:
             follow=settings.follow_every_s > 0,
             look_every_s=settings.follow_every_s or LOOK_EVERY_S,
         )
-        wave = PpgOnClock(recording.ppg, settings.fps, settings.max_gap_s)
         notes = [f"no face before {clip.start_s:.1f} s"] if clip.start_s > 0 else []
         if clip.in_view > 1:
             notes.append(f"{clip.in_view} faces in view: of the large ones the most central one was taken")
-        segments: list[dict[str, Any]] = []
-        end_s = None  # of the segment before
         with closing(clip), ShardWriter(self._shard) as writer:
-            for _, ticks in groupby(clip.on_clock(settings.fps), key=itemgetter(0)):
-                chunks = _chunks(ticks, settings.chunk_frames)
-                head = next(chunks)
-                start_s = float(head.times_s[0])
-                if end_s is not None:
-                    what = "no face, or a gap in time" if settings.follow_every_s else "a gap in time"
-                    notes.append(f"{what}, {end_s:.1f}–{start_s:.1f} s")
-                end_s = float(head.times_s[-1])
-                if len(head.frames) < MIN_SEGMENT_S * settings.fps:
-                    notes.append(f"left out {start_s:.1f}–{end_s:.1f} s, cut off by a gap in time")
-                    continue
-                first, n_frames, n_read = writer.count, 0, 0
-                for chunk in chain([head], chunks):
-                    ppg = wave.at(chunk.times_s)
-                    writer.write(
-                        recording_id=recording.recording_id,
-                        person_id=recording.person_id,
-                        segment=len(segments),
-                        start=n_frames,
-                        frames=chunk.frames,
-                        ppg=ppg,
-                        times_s=chunk.times_s,
-                    )
-                    n_frames += len(ppg)
-                    n_read += int(np.isfinite(ppg).sum())
-                    end_s = float(chunk.times_s[-1])
-                    at(end_s)
-                segments.append(
-                    {
-                        "start_s": start_s,
-                        "n_frames": n_frames,
-                        "first_record": first,
-                        "n_records": writer.count - first,
-                        "has_ppg": n_read > 0,
-                    }
-                )
-                if recording.ppg is not None and n_read < n_frames:
-                    missing_s = (n_frames - n_read) / settings.fps
-                    notes.append(f"no contact pulse wave for {missing_s:.1f} s from {start_s:.1f} s on")
+            ticks = clip.on_clock(settings.fps)
+            segments, more_notes = _write_segments(recording, ticks, settings, writer, on_progress)
             if not segments:
-                raise UserError(too_broken(recording))
+                raise UserError(too_short(recording))
             size = writer.commit()
         facts = {
             "recording_id": recording.recording_id,
@@ -173,19 +144,73 @@ class Job:
             "shard_bytes": size,
             "face_box": list(dataclasses.astuple(clip.box)),
             "segments": segments,
-            "notes": notes,
+            "notes": notes + more_notes,
             "meta": dict(recording.meta),
         }
         format.write_json(self._facts, facts)
         return facts
 
 
+def _write_segments(
+    recording: Recording,
+    ticks: Iterator[tuple[int, float, np.ndarray]],
+    settings: format.Settings,
+    writer: ShardWriter,
+    on_progress: Callable[[float], None],
+) -> tuple[list[dict[str, Any]], list[str]]:
+    """Write the segments that are long enough; returns their facts, and notes on what is missing."""
+    wave = PpgOnClock(recording.ppg, settings.fps, settings.max_gap_s)
+    segments: list[dict[str, Any]] = []
+    notes: list[str] = []
+    end_s = None  # of the segment before
+    for _, of_segment in groupby(ticks, key=itemgetter(0)):
+        chunks = _chunks(of_segment, settings.chunk_frames)
+        head = next(chunks)
+        start_s = float(head.times_s[0])
+        if end_s is not None:
+            what = "no face, or a gap in time" if settings.follow_every_s else "a gap in time"
+            notes.append(f"{what}, {end_s:.1f}–{start_s:.1f} s")
+        end_s = float(head.times_s[-1])
+        if len(head.frames) < MIN_SEGMENT_S * settings.fps:
+            notes.append(f"left out {start_s:.1f}–{end_s:.1f} s, cut off by a gap in time")
+            continue
+        first, n_frames, n_ppg = writer.count, 0, 0
+        for chunk in chain([head], chunks):
+            ppg = wave.at(chunk.times_s)
+            writer.write(
+                recording_id=recording.recording_id,
+                person_id=recording.person_id,
+                segment=len(segments),
+                start=n_frames,
+                frames=chunk.frames,
+                ppg=ppg,
+                times_s=chunk.times_s,
+            )
+            n_frames += len(ppg)
+            n_ppg += int(np.isfinite(ppg).sum())
+            end_s = float(chunk.times_s[-1])
+            on_progress(end_s)
+        segments.append(
+            {
+                "start_s": start_s,
+                "n_frames": n_frames,
+                "first_record": first,
+                "n_records": writer.count - first,
+                "has_ppg": n_ppg > 0,
+            }
+        )
+        if recording.ppg is not None and n_ppg < n_frames:
+            missing_s = (n_frames - n_ppg) / settings.fps
+            notes.append(f"no contact pulse wave for {missing_s:.1f} s from {start_s:.1f} s on")
+    return segments, notes
+
+
 class Outcome(NamedTuple):
     """What came of a job.
 
     Attributes:
-      facts: of the recording, None if it cannot be prepared.
-      why: not, in a sentence.
+      facts: Facts of the recording; None if it cannot be prepared.
+      why: Why it cannot be prepared, in a sentence.
     """
 
     facts: dict[str, Any] | None
@@ -196,37 +221,19 @@ def build(
     job: Job,
     settings: format.Settings,
     detector: FaceDetector,
-    at: Callable[[float], None] = lambda _: None,
+    on_progress: Callable[[float], None] = lambda _: None,
 ) -> Outcome:
-    """Prepare a recording, or say why not; see `Job.run`.
+    """Prepare a recording, or return why it cannot be prepared; see `Job.run`.
 
     Raises:
-      StorageError: something cannot be written; the recording is not to blame.
+      StorageError: Something cannot be written; the recording is not to blame.
     """
     try:
-        return Outcome(job.run(settings, detector, at))
+        return Outcome(job.run(settings, detector, on_progress))
     except errors.StorageError:
         raise
     except (UserError, ValueError, OSError) as error:
-        return Outcome(None, sentence(job.recording, error))
-
-
-def share_of(recording: Recording) -> Callable[[float], float]:
-    """Find out how long a recording is.
-
-    Returns:
-      Function of the time that was reached, s, → how much of the recording that is, 0 to 0.99; always 0
-      where its length is not known before it is read.
-    """
-    length_s = None
-    if recording.ppg is not None and len(recording.ppg.times_s):
-        length_s = float(recording.ppg.times_s[-1])
-    else:
-        try:
-            length_s = decode.read_facts(recording.file).duration_s
-        except UserError:  # no plain file, or a damaged one: its own frames will tell
-            length_s = None
-    return lambda time_s: min(0.99, time_s / length_s) if length_s else 0.0
+        return Outcome(None, failure(job.recording, error))
 
 
 class _Chunk(NamedTuple):
@@ -248,18 +255,18 @@ def _chunks(ticks: Iterator[tuple[int, float, np.ndarray]], length: int) -> Iter
 
 
 class PpgOnClock:
-    """A contact pulse wave, read at a video's ticks by timestamps; what is missing in it stays missing."""
+    """A contact pulse wave, interpolated at a video's ticks; what is missing in it stays missing."""
 
     def __init__(self, ppg: Ppg | None, fps: float, max_gap_s: float):
         """Split the wave where it is broken.
 
         Args:
-          ppg: the wave or None; samples that are not finite count as missing.
-          fps: of the video's clock, Hz.
-          max_gap_s: longest time between two samples that is interpolated, s.
+          ppg: The wave or None; samples that are not finite count as missing.
+          fps: Frame rate of the video's clock, Hz.
+          max_gap_s: Longest time between two samples that is interpolated, s.
 
         Raises:
-          ValueError: times and values of different lengths, or times that do not increase.
+          ValueError: Times and values differ in length, or the times do not increase.
         """
         self._period_s = 1 / fps
         self._runs: list[tuple[np.ndarray, np.ndarray]] = []
@@ -277,15 +284,15 @@ class PpgOnClock:
         self._runs = [run for run in runs if len(run[0]) > 1]
 
     def at(self, ticks_s: np.ndarray) -> np.ndarray:
-        """Read the wave at consecutive ticks of the clock.
+        """Interpolate the wave at consecutive ticks of the clock.
 
         Args:
-          ticks_s: float64 [n], s since the video's first frame.
+          ticks_s: Times of the ticks since the video's first frame, s, float64 [n].
 
         Returns:
-          float32 [n], NaN where the wave is missing.
+          The wave, float32 [n], NaN where it is missing.
         """
-        read = np.full(len(ticks_s), np.nan, np.float32)
+        found = np.full(len(ticks_s), np.nan, np.float32)
         # With the ticks around them, or a lone tick at a segment's end would not tell its own period.
         around = np.concatenate([[ticks_s[0] - self._period_s], ticks_s, [ticks_s[-1] + self._period_s]])
         for times_s, values in self._runs:
@@ -296,15 +303,15 @@ class PpgOnClock:
             if inside.any():
                 wave = np.full(len(around), np.nan)
                 wave[inside] = resample.resample_wave(values, times_s, around[inside])
-                read = np.where(inside[1:-1], wave[1:-1], read).astype(np.float32)
-        return read
+                found = np.where(inside[1:-1], wave[1:-1], found).astype(np.float32)
+        return found
 
 
 def fingerprint(recording: Recording | Broken) -> str:
-    """Return what tells a recording from another of the same name, without reading all of it.
+    """Return a hash that tells a recording from another of the same name, without reading all of it.
 
-    From its pulse wave, its facts, and the video file's size and 16 pieces of 64 KiB; the file's place does
-    not matter. Of a broken one, from what is wrong with it.
+    It covers the pulse wave, the facts, the video file's size and 16 pieces of 64 KiB of the file; where the
+    file lies does not matter. For a broken recording it covers what is wrong with it.
     """
     if isinstance(recording, Broken):
         return hashlib.sha256(recording.why.encode()).hexdigest()
@@ -326,16 +333,16 @@ def fingerprint(recording: Recording | Broken) -> str:
     return digest.hexdigest()
 
 
-def sentence(recording: Recording, error: Exception) -> str:
-    """Say in a sentence why a recording cannot be prepared."""
+def failure(recording: Recording, error: Exception) -> str:
+    """Return a sentence that says why a recording cannot be prepared."""
     text = " ".join(str(error).split())
     if isinstance(error, UserError):
         return text
     return f"{recording.file}: {text or type(error).__name__}; check that it plays, or copy it again"
 
 
-def too_broken(recording: Recording) -> str:
-    """Say in a sentence that nothing of a recording is long enough."""
+def too_short(recording: Recording) -> str:
+    """Return a sentence that says that no segment of a recording is long enough."""
     return (
         f"{recording.file}: has no {MIN_SEGMENT_S:g} s of unbroken video with a face; "
         "check that it plays, or record or copy it again"

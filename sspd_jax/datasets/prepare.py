@@ -1,20 +1,4 @@
-"""Prepare recordings for training: decode, find the face, crop, put on a uniform clock, store in chunks.
-
-python -m sspd_jax prepare --dataset=ubfc_rppg --source=RAW --check_only
-python -m sspd_jax prepare --dataset=ubfc_rppg --source=RAW --data_dir=OUT
-
-With --check_only everything is read and nothing written: what is broken, doubtful or missing is listed.
-
---workers=N prepares N recordings at once, each in a process that takes 600 MB at most, whatever the length;
-by default one for each core, 8 at most. --runner=beam hands the same work to Apache Beam (an extra: `pip
-install sspd_jax[beam]`), and with --beam_options='--runner=FlinkRunner …' to a cluster. What is written is
-the same to the byte.
-
-Killed and started again, it continues at the recording it was at. Run once more, it does nothing. A
-recording that cannot be prepared is named in a sentence and the others go on; the run then ends with exit
-code 1, and the dataset is not finished until the recording is mended. With --keep_going the dataset is
-finished without it; the exit code is 1 all the same.
-"""
+"""Prepare recordings for training: decode, find the face, crop, put on a uniform clock, store in chunks."""
 
 from __future__ import annotations
 
@@ -22,21 +6,19 @@ import dataclasses
 import fcntl
 import os
 import re
-import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from typing import Any
 
-import tqdm
 from etils import epath
 
-from sspd_jax import errors
-from sspd_jax.datasets import format, preparation, writer
+from sspd_jax.datasets import format, preparation
 from sspd_jax.datasets.preparation import Job, Outcome
-from sspd_jax.datasets.progress import _Bar
+from sspd_jax.datasets.progress import ProgressBar
 from sspd_jax.datasets.readers import registry
 from sspd_jax.datasets.recording import Broken, Recording
+from sspd_jax.datasets.workers import build_in_processes, decoder_threads, worker_count
 from sspd_jax.errors import ConfigError, UserError
 from sspd_jax.runtime import storage
 from sspd_jax.video import decode, face_stream
@@ -49,12 +31,12 @@ class Report:
     """What a preparation came to.
 
     Attributes:
-      recordings: in the dataset now.
-      people: likewise.
-      made: recordings that this run prepared.
-      seconds: of video in the dataset.
-      size_bytes: of its shards.
-      left_out: recording id → why it is not in the dataset.
+      recordings: Number of recordings in the dataset now.
+      people: Number of people in the dataset now.
+      made: Number of recordings that this run prepared.
+      seconds: Length of the dataset's video, s.
+      size_bytes: Size of its shards, bytes.
+      left_out: For every recording that is not in the dataset, its id and the reason.
     """
 
     recordings: int
@@ -69,17 +51,17 @@ def prepare_dataset(name: str, source: epath.PathLike, data_dir: epath.PathLike,
     """Prepare a dataset that there is a reader for.
 
     Args:
-      name: out of `sspd_jax.datasets.readers.registry.READERS`.
-      source: where its recordings are.
-      data_dir: to write to.
-      **settings: see `prepare`.
+      name: Key of the reader in `sspd_jax.datasets.readers.registry.READERS`.
+      source: Folder of the recordings.
+      data_dir: Folder to write to.
+      **settings: Passed on to `prepare`.
 
     Returns:
       What it came to.
 
     Raises:
-      ConfigError: there is no such reader.
-      UserError: see `prepare`; or the recordings are not found.
+      ConfigError: There is no such reader, or see `prepare`.
+      UserError: The recordings are not found, or see `prepare`.
     """
     return prepare(registry.read(name, source), data_dir, name=name, **settings)
 
@@ -102,46 +84,47 @@ def prepare(
     beam_options: Sequence[str] | None = None,
     progress: bool = True,
 ) -> Report:
-    """Prepare recordings, see `sspd_jax.datasets.dataset` for what is written.
+    """Prepare recordings; `sspd_jax.datasets.format` says what is written.
 
     What was finished before, by the same settings and from the same recordings, stays as it is. Memory is
     that of a few chunks for each worker, however long the recordings. How many workers there are, and where,
     changes no byte of what is written.
 
     Args:
-      recordings: of the dataset, always the same ones in the same order; broken ones count as those that
-        cannot be prepared, and are named before any work begins.
-      data_dir: to write to; the folder it lies in must exist.
-      name: of the dataset, a Python name.
-      fps: of the clock, Hz.
-      crop_size: side of the face crops, pixels.
+      recordings: All recordings of the dataset, always the same ones in the same order. Broken ones count as
+        those that cannot be prepared, and are named before any work begins.
+      data_dir: Folder to write to; the folder it lies in must exist.
+      name: Name of the dataset, made of lower-case letters, digits and _.
+      fps: Frame rate of the clock, Hz.
+      crop_size: Side of the face crops, pixels.
       resize: 'linear' or 'area', see `sspd_jax.video.crop`.
-      max_gap_s: longest gap between two frames that is interpolated, s; a longer one ends a segment.
-      face_search_s: how far into a recording the face is searched, s.
+      max_gap_s: Longest gap between two frames that is interpolated, s; a longer one ends a segment.
+      face_search_s: How far into a recording the face is searched, s.
       face_detector: 'haar' or 'yunet', see `sspd_jax.video.face_detection`.
-      face_model: path of YuNet's model file.
-      follow_every_s: how often the face is looked for, s: the box follows it smoothly, and where it is lost
-        for longer than `follow.LOST_AFTER_S` is a gap; 0: the first face found fixes the box, as published.
-      keep_going: finish the dataset without the recordings that cannot be prepared. Later runs do not try
+      face_model: Path of YuNet's model file.
+      follow_every_s: Time between two searches for the face, s: the box follows it smoothly, and where it is
+        lost for longer than `face_tracking.LOST_AFTER_S` is a gap. With 0 the first face found fixes the
+        box, as published.
+      keep_going: Finish the dataset without the recordings that cannot be prepared. Later runs do not try
         them again, unless their files have changed.
-      workers: how many recordings to prepare at once; 0: one for each core, 8 at most. More than 1 are
+      workers: How many recordings to prepare at once; 0 takes one for each core, 8 at most. More than 1 are
         processes of their own: recordings must be picklable, and a script that calls this needs
         `if __name__ == "__main__":`.
-      beam_options: for a pipeline of Apache Beam, which then does the work instead; None: no Beam.
-      progress: whether to draw a progress bar on stderr.
+      beam_options: Options of the Apache Beam pipeline that does the work instead; None uses no Beam.
+      progress: Whether to draw a progress bar on stderr.
 
     Returns:
       What it came to.
 
     Raises:
-      ConfigError: an impossible setting, or recordings that cannot be sent to another process.
-      UserError: recordings that cannot be prepared (each was named on stderr), other settings or recordings
-        than those of the directory, or a directory that cannot be written.
+      ConfigError: A setting is impossible, or a recording cannot be sent to another process.
+      UserError: Recordings cannot be prepared (each was named on stderr), the directory was made with other
+        settings or from other recordings, or it cannot be written.
     """
     settings = format.Settings(
         float(fps), crop_size, resize, max_gap_s, face_search_s, face_detector, float(follow_every_s)
     )
-    _check(settings, name, recordings)
+    _validate(settings, name, recordings)
     detector = make_detector(face_detector, face_model)
     data_dir = epath.Path(data_dir)
     with _claimed(data_dir, name, settings, [r.recording_id for r in recordings]):
@@ -151,53 +134,62 @@ def prepare(
         ]
         facts = {job.recording_id: found for job in jobs if (found := job.finished())}
         todo = [job for job in jobs if job.recording_id not in facts]
-        whole = [job for job in todo if isinstance(job.recording, Recording)]
-        count = workers.number(workers, len(whole))
-        bad: dict[str, str] = {}
-
-        with _Bar(len(facts), len(jobs), progress) as bar:
-
-            def done() -> Iterator[tuple[Job, Outcome]]:
-                for job in todo:
-                    if isinstance(job.recording, Broken):
-                        yield job, Outcome(None, job.recording.why)
-                if beam_options is not None:
-                    from sspd_jax.datasets import beam  # it is an extra
-
-                    yield from beam.build_all(whole, settings, face_model, beam_options)
-                elif count > 1:
-                    yield from workers.build_at_once(whole, settings, face_model, count, bar.parts)
+        failures: dict[str, str] = {}
+        with (
+            ProgressBar(len(facts), len(jobs), progress) as bar,
+            closing(_run_jobs(todo, settings, detector, face_model, workers, beam_options, bar)) as outcomes,
+        ):
+            for job, outcome in outcomes:
+                if outcome.facts is not None:
+                    facts[job.recording_id] = outcome.facts
                 else:
-                    decode.use_threads(workers.threads(1))
-                    try:
-                        for job in whole:
-                            bar.begin(job.recording)
-                            yield job, preparation.build(job, settings, detector, bar.at)
-                    finally:
-                        decode.use_threads(0)
-
-            with closing(done()) as outcomes:
-                for job, outcome in outcomes:
-                    if outcome.facts is not None:
-                        facts[job.recording_id] = outcome.facts
-                    else:
-                        bad[job.recording_id] = outcome.why
-                        bar.say(f"{job.recording_id}: {outcome.why}")
-                        if keep_going:
-                            facts[job.recording_id] = job.leave_out(outcome.why)
-                    bar.end()
-        if bad and not keep_going:
+                    failures[job.recording_id] = outcome.why
+                    bar.print(f"{job.recording_id}: {outcome.why}")
+                    if keep_going:
+                        facts[job.recording_id] = job.leave_out(outcome.why)
+                bar.end()
+        if failures and not keep_going:
             raise UserError(
-                f"{len(bad)} of {len(jobs)} recordings cannot be prepared ({', '.join(bad)}: see above); "
-                f"mend them and run again, or leave them out by `{format.PREPARE} … --keep_going`; "
+                f"{len(failures)} of {len(jobs)} recordings cannot be prepared ({', '.join(failures)}: see "
+                f"above); mend them and run again, or leave them out by `{format.PREPARE} … --keep_going`; "
                 f"{len(facts)} are done and stay"
             )
-        return _finish(
-            data_dir, name, settings, [facts[job.recording_id] for job in jobs], len(todo) - len(bad)
-        )
+        made = len(todo) - len(failures)
+        return _finish(data_dir, name, settings, [facts[job.recording_id] for job in jobs], made)
 
 
-def _check(settings: format.Settings, name: str, recordings: Sequence[Recording | Broken]) -> None:
+def _run_jobs(
+    jobs: Sequence[Job],
+    settings: format.Settings,
+    detector: FaceDetector,
+    face_model: str,
+    workers: int,
+    beam_options: Sequence[str] | None,
+    bar: ProgressBar,
+) -> Iterator[tuple[Job, Outcome]]:
+    """Do all jobs: broken recordings at once, the others by Beam, in several processes or in this one."""
+    whole = [job for job in jobs if isinstance(job.recording, Recording)]
+    count = worker_count(workers, len(whole))
+    for job in jobs:
+        if isinstance(job.recording, Broken):
+            yield job, Outcome(None, job.recording.why)
+    if beam_options is not None:
+        from sspd_jax.datasets import beam  # it is an extra
+
+        yield from beam.build_all(whole, settings, face_model, beam_options)
+    elif count > 1:
+        yield from build_in_processes(whole, settings, face_model, count, bar.advance)
+    else:
+        decode.use_threads(decoder_threads(1))
+        try:
+            for job in whole:
+                bar.begin(job.recording)
+                yield job, preparation.build(job, settings, detector, bar.reach)
+        finally:
+            decode.use_threads(0)
+
+
+def _validate(settings: format.Settings, name: str, recordings: Sequence[Recording | Broken]) -> None:
     if not 6 <= settings.fps <= 1000:
         raise ConfigError(f"fps {settings.fps:g} is not 6 to 1000 Hz")
     if not 8 <= settings.crop_size <= 4096:
@@ -295,7 +287,7 @@ def _finish(
         raise UserError(f"{data_dir}: not one of the {len(facts)} recordings can be prepared: see above")
     index = _read_index(data_dir) if (data_dir / "dataset_info.json").exists() else None
     if made or index is None or index["recordings"] != good or index["left_out"] != left_out:
-        writer.write_index(data_dir, name, settings, facts, left_out)
+        format.write_index(data_dir, name, settings, facts, left_out)
     if not storage.is_remote(data_dir):
         for path in data_dir.glob(".*.partial"):  # of runs that were killed
             path.unlink(missing_ok=True)
@@ -316,34 +308,3 @@ def _read_index(data_dir: epath.Path) -> dict[str, Any] | None:
     except UserError:  # damaged: it is made anew from the facts of the recordings
         return None
     return index if index and {"recordings", "left_out"} <= set(index) else None
-
-
-def _check_only(name: str, source: epath.PathLike, detector: FaceDetector, *, progress: bool) -> int:
-    """Read everything, print what is found, and return the exit code."""
-    from sspd_jax.datasets import check  # it needs this module
-
-    recordings = registry.read(name, source)
-    counts = dict.fromkeys((check.BROKEN, check.DOUBTFUL, check.NOTE), 0)
-    bad: set[str] = set()
-    with _Bar(0, len(recordings), progress) as bar:
-
-        def say(finding: check.Finding) -> None:
-            counts[finding.kind] += 1
-            bad.update([finding.recording_id] * (finding.kind == check.BROKEN))
-            with tqdm.tqdm.external_write_mode(file=sys.stdout):
-                print(finding, flush=True)
-
-        for finding in check.check_dataset(name, recordings):
-            say(finding)
-        for recording in recordings:
-            if isinstance(recording, Recording):
-                bar.begin(recording)
-            for finding in check.check_recording(recording, detector=detector, at=bar.at):
-                say(finding)
-            bar.end()
-    people = len({r.person_id for r in recordings if isinstance(r, Recording)})
-    print(
-        f"{source}: {len(recordings)} recordings, {people} people: {len(bad)} broken, "
-        f"{counts[check.DOUBTFUL]} doubtful, {counts[check.NOTE]} notes"
-    )
-    return errors.FAILED if bad else errors.DONE

@@ -15,8 +15,8 @@ class Ppg:
     """A contact pulse wave on the video's clock.
 
     Attributes:
-      times_s: float64 [m], increasing, s since the video's first frame.
-      values: float64 [m], any unit.
+      times_s: Increasing times since the video's first frame, s, float64 [m].
+      values: Values in any unit, float64 [m].
     """
 
     times_s: np.ndarray
@@ -28,14 +28,14 @@ class Recording:
     """One video of one person, as its owner stored it.
 
     Attributes:
-      recording_id: unique in the dataset and stable, such as 'subject1'; file-name safe.
-      person_id: who is seen; people, not recordings, are split.
-      frames: opens the video and yields (time in s, uint8 [h, w, 3] RGB), times increasing; each call
+      recording_id: Unique and stable id that can be a file name, such as 'subject1'.
+      person_id: Id of the person who is seen; people, not recordings, are split.
+      frames: Opens the video and yields (time in s, uint8 [h, w, 3] RGB), times increasing; each call
         starts anew. It must be picklable (a `functools.partial` of a module's function is) where recordings
         are prepared by several processes.
-      ppg: the contact pulse wave, or None where there is none. It is never used in training.
-      file: of the video, for messages.
-      meta: whatever else the dataset tells (device heart rate, light, task, …), JSON's types only.
+      ppg: The contact pulse wave, or None where there is none. It is never used in training.
+      file: Path of the video, for messages.
+      meta: Whatever else the dataset has (device heart rate, light, task, …), of JSON's types only.
     """
 
     recording_id: str
@@ -51,8 +51,8 @@ class Broken:
     """A recording that is in the dataset and cannot be used as it is.
 
     Attributes:
-      recording_id: as it would have if it were whole.
-      why: one sentence that names the file and the remedy.
+      recording_id: Id that it would have if it were whole.
+      why: One sentence that names the file and the remedy.
     """
 
     recording_id: str

@@ -21,30 +21,31 @@ from typing import Any, NamedTuple
 import cv2
 
 from sspd_jax.datasets import format, preparation
+from sspd_jax.datasets.progress import fraction_done
 from sspd_jax.errors import ConfigError, UserError
 from sspd_jax.video import decode
 from sspd_jax.video.face_detection import make_detector
 
 MOST_BY_DEFAULT = 8
-TELL_EVERY_S = 0.5
+REPORT_EVERY_S = 0.5
 
 
-def number(asked: int, jobs: int) -> int:
+def worker_count(workers: int, jobs: int) -> int:
     """Return how many processes to start: as many as asked, and no more than there are recordings.
 
     Args:
-      asked: 0: one for each core that this process may use, 8 at most.
-      jobs: recordings to prepare.
+      workers: Number asked for; 0 means one for each core that this process may use, 8 at most.
+      jobs: Number of recordings to prepare.
 
     Raises:
-      ConfigError: fewer than 0.
+      ConfigError: `workers` is below 0.
     """
-    if asked < 0:
-        raise ConfigError(f"workers {asked} is not 0 (one for each core) or more")
-    return max(1, min(asked or min(_cores(), MOST_BY_DEFAULT), jobs))
+    if workers < 0:
+        raise ConfigError(f"workers {workers} is not 0 (one for each core) or more")
+    return max(1, min(workers or min(_cores(), MOST_BY_DEFAULT), jobs))
 
 
-def threads(count: int) -> int:
+def decoder_threads(count: int) -> int:
     """Return how many threads decode in each of `count` workers: its part of the cores, 4 at most."""
     return max(1, min(preparation.MOST_THREADS, _cores() // count))
 
@@ -56,47 +57,47 @@ def _cores() -> int:
         return os.cpu_count() or 1
 
 
-def build_at_once(
+def build_in_processes(
     jobs: Sequence[preparation.Job],
     settings: format.Settings,
     face_model: str,
     count: int,
-    tell: Callable[[float], None],
+    on_progress: Callable[[float], None],
 ) -> Iterator[tuple[preparation.Job, preparation.Outcome]]:
     """Prepare recordings, `count` at once.
 
     Args:
-      jobs: to do.
-      settings: of the dataset.
-      face_model: path of YuNet's model file.
-      count: of processes. They share the cores: each decodes with its part of them.
-      tell: is told how many recordings' worth of those in work is done, twice a second.
+      jobs: Jobs to do.
+      settings: Settings of the dataset.
+      face_model: Path of YuNet's model file.
+      count: Number of processes. They share the cores: each decodes with its part of them.
+      on_progress: Called twice a second with what is done of the recordings in work, in recordings.
 
     Yields:
-      Each job and what came of it, as they are finished.
+      Each job and its outcome, as they are finished.
 
     Raises:
-      ConfigError: a recording that cannot be sent to another process.
-      StorageError: something cannot be written.
-      UserError: a process was killed.
+      ConfigError: A recording cannot be sent to another process.
+      StorageError: Something cannot be written.
+      UserError: A process was killed.
     """
     context = multiprocessing.get_context("spawn")
     parts = context.RawArray("d", len(jobs))
     stopped, stop = context.Pipe(duplex=False)
-    shared = _Shared(stopped, parts, settings, face_model, threads(count))
+    shared = _Shared(stopped, parts, settings, face_model, decoder_threads(count))
     with stopped, stop, futures.ProcessPoolExecutor(count, context, _begin, (shared,)) as pool:
         try:
             pending = {
                 pool.submit(_build, place, _packed(job)): (place, job) for place, job in enumerate(jobs)
             }
             while pending:
-                done, _ = futures.wait(pending, TELL_EVERY_S, futures.FIRST_COMPLETED)
+                done, _ = futures.wait(pending, REPORT_EVERY_S, futures.FIRST_COMPLETED)
                 for future in done:
                     place, job = pending.pop(future)
                     outcome = future.result()
                     parts[place] = 0
                     yield job, outcome
-                tell(sum(parts))
+                on_progress(sum(parts))
         except BrokenProcessPool as error:
             raise UserError(
                 "a worker process was killed, as a rule for want of memory; run again with fewer --workers: "
@@ -152,9 +153,9 @@ def _end_with_parent(stopped: Connection) -> None:
 def _build(place: int, packed: bytes) -> preparation.Outcome:
     """Prepare a recording in a worker."""
     job = pickle.loads(packed)
-    share = preparation.share_of(job.recording)
+    fraction = fraction_done(job.recording)
 
-    def at(time_s: float) -> None:
-        _shared.parts[place] = share(time_s)
+    def on_progress(time_s: float) -> None:
+        _shared.parts[place] = fraction(time_s)
 
-    return preparation.build(job, _shared.settings, _detector, at)
+    return preparation.build(job, _shared.settings, _detector, on_progress)

@@ -1,21 +1,22 @@
-"""Shards of a prepared dataset, written aside and renamed."""
+"""Shards of a prepared dataset, written aside and renamed.
+
+They are ArrayRecord files written here, because `download_and_prepare` of tensorflow-datasets needs
+TensorFlow beyond 1 GB and cannot resume. ArrayRecord reads `gs://` by itself but writes local files only, so
+a shard of a remote dataset is written to the local temporary directory and then copied.
+"""
 
 from __future__ import annotations
 
-import dataclasses
 import os
 import tempfile
-from collections.abc import Mapping
 from contextlib import suppress
-from typing import Any
 
 import numpy as np
-import tensorflow_datasets as tfds
 from array_record.python import array_record_module
 from etils import epath
 from tensorflow_datasets.proto import tf_feature_pb2
 
-from sspd_jax.datasets.format import ELSEWHERE, FORMAT, INDEX, SPLIT, Settings, features, write_json
+from sspd_jax.datasets.format import ELSEWHERE
 from sspd_jax.runtime import storage
 
 # One record to a compressed group: any other number makes random access read its neighbours. One writing
@@ -30,10 +31,10 @@ class ShardWriter:
         """Open the file aside.
 
         Args:
-          path: of the finished shard.
+          path: Path of the finished shard.
 
         Raises:
-          StorageError: it cannot be opened.
+          StorageError: It cannot be opened.
         """
         self.path = path
         self.count = 0  # records written
@@ -73,16 +74,16 @@ class ShardWriter:
         """Write a chunk as one record.
 
         Args:
-          recording_id: of the recording.
-          person_id: who is seen.
-          segment: its number in the recording.
-          start: number of the chunk's first frame in the segment.
-          frames: uint8 [n, s, s, 3] RGB.
-          ppg: float32 [n], NaN where there is none.
-          times_s: float64 [n], s since the video's first frame.
+          recording_id: Id of the recording.
+          person_id: Id of the person who is seen.
+          segment: Number of the segment in the recording.
+          start: Number of the chunk's first frame in the segment.
+          frames: Face crops, uint8 [n, s, s, 3] RGB.
+          ppg: Contact pulse wave, float32 [n], NaN where there is none.
+          times_s: Times since the video's first frame, s, float64 [n].
 
         Raises:
-          StorageError: the disk is full, say. It can come a few records late.
+          StorageError: The disk is full, for example. It can come a few records late.
         """
         small = tf_feature_pb2.Features()
         for key, value in (
@@ -94,7 +95,7 @@ class ShardWriter:
             small.feature[key].bytes_list.value.append(value)
         small.feature["segment"].int64_list.value.append(segment)
         small.feature["start"].int64_list.value.append(start)
-        encoded = _with_frames(small, np.ascontiguousarray(frames, np.uint8))
+        encoded = serialize_example(small, np.ascontiguousarray(frames, np.uint8))
         with storage.storing(self.path, ELSEWHERE):
             self._writer.write(encoded)
         self.count += 1
@@ -106,7 +107,7 @@ class ShardWriter:
           Its size, bytes.
 
         Raises:
-          StorageError: it cannot be written to the end.
+          StorageError: It cannot be written to the end.
         """
         with storage.storing(self.path, ELSEWHERE):
             self._writer.close()
@@ -119,15 +120,18 @@ class ShardWriter:
         return size
 
 
-def _with_frames(small: tf_feature_pb2.Features, frames: np.ndarray) -> bytes:
-    """Serialize a `tf.train.Example` of some features and the frames.
+def serialize_example(small: tf_feature_pb2.Features, frames: np.ndarray) -> bytes:
+    """Serialize a `tf.train.Example` of some small features and the frames.
 
     As protobuf does it, in the order of the features' names; but that copies the frames three times, which
     takes as long as cutting them out of their pictures. So they are put in front of the rest here.
 
     Args:
-      small: the other features, whose names come after 'frames'.
-      frames: uint8, contiguous.
+      small: The other features, whose names come after 'frames'.
+      frames: Frames, uint8, contiguous.
+
+    Returns:
+      The message, to the byte as protobuf would serialize it.
     """
     # A map is serialized in an order of its own unless one asks for a fixed one.
     rest = small.SerializeToString(deterministic=True)
@@ -149,54 +153,3 @@ def _varint(number: int) -> bytes:
         number >>= 7
     out.append(number)
     return bytes(out)
-
-
-def write_index(
-    data_dir: epath.Path,
-    name: str,
-    settings: Settings,
-    recordings: list[dict[str, Any]],
-    left_out: Mapping[str, str],
-) -> None:
-    """Make a dataset of finished shards: tensorflow-datasets' metadata first, then our index.
-
-    Args:
-      data_dir: with the shards.
-      name: of the dataset.
-      settings: it was prepared with.
-      recordings: facts of every recording, those left out included, in the order of their shards; see
-        `sspd_jax.datasets.prepare`.
-      left_out: recording id → why.
-
-    Raises:
-      StorageError: something cannot be written.
-    """
-    template = tfds.core.ShardedFileTemplate(
-        data_dir=data_dir, dataset_name=name, split=SPLIT, filetype_suffix="array_record"
-    )
-    whole = tfds.core.SplitInfo(
-        name=SPLIT,
-        # TFDS passes over shards of length 0: those of recordings that were left out need not exist.
-        shard_lengths=[sum(s["n_records"] for s in r.get("segments", ())) for r in recordings],
-        num_bytes=sum(r.get("shard_bytes", 0) for r in recordings),
-        filename_template=template,
-    )
-    with storage.storing(data_dir, ELSEWHERE):
-        tfds.folder_dataset.write_metadata(
-            data_dir=data_dir,
-            features=features(settings.crop_size),
-            split_infos=[whole],
-            version="1.0.0",
-            check_data=False,
-            description="Face crops on a uniform clock, prepared by sspd_jax.",
-        )
-    write_json(
-        data_dir / INDEX,
-        {
-            "format": FORMAT,
-            "name": name,
-            "settings": dataclasses.asdict(settings),
-            "recordings": [r for r in recordings if "segments" in r],
-            "left_out": dict(left_out),
-        },
-    )

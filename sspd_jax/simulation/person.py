@@ -32,15 +32,15 @@ class Person:
     """Who is seen: the same in every preset.
 
     Attributes:
-      heart_rate_bpm: mean rate, bpm.
-      pulse: of the times, float64 [t] in s: (PPG float64 [t] from −1 to 1, momentary rate float64 [t], bpm).
-      texture: float32 [256, 256, 3] RGB, 0–255: the person without pulse, in the neutral pose.
-      matte: float32 [256, 256], 1 on the person, 0 on what is behind.
-      skin: float32 [256, 256], 0–1.
-      blood: float32 [256, 256], relative change of green light with one unit of PPG.
-      background: float32 [h, w, 3] RGB of the picture's size, 0–255.
-      scale: pixels of the picture per pixel of the portrait.
-      centre: of the face in the picture, column and row.
+      heart_rate_bpm: Mean heart rate, bpm.
+      pulse: Function of times in s: PPG from −1 to 1 and momentary heart rate in bpm, all float64 [t].
+      texture: The person without pulse, in the neutral pose, float32 [256, 256, 3] RGB, 0–255.
+      matte: 1 on the person, 0 on what is behind, float32 [256, 256].
+      skin: Where the skin is, float32 [256, 256], 0–1.
+      blood: Relative change of green light with one unit of PPG, float32 [256, 256].
+      background: What is behind, of the picture's size, float32 [h, w, 3] RGB, 0–255.
+      scale: Pixels of the picture per pixel of the portrait.
+      centre: Centre of the face in the picture, column and row.
     """
 
     heart_rate_bpm: float
@@ -55,7 +55,15 @@ class Person:
 
 
 def draw_pulse(rng: np.random.Generator, bpm: float):
-    """Draw a heart: a beat's shape and a rate that varies with breath and, slower, like 1/f noise."""
+    """Draw a heart: a beat's shape and a rate that varies with breath and, slower, like 1/f noise.
+
+    Args:
+      rng: Random generator.
+      bpm: Mean heart rate, bpm.
+
+    Returns:
+      The function `Person.pulse`.
+    """
     angle = np.linspace(-np.pi, np.pi, 512, endpoint=False)
     width, wave, lag = rng.uniform(0.78, 0.88), rng.uniform(0.2, 0.35), rng.uniform(1.8, 2.05)
 
@@ -82,8 +90,18 @@ def draw_pulse(rng: np.random.Generator, bpm: float):
     return pulse
 
 
-def draw_looks(rng: np.random.Generator, bpm: float, pulse, size: tuple[int, int]) -> Person:
-    """Make a person from the portrait: other proportions, skin, hair, clothes, sharpness, background."""
+def draw_appearance(rng: np.random.Generator, bpm: float, pulse, size: tuple[int, int]) -> Person:
+    """Make a person from the portrait: other proportions, skin, hair, clothes, sharpness, background.
+
+    Args:
+      rng: Random generator.
+      bpm: Mean heart rate, bpm.
+      pulse: The person's heart, as `draw_pulse` draws it.
+      size: Width and height of the pictures, pixels.
+
+    Returns:
+      The person.
+    """
     portrait, skin = sample_video.read_portrait()
     matte = _matte(portrait)
     across, down = np.meshgrid(np.arange(CANVAS, dtype=np.float32), np.arange(CANVAS, dtype=np.float32))

@@ -12,25 +12,25 @@ class Preset:
     """How hard a recording is. Amplitudes are standard deviations unless said otherwise.
 
     Attributes:
-      sway_px: slow translation of the head, below 0.35 Hz, pixels of the portrait.
-      tilt_deg: slow rotation in the picture's plane, degrees.
-      zoom: slow change of scale, relative.
-      turn_deg: slow turning (left and right) and nodding, degrees.
-      bursts: how often the head moves as in talking, nodding or rocking: while a random signal of standard
+      sway_px: Slow translation of the head, below 0.35 Hz, pixels of the portrait.
+      tilt_deg: Slow rotation in the picture's plane, degrees.
+      zoom: Slow change of scale, relative.
+      turn_deg: Slow turning (left and right) and nodding, degrees.
+      bursts: How often the head moves as in talking, nodding or rocking: while a random signal of standard
         deviation 1 lies above −bursts; 0.8 is four fifths of the time.
-      burst_px: translation in such bursts, 0.7–2.5 Hz, amplitude, pixels of the portrait.
-      burst_deg: turning and nodding in them, amplitude, degrees.
-      mouth_px: opening of the mouth in them, amplitude, pixels of the portrait.
-      shading: relative change of the skin's brightness when a cheek turns by 1 rad.
-      unevenness: of the room's light across the picture, relative: what moves through it changes.
-      slow_light: change of all light below 0.2 Hz, relative.
-      slow_colour: change of the light's colour below 0.2 Hz, relative.
-      band_light: change of all light inside the pulse band, relative.
-      band_colour: coloured light inside the pulse band, uneven in space, amplitude where it is strongest,
+      burst_px: Translation in such bursts, 0.7–2.5 Hz, amplitude, pixels of the portrait.
+      burst_deg: Turning and nodding in them, amplitude, degrees.
+      mouth_px: Opening of the mouth in them, amplitude, pixels of the portrait.
+      shading: Relative change of the skin's brightness when a cheek turns by 1 rad.
+      unevenness: Unevenness of the room's light across the picture, relative: what moves through it changes.
+      slow_light: Change of all light below 0.2 Hz, relative.
+      slow_colour: Change of the light's colour below 0.2 Hz, relative.
+      band_light: Change of all light inside the pulse band, relative.
+      band_colour: Coloured light inside the pulse band, uneven in space, amplitude where it is strongest,
         relative.
-      highlight: brightness of the specular highlights, grey levels.
-      noise: of the sensor, grey levels.
-      lamp_hz: frequency of that coloured light in every recording, Hz: one lamp in one room; 0: each
+      highlight: Brightness of the specular highlights, grey levels.
+      noise: Noise of the sensor, grey levels.
+      lamp_hz: Frequency of that coloured light in every recording, Hz: one lamp in one room; 0: each
         recording has its own, away from the pulse.
     """
 

@@ -12,10 +12,10 @@ def wander(rng: np.random.Generator, low_hz: float, high_hz: float, *, slope: fl
     """Draw a random signal: 24 sines with random phases and frequencies in a band, standard deviation 1.
 
     Args:
-      rng: draws it.
-      low_hz: of the band, Hz.
-      high_hz: of the band, Hz.
-      slope: of the power over the frequency: −1 falls like 1/f.
+      rng: Random generator.
+      low_hz: Lower end of the band, Hz.
+      high_hz: Upper end of the band, Hz.
+      slope: Slope of the power over the frequency; −1 falls like 1/f.
 
     Returns:
       Function of times, float64 [t] in s: float64 [t]; a longer recording begins like a shorter one.

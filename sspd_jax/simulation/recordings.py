@@ -1,15 +1,7 @@
-"""Write simulated recordings: face videos with a known pulse, laid out on disk as UBFC-rPPG's DATASET_2.
+"""Simulated recordings: face videos with a known pulse, laid out on disk as UBFC-rPPG's DATASET_2.
 
-    python -m sspd_jax simulate OUT --preset=default --people=12 --seconds=30 --seed=0
-
-writes OUT/subject1 … subject12, each with vid.avi and ground_truth.txt (three lines: PPG, heart rate in bpm,
-time in s; one value per frame). Run again, it adds the subjects that are missing and keeps the others. Each
-subject depends on the seed and its own number only.
-
-Every picture is made in the order in which a camera would see it: a person's texture, changed by blood and
-by shading; highlights; the head's motion; the background; the room's light; the sensor's noise; 8 bits; a
-codec. All people are made from one portrait (`sspd_jax/simulation/portrait.png`), so they differ less than real
-ones: a method that reads them has been shown to work on them, not on people.
+All people are made from one portrait (`portrait.png` beside this file), so they differ less than real ones: a
+method that works on them has been shown to work on them, not on people.
 """
 
 from __future__ import annotations
@@ -29,7 +21,7 @@ import numpy as np
 from sspd_jax.errors import ConfigError, UserError
 from sspd_jax.runtime import storage
 from sspd_jax.simulation import sample_video
-from sspd_jax.simulation.person import FPS, SIZE, Person, draw_looks, draw_pulse
+from sspd_jax.simulation.person import FPS, SIZE, Person, draw_appearance, draw_pulse
 from sspd_jax.simulation.presets import HEART_RATES_BPM, PRESETS
 from sspd_jax.simulation.scene import POSE, Camera, film
 from sspd_jax.video.face_detection import FaceDetector
@@ -51,12 +43,12 @@ def write_recording(
     """Write one subject's folder: vid.avi and ground_truth.txt; it appears when it is complete.
 
     Args:
-      folder: to write, such as OUT/subject7; not there yet.
-      preset: a name in `PRESETS`.
-      number: of the person.
-      seconds: length, s.
-      seed: of the list of people.
-      size: of the pictures, width and height, pixels.
+      folder: Folder to write, such as OUT/subject7; it must not exist yet.
+      preset: Name in `PRESETS`.
+      number: Number of the person.
+      seconds: Length, s.
+      seed: Seed of the list of people.
+      size: Width and height of the pictures, pixels.
     """
     aside = folder.with_name(f".{folder.name}.partial")
     shutil.rmtree(aside, ignore_errors=True)  # of a run that was killed
@@ -83,29 +75,29 @@ def write_recordings(
     seed: int = 0,
     size: tuple[int, int] = SIZE,
     workers: int = 1,
-    tell: Callable[[str], None] | None = None,
+    on_written: Callable[[str], None] | None = None,
 ) -> list[Path]:
     """Write recordings of subjects 1 … `people`; those that are there already are kept.
 
     Args:
-      out: folder; made if it is not there.
-      preset: a name in `PRESETS`.
-      people: how many.
-      seconds: length of each recording, s.
-      seed: of the list of people.
-      size: of the pictures, width and height, pixels.
-      workers: processes that film side by side, 100 MB each; what they write does not depend on them.
-      tell: gets a line about each subject that was written.
+      out: Folder to write to; it is made if it is not there.
+      preset: Name in `PRESETS`.
+      people: Number of people.
+      seconds: Length of each recording, s.
+      seed: Seed of the list of people.
+      size: Width and height of the pictures, pixels.
+      workers: Number of processes that film, 100 MB each; what they write does not depend on it.
+      on_written: Called with a line about each subject that was written.
 
     Returns:
       The subjects' folders, all of them.
 
     Raises:
-      ConfigError: settings outside their range, or other ones than the folder was begun with.
-      UserError: the folder holds something else, or cannot be written to.
+      ConfigError: A setting is outside its range, or is another one than the folder was begun with.
+      UserError: The folder holds something else, or cannot be written to.
     """
     out = Path(out)
-    _check(preset, people, seconds, seed, size)
+    _validate(preset, people, seconds, seed, size)
     if workers < 1:
         raise ConfigError(f"{workers} workers cannot film; ask for 1 or more")
     settings = {"version": VERSION, "preset": preset, "seconds": seconds, "seed": seed, "size": list(size)}
@@ -116,8 +108,8 @@ def write_recordings(
         one = functools.partial(write_recording, preset=preset, seconds=seconds, seed=seed, size=size)
         with _film_crew(min(workers, len(missing))) as film_all:
             for folder in film_all(one, missing):
-                if tell:
-                    tell(f"{folder}: {seconds:g} s, {preset}")
+                if on_written:
+                    on_written(f"{folder}: {seconds:g} s, {preset}")
     except OSError as error:
         why = (error.strerror or str(error)).lower()
         raise UserError(f"{out}: cannot be written ({why}); free space or choose another folder") from error
@@ -152,7 +144,7 @@ def _film_crew(workers: int) -> Iterator[Callable[..., Iterator[Path]]]:
             raise
 
 
-def _check(preset, people, seconds, seed, size) -> None:
+def _validate(preset, people, seconds, seed, size) -> None:
     if preset not in PRESETS:
         raise ConfigError(f"preset {preset!r} is none of {', '.join(PRESETS)}")
     if people < 1:
@@ -188,24 +180,15 @@ def _begin(out: Path, settings: dict) -> None:
         storage.write_text(note, json.dumps(settings) + "\n")
 
 
-# The person.
-
-
-# What moves and what shines.
-
-
-# Noise in time and space.
-
-
 def draw_person(seed: int, number: int, size: tuple[int, int] = SIZE) -> Person:
     """Draw one person of a seeded, endless list; the detector finds the face of each.
 
     Heart rates are spread evenly over 45–150 bpm: few people cover the range as well as many.
 
     Args:
-      seed: of the list.
-      number: of the person, from 1.
-      size: of the pictures, width and height, pixels.
+      seed: Seed of the list.
+      number: Number of the person, from 1.
+      size: Width and height of the pictures, pixels.
 
     Returns:
       The person.
@@ -217,7 +200,7 @@ def draw_person(seed: int, number: int, size: tuple[int, int] = SIZE) -> Person:
     pulse = draw_pulse(np.random.default_rng([seed, number, 0]), bpm)
     detector = FaceDetector()
     for attempt in range(1, 100):
-        person = draw_looks(np.random.default_rng([seed, number, attempt]), bpm, pulse, size)
+        person = draw_appearance(np.random.default_rng([seed, number, attempt]), bpm, pulse, size)
         if detector.detect(_neutral_picture(person)):
             return person
     raise AssertionError(f"no face of subject {number} (seed {seed}) is found at {size}")

@@ -1,11 +1,7 @@
-"""Write a video of a face with a known pulse: one portrait, animated, through a real codec.
+"""A sample video with a known pulse: one portrait, animated, through a real codec.
 
 It is what `make demo` and the tests look at. It is one still picture with an even pulse, a slight sway and
-sensor noise; a method that reads it has shown that it runs, not that it works on people.
-
-    python -m sspd_jax sample OUT.mp4 --bpm 72 --seconds 12 --seed 0
-
-writes OUT.mp4 and, beside it, the truth: OUT.csv with the columns time_s,ppg.
+sensor noise; a method that works on it has shown that it runs, not that it works on people.
 """
 
 from __future__ import annotations
@@ -40,11 +36,11 @@ def ppg(times_s: np.ndarray, bpm: float) -> np.ndarray:
     """Return a photoplethysmogram of constant rate: a steep rise, a slower fall with a shoulder.
 
     Args:
-      times_s: [t], s.
-      bpm: heart rate, beats per minute.
+      times_s: Times, s, [t].
+      bpm: Heart rate, bpm.
 
     Returns:
-      float64 [t], between −1 and 1.
+      The wave, float64 [t], between −1 and 1.
     """
     phase = 2 * np.pi * bpm / 60 * np.asarray(times_s, np.float64)
     return (np.sin(phase) + 0.3 * np.sin(2 * phase - 0.5)) / 1.25
@@ -64,12 +60,12 @@ def face_frames(times_s: np.ndarray, bpm: float, seed: int) -> Iterator[np.ndarr
     """Draw the portrait at every time: pulse on the skin, sway, sensor noise.
 
     Args:
-      times_s: [t], s.
-      bpm: heart rate, beats per minute.
-      seed: of the noise.
+      times_s: Times, s, [t].
+      bpm: Heart rate, bpm.
+      seed: Seed of the sensor noise.
 
     Yields:
-      uint8 [256, 256, 3] RGB.
+      One picture after the other, uint8 [256, 256, 3] RGB.
     """
     rng = np.random.default_rng(seed)
     portrait, skin = read_portrait()
@@ -98,12 +94,13 @@ def write_video(
     """Encode pictures with their timestamps; the file appears under its name when it is complete.
 
     Args:
-      path: its suffix chooses the container; where that holds a rate only (AVI), the times must be even.
-      pictures: uint8 [h, w, 3] RGB, sides even.
-      times_s: [t], increasing, s.
+      path: Path of the video. Its suffix chooses the container; where that holds a rate only (AVI), the
+        times must be even.
+      pictures: Pictures with even sides, uint8 [h, w, 3] RGB.
+      times_s: Increasing times, s, [t].
       codec: FFmpeg's name of an encoder, such as 'libx264', 'mjpeg' or 'rawvideo'.
-      rotation: degrees counter-clockwise by which players are told to turn the picture.
-      options: the encoder's own, by FFmpeg's names; by default those of the sample video.
+      rotation: Angle by which players turn the picture, degrees counter-clockwise.
+      options: Options of the encoder, by FFmpeg's names; by default those of the sample video.
     """
     times_s = np.asarray(times_s, np.float64)
     rate = Fraction((len(times_s) - 1) / (times_s[-1] - times_s[0])).limit_denominator(1001)
@@ -144,18 +141,18 @@ def write_face_video(
     """Write a video of a face with a known pulse and the truth beside it.
 
     Args:
-      path: of the video; the truth is written to <stem>.csv, columns time_s,ppg.
-      seconds: length, s.
-      fps: frames per second, Hz.
-      bpm: heart rate, beats per minute.
-      seed: of the sensor noise.
+      path: Path of the video; the truth is written to <stem>.csv, columns time_s,ppg.
+      seconds: Length, s.
+      fps: Frame rate, Hz.
+      bpm: Heart rate, bpm.
+      seed: Seed of the sensor noise.
       codec: FFmpeg's name of an encoder.
-      rotation: degrees counter-clockwise that players are told to turn it; the face then looks upright.
-      times_s: [t], t ≥ 2, the frames' times, s, instead of `seconds` and `fps`: a variable rate, gaps.
+      rotation: Angle by which players turn it, degrees counter-clockwise; the face then looks upright.
+      times_s: Times of the frames, s, [t], t ≥ 2, instead of `seconds` and `fps`: a variable rate, gaps.
 
     Raises:
-      UserError: the folder does not exist or cannot be written to.
-      ConfigError: an unknown suffix, no pulse, or fewer than 2 frames asked for.
+      UserError: The folder does not exist or cannot be written to.
+      ConfigError: The suffix is unknown, the heart rate is not above 0, or there are fewer than 2 frames.
     """
     path = Path(path)
     if times_s is None:

@@ -1,4 +1,8 @@
-"""What a camera sees of a person: the surface, highlights, light, the camera itself."""
+"""What a camera sees of a person: the surface, highlights, light, the camera itself.
+
+A picture is made in the order in which a camera would see it: the person's texture, changed by blood and by
+shading; highlights; the head's motion; the background; the room's light; the sensor's noise; 8 bits.
+"""
 
 from __future__ import annotations
 
@@ -21,6 +25,10 @@ from sspd_jax.simulation.person import (
 from sspd_jax.simulation.presets import Preset
 from sspd_jax.simulation.random_signals import integral, smooth_field, wander
 
+MOTION_BAND_HZ = (0.7, 2.5)  # of bursts and in-band light: where a pulse could be
+POSE = ("across", "down", "tilt", "zoom", "yaw", "pitch", "mouth")
+"""Translation in pixels of the portrait; tilt, yaw (left and right) and pitch (nod) in rad; zoom, relative;
+opening of the mouth in pixels of the portrait."""
 LIGHT_FROM_PULSE_HZ = 0.25  # least distance of in-band light from the pulse: on it, no method could tell
 
 
@@ -28,14 +36,14 @@ def film(person: Person, preset: Preset, times_s: np.ndarray, seed: int, number:
     """Film a person.
 
     Args:
-      person: who.
-      preset: how hard.
-      times_s: [t], s, of the frames.
-      seed: of the list the person is from.
-      number: of the person.
+      person: Person to film.
+      preset: How hard the recording is.
+      times_s: Times of the frames, s, [t].
+      seed: Seed of the list the person is from.
+      number: Number of the person.
 
     Yields:
-      uint8 [h, w, 3] RGB.
+      One picture after the other, uint8 [h, w, 3] RGB.
     """
     rngs = [np.random.default_rng([seed, number, 0, part]) for part in range(4)]
     ppg, _ = person.pulse(times_s)
@@ -187,12 +195,6 @@ class _Light:
 def _tint(rng: np.random.Generator) -> np.ndarray:
     """Draw the colour of a lamp: strong in one or two of red, green and blue, 1 where it is strongest."""
     return rng.permutation([1.0, rng.uniform(0.1, 0.8), rng.uniform(0, 0.3)])
-
-
-MOTION_BAND_HZ = (0.7, 2.5)  # of bursts and in-band light: where a pulse could be
-POSE = ("across", "down", "tilt", "zoom", "yaw", "pitch", "mouth")
-"""Translation in pixels of the portrait; tilt, yaw (left and right) and pitch (nod) in rad; zoom, relative;
-opening of the mouth in pixels of the portrait."""
 
 
 def _draw_motion(rng: np.random.Generator, preset: Preset, times_s: np.ndarray) -> dict[str, np.ndarray]:

@@ -22,7 +22,7 @@ MOST_MIB = 600 / 1.048576  # 600 MB
 
 
 def start(*words):
-    return subprocess.Popen([sys.executable, "-m", *map(str, words)], stderr=subprocess.DEVNULL)
+    return subprocess.Popen([sys.executable, "-m", "sspd_jax", *map(str, words)], stderr=subprocess.DEVNULL)
 
 
 def peaks_mib(pid):
@@ -52,8 +52,8 @@ def digests(folder):
 def test_two_hundred_recordings(tmp_path):
     raw, out = tmp_path / "raw", tmp_path / "out"
     size = ("--size=160x120", f"--people={PEOPLE}", f"--seconds={SECONDS}", "--preset=easy")
-    assert start("sspd_jax.simulation.recordings", raw, *size).wait(300) == 0
-    command = ("sspd_jax.datasets.prepare", "--dataset=ubfc_rppg", f"--source={raw}", f"--data_dir={out}")
+    assert start("simulate", raw, *size).wait(300) == 0
+    command = ("prepare", "--dataset=ubfc_rppg", f"--source={raw}", f"--data_dir={out}")
     command += (f"--crop_size={CROP}", "--workers=2")
 
     began = time.monotonic()

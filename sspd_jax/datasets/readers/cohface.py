@@ -38,13 +38,13 @@ def recordings(source: str | Path) -> list[Recording | Broken]:
     """List the recordings of COHFACE.
 
     Args:
-      source: folder that holds the people's folders 1, 2, … and the folder protocols.
+      source: Folder that holds the people's folders 1, 2, … and the folder protocols.
 
     Returns:
       Up to four per person.
 
     Raises:
-      UserError: no such folder, nobody in it, or a protocol that cannot be read.
+      UserError: The folder is missing or has nobody in it, or a protocol cannot be read.
     """
     source = files.find_folder(source, GET_IT)
     clips = [
@@ -67,7 +67,7 @@ def read_protocols(source: Path) -> dict[str, dict[str, str]]:
       Recording ('17-0') → protocol → 'train', 'dev' or 'test'; empty where the folder is missing.
 
     Raises:
-      UserError: a line that is none, or a person in two parts of a protocol.
+      UserError: A line cannot be read, or a person is in two parts of a protocol.
     """
     parts: dict[str, dict[str, str]] = {}
     for protocol in splits.PROTOCOLS:

@@ -33,11 +33,11 @@ def find_folder(source: str | os.PathLike, get_it: str) -> Path:
     """Return the dataset's folder as a path.
 
     Args:
-      source: where the user says that it is.
-      get_it: what to do where it is not.
+      source: Folder that the user gives.
+      get_it: What to do if it is not there, for messages.
 
     Raises:
-      UserError: there is no such folder, or it cannot be looked into.
+      UserError: There is no such folder, or it cannot be read.
     """
     source = Path(source)
     try:
@@ -57,8 +57,8 @@ def list_each(
     """Read every recording; one that cannot be read is broken and does not hide the others.
 
     Args:
-      items: id of the recording, and what `read` needs to find it.
-      read: makes the recording, or raises UserError.
+      items: Id of every recording, and what `read` needs to find it.
+      read: Makes the recording, or raises UserError.
     """
     listed: list[Recording | Broken] = []
     for recording_id, item in items:
@@ -80,7 +80,7 @@ def read_text(path: Path, remedy: str = COPY_IT) -> str:
     """Read a text in UTF-8.
 
     Raises:
-      UserError: it is missing, no text, or cannot be read.
+      UserError: It is missing, is no text, or cannot be read.
     """
     try:
         return path.read_text(encoding="utf-8-sig")
@@ -94,15 +94,15 @@ def read_table(path: Path, columns: tuple[str, ...], remedy: str = COPY_IT) -> d
     """Read columns of a CSV file by the names in its first line.
 
     Args:
-      path: of the file.
-      columns: to read; others are passed over.
-      remedy: where it cannot be read.
+      path: Path of the file.
+      columns: Columns to read; others are passed over.
+      remedy: What to do if it cannot be read, for messages.
 
     Returns:
       Column → float64 [rows]; an empty cell is NaN.
 
     Raises:
-      UserError: it cannot be read, lacks a column, or holds something that is no number.
+      UserError: It cannot be read, lacks a column, or holds something that is no number.
     """
     rows = list(csv.reader(io.StringIO(read_text(path, remedy))))
     rows = [row for row in rows if any(cell.strip() for cell in row)]
@@ -119,7 +119,7 @@ def read_columns(path: Path, count: int, remedy: str = COPY_IT) -> list[np.ndarr
     """Read a CSV file that has no names: its first `count` columns, float64 [rows] each.
 
     Raises:
-      UserError: it cannot be read, has fewer columns, or holds something that is no number.
+      UserError: It cannot be read, has fewer columns, or holds something that is no number.
     """
     rows = [row for row in csv.reader(io.StringIO(read_text(path, remedy))) if any(c.strip() for c in row)]
     return _numbers(path, rows, range(count), 1, remedy)
@@ -150,17 +150,17 @@ def check_ppg(
     """Check a contact pulse wave and its times.
 
     Args:
-      file: it is from, for messages.
-      times_s: [m], s since the video's first frame.
-      values: [m].
-      remedy: for messages.
-      where: name of the wave in the file, for messages.
+      file: File that it is from, for messages.
+      times_s: Times since the video's first frame, s, [m].
+      values: Values, [m].
+      remedy: What to do, for messages.
+      where: Name of the wave in the file, for messages.
 
     Returns:
       The wave, float64.
 
     Raises:
-      UserError: too few values, values that are not finite, or times that do not increase.
+      UserError: There are too few values, some are not finite, or the times do not increase.
     """
     times_s, values = np.asarray(times_s, np.float64).ravel(), np.asarray(values, np.float64).ravel()
     if len(values) != len(times_s):
@@ -192,14 +192,14 @@ def check_span(file: Path, wave_s: float, video: Path, video_s: float | None, re
     """Check that a wave lasts about as long as its video: a wrong rate or a cut-off file shows here.
 
     Args:
-      file: of the wave.
-      wave_s: its length, s.
-      video: of the video.
-      video_s: its length, s; None where it does not say.
-      remedy: for messages.
+      file: File of the wave.
+      wave_s: Length of the wave, s.
+      video: File of the video.
+      video_s: Length of the video, s; None if the file does not have it.
+      remedy: What to do, for messages.
 
     Raises:
-      UserError: it does not.
+      UserError: It does not.
     """
     if video_s and not SPANS[0] <= wave_s / video_s <= SPANS[1]:
         raise UserError(
@@ -212,8 +212,8 @@ def by_second(times_s: np.ndarray, values: np.ndarray) -> list[float | None]:
     """Average what a device says, second by second, to be kept in `Recording.meta`.
 
     Args:
-      times_s: [m], s.
-      values: [m]; those that are not finite do not count.
+      times_s: Times, s, [m].
+      values: Values, [m]; those that are not finite do not count.
 
     Returns:
       One number for every second from 0 to the last time, None where there is none.
@@ -234,7 +234,7 @@ def look_into(video: Path, remedy: str = COPY_IT) -> decode.Video:
     """Read a video's facts and one frame of it.
 
     Raises:
-      UserError: it is missing, no video, or an AVI file that is shorter than it says.
+      UserError: It is missing, or is no video.
     """
     if not os.path.lexists(video):
         raise UserError(f"{video}: missing; {remedy}")
@@ -250,7 +250,7 @@ def require_whole(video: Path, remedy: str = COPY_IT) -> None:
     """Check that an AVI file is as long as it says.
 
     Raises:
-      UserError: it is shorter.
+      UserError: It is shorter.
     """
     if not is_whole(video):
         raise UserError(f"{video}: breaks off before its end; {remedy}")
@@ -296,17 +296,17 @@ def numbered_frames(
     counts pictures: one that cannot be decoded and is skipped must not shift those after it.
 
     Args:
-      video: to decode.
-      times_s: [frames], s.
-      stated_fps: by the file's header, Hz, or None.
-      text: name of the file with the times, for messages.
-      remedy: for messages.
+      video: Video to decode.
+      times_s: Times of the frames, s, [frames].
+      stated_fps: Frame rate in the file's header, Hz, or None.
+      text: Name of the file with the times, for messages.
+      remedy: What to do, for messages.
 
     Yields:
       Time in s and uint8 [h, w, 3] RGB.
 
     Raises:
-      UserError: at the end, where there are more or fewer frames than times.
+      UserError: There are more or fewer frames than times; it is raised at the end.
     """
     number = -1
     for order, (file_s, rgb) in enumerate(decode.frames(video)):
@@ -327,15 +327,15 @@ def timed_frames(
     """Decode a video with its own times.
 
     Args:
-      video: to decode.
-      duration_s: as its header has it, s, or None.
-      remedy: for messages.
+      video: Video to decode.
+      duration_s: Length in the file's header, s, or None.
+      remedy: What to do, for messages.
 
     Yields:
       Time in s and uint8 [h, w, 3] RGB.
 
     Raises:
-      UserError: at the end, where the file cannot be read to the end that its header states.
+      UserError: The file breaks off before the end that its header has; it is raised at the end.
     """
     damage = decode.Damage()
     last_s = 0.0

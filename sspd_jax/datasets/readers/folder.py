@@ -31,13 +31,13 @@ def recordings(source: str | Path) -> list[Recording | Broken]:
     """List the videos of a folder and the folders in it.
 
     Args:
-      source: the folder.
+      source: Folder of the videos.
 
     Returns:
       One recording per video, in the order of their paths. The id is made of the path, 'anna-monday-1'.
 
     Raises:
-      UserError: no such folder, or no video in it.
+      UserError: The folder is missing or holds no video.
     """
     source = files.find_folder(source, GET_IT)
     videos, unreadable = find_videos(source)

@@ -31,10 +31,10 @@ class MatFile:
         """Look into a file.
 
         Args:
-          path: of a .mat file.
+          path: Path of a .mat file.
 
         Raises:
-          UserError: it is missing or damaged.
+          UserError: It is missing or damaged.
         """
         self.path = path
         if not path.exists():
@@ -57,10 +57,10 @@ class MatFile:
         """Read a small variable.
 
         Returns:
-          str of a char array, else a NumPy array.
+          A string for a char array, else a NumPy array.
 
         Raises:
-          UserError: there is none of this name, or it is damaged.
+          UserError: There is no variable of this name, or it is damaged.
         """
         self._require(name)
         try:
@@ -79,7 +79,7 @@ class MatFile:
         """Read a row or column of numbers, float64 [m].
 
         Raises:
-          UserError: see `value`; or it is no row of numbers.
+          UserError: It is no row of numbers, or see `value`.
         """
         value = np.asarray(self.value(name))
         if value.dtype.kind not in "iufb" or value.size != max(value.shape, default=0):
@@ -90,7 +90,7 @@ class MatFile:
         """Return a video's (t, h, w, 3) without reading it.
 
         Raises:
-          UserError: there is none of this name, or it is no video.
+          UserError: There is no variable of this name, or it is no video.
         """
         self._require(name)
         shape = self.shapes[name]
@@ -102,13 +102,13 @@ class MatFile:
         """Read a video picture by picture.
 
         Args:
-          name: of a variable [t, h, w, 3] RGB, integers, or floating point of 0 … 1 or of 0 … 255.
+          name: Name of a variable [t, h, w, 3] RGB, integers, or floating point of 0 … 1 or of 0 … 255.
 
         Yields:
           uint8 [h, w, 3].
 
         Raises:
-          UserError: it is no video, is damaged, or holds values that are not finite.
+          UserError: It is no video, is damaged, or holds values that are not finite.
         """
         self.video_shape(name)
         scale = None

@@ -39,13 +39,13 @@ def recordings(source: str | Path) -> list[Recording | Broken]:
     """List the recordings of MMPD.
 
     Args:
-      source: folder that holds subject1, subject2, …
+      source: Folder that holds subject1, subject2, …
 
     Returns:
       Up to 20 per person; the labels are in `meta`.
 
     Raises:
-      UserError: no such folder, or no recording in it.
+      UserError: The folder is missing or holds no recording.
     """
     source = files.find_folder(source, GET_IT)
     clips = sorted(

@@ -48,13 +48,13 @@ def recordings(source: str | Path) -> list[Recording | Broken]:
     """List the recordings of PURE, in either layout.
 
     Args:
-      source: folder that holds 01-01, 01-02, …
+      source: Folder that holds 01-01, 01-02, …
 
     Returns:
       One per folder or JSON file, in order. `meta['device_heart_rate']` is the oximeter's, bpm, each second.
 
     Raises:
-      UserError: no such folder, or no recording in it.
+      UserError: The folder is missing or holds no recording.
     """
     source = files.find_folder(source, GET_IT)
     found = {p.name for p in source.iterdir() if RECORDING.fullmatch(p.name) and p.is_dir()}

@@ -31,15 +31,15 @@ def read(name: str, source: str | os.PathLike) -> list[Recording | Broken]:
     """List the recordings of a dataset.
 
     Args:
-      name: out of `READERS`.
-      source: folder of the dataset, as its owner gives it away.
+      name: Key of the reader in `READERS`.
+      source: Folder of the dataset, as its owner gives it away.
 
     Returns:
       Its recordings, always in the same order.
 
     Raises:
-      ConfigError: there is no such reader.
-      UserError: no such folder, or nothing of the dataset in it.
+      ConfigError: There is no such reader.
+      UserError: The folder is missing or holds nothing of the dataset.
     """
     if name not in READERS:
         raise ConfigError(f"dataset {name!r} is none of {', '.join(sorted(READERS))}")

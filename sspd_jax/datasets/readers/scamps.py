@@ -35,13 +35,13 @@ def recordings(source: str | Path) -> list[Recording | Broken]:
     """List the clips of SCAMPS.
 
     Args:
-      source: folder that holds P000001.mat, …, or folders of them.
+      source: Folder that holds P000001.mat, …, or folders of them.
 
     Returns:
       One per file; each is a person of its own.
 
     Raises:
-      UserError: no such folder, or no clip in it.
+      UserError: The folder is missing or holds no clip.
     """
     source = files.find_folder(source, GET_IT)
     clips = sorted(

@@ -30,13 +30,13 @@ def recordings(source: str | Path) -> list[Recording | Broken]:
     """List the recordings of UBFC-Phys.
 
     Args:
-      source: folder that holds s1, s2, …
+      source: Folder that holds s1, s2, …
 
     Returns:
       Up to three per person; those of which neither video nor wave is there are not listed.
 
     Raises:
-      UserError: no such folder, or nobody in it.
+      UserError: The folder is missing or holds nobody.
     """
     source = files.find_folder(source, GET_IT)
     people = {int(m[1]): p for p in source.iterdir() if (m := PERSON.fullmatch(p.name)) and p.is_dir()}

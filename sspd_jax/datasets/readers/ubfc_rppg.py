@@ -53,7 +53,7 @@ def recordings(source: str | Path) -> list[Recording | Broken]:
     is no number); `meta['simulation']` the simulator's settings, where it made the recordings.
 
     Args:
-      source: folder that holds DATASET_2, or the subjects' folders themselves.
+      source: Folder that holds DATASET_2, or the subjects' folders themselves.
 
     Returns:
       One recording per subject, by their numbers; `Broken` is a subject without its two files or with files
@@ -61,7 +61,7 @@ def recordings(source: str | Path) -> list[Recording | Broken]:
       before.
 
     Raises:
-      UserError: no such folder, or no subject in it.
+      UserError: The folder is missing or holds no subject.
     """
     source = files.find_folder(source, GET_IT)
     folder = source / FOLDER if (source / FOLDER).is_dir() else source

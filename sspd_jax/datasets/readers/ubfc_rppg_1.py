@@ -28,13 +28,13 @@ def recordings(source: str | Path) -> list[Recording | Broken]:
     """List the recordings of UBFC-rPPG's DATASET_1.
 
     Args:
-      source: folder that holds DATASET_1, or the folders N-gt themselves.
+      source: Folder that holds DATASET_1, or the folders N-gt themselves.
 
     Returns:
       One per person, by their numbers. `meta['device_heart_rate']` is the oximeter's, bpm, each second.
 
     Raises:
-      UserError: no such folder, or nobody in it.
+      UserError: The folder is missing or holds nobody.
     """
     source = files.find_folder(source, GET_IT)
     folder = source / FOLDER if (source / FOLDER).is_dir() else source

@@ -36,14 +36,14 @@ def recordings(source: str | Path) -> list[Recording | Broken]:
     """List the colour recordings of VIPL-HR.
 
     Args:
-      source: folder that holds data and fold, or the people's folders p1, p2, …
+      source: Folder that holds data and fold, or the people's folders p1, p2, …
 
     Returns:
       Up to three per person and situation. `meta['fold']` is the person's, `meta['device_heart_rate']` that
       of gt_HR.csv, bpm, each second.
 
     Raises:
-      UserError: no such folder, nobody in it, or folds that cannot be read.
+      UserError: The folder is missing or holds nobody, or the folds cannot be read.
     """
     return _list(source, COLOUR)
 
@@ -81,7 +81,7 @@ def read_folds(source: Path) -> dict[str, int]:
     Each file in `fold` holds one row of people's numbers; the folds are counted in the order of their names.
 
     Raises:
-      UserError: a file that holds none, or a person in two folds.
+      UserError: A file holds no fold, or a person is in two folds.
     """
     folds: dict[str, int] = {}
     for number, path in enumerate(sorted((source / "fold").glob("*.mat")), 1):

@@ -86,8 +86,10 @@ def test_what_yunet_finds_comes_in_the_same_order(monkeypatch, tmp_path):
     boxes = detector.detect_all(picture)
     # Two pixels of the picture to one that is searched; of the large ones the central first; 20 is too small.
     assert boxes == [
-        face_detection.FaceBox(400, 120, 590, 340), face_detection.FaceBox(0, 20, 200, 260), face_detection.FaceBox(600, 0, 700, 120)
-    ]  # fmt: skip
+        face_detection.FaceBox(400, 120, 590, 340),
+        face_detection.FaceBox(0, 20, 200, 260),
+        face_detection.FaceBox(600, 0, 700, 120),
+    ]
     assert detector.detect(picture) == boxes[0]
     monkeypatch.setattr(Network, "detect", lambda *_: (1, None))
     assert detector.detect_all(picture) == [] and detector.detect(picture) is None

@@ -195,20 +195,6 @@ def test_clips_cut_on_the_devices_are_those_that_are_read(dataset, n_devices):
         np.testing.assert_array_equal(clips, batch["clips"])
 
 
-def test_frames_live_on_accelerators_with_room_only():
-    class Device:
-        platform, process_index = "gpu", 0
-
-        def memory_stats(self):
-            return {"bytes_limit": 80e9, "bytes_in_use": 20e9}
-
-    devices = [Device(), Device()]
-    assert device_cache.is_wanted("auto", 29e9, devices)  # 14.5 GB on each, of 60
-    assert not device_cache.is_wanted("auto", 31e9, devices)
-    assert device_cache.is_wanted("always", 1e15, devices) and not device_cache.is_wanted("never", 1, devices)
-    assert not device_cache.is_wanted("auto", 1, jax.devices())  # CPU
-
-
 def test_people_are_chosen_and_what_is_too_short_is_left_out(dataset):
     choice = input_pipeline.choose(dataset, ["p5", "short", "broken"], 40)
     ids = [[dataset.segments[n].segment_id for n in numbers] for numbers in choice.segments]

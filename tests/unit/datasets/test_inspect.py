@@ -11,21 +11,21 @@ from sspd_jax.datasets import inspect
 from sspd_jax.datasets.readers import registry
 
 
-def test_a_look_has_what_is_drawn(tmp_path):
+def test_an_overview_has_what_is_drawn(tmp_path):
     dataset_files.folder(tmp_path, seconds=8)
     (first, _) = registry.read("folder", tmp_path)
-    look = inspect.look_at(first)
-    assert look.colours.shape == (240, 3) and len(look.times_s) == 240
-    assert [round(t) for t, _, _ in look.thumbs] == [0, 4, 7]
-    assert [bpm for _, _, bpm in look.true_bpm] == pytest.approx([72], abs=2)
-    assert [bpm for _, _, bpm in look.video_bpm] == pytest.approx([72], abs=4)
+    overview = inspect.make_overview(first)
+    assert overview.colours.shape == (240, 3) and len(overview.times_s) == 240
+    assert [round(t) for t, _, _ in overview.thumbs] == [0, 4, 7]
+    assert [bpm for _, _, bpm in overview.true_bpm] == pytest.approx([72], abs=2)
+    assert [bpm for _, _, bpm in overview.video_bpm] == pytest.approx([72], abs=4)
 
 
 def test_long_and_broken_up_recordings_stay_small():
     times_s = np.r_[np.arange(100) / 5, 30 + np.arange(50) / 5]
-    look = inspect.look_at(recording("a", times_s))
-    assert [round(t) for t, _, _ in look.thumbs] == [0, 14, 38]
-    starts = [start for start, _, _ in look.video_bpm]
+    overview = inspect.make_overview(recording("a", times_s))
+    assert [round(t) for t, _, _ in overview.thumbs] == [0, 14, 38]
+    starts = [start for start, _, _ in overview.video_bpm]
     assert all(start < 19.8 or start >= 30 for start in starts)
     thumbs = []
     for _ in inspect._keeping(portrait(np.arange(400) / 2), thumbs):

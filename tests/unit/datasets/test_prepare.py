@@ -15,15 +15,13 @@ from etils.epath import backend
 from prepared_faces import FLAT, content, portrait, recording, three
 
 from sspd_jax.cli import prepare as cli_prepare
-from sspd_jax.datasets import preparation
 from sspd_jax.datasets import prepare as command
 from sspd_jax.datasets.dataset import open_prepared
-from sspd_jax.datasets.preparation import PpgOnClock
 from sspd_jax.datasets.readers import registry
 from sspd_jax.datasets.recording import Ppg
 from sspd_jax.errors import ConfigError, UserError
 from sspd_jax.simulation.sample_video import ppg, write_face_video
-from sspd_jax.video import decode, resample
+from sspd_jax.video import decode
 from sspd_jax.video.face_stream import cut_face
 
 HERE = Path(__file__).parents[2] / "support"
@@ -62,60 +60,6 @@ def test_video_files_come_out_as_the_shared_road_reads_them(tmp_path):
     wave = dataset.ppg(segment)
     expected = ppg(np.arange(89) / 30, 90)
     assert np.abs(wave - expected).max() < 0.12 and np.corrcoef(wave, expected)[0, 1] > 0.995
-
-
-def test_a_gap_makes_two_segments_and_a_late_face_is_noted(tmp_path):
-    times = np.r_[np.arange(100) / 30, 5 + np.arange(10) / 30, 7 + np.arange(40) / 30]
-
-    def frames():
-        for number, (time_s, picture) in enumerate(portrait(times)):
-            yield time_s, FLAT if number < 30 else picture
-
-    dataset = one(recording("a", frames=frames, seconds=9), tmp_path)
-    assert [(s.segment_id, s.n_frames) for s in dataset.segments] == [("a/0", 70), ("a/1", 40)]
-    np.testing.assert_allclose([s.start_s for s in dataset.segments], [1, 7])
-    assert dataset.segments[0].notes == (
-        "no face before 1.0 s",
-        "a gap in time, 3.3–5.0 s",
-        "left out 5.0–5.3 s, cut off by a gap in time",
-        "a gap in time, 5.3–7.0 s",
-    )
-    for segment in dataset.segments:
-        expected = np.sin(2 * np.pi * 1.2 * (segment.start_s + np.arange(segment.n_frames) / 30))
-        np.testing.assert_allclose(dataset.ppg(segment), expected, atol=0.01)
-    assert len(one(recording("b", frames=frames, seconds=9), tmp_path, max_gap_s=3).segments) == 1
-
-
-def test_what_is_missing_in_a_pulse_wave_stays_missing(tmp_path):
-    beats = np.arange(120) / 60  # one second less than the video
-    values = np.sin(9 * beats)
-    values[30:75] = np.nan
-    values[100] = np.nan  # one sample is interpolated
-    dataset = one(recording("a", ppg=Ppg(beats, values)), tmp_path)
-    (segment,) = dataset.segments
-    wave = dataset.ppg(segment)
-    assert np.flatnonzero(np.isnan(wave)).tolist() == [*range(16, 37), *range(61, 90)]
-    there = np.isfinite(wave)
-    # Up to half a frame beyond its ends the wave is held: at 9 rad/s that is 0.15.
-    np.testing.assert_allclose(wave[there], np.sin(9 * np.arange(90) / 30)[there], atol=0.16)
-    assert segment.notes == ("no contact pulse wave for 1.7 s from 0.0 s on",)
-
-
-@pytest.mark.parametrize("rate", [20, 29.76, 30, 60, 256])
-def test_the_pulse_wave_is_read_by_its_timestamps_with_anti_aliasing(rate):
-    times_s = 0.1 + np.arange(round(10 * rate)) / rate
-    hum = np.sin(2 * np.pi * 29 * times_s) if rate > 60 else 0  # would fold to 1 Hz, inside the pulse band
-    on_clock = PpgOnClock(Ppg(times_s, np.sin(7 * times_s) + hum), 30, 0.5)
-    ticks_s = np.arange(300) / 30
-    wave = on_clock.at(ticks_s)
-    assert wave.dtype == np.float32
-    assert np.isnan(wave[:2]).all() and np.isfinite(wave[4:]).all()
-    assert np.abs(wave[6:-6] - np.sin(7 * ticks_s[6:-6])).max() < 0.1
-    pieces = [on_clock.at(piece) for piece in np.split(ticks_s, [1, 60, 61, 299])]
-    np.testing.assert_allclose(np.concatenate(pieces), wave, atol=1e-6)  # however it is cut
-    inside = slice(4, 300)
-    whole = resample.resample_wave(np.sin(7 * times_s) + hum, times_s, ticks_s[inside])
-    np.testing.assert_allclose(wave[inside], whole, atol=1e-5)
 
 
 def test_a_pulse_wave_without_a_clock_is_a_fault_of_its_recording(tmp_path, capsys):
@@ -203,20 +147,6 @@ def test_other_settings_and_recordings_are_noticed(tmp_path):
         with pytest.raises(UserError, match=r"subject2\.avi: is not the recording that .*00001-of-00003 was"):
             prepare([three()[0], changed, three()[2]], tmp_path / "out")
     assert content(tmp_path / "out") == before
-
-
-def test_a_changed_video_file_is_noticed_wherever_it_lies(tmp_path):
-    data = bytearray(np.random.default_rng(0).integers(0, 256, 3_000_000, np.uint8).tobytes())
-    for folder in ("here", "there"):
-        (tmp_path / folder).mkdir()
-        (tmp_path / folder / "a.avi").write_bytes(data)
-    here, there = (
-        dataclasses.replace(recording("a"), file=tmp_path / f / "a.avi") for f in ("here", "there")
-    )
-    assert preparation.fingerprint(here) == preparation.fingerprint(there)
-    data[-1] ^= 1
-    there.file.write_bytes(data)
-    assert preparation.fingerprint(here) != preparation.fingerprint(there)
 
 
 def test_two_at_once_do_not_meet(tmp_path):
@@ -348,7 +278,7 @@ def test_a_full_disk_keeps_what_was_finished(tmp_path):
     code = """
 import resource, sys
 from prepared_faces import three
-from sspd_jax.errors import run
+from sspd_jax.cli.common import run
 from sspd_jax.datasets.prepare import prepare
 resource.setrlimit(resource.RLIMIT_FSIZE, (1_500_000, -1))  # the first shard fits, the second does not
 sys.exit(run(lambda: prepare(three(), sys.argv[1], crop_size=64, progress=False) and None))
@@ -503,8 +433,6 @@ import sys
 from pathlib import Path
 import numpy as np
 from prepared_faces import recording, portrait
-from sspd_jax.datasets import builder, readers
-from sspd_jax.datasets.preparation import PpgOnClock
 from sspd_jax.datasets.dataset import open_prepared
 from sspd_jax.datasets.prepare import prepare
 

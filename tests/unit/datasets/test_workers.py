@@ -61,12 +61,12 @@ def test_two_at_once_write_what_one_writes_and_say_what_one_says(tmp_path, capsy
 
 
 def test_how_many_there_are():
-    assert workers.number(3, 100) == 3
-    assert workers.number(30, 4) == 4
-    assert workers.number(5, 0) == 1
-    assert 1 <= workers.number(0, 100) <= 8
+    assert workers.worker_count(3, 100) == 3
+    assert workers.worker_count(30, 4) == 4
+    assert workers.worker_count(5, 0) == 1
+    assert 1 <= workers.worker_count(0, 100) <= 8
     with pytest.raises(ConfigError, match=r"workers -1 is not 0 \(one for each core\) or more"):
-        workers.number(-1, 4)
+        workers.worker_count(-1, 4)
 
 
 def test_a_recording_that_cannot_travel_is_refused(tmp_path):
@@ -138,8 +138,8 @@ def test_a_worker_that_is_killed_is_said_and_the_rest_is_done_by_running_again(t
 STARTED = """
 import functools, sys
 from pathlib import Path
-import test_datasets_processes as this
-from sspd_jax.errors import run
+import test_workers as this
+from sspd_jax.cli.common import run
 
 if __name__ == "__main__":
     slow = functools.partial(this.waiting, here=Path(sys.argv[2]))
@@ -152,7 +152,7 @@ if __name__ == "__main__":
 def test_workers_end_with_the_process_that_started_them(tmp_path, blow):
     script = tmp_path / "start.py"
     script.write_text(STARTED)
-    environment = {**os.environ, "PYTHONPATH": str(HERE)}
+    environment = {**os.environ, "PYTHONPATH": f"{HERE}:{Path(__file__).parent}:{HERE.parents[1]}"}
     run = [sys.executable, str(script), str(tmp_path / "out"), str(tmp_path / "here")]
     with subprocess.Popen(run, env=environment, stderr=subprocess.PIPE, text=True) as started:
         try:

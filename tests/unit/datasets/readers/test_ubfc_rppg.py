@@ -128,7 +128,7 @@ def test_no_dataset_says_where_to_get_one(tmp_path):
         assert words in text
         assert "https://" in text
         assert "DATASET_2" in text
-        assert "sspd_jax.simulation.recordings" in text
+        assert "python -m sspd_jax simulate" in text
 
 
 @pytest.mark.parametrize("name", ["vid.avi", "ground_truth.txt"])

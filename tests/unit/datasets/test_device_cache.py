@@ -1,0 +1,19 @@
+"""Frames in the accelerators' memory."""
+
+import jax
+
+from sspd_jax.datasets import device_cache
+
+
+def test_frames_live_on_accelerators_with_room_only():
+    class Device:
+        platform, process_index = "gpu", 0
+
+        def memory_stats(self):
+            return {"bytes_limit": 80e9, "bytes_in_use": 20e9}
+
+    devices = [Device(), Device()]
+    assert device_cache.is_wanted("auto", 29e9, devices)  # 14.5 GB on each, of 60
+    assert not device_cache.is_wanted("auto", 31e9, devices)
+    assert device_cache.is_wanted("always", 1e15, devices) and not device_cache.is_wanted("never", 1, devices)
+    assert not device_cache.is_wanted("auto", 1, jax.devices())  # CPU
