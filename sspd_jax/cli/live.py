@@ -19,6 +19,7 @@ import argparse
 import threading
 
 from sspd_jax.cli import common
+from sspd_jax.heart_rate import estimators
 from sspd_jax.inference import windows
 from sspd_jax.inference.live import UPDATE_S, as_json, describe, watch
 from sspd_jax.inference.server import PORT, Page
@@ -46,7 +47,7 @@ def main(argv: list[str] | None = None) -> int:
         "--read_out",
         "--read-out",
         default=default.read_out,
-        choices=tuple(windows.READ_OUTS),
+        choices=estimators.OF_RAW_WAVES,
         help="from wave to rate (default: %(default)s)",
     )
     parser.add_argument("--window", type=float, default=default.window_s, help="s (default: %(default)g)")

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 from sspd_jax.cli import common
 from sspd_jax.errors import UserError
+from sspd_jax.heart_rate import estimators
 from sspd_jax.inference import windows
 from sspd_jax.inference.predict import find_faces, predict
 from sspd_jax.inference.prediction import Prediction, describe, write_csv, write_json, write_plot
@@ -50,7 +51,7 @@ def main(argv: list[str] | None = None) -> int:
         "--read_out",
         "--read-out",
         default=default.read_out,
-        choices=tuple(windows.READ_OUTS),
+        choices=estimators.OF_RAW_WAVES,
         help="from wave to rate: spectral peak with harmonics handled (default), mean interval between "
         "beats, plain spectral peak, or wavelet selection and mean beat-to-beat rate as published",
     )

@@ -24,6 +24,7 @@ from sspd_jax.evaluation.protocol import Protocol
 from sspd_jax.evaluation.summary import NAMES, main_span
 from sspd_jax.evaluation.table import Row
 from sspd_jax.heart_rate.confidence import THRESHOLD
+from sspd_jax.heart_rate.rate import hann_periodogram
 from sspd_jax.method import self_similarity, views
 from sspd_jax.method.network import Network
 
@@ -272,9 +273,8 @@ def draw_waves(rows: Sequence[Row], samples: Sequence[Sample], reader: str, p: P
 
 
 def _draw_spectrum(axis: Axes, wave: np.ndarray, fps: float, colour: str | None, style: str) -> None:
-    padded = 8 << (len(wave) - 1).bit_length()
-    power = np.abs(np.fft.rfft((wave - wave.mean()) * np.hanning(len(wave)), padded)) ** 2
-    bpm = 60 * np.arange(len(power)) * fps / padded
+    hz, power = hann_periodogram(wave - wave.mean(), fps)
+    bpm = 60 * hz
     shown = (bpm >= 30) & (bpm <= 230)
     axis.plot(bpm[shown], power[shown] / power[shown].max(), color=colour, linestyle=style, linewidth=1)
 

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from sspd_jax.heart_rate.rate import WIDE_BAND_HZ
+from sspd_jax.heart_rate.rate import WIDE_BAND_HZ, hann_periodogram
 
 RATE_METRICS = ("MAE", "RMSE", "MAPE", "ME", "r")
 RESAMPLES = 2000
@@ -240,9 +240,8 @@ def snr_db(
     wave = np.asarray(wave, np.float64)
     if not (np.isfinite(wave).all() and np.isfinite(true_bpm) and np.ptp(wave) > 0):
         return float("nan")
-    padded = 8 << (len(wave) - 1).bit_length()
-    power = np.abs(np.fft.rfft((wave - wave.mean()) * np.hanning(len(wave)), padded)) ** 2
-    bpm = 60 * np.arange(len(power)) * fps / padded
+    hz, power = hann_periodogram(wave - wave.mean(), fps)
+    bpm = 60 * hz
     band = (bpm >= 60 * band_hz[0]) & (bpm <= 60 * band_hz[1])
     near = (np.abs(bpm - true_bpm) <= 6) | (np.abs(bpm - 2 * true_bpm) <= 6)
     inside, outside = power[band & near].sum(), power[band & ~near].sum()

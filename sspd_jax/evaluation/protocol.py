@@ -14,80 +14,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from scipy import signal
 
 from sspd_jax.errors import ConfigError
 from sspd_jax.evaluation import metrics
-from sspd_jax.heart_rate import beats, filters, rate
+from sspd_jax.heart_rate import estimators, filters
+from sspd_jax.heart_rate.estimators import ESTIMATORS
 
 PRESETS = Path(__file__).with_name("protocols")
 NEAR_BPM = 6.0  # what counts as the rate and its double in an SNR, to either side
 
 
-def periodogram_peak(wave: np.ndarray, fps: float, band_hz: tuple[float, float]) -> float:
-    """Read the highest bin of a periodogram, as rPPG-Toolbox does: no window, padded to a power of two.
-
-    Args:
-      wave: [t].
-      fps: Hz.
-      band_hz: ends of the band, Hz, both included.
-
-    Returns:
-      bpm, a multiple of 60·fps / (next power of two).
-    """
-    return _highest_bin(*_periodogram(wave, fps), band_hz)
-
-
-def peak_intervals(wave: np.ndarray, fps: float, band_hz: tuple[float, float]) -> float:
-    """Read 60 ÷ the mean interval between local maxima, as rPPG-Toolbox's peak detection does.
-
-    Args:
-      wave: [t], filtered: every ripple that is left counts as a beat.
-      fps: Hz.
-      band_hz: not used; the filter has it.
-
-    Returns:
-      bpm; NaN where there are fewer than two maxima.
-    """
-    del band_hz
-    peaks, _ = signal.find_peaks(wave)
-    return float(60 * fps / np.diff(peaks).mean()) if len(peaks) > 1 else float("nan")
-
-
-def hamming_periodogram(wave: np.ndarray, fps: float, band_hz: tuple[float, float]) -> float:
-    """Read the highest bin of a Hamming-windowed periodogram of unit-variance samples, as SiNC does.
-
-    Args:
-      wave: [t], without its mean.
-      fps: Hz.
-      band_hz: ends of the band, Hz, both included.
-
-    Returns:
-      bpm, a multiple of fps/90: 5400 points, 0.33 bpm at 30 Hz.
-    """
-    return _highest_bin(*signal.periodogram(wave, fps, "hamming", max(5400, len(wave))), band_hz)
-
-
-READ_OUTS: Mapping[str, Callable[[np.ndarray, float, tuple[float, float]], float]] = {
-    "interpolated_peak": lambda wave, fps, band: rate.spectral_peak_rate(wave, fps, band_hz=band),
-    "interpolated_fundamental": lambda wave, fps, band: rate.fundamental_rate(wave, fps, band_hz=band),
-    "beats": lambda wave, fps, _: beats.beat_rate(wave, fps),
-    "wavelet_peaks": lambda wave, fps, _: rate.filtered_peak_rate(wave, fps),
-    "periodogram": periodogram_peak,
-    "peak_intervals": peak_intervals,
-    "hamming_periodogram": hamming_periodogram,
-}
-"""From a filtered wave [t], its fps (Hz) and a band (Hz) to bpm."""
-
-IN_WORDS = {
-    "interpolated_peak": "interpolated peak of the Hann-windowed spectrum",
-    "interpolated_fundamental": "the same, halved where half the frequency has half the power",
-    "beats": "60 ÷ the mean interval between beats",
-    "wavelet_peaks": "wavelet selection, mean of the beat-to-beat rates",
-    "periodogram": "highest bin of the periodogram, padded to a power of two",
-    "peak_intervals": "60 ÷ the mean interval between local maxima",
-    "hamming_periodogram": "highest bin of the Hamming-windowed periodogram of 5400 points",
-}
 DETRENDING: Mapping[str, Callable[[np.ndarray], np.ndarray]] = {
     "none": lambda wave: wave,
     "constant": lambda wave: wave - wave.mean(),
@@ -134,7 +70,7 @@ class Protocol:
       window_s: length of a window, s; 0: the whole video.
       stride_s: from one window's start to the next's, s; 0: one frame.
       filter: before the rate and the SNR are read.
-      read_out: a name in `READ_OUTS`.
+      hr_estimator: a name in `estimators.ESTIMATORS`.
       band_hz: where a rate is looked for, Hz.
       snr_spectrum: 'hann' or 'periodogram'.
       shape: before MACC and correlation; None: `filter` does.
@@ -147,7 +83,7 @@ class Protocol:
     window_s: float
     stride_s: float
     filter: Filter
-    read_out: str
+    hr_estimator: str
     band_hz: tuple[float, float]
     snr_spectrum: str
     shape: Filter | None = None
@@ -163,7 +99,7 @@ class Protocol:
             "filter_order": self.filter.order,
             "filter_low_hz": self.filter.band_hz[0] if self.filter.order else "",
             "filter_high_hz": self.filter.band_hz[1] if self.filter.order else "",
-            "read_out": self.read_out,
+            "read_out": self.hr_estimator,
             "band_low_hz": self.band_hz[0],
             "band_high_hz": self.band_hz[1],
         }
@@ -176,7 +112,7 @@ class Protocol:
             spans = "whole videos, one window each"
         low, high = self.band_hz
         return (
-            f"{self.title}: {spans}; {self.filter}; rate: {IN_WORDS[self.read_out]}, {low:g}–{high:g} Hz; "
+            f"{self.title}: {spans}; {self.filter}; rate: {ESTIMATORS[self.hr_estimator].in_words}, {low:g}–{high:g} Hz; "
             "truth: the contact pulse wave of the same window by the same path"
         )
 
@@ -227,7 +163,7 @@ def _build(path: Path, table: Mapping[str, Any]) -> Protocol:
         return Protocol(
             name=path.stem,
             filter=_filter(parts["filter"]),
-            read_out=parts["rate"]["read_out"],
+            hr_estimator=_estimator_of(parts["rate"]),
             band_hz=tuple(map(float, parts["rate"]["band_hz"])),
             snr_spectrum=parts["snr"]["spectrum"],
             shape=_filter(shape) if shape else None,
@@ -238,6 +174,12 @@ def _build(path: Path, table: Mapping[str, Any]) -> Protocol:
         raise ConfigError(f"protocol {path}: {what}; compare it with the presets in {PRESETS}") from error
 
 
+def _estimator_of(table: Mapping[str, Any]) -> str:
+    """Return the estimator's name; files of earlier versions have the key `read_out`."""
+    name = table["hr_estimator"] if "hr_estimator" in table else table["read_out"]
+    return estimators.EARLIER_NAMES.get(name, name)
+
+
 def _filter(table: Mapping[str, Any]) -> Filter:
     return Filter(table["detrend"], table["order"], tuple(map(float, table["band_hz"])))
 
@@ -245,7 +187,7 @@ def _filter(table: Mapping[str, Any]) -> Filter:
 def _check(path: Path, protocol: Protocol) -> None:
     """Raise a ConfigError for the first value that cannot be."""
     known = [
-        ("rate.read_out", protocol.read_out, READ_OUTS),
+        ("rate.hr_estimator", protocol.hr_estimator, ESTIMATORS),
         ("snr.spectrum", protocol.snr_spectrum, SPECTRA),
     ]
     stages = {"filter": protocol.filter} | ({"shape": protocol.shape} if protocol.shape else {})
@@ -300,7 +242,7 @@ def filtered(
 def read_rate(clean: np.ndarray, fps: float, protocol: Protocol) -> float:
     """Read the rate of a wave that `filtered` returned: bpm, NaN where there is none."""
     try:
-        return float(READ_OUTS[protocol.read_out](clean, fps, protocol.band_hz))
+        return estimators.estimate(protocol.hr_estimator, clean, fps, protocol.band_hz)
     except ValueError:  # too short, or too low an fps
         return float("nan")
 
@@ -322,7 +264,7 @@ def read_snr(clean: np.ndarray, fps: float, true_bpm: float, protocol: Protocol)
         return metrics.snr_db(clean, fps, true_bpm, band_hz=protocol.band_hz)
     if not np.isfinite(true_bpm):
         return float("nan")
-    hz, power = _periodogram(clean, fps)
+    hz, power = estimators.padded_periodogram(clean, fps)
     near = [np.abs(hz - harmonic * true_bpm / 60) <= NEAR_BPM / 60 for harmonic in (1, 2)]
     rest = (hz >= protocol.band_hz[0]) & (hz <= protocol.band_hz[1]) & ~near[0] & ~near[1]
     inside, outside = sum(power[part].sum() for part in near), power[rest].sum()
@@ -332,15 +274,6 @@ def read_snr(clean: np.ndarray, fps: float, true_bpm: float, protocol: Protocol)
 def shaped(wave: np.ndarray, clean: np.ndarray, fps: float, protocol: Protocol) -> np.ndarray:
     """Return the wave whose shape is compared: `clean`, or filtered by `protocol.shape` where it has one."""
     return clean if protocol.shape is None else protocol.shape(wave, fps)
-
-
-def _periodogram(wave: np.ndarray, fps: float) -> tuple[np.ndarray, np.ndarray]:
-    return signal.periodogram(wave, fps, nfft=1 << (len(wave) - 1).bit_length(), detrend=False)
-
-
-def _highest_bin(hz: np.ndarray, power: np.ndarray, band_hz: tuple[float, float]) -> float:
-    inside = (hz >= band_hz[0]) & (hz <= band_hz[1])
-    return float(60 * hz[inside][power[inside].argmax()]) if inside.any() else float("nan")
 
 
 @functools.cache

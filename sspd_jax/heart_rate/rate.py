@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 import numpy as np
+from scipy import signal
 
 from sspd_jax.heart_rate.filters import bandpass, remove_line
 
@@ -89,13 +89,28 @@ def _spectral_peaks(wave: np.ndarray, fps: float, band_hz: tuple[float, float]) 
     # What rounding leaves of a constant or a slope would have a spectrum too.
     if np.abs(steady).max() <= 1e-12 * np.abs(wave).max():
         return nothing
-    padded = 8 << (len(wave) - 1).bit_length()
-    power = np.abs(np.fft.rfft(steady * np.hanning(len(wave)), padded)) ** 2
+    hz, power = hann_periodogram(steady, fps)
+    padded = 2 * (len(hz) - 1)
     first, last = (round(edge * padded / fps) for edge in band_hz)
     maxima = first + _peaks(power[first : last + 1])
     left, middle, right = (np.log(power[maxima + i] + 1e-300) for i in (-1, 0, 1))
     off = 0.5 * (left - right) / (left - 2 * middle + right)
     return _Peaks(fps * (maxima + off) / padded, power[maxima])
+
+
+def hann_periodogram(x: np.ndarray, fps: float, *, padding: int = 8) -> tuple[np.ndarray, np.ndarray]:
+    """Return the power spectrum of signals under a Hann window, zero-padded.
+
+    Args:
+      x: [t] or [t, n], without mean or trend as the caller needs it.
+      fps: sampling rate in Hz.
+      padding: the spectrum is of this many times the next power of two of samples.
+
+    Returns:
+      Frequencies [f] in Hz, and power [f] or [f, n].
+    """
+    window, padded = np.hanning(len(x)), padding << (len(x) - 1).bit_length()
+    return signal.periodogram(x, fps, window, padded, detrend=False, scaling="spectrum", axis=0)
 
 
 def wavelet_peak_rate(wave: np.ndarray, fps: float) -> float:
@@ -173,10 +188,3 @@ def _peaks(wave: np.ndarray) -> np.ndarray:
     """Find the indices i with wave[i] ≥ wave[i−1] and wave[i] > wave[i+1]."""
     middle = wave[1:-1]
     return np.flatnonzero((middle >= wave[:-2]) & (middle > wave[2:])) + 1
-
-
-READ_OUTS: Mapping[str, Callable[[np.ndarray, float], float]] = {
-    "spectrum": spectral_peak_rate,
-    "wavelet": wavelet_peak_rate,
-}
-"""From a wave and its rate to bpm: ours, and the published one."""

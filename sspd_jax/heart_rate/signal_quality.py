@@ -12,7 +12,7 @@ import dataclasses
 import numpy as np
 from scipy import signal
 
-from sspd_jax.heart_rate.rate import WIDE_BAND_HZ, fundamental_rate, spectral_peak_rate
+from sspd_jax.heart_rate.rate import WIDE_BAND_HZ, fundamental_rate, hann_periodogram, spectral_peak_rate
 
 GRID = 4
 """A crop is looked at in 4 × 4 cells."""
@@ -187,10 +187,7 @@ def _at(x: np.ndarray, fps: float, hz: float) -> np.ndarray:
 
 def _share_near(x: np.ndarray, fps: float, hz: float) -> np.ndarray:
     """Return the share of the power in 0.6–3.6 Hz near a frequency or its double: [t, n] → [n]."""
-    padded = 4 << (len(x) - 1).bit_length()
-    steady = signal.detrend(np.asarray(x, np.float64), axis=0) * np.hanning(len(x))[:, None]
-    power = np.abs(np.fft.rfft(steady, padded, axis=0)) ** 2
-    at = np.arange(len(power)) * fps / padded
+    at, power = hann_periodogram(signal.detrend(np.asarray(x, np.float64), axis=0), fps, padding=4)
     band = (at >= WIDE_BAND_HZ[0]) & (at <= WIDE_BAND_HZ[1])
     near = band & ((np.abs(at - hz) <= NEAR_HZ) | (np.abs(at - 2 * hz) <= NEAR_HZ))
     total = power[band].sum(axis=0)

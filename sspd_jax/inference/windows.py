@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from sspd_jax.errors import ConfigError, UserError
-from sspd_jax.heart_rate import beats, classical, confidence, rate, signal_quality
+from sspd_jax.heart_rate import beats, classical, confidence, estimators, signal_quality
 from sspd_jax.heart_rate.wave import Wave
 from sspd_jax.inference import cell_colors
 from sspd_jax.inference.cell_colors import FaceCells
@@ -28,14 +28,6 @@ if TYPE_CHECKING:
     from sspd_jax.inference.model import RppgModel
 
 METHODS = ("sspd", *classical.METHODS)
-READ_OUTS: dict[str, Callable[[np.ndarray, float], float]] = {
-    "harmonic": rate.fundamental_rate,
-    "beats": beats.beat_rate,
-    **rate.READ_OUTS,
-}
-"""From a window's wave to its rate: the spectral peak with harmonics handled (default), the mean interval
-between beats, the plain spectral peak, or wavelet selection as published."""
-
 MIN_DURATION_S = 4.0
 """Shorter waves hold too few beats: at 45 bpm, three."""
 
@@ -56,7 +48,7 @@ class Settings:
     Attributes:
       window_s: length of a window, s.
       stride_s: from one window's start to the next's, s.
-      read_out: a name in `READ_OUTS`.
+      read_out: a name in `estimators.OF_RAW_WAVES`.
       min_confidence: below it a window has no reading.
     """
 
@@ -66,8 +58,8 @@ class Settings:
     min_confidence: float = confidence.THRESHOLD
 
     def __post_init__(self):
-        if self.read_out not in READ_OUTS:
-            raise ConfigError(f"read-out {self.read_out!r} is none of {', '.join(READ_OUTS)}")
+        if self.read_out not in estimators.OF_RAW_WAVES:
+            raise ConfigError(f"read-out {self.read_out!r} is none of {', '.join(estimators.OF_RAW_WAVES)}")
         if not MIN_DURATION_S <= self.window_s < math.inf:
             raise ConfigError(f"window_s {self.window_s:g} is not {MIN_DURATION_S:g} s or more")
         if not 0 < self.stride_s < math.inf:
@@ -288,7 +280,7 @@ def judge_window(
     if len(wave) < 0.9 * frames or not np.isfinite(wave).all():
         return blank("the wave ends before the window does", None), 0.0
     try:
-        bpm = READ_OUTS[settings.read_out](wave, fps)
+        bpm = estimators.estimate(settings.read_out, wave, fps)
     except ValueError as error:
         return blank(f"at {fps:g} frames/s no pulse can be read ({error})", None), 0.0
     if not np.isfinite(bpm):

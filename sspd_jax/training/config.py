@@ -22,7 +22,7 @@ from ml_collections import config_flags
 from sspd_jax.datasets import splits
 from sspd_jax.datasets.readers.registry import READERS
 from sspd_jax.errors import ConfigError
-from sspd_jax.heart_rate import rate as read_outs
+from sspd_jax.heart_rate import estimators
 from sspd_jax.method import losses, param_labels, spectrum, target_ema, views
 from sspd_jax.method.augment import Disturbance
 from sspd_jax.method.settings import NetworkSettings, did_you_mean, network_settings
@@ -84,7 +84,7 @@ def default(form: Mapping[str, Any] = presets.PAPER) -> ml_collections.ConfigDic
             },
             "evaluation": {
                 "reader": "target",  # which of the two networks is *the* reader, fixed before testing
-                "read_out": "spectrum",  # from wave to rate, see sspd_jax.heart_rate.rate
+                "read_out": "spectrum",  # from wave to rate, see sspd_jax.heart_rate.estimators
                 "window_s": 10.0,  # s
                 "stride_s": 10.0,  # s
             },
@@ -457,7 +457,7 @@ def _check_people(config: ml_collections.ConfigDict) -> None:
 def _check_evaluation(config: ml_collections.ConfigDict) -> None:
     table = config.evaluation
     _require(table.reader in ("online", "target"), "evaluation.reader", table.reader, "'online' or 'target'")
-    known = tuple(read_outs.READ_OUTS)
+    known = tuple(estimators.OF_RAW_WAVES)
     _require(table.read_out in known, "evaluation.read_out", table.read_out, f"one of {known}")
     _require(table.window_s >= 4, "evaluation.window_s", table.window_s, "4 s or more")
     _require(table.stride_s > 0, "evaluation.stride_s", table.stride_s, "more than 0 s")

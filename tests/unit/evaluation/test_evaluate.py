@@ -8,7 +8,7 @@ import pytest
 from scored_people import segment
 
 from sspd_jax.cli import evaluate as cli_evaluate
-from sspd_jax.datasets import dataset, leakage
+from sspd_jax.datasets import leakage
 from sspd_jax.datasets.prepare import prepare
 from sspd_jax.datasets.recording import Ppg, Recording
 from sspd_jax.errors import ConfigError, UserError
@@ -101,7 +101,7 @@ def training(monkeypatch):
                 raise UserError(f"{path}: gone")
             return found
 
-        monkeypatch.setattr(dataset, "open_prepared", open_)
+        monkeypatch.setattr(leakage, "open_prepared", open_)
 
     return put
 

@@ -54,7 +54,7 @@ def test_the_paper_band_is_the_code_with_another_band():
     code, paper = protocol.load("toolbox"), protocol.load("toolbox_paper")
     assert paper.band_hz == paper.filter.band_hz == (0.75, 2.5)
     assert (paper.filter.detrend, paper.filter.order) == (code.filter.detrend, code.filter.order)
-    assert (paper.read_out, paper.snr_spectrum) == (code.read_out, code.snr_spectrum)
+    assert (paper.hr_estimator, paper.snr_spectrum) == (code.hr_estimator, code.snr_spectrum)
     fast = pulse(170, 20, 30, harmonic=0)
     assert read(fast, 30, code) == pytest.approx(170, abs=1.8)  # half a bin of 20 s
     assert read(fast, 30, paper) < 151
@@ -94,7 +94,7 @@ def test_rates_ignore_amplitude_offset_and_polarity(preset, scale, offset, sign)
     wave = pulse(76, 20, 30, harmonic=0.1) + 0.05 * rng.standard_normal(600)
     expected, got = read(wave, 30.0, p), read(sign * scale * wave + offset, 30.0, p)
     # Turning a wave swaps its tops and bottoms, which lie on other samples.
-    within = 0.01 if p.read_out not in ("wavelet_peaks", "peak_intervals") else 0.5
+    within = 0.01 if p.hr_estimator not in ("wavelet_peaks", "peak_intervals") else 0.5
     assert got == pytest.approx(expected, abs=within)
 
 
@@ -149,7 +149,7 @@ def test_a_file_of_ones_own(tmp_path):
 @pytest.mark.parametrize(
     ("old", "new", "words"),
     [
-        ('read_out = "interpolated_peak"', 'read_out = "magic"', "rate.read_out is 'magic'.*periodogram"),
+        ('hr_estimator = "spectrum"', 'hr_estimator = "magic"', "rate.hr_estimator is 'magic'.*periodogram"),
         ("band_hz = [0.6, 3.6]  #", "band_hz = [3.6, 0.6]  #", "rate.band_hz is"),
         ("window_s = 10.0", "window_s = 1.0", "window_s is 1; it must be 4 s or more"),
         ("stride_s = 10.0", "stride_s = -1", "stride_s is -1"),

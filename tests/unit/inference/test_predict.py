@@ -23,8 +23,9 @@ from sspd_jax.checkpoints.network import save_network
 from sspd_jax.cli import convert as cli_convert
 from sspd_jax.cli import predict as cli_predict
 from sspd_jax.errors import ConfigError
+from sspd_jax.heart_rate.estimators import OF_RAW_WAVES
 from sspd_jax.inference import predict, windows
-from sspd_jax.inference.windows import METHODS, READ_OUTS, Settings
+from sspd_jax.inference.windows import METHODS, Settings
 from sspd_jax.method import network
 from sspd_jax.simulation import sample_video
 from sspd_jax.training import config as experiments
@@ -81,7 +82,7 @@ def test_classical_methods_read_a_known_pulse(face, method):
     assert (window.start_s, window.duration_s, window.why) == (0, 10, "")
 
 
-@pytest.mark.parametrize("read_out", READ_OUTS)
+@pytest.mark.parametrize("read_out", OF_RAW_WAVES)
 def test_every_read_out_reads_a_known_pulse(face, read_out):
     prediction = predict.predict(face, method="pos", settings=Settings(read_out=read_out))
     assert prediction.heart_rate_bpm == pytest.approx(84, abs=1.5)
