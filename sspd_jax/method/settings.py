@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import Any
 
 from jax.typing import ArrayLike
@@ -146,7 +146,7 @@ def smallest_input(n_stages: int) -> int:
     return size
 
 
-def network_settings(config: Mapping[str, Any]) -> NetworkSettings:
+def network_settings(config: Any) -> NetworkSettings:
     """Build the network's settings from a configuration.
 
     Args:

@@ -11,6 +11,7 @@ import copy
 import dataclasses
 import inspect
 import math
+import sys
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -207,6 +208,8 @@ def load(spec: str, overrides: Iterable[str] = ()) -> ml_collections.ConfigDict:
     """
     path, colon, variants = spec.partition(":")
     file = find(path, ".py")
+    for earlier, module in EARLIER_MODULES.items():
+        sys.modules.setdefault(earlier, module)
     values = flags.FlagValues()
     arguments = [f"--config={file}{colon}{variants}", *(f"--config.{assignment}" for assignment in overrides)]
     config_flags.DEFINE_config_file("config", flag_values=values, sys_argv=["sspd_jax", *arguments])
@@ -221,6 +224,10 @@ def load(spec: str, overrides: Iterable[str] = ()) -> ml_collections.ConfigDict:
     if not isinstance(values.config, ml_collections.ConfigDict):
         raise ConfigError(f"config file {path}: get_config returns {values.config!r}, not a ConfigDict")
     return values.config
+
+
+EARLIER_MODULES = {"sspd_jax.config": sys.modules[__name__], "sspd_jax.forms": presets}
+"""Modules under the names that configuration files of earlier versions import them by."""
 
 
 SHIPPED_FOLDERS = (Path(__file__).parents[1] / "configs", Path(__file__).parents[2] / "configs")

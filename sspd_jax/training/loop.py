@@ -1,25 +1,21 @@
-"""Train on prepared recordings, without a label, and test on people the network never saw."""
+"""The training loop: steps, what is logged of them, checkpoints, and the network that is kept."""
 
 from __future__ import annotations
 
 import contextlib
 import json
-import time
-from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import NamedTuple
 
 import jax
 import ml_collections
-import numpy as np
+import orbax.checkpoint as ocp
 from etils import epath
 
-from sspd_jax.datasets import device_cache, input_pipeline
+from sspd_jax.datasets import input_pipeline
 from sspd_jax.datasets.dataset import PreparedDataset
 from sspd_jax.method import diagnostics
 from sspd_jax.runtime import distributed, metrics_log, preemption, storage
-from sspd_jax.training import compiled, sharding
-from sspd_jax.training import config as experiments
-from sspd_jax.training import state as train_state
+from sspd_jax.training import monitor, sharding
 from sspd_jax.training.checkpoints import (
     checkpoints,
     export_networks,
@@ -28,7 +24,9 @@ from sspd_jax.training.checkpoints import (
     restore_measured,
     save,
 )
-from sspd_jax.training.monitor import Measured, is_finite, make_probe, means, require_finite
+from sspd_jax.training.monitor import Measured, StepTimer
+from sspd_jax.training.setup import Setup, set_up
+from sspd_jax.training.state import TrainState
 from sspd_jax.training.warm_start import init_from
 from sspd_jax.training.workdir import LEARNED_BEFORE
 
@@ -40,7 +38,7 @@ def train(
     *,
     progress: bool = True,
     watch: preemption.Watch | None = None,
-) -> train_state.TrainState:
+) -> TrainState:
     """Train to the end, from the last checkpoint if there is one.
 
     Args:
@@ -56,163 +54,161 @@ def train(
     Raises:
       Stopped: `watch` said so; the state is in the last checkpoint.
     """
-    # 1) Devices: for each size of batch, how its clips are spread.
-    people = tuple(config.data.train_people)
-    choice = input_pipeline.choose(dataset, people, config.clip_frames)
-    sizes = input_pipeline.epoch_sizes(len(choice.segments), config.batch_size)
-    meshes = sharding.lay_out(config.parallel, sizes)
-    first_mesh = meshes[sizes[0]]
-
-    # 2) Data: element k of `batches` is the batch of step k, whatever happened before.
-    frames = None
-    n_bytes = device_cache.n_bytes(dataset, choice)
-    if distributed.everywhere(
-        device_cache.is_wanted(config.data.on_device, n_bytes, list(first_mesh.devices.flat))
-    ):
-        where = sharding.frame_sharding(first_mesh)
-        frames = distributed.together("frames", lambda: device_cache.load(dataset, choice, where))
-    batches = input_pipeline.clip_batches(
-        dataset,
-        people,
-        clip_frames=config.clip_frames,
-        batch_size=config.batch_size,
-        seed=config.seed,
-        epochs=config.epochs,
-        parts={size: sharding.part_of_process(mesh, size) for size, mesh in meshes.items()},
-        read=frames is None,
-    )
-    total_steps = len(batches)
-
-    # 3) Method, and the one compiled step (a smaller last batch is a second one).
-    method = experiments.method(config, total_steps)
-    compile_step = compiled.STEP_COMPILERS[config.parallel]
-    if frames is None:
-        step_fns = {size: compile_step(method, mesh) for size, mesh in meshes.items()}
-    else:
-        length = config.clip_frames
-        step_fns = {size: compile_step(method, mesh, clip_frames=length) for size, mesh in meshes.items()}
-
-    def put(drawn: Mapping[str, np.ndarray], size: int) -> dict[str, Any]:
-        if frames is not None:
-            return {"frames": frames.frames, "starts": frames.starts(drawn["segment"], drawn["start"])}
-        return {"clips": sharding.spread_clips(drawn["clips"], meshes[size], size)}
-
-    probe = make_probe(config, dataset, choice, method, first_mesh) if config.health.clips else None
-    one_person = len({dataset.segments[numbers[0]].person_id for numbers in choice.segments}) == 1
-
-    # 4) State: that of the last whole checkpoint, or a fresh one, around another run's network if asked for.
+    setup, epoch_steps = set_up(config, dataset)
     with checkpoints(workdir, config.checkpoint.keep) as manager:
-        if config.init_from and manager.latest_step() is None:
-            restored, before = init_from(config, dataset, method)
-            text = json.dumps(before, indent=2) + "\n"
-            where = workdir / LEARNED_BEFORE
-            distributed.together("before", lambda: storage.write_text(where, text), first_only=True)
-        else:
-            restored = restore(manager, method, config.seed, sharding.replicated(first_mesh))
-        state = sharding.place(restored, first_mesh)
-        first_step = int(state.step)
+        state = _first_state(config, dataset, setup, manager, workdir)
         measured = Measured(**restore_measured(manager))
-
-        # 5) Steps. The device is read when something is written, not in between.
-        waited = stepped = 0.0
-        stepped_since = 0
-        stream = input_pipeline.prefetch(batches, first_step)
-        log = distributed.together("log", lambda: _open_log(workdir, first_step, total_steps, progress))
-        with log, contextlib.closing(stream):
-            for note in (*choice.left_out, *_idle(meshes)):
+        log = distributed.together("log", lambda: _open_log(workdir, int(state.step), setup, progress))
+        with log:
+            for note in setup.notes:
                 log.say(f"note: {note}")
-            for step in range(first_step, total_steps):
-                if measured.is_exhausted(config.health.patience):
-                    log.say(
-                        f"note: stopped after {len(measured.trust)} epochs: the last "
-                        f"{config.health.patience} brought no network that is trusted more"
-                    )
-                    break
-                began = time.perf_counter()
-                drawn = next(stream)
-                size = len(drawn["start"])
-                batch = put(drawn, size)
-                waited += time.perf_counter() - began
-                state, metrics = step_fns[size](state, batch)
-                measured.pending.append(metrics)
-                stepped += time.perf_counter() - began
-                stepped_since += 1
-                log.advance()
-
-                taken = step + 1
-                epoch, at_end_of_epoch = step // len(sizes) + 1, taken % len(sizes) == 0
-                stops = watch is not None and watch.reached(taken)
-                every = config.checkpoint.every_steps
-                keeps = at_end_of_epoch or stops or (every > 0 and taken % every == 0)
-                logs = taken % config.log_every == 0 or at_end_of_epoch
-                if logs or keeps:
-                    began = time.perf_counter()
-                    measured.read()
-                    stepped += time.perf_counter() - began
-                    if not is_finite(measured.line):
-                        finish(manager)
-                        require_finite(measured.line, taken, manager.latest_step() or 0)
-                if logs:
-                    speed = {
-                        "time/waiting_share": waited / stepped,
-                        "time/steps_per_s": stepped_since / stepped,
-                    }
-                    probed: dict[str, float] = {}
-                    if probe is not None and at_end_of_epoch:
-                        probed = {name: float(v) for name, v in jax.device_get(probe(state)).items()}
-                        measured.trust.append(probed["trust"])
-                    told = {f"{diagnostics.LOGGED_AS}{name}": value for name, value in probed.items()}
-                    log.write(taken, {**means(measured.line), **told, **speed}, epoch=epoch)
-                    measured.end_line()
-                    waited, stepped, stepped_since = 0.0, 0.0, 0
-
-                # 6) Health once an epoch, and a checkpoint.
-                well: dict[str, float] = {}
-                if at_end_of_epoch:
-                    averages = means(measured.epoch)
-                    measured.epoch = []
-                    well = {
-                        name.removeprefix("health/"): v
-                        for name, v in averages.items()
-                        if name.startswith("health/")
-                    }
-                    complaint = diagnostics.collapse_warning(well, one_person=one_person)
-                    for trouble in filter(None, (complaint, diagnostics.confounder_warning(probed))):
-                        log.say(f"warning: epoch {epoch}: {trouble}")
-                    if probed:
-                        well["trust"] = probed["trust"]
-                if keeps:
-                    save(manager, taken, state, well, measured.table())
-                if stops and taken < total_steps:
-                    finish(manager)
-                    raise preemption.Stopped(
-                        f"stopped by SIGTERM after step {taken} of {total_steps}; the same command goes on"
-                    )
-            else:
-                save(manager, total_steps, state, {})
+            run = Run(config, setup, epoch_steps, manager, measured, log, watch)
+            state = _take_steps(run, state)
             if config.health.patience:
-                finish(manager)
-                best = [step for step in manager.all_steps() if step == measured.best_epoch() * len(sizes)]
-                state = restore(manager, method, config.seed, sharding.replicated(first_mesh), *best)
-                log.say(f"note: the networks of epoch {int(state.step) // len(sizes)} are kept")
-
-    # 7) What readers load: both networks, without what only training needs.
+                state = _most_trusted(run)
+    # What readers load: both networks, without what only training needs.
     state = jax.device_get(state) if jax.process_count() > 1 else state
     distributed.together("export", lambda: export_networks(config, state, workdir), first_only=True)
     return state
 
 
-def _idle(meshes: Mapping[int, jax.sharding.Mesh]) -> Iterator[str]:
-    """Say where devices do not share a batch equally."""
-    for size, mesh in meshes.items():
-        parts, total = mesh.shape[sharding.DATA_AXIS], jax.device_count()
-        if parts < total:
-            yield f"a step on {size} clips is as fast on these {total} devices as on {parts}"
+class Run(NamedTuple):
+    """What the parts of a run share."""
+
+    config: ml_collections.ConfigDict
+    setup: Setup
+    epoch_steps: int
+    manager: ocp.CheckpointManager
+    measured: Measured
+    log: metrics_log.RunLog | metrics_log.Silence
+    watch: preemption.Watch | None
+
+
+class Due(NamedTuple):
+    """What is to be done after a step."""
+
+    epoch: int  # that the step belongs to, from 1
+    epoch_ends: bool
+    stops: bool  # the machine will be taken away
+    keeps: bool  # a checkpoint
+    logs: bool
+
+
+def _take_steps(run: Run, state: TrainState) -> TrainState:
+    """Step to the end, or until nothing gets better. The device is read when something is written."""
+    first, last, timer = int(state.step), run.setup.total_steps, StepTimer()
+    with contextlib.closing(input_pipeline.prefetch(run.setup.batches, first)) as stream:
+        for taken in range(first + 1, last + 1):
+            if run.measured.is_exhausted(run.config.health.patience):
+                run.log.say(
+                    f"note: stopped after {len(run.measured.trust)} epochs: the last "
+                    f"{run.config.health.patience} brought no network that is trusted more"
+                )
+                return state
+            with timer.step():
+                with timer.wait():
+                    drawn = next(stream)
+                    batch = run.setup.to_devices(drawn)
+                state, metrics = run.setup.steps[len(drawn["start"])](state, batch)
+                run.measured.pending.append(metrics)
+            run.log.advance()
+            due = _due(run, taken)
+            if due.logs or due.keeps:
+                with timer.reading():
+                    run.measured.read()
+                _require_finite(run, taken)
+            probed = _write_line(run, taken, state, due, timer) if due.logs else {}
+            epoch_metrics = _end_epoch(run, due, probed) if due.epoch_ends else {}
+            if due.keeps:
+                save(run.manager, taken, state, epoch_metrics, run.measured.table())
+            if due.stops and taken < last:
+                finish(run.manager)
+                raise preemption.Stopped(
+                    f"stopped by SIGTERM after step {taken} of {last}; the same command goes on"
+                )
+    save(run.manager, last, state, {})
+    return state
+
+
+def _due(run: Run, taken: int) -> Due:
+    epoch_ends = taken % run.epoch_steps == 0
+    stops = run.watch is not None and run.watch.reached(taken)
+    every = run.config.checkpoint.every_steps
+    return Due(
+        epoch=(taken - 1) // run.epoch_steps + 1,
+        epoch_ends=epoch_ends,
+        stops=stops,
+        keeps=epoch_ends or stops or (every > 0 and taken % every == 0),
+        logs=epoch_ends or taken % run.config.log_every == 0,
+    )
+
+
+def _require_finite(run: Run, taken: int) -> None:
+    if not monitor.is_finite(run.measured.line):
+        finish(run.manager)
+        monitor.require_finite(run.measured.line, taken, run.manager.latest_step() or 0)
+
+
+def _write_line(run: Run, taken: int, state: TrainState, due: Due, timer: StepTimer) -> dict[str, float]:
+    """Write a line of the log; returns what the probe found, at the end of an epoch."""
+    probed: dict[str, float] = {}
+    speed = timer.read()
+    if run.setup.probe is not None and due.epoch_ends:
+        probed = {name: float(value) for name, value in jax.device_get(run.setup.probe(state)).items()}
+        run.measured.trust.append(probed["trust"])
+    logged = {f"{diagnostics.LOGGED_AS}{name}": value for name, value in probed.items()}
+    run.log.write(taken, {**monitor.means(run.measured.line), **logged, **speed}, epoch=due.epoch)
+    run.measured.end_line()
+    return probed
+
+
+def _end_epoch(run: Run, due: Due, probed: dict[str, float]) -> dict[str, float]:
+    """Warn of what the epoch's health says; returns the scores by which a checkpoint is kept."""
+    averages = monitor.means(run.measured.epoch)
+    run.measured.epoch = []
+    epoch_metrics = {
+        name.removeprefix("health/"): value for name, value in averages.items() if name.startswith("health/")
+    }
+    collapse = diagnostics.collapse_warning(epoch_metrics, one_person=run.setup.one_person)
+    for warning in filter(None, (collapse, diagnostics.confounder_warning(probed))):
+        run.log.say(f"warning: epoch {due.epoch}: {warning}")
+    return epoch_metrics | ({"trust": probed["trust"]} if probed else {})
+
+
+def _most_trusted(run: Run) -> TrainState:
+    """Return the state of the epoch whose network is trusted most, if its checkpoint is there."""
+    finish(run.manager)
+    best_step = run.measured.best_epoch() * run.epoch_steps
+    best = [step for step in run.manager.all_steps() if step == best_step]
+    where = sharding.replicated(run.setup.mesh)
+    state = restore(run.manager, run.setup.step_config, run.config.seed, where, *best)
+    run.log.say(f"note: the networks of epoch {int(state.step) // run.epoch_steps} are kept")
+    return state
+
+
+def _first_state(
+    config: ml_collections.ConfigDict,
+    dataset: PreparedDataset,
+    setup: Setup,
+    manager: ocp.CheckpointManager,
+    workdir: epath.Path,
+) -> TrainState:
+    """Return the last whole checkpoint's state, or a fresh one, around another run's network if asked for."""
+    if config.init_from and manager.latest_step() is None:
+        state, before = init_from(config, dataset, setup.step_config)
+        text = json.dumps(before, indent=2) + "\n"
+        path = workdir / LEARNED_BEFORE
+        distributed.together("before", lambda: storage.write_text(path, text), first_only=True)
+    else:
+        state = restore(manager, setup.step_config, config.seed, sharding.replicated(setup.mesh))
+    return sharding.place(state, setup.mesh)
 
 
 def _open_log(
-    workdir: epath.Path, first_step: int, total_steps: int, progress: bool
+    workdir: epath.Path, first_step: int, setup: Setup, progress: bool
 ) -> metrics_log.RunLog | metrics_log.Silence:
     if not distributed.is_first():
         return metrics_log.Silence()
-    return metrics_log.RunLog(workdir, first_step=first_step, total_steps=total_steps, progress=progress)
+    return metrics_log.RunLog(
+        workdir, first_step=first_step, total_steps=setup.total_steps, progress=progress
+    )

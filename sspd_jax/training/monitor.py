@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import collections
+import contextlib
 import dataclasses
 import math
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
@@ -84,6 +86,44 @@ class Measured:
         """Begin the next line."""
         self.epoch += self.line
         self.line = []
+
+
+class StepTimer:
+    """How long steps take since the last line of the log, and how much of that they wait for clips."""
+
+    def __init__(self):
+        """Begin at zero."""
+        self._waited_s, self._total_s, self._steps = 0.0, 0.0, 0
+
+    @contextlib.contextmanager
+    def step(self) -> Iterator[None]:
+        """Time a step, its waiting included."""
+        with self.reading():
+            yield
+        self._steps += 1
+
+    @contextlib.contextmanager
+    def wait(self) -> Iterator[None]:
+        """Time the wait for a step's clips."""
+        began = time.perf_counter()
+        yield
+        self._waited_s += time.perf_counter() - began
+
+    @contextlib.contextmanager
+    def reading(self) -> Iterator[None]:
+        """Time what belongs to steps that were taken: waiting for the device."""
+        began = time.perf_counter()
+        yield
+        self._total_s += time.perf_counter() - began
+
+    def read(self) -> dict[str, float]:
+        """Return the log's numbers, and begin anew."""
+        speed = {
+            "time/waiting_share": self._waited_s / self._total_s,
+            "time/steps_per_s": self._steps / self._total_s,
+        }
+        self._waited_s, self._total_s, self._steps = 0.0, 0.0, 0
+        return speed
 
 
 def means(rows: list[dict[str, float]]) -> dict[str, float]:

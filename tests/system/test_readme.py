@@ -47,6 +47,7 @@ ELSEWHERE = {
     "--workdir=workdir/smoke": "the same command without it is run here, as small",
 }
 NOT_TYPED = {  # what a page tells people to type and no test does: why not
+    "git clone": "it downloads",
     "make demo": "minutes of training; .ci/run runs it",
     "make test": "these tests are it",
     "make setup": "it made the environment that these tests run in",
@@ -159,6 +160,6 @@ def test_every_block_of_python_runs(home):
     given = "import numpy as np\nclips = np.zeros((4, 97, 68, 68, 3), np.uint8)\n"
     for block in blocks:
         script = home / "block.py"
-        script.write_text(given + block.replace("live.camera(0)", 'live.as_live("my.mp4", speed=50)'))
+        script.write_text(given + block.replace("camera.camera(0)", 'camera.as_live("my.mp4", speed=50)'))
         code, said = type_in(home, "python block.py")
         assert code == 0, f"{block}\n{said[-2000:]}"

@@ -218,7 +218,7 @@ def test_what_is_wrong_is_said_in_one_sentence(overrides, says):
 def test_a_wrong_file_is_said_in_one_sentence(tmp_path, source, says):
     if "get_config" not in source and source.startswith(("c.", "del")):
         source = (
-            "from sspd_jax import config\n\ndef get_config(v=''):\n"
+            "from sspd_jax.training import config\n\ndef get_config(v=''):\n"
             f"    c = config.default()\n    {source}\n    return c\n"
         )
     path = tmp_path / "mine.py"
@@ -238,9 +238,18 @@ def test_a_missing_file_and_an_unknown_variant_are_said(tmp_path):
         experiments.load(f"{UBFC}:realesed")
 
 
+def test_a_file_that_was_written_for_an_earlier_version_is_understood(tmp_path):
+    path = tmp_path / "mine.py"
+    path.write_text(
+        "from sspd_jax import config as experiments, forms\nfrom sspd_jax.config import with_variants\n\n"
+        "def get_config(v=''):\n    return with_variants(experiments.default(forms.RELEASED), v)\n"
+    )
+    assert experiments.load(str(path)).network.ts_heads == presets.RELEASED["network"]["ts_heads"]
+
+
 def test_load_leaves_the_programs_own_flags_alone():
     script = (
-        "from absl import flags\nfrom sspd_jax import config\n"
+        "from absl import flags\nfrom sspd_jax.training import config\n"
         f"config.load({UBFC!r}, ['seed=3'])\nassert 'config' not in flags.FLAGS\n"
     )
     subprocess.run([sys.executable, "-c", script], check=True)

@@ -305,7 +305,7 @@ def test_missing_data_is_said(tmp_path, capsys):
     ]
     assert main.main(arguments) == 1
     error = capsys.readouterr().err
-    assert error.startswith(f"error: {tmp_path / 'nowhere'}") and "sspd_jax.datasets.prepare" in error
+    assert error.startswith(f"error: {tmp_path / 'nowhere'}") and "sspd_jax prepare" in error
     assert len(error.strip().splitlines()) == 1
     assert not (tmp_path / "run").exists()
 
