@@ -6,8 +6,6 @@ python -m sspd_jax compare workdir/a workdir/b workdir/c [--methods=target,pos] 
 from __future__ import annotations
 
 import dataclasses
-import html
-import io
 import json
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -18,6 +16,7 @@ from etils import epath
 from sspd_jax.errors import ConfigError, UserError
 from sspd_jax.evaluation import render, summary
 from sspd_jax.evaluation.metrics import Score, paired_difference
+from sspd_jax.evaluation.summary import plain
 from sspd_jax.evaluation.table import Row, read
 from sspd_jax.runtime import storage
 
@@ -61,8 +60,8 @@ def read_columns(
         path = _report(folder)
         rows, settings = read(path / TABLE)
         try:
-            told = json.loads((path / SCORES).read_text())
-            reader, words = told["reader"], told["protocol"]
+            scores = json.loads((path / SCORES).read_text())
+            reader, words = scores["reader"], scores["protocol"]
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise UserError(f"{path / SCORES}: is missing or damaged; evaluate again") from error
         if first is None:
@@ -75,10 +74,10 @@ def read_columns(
                 "cannot be compared: evaluate both with the same --protocol, --window and --stride"
             )
         span = summary.main_span(rows)
-        there = dict.fromkeys(row.method for row in rows)
+        known = dict.fromkeys(row.method for row in rows)
         for method in methods or (reader,):
-            if method not in there:
-                raise UserError(f"{path}: has no method {method!r}; it has {', '.join(there)}")
+            if method not in known:
+                raise UserError(f"{path}: has no method {method!r}; it has {', '.join(known)}")
             mine = [row for row in rows if row.method == method and row.span == span]
             columns.append(Column(f"{label}: {method}" if methods else label, mine))
     return columns, first[1], first[2]
@@ -120,7 +119,7 @@ def compare(columns: Sequence[Column], words: str, settings: Mapping[str, str]) 
     """
     result: dict[str, Any] = {"protocol": words, "settings": dict(settings), "first": columns[0].name}
     tables = {c.name: summary.score(c.rows) for c in columns}
-    result["scores"] = {name: {m: _cell(s) for m, s in t.items()} for name, t in tables.items()}
+    result["scores"] = {name: plain(table) for name, table in tables.items()}
     result["paired"], result["warnings"] = {}, []
     first = {_key(row): row for row in columns[0].rows}
     for column in columns[1:]:
@@ -139,16 +138,12 @@ def compare(columns: Sequence[Column], words: str, settings: Mapping[str, str]) 
             )
         errors = [np.array([abs(pair[i].error_bpm) for pair in same]) for i in (0, 1)]
         table = paired_difference(*errors, [pair[0].person for pair in same])
-        result["paired"][column.name] = {name: _cell(s) for name, s in table.items()}
+        result["paired"][column.name] = plain(table)
     return result
 
 
 def _key(row: Row) -> tuple[str, float, float]:
     return row.recording, round(row.start_s, 2), round(row.duration_s, 2)
-
-
-def _cell(s: Score) -> list[float | None]:
-    return [float(v) if np.isfinite(v) else None for v in s]
 
 
 def as_text(result: Mapping[str, Any]) -> str:
@@ -159,8 +154,8 @@ def as_text(result: Mapping[str, Any]) -> str:
     for name, table in result["scores"].items():
         cells = "".join(render.cell(table.get(m)).rjust(16) for m in METRICS)
         paired = result["paired"].get(name)
-        told = "–" if paired is None else _difference(paired)
-        lines.append(f"{name.ljust(width)}{cells}   {told}")
+        difference = "–" if paired is None else _difference(paired)
+        lines.append(f"{name.ljust(width)}{cells}   {difference}")
     lines.append(f"{result['protocol']}; ± standard error; {summary.INTERVAL}")
     return "\n".join([*lines, *(f"note: {warning}" for warning in result["warnings"])])
 
@@ -171,22 +166,18 @@ def _difference(paired: Mapping[str, Any]) -> str:
 
 def as_csv(result: Mapping[str, Any]) -> str:
     """Write a comparison as a tidy table: a row for each column and metric."""
-    import csv
-
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    settings = result["settings"]
-    writer.writerow(["run", "metric", "value", "standard_error", "low", "high", "rows", "missing", *settings])
+    lines = []
     for name, table in result["scores"].items():
-        both = {**table, **({"difference": result["paired"][name]} if name in result["paired"] else {})}
-        for metric, numbers in both.items():
-            if metric in ("rows", "missing"):
-                continue
-            counts = numbers if metric == "difference" else table
-            values = numbers["difference"] if metric == "difference" else numbers
-            cells = ["" if v is None else v for v in (*values, counts["rows"][0], counts["missing"][0])]
-            writer.writerow([name, metric, *cells, *settings.values()])
-    return text.getvalue()
+        scored = [(metric, numbers, table) for metric, numbers in table.items()]
+        if name in result["paired"]:
+            paired = result["paired"][name]
+            scored.append(("difference", paired["difference"], paired))
+        lines += [
+            {"run": name, "metric": metric, **render.as_cells(numbers, counts), **result["settings"]}
+            for metric, numbers, counts in scored
+            if metric not in ("rows", "missing")
+        ]
+    return render.tidy_csv(lines)
 
 
 def as_latex(result: Mapping[str, Any]) -> str:
@@ -197,7 +188,7 @@ def as_latex(result: Mapping[str, Any]) -> str:
         paired = result["paired"].get(name)
         cells = [render.cell(table.get(m)) for m in metrics]
         cells.append("–" if paired is None else render.cell(paired["difference"], interval=True))
-        lines.append(" & ".join(render.latex(text) for text in (name, *cells)) + r" \\")
+        lines.append([name, *cells])
     heads = [*(summary.HEADS[m] for m in metrics), "difference, bpm"]
     words = f"{result['protocol']}. Value ± standard error; {summary.INTERVAL}."
     return render.latex_table(["Run", *heads], lines, words)
@@ -205,39 +196,17 @@ def as_latex(result: Mapping[str, Any]) -> str:
 
 def as_html(result: Mapping[str, Any]) -> str:
     """Write a comparison as a page of its own."""
-    from sspd_jax.evaluation import figures, report
+    from sspd_jax.evaluation import figures, pages
 
-    lines = []
-    for name, table in result["scores"].items():
-        cells = "".join(f"<td>{render.html_cell(table.get(m))}</td>" for m in METRICS)
-        paired = result["paired"].get(name)
-        told = "–"
-        if paired is not None:
-            n = f"<br><small>n = {render.count(paired)}</small>"
-            told = render.html_cell(paired["difference"]) + n
-        lines.append(
-            f"<tr><td>{html.escape(name)}</td>{cells}<td>{render.count(table)}</td><td>{told}</td></tr>"
-        )
-    heads = "".join(f"<th>{summary.HEADS[m]}</th>" for m in METRICS)
     paired = {
         f"{name} − {result['first']}": Score(*(np.nan if v is None else v for v in table["difference"]))
         for name, table in result["paired"].items()
     }
-    parts = [
-        "<h1>Runs side by side</h1>",
-        *(f"<p class='warning'>{html.escape(text)}</p>" for text in result["warnings"]),
-        f"<div class='wide'><table><tr><th>run</th>{heads}<th>n</th><th>difference to the first, "
-        "bpm</th></tr>"
-        f"{''.join(lines)}</table></div>",
-        render.below(result),
-        f"<p class='note'>± is one standard error; {summary.INTERVAL}. A difference is that of "
-        "|error| on the "
-        "windows both have; an interval that holds 0 does not tell the two apart.</p>",
-        figures.embed(
-            figures.draw_differences(paired, "on the same windows"), "differences of absolute errors"
-        ),
-    ]
-    return report.PAGE.format(title="Runs side by side", body="\n".join(parts))
+    drawn = figures.draw_differences(paired, "on the same windows")
+    pictures = {"differences": pages.picture(drawn, "differences of absolute errors")}
+    return pages.render_page(
+        "compare.html", "Runs side by side", result=result, metrics=METRICS, pictures=pictures
+    )
 
 
 def write(result: Mapping[str, Any], folder: epath.Path) -> None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
+from scipy import stats
 
 from sspd_jax.heart_rate.rate import WIDE_BAND_HZ, hann_periodogram
 
@@ -205,13 +207,27 @@ def _intervals(statistic, rows: np.ndarray, people: np.ndarray) -> dict[str, tup
         return dict.fromkeys(statistic(rows.sum(axis=0)), (np.nan, np.nan))
     by_person = np.zeros((len(names), rows.shape[1]))
     np.add.at(by_person, index, rows)
+    metrics = tuple(statistic(by_person.sum(axis=0)))
+
+    def of_people(drawn: np.ndarray, axis: int) -> np.ndarray:
+        values = statistic(by_person[drawn].sum(axis=axis - 1 if axis < 0 else axis))
+        return np.stack([values[name] for name in metrics])
+
     # The same draws each time: an interval that moves from run to run invites choosing.
-    draws = np.random.default_rng(0).integers(len(names), size=(RESAMPLES, len(names)))
-    counts = np.zeros((RESAMPLES, len(names)))
-    np.add.at(counts, (np.arange(RESAMPLES)[:, None], draws), 1)
+    with warnings.catch_warnings():
+        # A metric that is the same whoever is drawn, or has no value, is no fault.
+        warnings.simplefilter("ignore", stats.DegenerateDataWarning)
+        drawn = stats.bootstrap(
+            (np.arange(len(names)),),
+            of_people,
+            n_resamples=RESAMPLES,
+            method="percentile",
+            vectorized=True,
+            rng=np.random.default_rng(0),
+        ).bootstrap_distribution
     tails = (50 * (1 - LEVEL), 50 * (1 + LEVEL))
     result = {}
-    for name, values in statistic(counts @ by_person).items():
+    for name, values in zip(metrics, drawn, strict=True):
         values = values[np.isfinite(values)]
         result[name] = tuple(np.percentile(values, tails)) if len(values) else (np.nan, np.nan)
     return result

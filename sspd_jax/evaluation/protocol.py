@@ -111,8 +111,9 @@ class Protocol:
         else:
             spans = "whole videos, one window each"
         low, high = self.band_hz
+        rate = ESTIMATORS[self.hr_estimator].in_words
         return (
-            f"{self.title}: {spans}; {self.filter}; rate: {ESTIMATORS[self.hr_estimator].in_words}, {low:g}–{high:g} Hz; "
+            f"{self.title}: {spans}; {self.filter}; rate: {rate}, {low:g}–{high:g} Hz; "
             "truth: the contact pulse wave of the same window by the same path"
         )
 

@@ -1,4 +1,4 @@
-"""Scores of a table of windows: by method, person, stratum, in pairs; as text, CSV, LaTeX and HTML.
+"""Scores of a table of windows: by method, person, stratum, in pairs.
 
 Every form says by which protocol the numbers were made.
 """
@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from sspd_jax.evaluation.metrics import (
     NO_SCORE,
@@ -20,7 +21,7 @@ from sspd_jax.evaluation.metrics import (
     score_rates,
 )
 from sspd_jax.evaluation.protocol import Protocol
-from sspd_jax.evaluation.table import META, Row
+from sspd_jax.evaluation.table import META, Row, frame
 from sspd_jax.heart_rate import confidence
 
 NAMES = {
@@ -65,6 +66,8 @@ LEVELS = {
 MOST_STRATA = 12  # values of a fact; one with more does not sort anything
 INTERVAL = "in brackets the 95 % bootstrap interval over people"
 RATE_RANGE = "heart rate"
+WINDOW = ("recording", "span", "start_s")  # what tells windows apart
+STUDY = ("part", "test", "fold", "seed")  # and in a study
 
 Cell = list[float | None]  # value, standard error, low, high
 
@@ -151,40 +154,39 @@ def _over_people(own: Mapping[str, Mapping[str, Score]]) -> dict[str, Score]:
 
 def compare_methods(rows: Sequence[Row], first: str, second: str) -> dict[str, Score]:
     """Compare two methods on the same windows: |error| of the first − |error| of the second, bpm."""
-
-    def key(r: Row) -> tuple[Any, ...]:
-        return (
-            r.recording,
-            r.span,
-            r.start_s,
-            *(r.facts.get(fact) for fact in ("part", "test", "fold", "seed")),
-        )
-
-    tables = [{key(r): r for r in rows if r.method == name} for name in (first, second)]
-    keys = [key for key in tables[0] if key in tables[1]]
-    errors = [np.array([abs(table[key].error_bpm) for key in keys]) for table in tables]
-    return paired_difference(*errors, [tables[0][key].person for key in keys])
+    table = frame(rows)
+    keys = [key for key in (*WINDOW, *STUDY) if key in table]
+    table["error"] = [abs(row.error_bpm) for row in rows]
+    one, other = (
+        table.loc[table["method"] == name, [*keys, "person", "error"]].drop_duplicates(keys, keep="last")
+        for name in (first, second)
+    )
+    pairs = one.merge(other, on=keys, suffixes=("", "_other"))
+    return paired_difference(
+        pairs["error"].to_numpy(), pairs["error_other"].to_numpy(), list(pairs["person"])
+    )
 
 
 def _strata(rows: Sequence[Row], methods: Sequence[str]) -> dict[str, dict[str, dict[str, Any]]]:
     """Score the windows sorted by true rate, and by every fact of the dataset that sorts them."""
-    sorts = {RATE_RANGE: lambda row: rate_range(row.true_bpm)}
-    for key in dict.fromkeys(key for row in rows for key in row.facts if key.startswith(META)):
+    table = frame(rows)
+    ranges = pd.Series([rate_range(row.true_bpm) for row in rows])
+    by_rate = list(dict.fromkeys(ranges[table["true_bpm"].argsort(kind="stable")]))
+    sorts = {RATE_RANGE: (ranges, by_rate)}
+    for key in (key for key in table if key.startswith(META)):
         if 2 <= len({row.facts.get(key) for row in rows}) <= MOST_STRATA:
-            sorts[key.removeprefix(META)] = lambda row, key=key: str(row.facts.get(key, "not told"))
+            values = pd.Series([str(row.facts.get(key, "not told")) for row in rows])
+            sorts[key.removeprefix(META)] = (values, sorted(set(values)))
     strata: dict[str, dict[str, dict[str, Any]]] = {}
-    for fact, of in sorts.items():
-        groups: dict[str, list[Row]] = {}
-        for row in sorted(rows, key=lambda row: row.true_bpm) if fact == RATE_RANGE else rows:
-            groups.setdefault(of(row), []).append(row)
-        values = groups if fact == RATE_RANGE else sorted(groups)
+    for fact, (values, order) in sorts.items():
+        groups = table.groupby([values, table["method"]]).groups
         strata[fact] = {
             value: {
-                name: plain(score(mine))
+                name: plain(score([rows[i] for i in groups[value, name]]))
                 for name in methods
-                if (mine := [row for row in groups[value] if row.method == name])
+                if (value, name) in groups
             }
-            for value in values
+            for value in order
         }
     return strata
 
@@ -205,29 +207,26 @@ def _coverage(rows: Sequence[Row]) -> dict[str, Any] | None:
 
 
 def _warnings(result: Mapping[str, Any], rows: Sequence[Row]) -> list[str]:
-    told = []
+    sentences = []
     for level, table in result["scores"].items():
         if level == "person":
             continue
         for name, metrics in table.items():
             cells = {metric: Score(*(np.nan if v is None else v for v in c)) for metric, c in metrics.items()}
             if is_suspicious(cells):
-                told.append(
+                sentences.append(
                     f"{NAMES.get(name, name)} agrees with the truth to a millionth of a beat (by {level}): "
                     "suspicious; is the truth scored against itself, or are the bins so wide that everything "
                     "falls into the same one?"
                 )
     if len(result["people"]) < 10:
-        told.append(
+        sentences.append(
             f"{len(result['people'])} people: with fewer than ten, bootstrap intervals tend to be too narrow"
         )
     lost = sum(not np.isfinite(row.predicted_bpm) for row in rows)
     if lost:
-        told.append(f"{lost} of {len(rows)} readings gave no rate; the scores leave them out")
-    return told
-
-
-# As text.
+        sentences.append(f"{lost} of {len(rows)} readings gave no rate; the scores leave them out")
+    return sentences
 
 
 def plain(table: Mapping[str, Score]) -> dict[str, Cell]:

@@ -5,16 +5,17 @@
 
 from __future__ import annotations
 
-import csv
 import dataclasses
 import io
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+import pandas as pd
 from etils import epath
 
 from sspd_jax.errors import UserError
 from sspd_jax.evaluation.protocol import Protocol
+from sspd_jax.heart_rate.estimators import EARLIER_NAMES
 
 META = "meta."  # before the names of what the dataset tells
 
@@ -82,6 +83,16 @@ def flatten_metadata(meta: Mapping[str, Any], prefix: str = META) -> dict[str, s
     return flat
 
 
+def frame(rows: Sequence[Row]) -> pd.DataFrame:
+    """Return rows as a data frame: the fields of a row, then every fact, missing where a row has none."""
+    facts = list(dict.fromkeys(key for row in rows for key in row.facts))
+    cells = [
+        [*(getattr(row, name) for name in _COLUMNS), *(row.facts.get(key, "") for key in facts)]
+        for row in rows
+    ]
+    return pd.DataFrame(cells, columns=[*_COLUMNS, *facts])
+
+
 def write(rows: Sequence[Row], protocol: Protocol) -> str:
     """Write rows as CSV, the protocol's settings in every row.
 
@@ -92,21 +103,15 @@ def write(rows: Sequence[Row], protocol: Protocol) -> str:
     Returns:
       The text; a missing number is an empty cell, which pandas reads as NaN.
     """
-    extra = list(dict.fromkeys(key for row in rows for key in row.facts))
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow([*_COLUMNS, *protocol.facts, *extra])
-    settings = list(protocol.facts.values())
-    for row in rows:
-        cells = [_cell(name, getattr(row, name)) for name in _COLUMNS]
-        writer.writerow([*cells, *settings, *(row.facts.get(key, "") for key in extra)])
-    return text.getvalue()
-
-
-def _cell(name: str, value: str | float) -> str | float:
-    if name in _TEXTS:
-        return value
-    return round(value, _DIGITS.get(name, 6)) if value == value else ""
+    table = frame(rows).astype(object)
+    for name in _COLUMNS:
+        if name not in _TEXTS:
+            digits = _DIGITS.get(name, 6)
+            table[name] = [round(v, digits) if v == v else None for v in table[name]]
+    settings = pd.DataFrame([dict(protocol.facts)] * len(table), dtype=object)
+    split = len(_COLUMNS)
+    table = pd.concat([table.iloc[:, :split], settings, table.iloc[:, split:]], axis=1)
+    return table.to_csv(index=False, lineterminator="\n")
 
 
 def read(path: epath.PathLike) -> tuple[list[Row], dict[str, str]]:
@@ -123,19 +128,23 @@ def read(path: epath.PathLike) -> tuple[list[Row], dict[str, str]]:
     """
     path = epath.Path(path)
     try:
-        lines = list(csv.DictReader(io.StringIO(path.read_text())))
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise UserError(f"{path}: cannot be read; make it with `python -m sspd_jax evaluate`") from error
+        table = pd.read_csv(io.StringIO(path.read_text()), dtype=str, keep_default_na=False)
+    except pd.errors.EmptyDataError as error:
+        raise UserError(f"{path}: holds no window; evaluate again") from error
+    except (OSError, UnicodeDecodeError, pd.errors.ParserError) as error:
+        raise UserError(f"{path}: cannot be read; make it with `sspd_jax evaluate`") from error
     try:
-        rows = [_row(line) for line in lines]
-        settings = [{key: line[key] for key in _SETTINGS} for line in lines]
+        table["read_out"] = table["read_out"].replace(EARLIER_NAMES)
+        settings = table[list(_SETTINGS)].drop_duplicates()
+        rows = [_row(line) for line in table.to_dict("records")]
     except (KeyError, ValueError, TypeError) as error:
-        raise UserError(f"{path}: is damaged or of an earlier version ({error}); evaluate again") from error
+        reason = " ".join(str(error).split())
+        raise UserError(f"{path}: is damaged or of an earlier version ({reason}); evaluate again") from error
     if not rows:
         raise UserError(f"{path}: holds no window; evaluate again")
-    if any(other != settings[0] for other in settings):
+    if len(settings) > 1:
         raise UserError(f"{path}: mixes several protocols; evaluate by one at a time")
-    return rows, settings[0]
+    return rows, settings.iloc[0].to_dict()
 
 
 _SETTINGS = (

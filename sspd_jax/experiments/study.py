@@ -7,10 +7,7 @@ What is finished is not run again: killed and started again, a study goes on whe
 
 from __future__ import annotations
 
-import csv
 import dataclasses
-import html
-import io
 import json
 import shutil
 import sys
@@ -273,8 +270,8 @@ def run(study: Study, workdir: epath.PathLike, *, progress: bool = True) -> dict
     results = {}
     for p in protocols:
         rows = collect(tests, workdir, p)
-        results[p.name] = summary = summarise(study, tests, rows, p)
-        _write(summary, rows, p, workdir / "report" / evaluate.folder_name(p))
+        results[p.name] = result = summarise(study, tests, rows, p)
+        _write(result, rows, p, workdir / "report" / evaluate.folder_name(p))
     return results
 
 
@@ -393,7 +390,7 @@ def summarise(study: Study, tests: Sequence[Test], rows: Sequence[Row], p: Proto
                 "by_seed": by_seed,
                 "mean": float(np.mean(known)) if known else None,
                 "sd": float(np.std(known, ddof=1)) if len(known) > 1 else None,
-                "scores": render.plain(summary.score(chosen)),
+                "scores": summary.plain(summary.score(chosen)),
             }
         parts[name] = {
             "train": own[0].training.data,
@@ -403,7 +400,7 @@ def summarise(study: Study, tests: Sequence[Test], rows: Sequence[Row], p: Proto
             "people": len({person for test in own for person in test.people}),
             "methods": methods,
             "paired": {
-                method: render.plain(summary.compare_methods(mine, READER, method))
+                method: summary.plain(summary.compare_methods(mine, READER, method))
                 for method in methods
                 if method != READER
             },
@@ -428,31 +425,31 @@ NOTE = (
 )
 
 
-def as_text(summary: Mapping[str, Any]) -> str:
+def as_text(result: Mapping[str, Any]) -> str:
     """Write a summary as Markdown, the protocol below it."""
     lines = [
         "| part | method | MAE by seed, bpm | mean ± SD | MAE over people | RMSE, bpm | r | "
-        f"people | {summary['span']}s a seed |",
+        f"people | {result['span']}s a seed |",
         "|---|---|---|---|---|---|---|---|---|",
     ]
-    for name, part in summary["parts"].items():
+    for name, part in result["parts"].items():
         for method, table in part["methods"].items():
             lines.append(
                 "| "
-                + " | ".join([name, summary.NAMES.get(method, method), *_cells(summary, part, table)])
+                + " | ".join([name, summary.NAMES.get(method, method), *_cells(result, part, table)])
                 + " |"
             )
-    for name, part in summary["parts"].items():
+    for name, part in result["parts"].items():
         for method, table in part["paired"].items():
-            told = render.cell(table["difference"], interval=True)
+            difference = render.cell(table["difference"], interval=True)
             lines.append(
                 f"\n{name}: |error| of the network − |error| of {summary.NAMES.get(method, method)}: "
-                f"{told} bpm"
+                f"{difference} bpm"
             )
-    return "\n".join([*lines, "", f"{summary['protocol']}. {NOTE}"])
+    return "\n".join([*lines, "", f"{result['protocol']}. {NOTE}"])
 
 
-def _cells(summary: Mapping[str, Any], part: Mapping[str, Any], table: Mapping[str, Any]) -> list[str]:
+def _cells(result: Mapping[str, Any], part: Mapping[str, Any], table: Mapping[str, Any]) -> list[str]:
     metrics = table["scores"]
     by_seed = ", ".join("–" if value is None else f"{value:.2f}" for value in table["by_seed"])
     mean = "–" if table["mean"] is None else f"{table['mean']:.2f}"
@@ -463,85 +460,80 @@ def _cells(summary: Mapping[str, Any], part: Mapping[str, Any], table: Mapping[s
         "–" if value is None else f"{value:.2f}" if low is None else f"{value:.2f} [{low:.2f}, {high:.2f}]"
     )
     rest = ["–" if metrics[m][0] is None else f"{metrics[m][0]:.2f}" for m in ("RMSE", "r")]
-    windows = (metrics["rows"][0] + metrics["missing"][0]) / len(summary["seeds"])
+    windows = (metrics["rows"][0] + metrics["missing"][0]) / len(result["seeds"])
     return [by_seed, mean, over_people, *rest, str(part["people"]), f"{windows:.0f}"]
 
 
-def as_csv(summary: Mapping[str, Any]) -> str:
-    """Write a summary as a tidy table: a row for each part, method and metric."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    settings = summary["settings"]
-    head = ("part", "train", "test", "method", "metric", "value", "standard_error", "low", "high")
-    writer.writerow([*head, *settings])
-    for name, part in summary["parts"].items():
-        place = [name, part["train"], part["test"]]
-        for method, table in part["methods"].items():
-            for seed, value in zip(summary["seeds"], table["by_seed"], strict=True):
-                cells = ["" if value is None else value, "", "", ""]
-                writer.writerow([*place, method, f"MAE of seed {seed}", *cells, *settings.values()])
-            for metric, numbers in table["scores"].items():
-                writer.writerow(
-                    [*place, method, metric, *("" if v is None else v for v in numbers), *settings.values()]
-                )
-        for method, table in part["paired"].items():
-            cells = ["" if v is None else v for v in table["difference"]]
-            writer.writerow([*place, f"{READER} − {method}", "difference", *cells, *settings.values()])
-    return text.getvalue()
-
-
-def as_latex(summary: Mapping[str, Any]) -> str:
-    r"""Write a summary as a LaTeX table for `\input`; it needs the package booktabs."""
-    heads = ["Part", "Method", "MAE by seed", "mean ± SD", "MAE over people", "RMSE", "r", "people", "n"]
+def as_csv(result: Mapping[str, Any]) -> str:
+    """Write a study's scores as a tidy table: a row for each part, method and metric."""
+    names = ("value", "standard_error", "low", "high")
     lines = []
-    for name, part in summary["parts"].items():
-        for method, table in part["methods"].items():
-            cells = [name, summary.NAMES.get(method, method), *_cells(summary, part, table)]
-            lines.append(" & ".join(map(render.latex, cells)) + r" \\")
-    return render.latex_table(heads, lines, f"{summary['protocol']}. {NOTE}")
-
-
-def as_html(summary: Mapping[str, Any], rows: Sequence[Row]) -> str:
-    """Write a summary as a page of its own."""
-    from sspd_jax.evaluation import figures, report
-
-    below = render.below(summary)
-    parts = [
-        "<h1>Study</h1>",
-        f"<p class='note'>Experiment: {html.escape(summary['experiment'])}; seeds {summary['seeds']}. "
-        "May be compared "
-        f"with: {html.escape(summary['compare_with'])}.</p>",
-        figures.embed(figures.draw_seeds(summary), "mean absolute error of every seed, part and method"),
-        below,
-    ]
-    for name, part in summary["parts"].items():
-        lines = [
-            _line([summary.NAMES.get(method, method), *_cells(summary, part, table)], method == READER)
+    for name, part in result["parts"].items():
+        scores = [
+            (method, metric, numbers)
             for method, table in part["methods"].items()
+            for metric, numbers in (
+                *(
+                    (f"MAE of seed {seed}", [value, None, None, None])
+                    for seed, value in zip(result["seeds"], table["by_seed"], strict=True)
+                ),
+                *table["scores"].items(),
+            )
         ]
-        head = _line(HEADS, False).replace("td>", "th>")
-        folds = f", {part['folds']} folds" if part["folds"] > 1 else ""
-        paired = "".join(
-            f"<li>network − {html.escape(summary.NAMES.get(method, method))}: "
-            f"{render.cell(table['difference'], interval=True)} bpm</li>"
+        scores += [
+            (f"{READER} − {method}", "difference", table["difference"])
             for method, table in part["paired"].items()
-        )
+        ]
+        place = {"part": name, "train": part["train"], "test": part["test"]}
+        lines += [
+            place
+            | {"method": method, "metric": metric, **dict(zip(names, numbers, strict=True))}
+            | result["settings"]
+            for method, metric, numbers in scores
+        ]
+    return render.tidy_csv(lines)
+
+
+def as_latex(result: Mapping[str, Any]) -> str:
+    r"""Write a study's scores as a LaTeX table for `\input`; it needs the package booktabs."""
+    heads = ["Part", "Method", "MAE by seed", "mean ± SD", "MAE over people", "RMSE", "r", "people", "n"]
+    lines = [
+        [name, summary.NAMES.get(method, method), *_cells(result, part, table)]
+        for name, part in result["parts"].items()
+        for method, table in part["methods"].items()
+    ]
+    return render.latex_table(heads, lines, f"{result['protocol']}. {NOTE}")
+
+
+def as_html(result: Mapping[str, Any], rows: Sequence[Row]) -> str:
+    """Write a study's scores as a page of its own."""
+    from sspd_jax.evaluation import figures
+    from sspd_jax.evaluation.pages import picture, render_page
+
+    lines, parts = {}, {}
+    for name, part in result["parts"].items():
+        lines[name] = {
+            method: [summary.NAMES.get(method, method), *_cells(result, part, table)]
+            for method, table in part["methods"].items()
+        }
         mine = [row for row in rows if row.facts["part"] == name]
         shown = figures.shown_methods(mine, READER)
-        parts += [
-            f"<h2>{html.escape(name)}: {part['trained_on']} people of {html.escape(part['train'])} "
-            "learned from, "
-            f"{part['people']} of {html.escape(part['test'])} tested on{folds}</h2>",
-            f"<div class='wide'><table>{head}{''.join(lines)}</table></div>",
-            below,
-            f"<p>Differences of |error| on the same windows:</p><ul>{paired}</ul>",
-            figures.embed(figures.draw_rates(mine, shown), f"{name}: predicted against true"),
-            figures.embed(figures.draw_bland_altman(mine, shown), f"{name}: Bland–Altman"),
-            figures.embed(figures.draw_by_range(mine, shown), f"{name}: error by heart rate"),
-            below,
+        parts[name] = [
+            picture(figures.draw_rates(mine, shown), f"{name}: predicted against true"),
+            picture(figures.draw_bland_altman(mine, shown), f"{name}: Bland–Altman"),
+            picture(figures.draw_by_range(mine, shown), f"{name}: error by heart rate"),
         ]
-    parts.append(f"<p class='note'>{NOTE}</p>")
-    return report.PAGE.format(title="Study", body="\n".join(parts))
+    seeds = picture(figures.draw_seeds(result), "mean absolute error of every seed, part and method")
+    return render_page(
+        "study.html",
+        "Study",
+        result=result,
+        heads=HEADS,
+        lines=lines,
+        primary=READER,
+        note=NOTE,
+        pictures={"seeds": seeds, "parts": parts},
+    )
 
 
 HEADS = (
@@ -550,19 +542,14 @@ HEADS = (
 )
 
 
-def _line(cells: Sequence[str], marked: bool) -> str:
-    mark = " class='reader'" if marked else ""
-    return f"<tr{mark}>{''.join(f'<td>{html.escape(text)}</td>' for text in cells)}</tr>"
-
-
-def _write(summary: Mapping[str, Any], rows: Sequence[Row], p: Protocol, folder: epath.Path) -> None:
+def _write(result: Mapping[str, Any], rows: Sequence[Row], p: Protocol, folder: epath.Path) -> None:
     files = {
         "windows.csv": write(rows, p),
-        "scores.csv": as_csv(summary),
-        "scores.tex": as_latex(summary),
-        "scores.md": as_text(summary) + "\n",
-        "index.html": as_html(summary, rows),
-        "scores.json": json.dumps(summary, indent=2) + "\n",
+        "scores.csv": as_csv(result),
+        "scores.tex": as_latex(result),
+        "scores.md": as_text(result) + "\n",
+        "index.html": as_html(result, rows),
+        "scores.json": json.dumps(result, indent=2) + "\n",
     }
     with storage.storing(folder):
         folder.mkdir(parents=True, exist_ok=True)
