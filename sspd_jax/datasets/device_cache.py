@@ -38,8 +38,8 @@ class Frames:
         return np.array([self.first[int(s)] for s in segment], np.int32) + start
 
 
-def is_wanted(choice: str, n_bytes: int, devices: Sequence[jax.Device]) -> bool:
-    """Decide whether frames are to live on devices.
+def should_cache(choice: str, n_bytes: int, devices: Sequence[jax.Device]) -> bool:
+    """Decide whether frames are kept on devices.
 
     Args:
       choice: 'always', 'never' or 'auto'.
