@@ -10,7 +10,7 @@ help:
 	@echo "make demo      set up, simulate people, learn from some without labels, read the others"
 	@echo "make test      set up, run the fast tests (minutes)"
 	@echo "make test-all  the fast tests, then the slow ones"
-	@echo "make lint      the linter; make format mends what it can"
+	@echo "make lint      the linter, and who may import whom; make format mends what it can"
 	@echo "make docs      the documentation, into build/docs; a warning is an error"
 
 # One stamp for what users need, one for what developers need: nothing is installed twice.
@@ -45,6 +45,7 @@ test-all: test test-slow
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports --no-cache
 
 format: $(VENV)/.dev
 	$(BIN)/ruff check --fix .

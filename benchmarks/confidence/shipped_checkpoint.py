@@ -2,11 +2,11 @@
 
     python benchmarks/confidence/shipped_checkpoint.py [--checkpoint=data/simulated_faces] [--jobs=2]
 
-Films the held-out people of `benchmarks/confidence/confidence.py` (seed 600): 60 clips without a pulse, 102 that a
-method that works should read, 24 others with a pulse. Every clip is read as `sspd_jax.inference.predict` does, with the
-shipped weights of the confidence and its threshold: nothing is fitted here. Face crops and readings are kept
-in workdir/shipped_checkpoint: killed and started again, it goes on with the next clip, and another checkpoint
-of the same crop size reads the same crops. The tables go to shipped_checkpoint.md beside this file, a row per
+Films the held-out people of `clips.py` (seed 600): 60 clips without a pulse, 102 that a method that works
+should read, 24 others with a pulse. Every clip is read as `predict` does, with the shipped weights of the
+confidence and its threshold: nothing is fitted here. Face crops and readings are kept in
+workdir/shipped_checkpoint: killed and started again, it goes on with the next clip, and another checkpoint of
+the same crop size reads the same crops. The tables go to shipped_checkpoint.md beside this file, a row per
 window to shipped_checkpoint.csv.
 """
 
@@ -28,7 +28,7 @@ from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
 
-import confidence as study
+import clips as study
 import jax
 import numpy as np
 import tqdm
@@ -178,8 +178,8 @@ def report(windows: dict[tuple[str, int], list[dict]], checkpoint: str) -> str:
     lines = [
         "# The refusal table of the network in `data/`",
         "",
-        f"`python benchmarks/confidence/shipped_checkpoint.py --checkpoint={checkpoint}`. The held-out people of "
-        f"[confidence.md](confidence.md) (seed {SEED}), {study.SECONDS:g} s each, windows of "
+        f"`python benchmarks/confidence/shipped_checkpoint.py --checkpoint={checkpoint}`. The held-out "
+        f"people of [confidence.md](confidence.md) (seed {SEED}), {study.SECONDS:g} s each, windows of "
         f"{SETTINGS.window_s:g} s every {SETTINGS.stride_s:g} s, read as `predict` does, with the shipped "
         f"weights of the confidence and its threshold, {confidence.THRESHOLD:g}. A clip is read if any of "
         "its windows has a reading; right: the median of these is within "

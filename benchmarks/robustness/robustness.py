@@ -1,7 +1,7 @@
 """Which disturbances SSPD follows, what keeps it from that, and which label-free number tells.
 
-    python benchmarks/robustness/robustness.py [--plan=trials|study] [--share=0/1] [--minutes=N] [--report_only]
-    python benchmarks/robustness/robustness.py --draw
+    python benchmarks/robustness/robustness.py [--plan=trials|study] [--share=0/1] [--minutes=N]
+    python benchmarks/robustness/robustness.py --report_only | --draw
 
 A run trains the released or the paper's form, or one with additions, on twelve simulated people without
 labels and tests it on twelve others. One row per run goes to robustness.csv; runs that have a row are
@@ -32,7 +32,6 @@ import numpy as np
 import robustness_people
 import robustness_report
 
-from sspd_jax import errors
 from sspd_jax.cli import common
 from sspd_jax.evaluation import metrics
 from sspd_jax.heart_rate import classical, rate
@@ -114,7 +113,7 @@ ARMS = {
     "paper, α = 0": Arm("paper", weights={"similarity_deviation": 0.0}),
     "paper, α by length": Arm("paper", weights={"similarity_deviation": 0.5}, by_length=True),
 }
-"""The robust form is what `sspd_jax.training.presets.ROBUST` says, without its probe: the runs have their own."""
+"""The robust form is that of `sspd_jax.training.presets`, without its probe: the runs have their own."""
 
 
 class Run(NamedTuple):

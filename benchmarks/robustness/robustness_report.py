@@ -312,8 +312,8 @@ def write(rows: Sequence[Row], left: Mapping[str, int], about: str) -> str:
         caught, false = _called(judged, "trust", 1, diagnostics.TRUSTED)
         lines += [
             "",
-            f"The alarm that is wired, `trust` below {diagnostics.TRUSTED:g}, was chosen by the first 65 runs, "
-            f"all on people before seed {FIRST_JUDGED}, probed on six clips, the later ones on twelve. "
+            f"The alarm that is wired, `trust` below {diagnostics.TRUSTED:g}, was chosen by the first 65 "
+            f"runs, all on people before seed {FIRST_JUDGED}, probed on six clips, the later ones on twelve. "
             f"On the others, at a third of the training: bad runs caught {caught}, good runs called bad "
             f"{false}.",
         ]

@@ -1,4 +1,4 @@
-"""How fast `sspd_jax.inference.live` is: frames per second at full speed, and the latency at the camera's own.
+"""How fast the live rate is: frames per second at full speed, and the latency at the camera's own.
 
     python benchmarks/speed/live.py [--checkpoint=DIR] [--seconds=30]
 
@@ -109,9 +109,9 @@ def main(argv: list[str] | None = None) -> int:
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
         text = f"""# Live: speed and latency
 
-`python benchmarks/speed/live.py`: {args.seconds:g} s of a simulated face, {WIDTH} × {HEIGHT} pixels at {FPS:g} Hz,
-through `sspd_jax.inference.live.watch` on {cores} CPU cores, at niceness {os.getpriority(os.PRIO_PROCESS, 0)}.
-Other programs ran: the load average (1 min) was {", ".join(f"{load_model:.1f}" for load_model in loads)} before the rows,
+`python benchmarks/speed/live.py`: {args.seconds:g} s of a simulated face, {WIDTH} × {HEIGHT} pixels at
+{FPS:g} Hz, through `live.watch` on {cores} CPU cores, at niceness {os.getpriority(os.PRIO_PROCESS, 0)}.
+Other programs ran: the load average (1 min) was {", ".join(f"{load:.1f}" for load in loads)} before the rows,
 of which this program accounts for two at most.
 
 | method | frames/s at full speed | CPU ms/frame | latency, s (median) | 95 % | dropped |

@@ -137,8 +137,8 @@ def main(argv: list[str] | None = None) -> int:
         lines = [
             f"# {args.minutes:g} minutes of 640×480 H.264",
             "",
-            f"`python benchmarks/speed/long_video.py`, {frames} frames at {FPS} Hz, network of the published size "
-            f"with random weights. {os.cpu_count()} CPU cores, Python {platform.python_version()}, "
+            f"`python benchmarks/speed/long_video.py`, {frames} frames at {FPS} Hz, network of the published "
+            f"size with random weights. {os.cpu_count()} CPU cores, Python {platform.python_version()}, "
             f"jax {jax.__version__}.",
             "",
             "| what | time, s | most memory, MB |",

@@ -2,8 +2,8 @@
 
     python benchmarks/speed/prepare.py
 
-Writes benchmarks/speed/prepare.md. Both ways run in turn, each in a process of its own, and count the seconds of
-CPU time that they use (all threads), so that other programs on the machine matter less.
+Writes prepare.md beside this file. Both ways run in turn, each in a process of its own, and count the
+seconds of CPU time that they use (all threads), so that other programs on the machine matter less.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ LARGE = ((1920, 1080), (3840, 2160))
 
 ALONE = """
 import sys, time
-from sspd_jax.video import crop, decode, face
+from sspd_jax.video import crop, decode, face_detection
 frames = decode.frames(sys.argv[1])
-box = face.widen(face.FaceDetector().detect(next(frames)[1]), 640, 480)
+box = face_detection.widen(face_detection.FaceDetector().detect(next(frames)[1]), 640, 480)
 began, count = time.process_time(), 0
 for _, rgb in decode.frames(sys.argv[1]):
     crop.crop(rgb, box, 151, "area")
@@ -39,13 +39,12 @@ print(count, time.process_time() - began)
 PREPARED = """
 import sys, time
 from pathlib import Path
-from sspd_jax.datasets import builder, processes
+from sspd_jax.datasets import preparation, prepare
 if "most" in sys.argv:
-    processes.threads = lambda count: builder.MOST_THREADS
-from sspd_jax.datasets import readers
-from sspd_jax.datasets.prepare import prepare
+    prepare.decoder_threads = lambda count: preparation.MOST_THREADS
+from sspd_jax.datasets.readers import registry
 began = time.process_time()
-report = prepare(readers.read("folder", sys.argv[1]), sys.argv[2], resize="area", progress=False)
+report = prepare.prepare(registry.read("folder", sys.argv[1]), sys.argv[2], resize="area", progress=False)
 used = time.process_time() - began
 (peak,) = [line.split()[1] for line in Path("/proc/self/status").read_text().splitlines() if "VmHWM" in line]
 print(round(report.seconds * 30), used, int(peak) / 1024, report.size_bytes)

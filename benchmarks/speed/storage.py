@@ -2,9 +2,9 @@
 
     python benchmarks/speed/storage.py
 
-Writes benchmarks/speed/storage.md. What is stored are the crops of a simulated face (camera noise included); every
-row writes them by the package's own writer, with another chunk length or encoding, and reads them by its own
-reader.
+Writes storage.md beside this file. What is stored are the crops of a simulated face (camera noise included);
+every row writes them by the package's own writer, with another chunk length or encoding, and reads them by
+its own reader.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ import numpy as np
 from array_record.python import array_record_module
 from etils import epath
 
+from sspd_jax.datasets import format, writer
 from sspd_jax.datasets.dataset import READER_OPTIONS, PreparedDataset, open_prepared
-from sspd_jax.datasets.format import CHUNK_S, Segment, Settings
-from sspd_jax.datasets.writer import WRITER_OPTIONS, ShardWriter
+from sspd_jax.datasets.format import Segment, Settings
 from sspd_jax.runtime import storage
 
 REPORT = Path(__file__).with_suffix(".md")
@@ -62,15 +62,12 @@ def crops(folder: Path) -> np.ndarray:
     """Simulate and prepare a face; returns uint8 [t, 151, 151, 3]."""
     raw = folder / "raw"
     for command in (
-        ["sspd_jax.simulation.recordings", raw, "--people=1", f"--seconds={SECONDS}"],
-        [
-            "sspd_jax.datasets.prepare",
-            "--dataset=ubfc_rppg",
-            f"--source={raw}",
-            f"--data_dir={folder / 'a'}",
-        ],
+        ["simulate", raw, "--people=1", f"--seconds={SECONDS}"],
+        ["prepare", "--dataset=ubfc_rppg", f"--source={raw}", f"--data_dir={folder / 'a'}"],
     ):
-        subprocess.run([sys.executable, "-m", *map(str, command)], check=True, capture_output=True)
+        subprocess.run(
+            [sys.executable, "-m", "sspd_jax", *map(str, command)], check=True, capture_output=True
+        )
     dataset = open_prepared(folder / "a")
     return dataset.clip(dataset.segments[0], 0, dataset.segments[0].n_frames)
 
@@ -79,21 +76,20 @@ def store(path: Path, frames: np.ndarray, step: int, encoding: str) -> float:
     """Write a shard; returns the seconds of CPU time that it took."""
     began = time.process_time()
     if encoding == "PNG":
-        writer = array_record_module.ArrayRecordWriter(os.fspath(path), WRITER_OPTIONS)
+        records = array_record_module.ArrayRecordWriter(os.fspath(path), writer.WRITER_OPTIONS)
         for chunk in in_chunks(frames, step):
             level = [cv2.IMWRITE_PNG_COMPRESSION, PNG_LEVEL]
             pictures = [cv2.imencode(".png", picture, level)[1].tobytes() for picture in chunk]
             lengths = np.array([len(chunk), *map(len, pictures)], np.int32)
-            writer.write(lengths.tobytes() + b"".join(pictures))
-        writer.close()
+            records.write(lengths.tobytes() + b"".join(pictures))
+        records.close()
         return time.process_time() - began
-    usual = WRITER_OPTIONS
-    WRITER_OPTIONS = usual.replace(PLAIN, encoding)
+    usual, writer.WRITER_OPTIONS = writer.WRITER_OPTIONS, writer.WRITER_OPTIONS.replace(PLAIN, encoding)
     try:
-        with ShardWriter(epath.Path(path)) as writer:
+        with writer.ShardWriter(epath.Path(path)) as shard:
             for number, chunk in enumerate(in_chunks(frames, step)):
                 start = number * step
-                writer.write(
+                shard.write(
                     recording_id="a",
                     person_id="a",
                     segment=0,
@@ -102,9 +98,9 @@ def store(path: Path, frames: np.ndarray, step: int, encoding: str) -> float:
                     ppg=np.zeros(len(chunk), np.float32),
                     times_s=(start + np.arange(len(chunk))) / FPS,
                 )
-            writer.commit()
+            shard.commit()
     finally:
-        WRITER_OPTIONS = usual
+        writer.WRITER_OPTIONS = usual
     return time.process_time() - began
 
 
@@ -153,7 +149,7 @@ def forget(path: Path) -> None:
 
 def measure(folder: Path, frames: np.ndarray, length_s: float, encoding: str) -> Row:
     """Store the frames one way and read them."""
-    usual, CHUNK_S = CHUNK_S, length_s
+    usual, format.CHUNK_S = format.CHUNK_S, length_s
     path, step, n_frames = folder / "shard", round(length_s * FPS), TIMES * len(frames)
     try:
         used = store(path, frames, step, encoding)
@@ -172,7 +168,7 @@ def measure(folder: Path, frames: np.ndarray, length_s: float, encoding: str) ->
             path.stat().st_size, n_frames / used, float(np.median(warm)), float(np.median(cold)), whole
         )
     finally:
-        CHUNK_S = usual
+        format.CHUNK_S = usual
         path.unlink(missing_ok=True)
 
 
@@ -206,7 +202,7 @@ def report(rows: dict[tuple[float, str], Row], raw: int) -> None:
       rows: what was measured, by length of the chunks, s, and encoding.
       raw: bytes of the pixels.
     """
-    default = rows[CHUNK_S, PLAIN]
+    default = rows[format.CHUNK_S, PLAIN]
     lines = [
         f"| {length_s:g} s | {encoding} | {row.size / 1e6:.0f} MB | {row.size / raw:.2f} | {row.written:.0f} "
         f"| {1e3 * row.clip_s:.0f} ms | {1e3 * row.cold_s:.0f} ms | {1e3 * row.whole_s:.0f} ms "
@@ -219,18 +215,18 @@ def report(rows: dict[tuple[float, str], Row], raw: int) -> None:
     clip_s, ratio = default.clip_s, default.whole_s / default.clip_s
     text = f"""# Storage: chunk length and encoding
 
-`python benchmarks/speed/storage.py`: the crops of a simulated face with camera noise, {SIZE} × {SIZE} × 3 bytes at
-{FPS} Hz, {SECONDS} s stored {TIMES} times over: {raw / 1e6:.0f} MB, {TIMES * SECONDS / 60:g} minutes.
-One thread reads {CLIPS} random clips of {CLIP} frames (10 s) by the package's own reader. Memory: the file is
-in the system's cache; CPU time, as for the whole record. Disk: the file was dropped from there; time by the
-clock, on whatever disk there is. Written: frames a second of CPU time.
+`python benchmarks/speed/storage.py`: the crops of a simulated face with camera noise, {SIZE} × {SIZE} × 3
+bytes at {FPS} Hz, {SECONDS} s stored {TIMES} times over: {raw / 1e6:.0f} MB, {TIMES * SECONDS / 60:g}
+minutes. One thread reads {CLIPS} random clips of {CLIP} frames (10 s) by the package's own reader. Memory:
+the file is in the system's cache; CPU time, as for the whole record. Disk: the file was dropped from there;
+time by the clock, on whatever disk there is. Written: frames a second of CPU time.
 The load average was {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores at the end.
 
 | chunk | encoding | size | of raw | written | clip, memory | clip, disk | whole record | whole : clip |
 |---|---|---|---|---|---|---|---|---|
 {chr(10).join(lines)}
 
-The default is chunks of {CHUNK_S:g} s, {PLAIN}: a random clip in {1e3 * clip_s:.0f} ms, {ratio:.0f}
+The default is chunks of {format.CHUNK_S:g} s, {PLAIN}: a random clip in {1e3 * clip_s:.0f} ms, {ratio:.0f}
 times faster than the whole record. The fastest row is {least[1][0]:g} s, {least[1][1]}, with
 {1e3 * least[0]:.0f} ms; the smallest {smallest[1][0]:g} s, {smallest[1][1]}, with {smallest[0] / raw:.2f}
 of the raw size, whose clips take {times:.1f} times as long as the default's: a training reads every clip many

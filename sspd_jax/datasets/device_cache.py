@@ -1,7 +1,7 @@
 """A prepared dataset in the accelerators' memory: read once, then batches are cut out of it on the devices.
 
 The frames of all segments lie one after the other, cut along time into equal parts, one on each device
-(`train_step.along_time`), so that the devices' memories together have to hold them, not each alone.
+(`sharding.frame_sharding`), so that the devices' memories together have to hold them, not each alone.
 """
 
 from __future__ import annotations
@@ -34,12 +34,12 @@ class Frames:
     frames: jax.Array
 
     def starts(self, segment: np.ndarray, start: np.ndarray) -> np.ndarray:
-        """Say where in `frames` clips begin that `pipeline.clip_batches` drew: int32 [n]."""
+        """Return where in `frames` the clips begin that `clip_batches` drew, int32 [n]."""
         return np.array([self.first[int(s)] for s in segment], np.int32) + start
 
 
-def is_wanted(choice: str, n_bytes: int, devices: Sequence[jax.Device]) -> bool:
-    """Decide whether frames are to live on devices.
+def should_cache(choice: str, n_bytes: int, devices: Sequence[jax.Device]) -> bool:
+    """Decide whether frames are kept on devices.
 
     Args:
       choice: 'always', 'never' or 'auto'.
@@ -88,13 +88,13 @@ def load(dataset: PreparedDataset, choice: Choice, sharding: NamedSharding) -> F
 
     def part(index: tuple[slice, ...]) -> np.ndarray:
         start, stop, _ = index[0].indices(total)
-        held = np.zeros((stop - start, side, side, 3), np.uint8)
+        frames = np.zeros((stop - start, side, side, 3), np.uint8)
         for number, first, length in zip(numbers, firsts, lengths, strict=False):
             low, high = max(start, int(first)), min(stop, int(first) + length)
             if low < high:
-                out = held[low - start : high - start]
+                out = frames[low - start : high - start]
                 dataset.clip(dataset.segments[number], low - int(first), high - low, out=out)
-        return held
+        return frames
 
     try:
         frames = jax.make_array_from_callback((total, side, side, 3), sharding, part)

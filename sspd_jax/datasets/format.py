@@ -31,11 +31,7 @@ SPLIT = "recordings"  # the only one: people are split by the experiment. TFDS r
 INDEX = "index.json"
 PLAN = "preparation.json"
 PARTS = "recordings"
-CHUNK_S = 1.0
-"""Length of a record, s: a 10 s clip reads 11 s of video at most.
-
-`benchmarks/speed/storage.md` compares other lengths.
-"""
+CHUNK_S = 1.0  # of a record: a 10 s clip reads 11 s at most; benchmarks/speed/storage.md compares others
 PREPARE = "python -m sspd_jax prepare"
 ELSEWHERE = "choose another --data_dir, one in a folder that exists and is yours"
 

@@ -41,13 +41,7 @@ class Job:
     """One recording on its way to its shard. A small file of facts, written last, says that it is done."""
 
     def __init__(self, recording: Recording | Broken, data_dir: epath.Path, shard: str):
-        """Make a job.
-
-        Args:
-          recording: Recording to prepare.
-          data_dir: Folder of the dataset.
-          shard: File name of its shard.
-        """
+        """Make the job of a recording; `shard` is the name of its file in `data_dir`."""
         self.recording, self.recording_id = recording, recording.recording_id
         self._shard = data_dir / shard
         self._facts = data_dir / format.PARTS / f"{self.recording_id}.json"

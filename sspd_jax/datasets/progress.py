@@ -18,13 +18,7 @@ class ProgressBar:
     FORMAT = "{desc}: {percentage:3.0f}%|{bar}| {n:.1f}/{total} recordings, {elapsed}, {remaining} left"
 
     def __init__(self, done: int, total: int, shown: bool):
-        """Draw the bar.
-
-        Args:
-          done: Number of recordings that are finished already.
-          total: Number of all recordings.
-          shown: Whether to draw anything.
-        """
+        """Draw a bar of `total` recordings, of which `done` are finished; nothing unless `shown`."""
         self._bar = tqdm.tqdm(
             desc="preparing",
             total=total,

@@ -1,4 +1,4 @@
-"""The contract of every dataset reader: what it lists are `Recording`s, and `Broken` ones."""
+"""The contract of every dataset reader: it lists `Recording`s and `Broken` ones."""
 
 from __future__ import annotations
 

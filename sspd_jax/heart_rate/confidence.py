@@ -1,8 +1,8 @@
 """How sure a heart rate is: the evidence of a window, weighed.
 
-The weights come from simulated people (`benchmarks/confidence/confidence.py` fits them and measures what they are worth
-on others); no label of the recording that is read is involved. A confidence of 0.9 means that of such windows
-nine in ten were within 3 bpm of the truth, on simulated people.
+The weights come from simulated people (`benchmarks/confidence/fit.py` fits them, `measure.py` beside it
+measures what they are worth on others); no label of the recording that is read is involved. A confidence of
+0.9 means that of such windows nine in ten were within 3 bpm of the truth, on simulated people.
 """
 
 from __future__ import annotations

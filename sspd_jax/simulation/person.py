@@ -55,15 +55,7 @@ class Person:
 
 
 def draw_pulse(rng: np.random.Generator, bpm: float):
-    """Draw a heart: a beat's shape and a rate that varies with breath and, slower, like 1/f noise.
-
-    Args:
-      rng: Random generator.
-      bpm: Mean heart rate, bpm.
-
-    Returns:
-      The function `Person.pulse`.
-    """
+    """Draw `Person.pulse`: a beat's shape, and a rate that varies with breath and, slower, like 1/f noise."""
     angle = np.linspace(-np.pi, np.pi, 512, endpoint=False)
     width, wave, lag = rng.uniform(0.78, 0.88), rng.uniform(0.2, 0.35), rng.uniform(1.8, 2.05)
 
@@ -91,17 +83,7 @@ def draw_pulse(rng: np.random.Generator, bpm: float):
 
 
 def draw_appearance(rng: np.random.Generator, bpm: float, pulse, size: tuple[int, int]) -> Person:
-    """Make a person from the portrait: other proportions, skin, hair, clothes, sharpness, background.
-
-    Args:
-      rng: Random generator.
-      bpm: Mean heart rate, bpm.
-      pulse: The person's heart, as `draw_pulse` draws it.
-      size: Width and height of the pictures, pixels.
-
-    Returns:
-      The person.
-    """
+    """Make a person from the portrait: other proportions, skin, hair, clothes, sharpness, background."""
     portrait, skin = sample_video.read_portrait()
     matte = _matte(portrait)
     across, down = np.meshgrid(np.arange(CANVAS, dtype=np.float32), np.arange(CANVAS, dtype=np.float32))

@@ -72,7 +72,8 @@ _DEFAULT = Preset(
     noise=1.0,
 )
 PRESETS: dict[str, Preset] = {
-    "easy": Preset(
+    "easy": dataclasses.replace(
+        _DEFAULT,
         sway_px=0.15,
         tilt_deg=0.05,
         zoom=0.0005,
@@ -81,14 +82,10 @@ PRESETS: dict[str, Preset] = {
         burst_px=0.0,
         burst_deg=0.0,
         mouth_px=0.0,
-        shading=0.5,
         unevenness=0.05,
         slow_light=0.002,
         slow_colour=0.0005,
         band_light=0.0,
-        band_colour=0.0,
-        highlight=8.0,
-        noise=1.0,
     ),
     "default": _DEFAULT,
     "hard": dataclasses.replace(_DEFAULT, band_light=0.002, band_colour=0.004),

@@ -116,7 +116,7 @@ def _frames_on_devices(
 ) -> device_cache.Frames | None:
     """Load all frames into the devices' memory where that is asked for and every process has room."""
     n_bytes = device_cache.n_bytes(dataset, choice)
-    fits = device_cache.is_wanted(config.data.on_device, n_bytes, list(mesh.devices.flat))
+    fits = device_cache.should_cache(config.data.on_device, n_bytes, list(mesh.devices.flat))
     if not distributed.everywhere(fits):
         return None
     sharded = sharding.frame_sharding(mesh)

@@ -343,8 +343,8 @@ def timed_frames(
         yield last_s, rgb
     short_s = (duration_s or 0.0) - last_s
     if damage.cut_off or short_s > max(EARLY_END_S, EARLY_END * (duration_s or 0.0)):
-        said = f" where its header says {duration_s:.1f} s" if duration_s else ""
-        raise UserError(f"{video}: breaks off at {last_s:.1f} s{said}; {remedy}")
+        header = f" where its header says {duration_s:.1f} s" if duration_s else ""
+        raise UserError(f"{video}: breaks off at {last_s:.1f} s{header}; {remedy}")
 
 
 def tell_json(value: Any) -> Any:

@@ -13,7 +13,9 @@ def test_frames_live_on_accelerators_with_room_only():
             return {"bytes_limit": 80e9, "bytes_in_use": 20e9}
 
     devices = [Device(), Device()]
-    assert device_cache.is_wanted("auto", 29e9, devices)  # 14.5 GB on each, of 60
-    assert not device_cache.is_wanted("auto", 31e9, devices)
-    assert device_cache.is_wanted("always", 1e15, devices) and not device_cache.is_wanted("never", 1, devices)
-    assert not device_cache.is_wanted("auto", 1, jax.devices())  # CPU
+    assert device_cache.should_cache("auto", 29e9, devices)  # 14.5 GB on each, of 60
+    assert not device_cache.should_cache("auto", 31e9, devices)
+    assert device_cache.should_cache("always", 1e15, devices) and not device_cache.should_cache(
+        "never", 1, devices
+    )
+    assert not device_cache.should_cache("auto", 1, jax.devices())  # CPU
