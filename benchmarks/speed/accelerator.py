@@ -50,18 +50,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
 
-from sspd_jax.method import losses, target_ema, views
+from sspd_jax.method import losses, network, target_ema, views
 from sspd_jax.method.layers import conv3d, norm_tanh
-from sspd_jax.method.network import (
-    Network,
-    Predictor,
-    SimilarityBlocks,
-    abstract_variables,
-    fold_norms,
-    forward,
-    infer_wave,
-    init_variables,
-)
 from sspd_jax.method.outputs import NetworkOutput, Outputs, similarity_outputs
 from sspd_jax.method.settings import NetworkSettings
 from sspd_jax.runtime import compile_options
@@ -370,12 +360,12 @@ def folded_read(
     *,
     batch_axis: str | None = None,
 ) -> tuple[NetworkOutput, Any]:
-    """Do what `model.read` does, with a folded backbone; on one device."""
+    """Do what `network.forward` does, with a folded backbone; on one device."""
     if batch_axis is not None:
         raise NotImplementedError("folded frames are read on one device")
     f2, backbone = folded_backbone(settings, params["backbone"], batch_stats["backbone"], video, train=True)
-    features = SimilarityBlocks(settings).apply({"params": params["ts"]}, jnp.mean(f2, axis=(2, 3)))
-    wave, predictor = Predictor(settings).apply(
+    features = network.SimilarityBlocks(settings).apply({"params": params["ts"]}, jnp.mean(f2, axis=(2, 3)))
+    wave, predictor = network.Predictor(settings).apply(
         {"params": params["predictor"], "batch_stats": batch_stats["predictor"]},
         lax.stop_gradient(f2) if settings.predictor_isolated else f2,
         train=True,
@@ -386,11 +376,11 @@ def folded_read(
 
 
 def folded_wave(settings: NetworkSettings, params: Any, batch_stats: Any, video: Array) -> Array:
-    """Do what `model.read_wave` does, with a folded backbone."""
-    params, batch_stats = fold_norms(params, batch_stats)
+    """Do what `network.infer_wave` does, with a folded backbone."""
+    params, batch_stats = network.fold_norms(params, batch_stats)
     f2, _ = folded_backbone(settings, params["backbone"], batch_stats["backbone"], video, train=False)
     variables = {"params": params["predictor"], "batch_stats": batch_stats["predictor"]}
-    return Predictor(settings).apply(variables, f2, train=False)
+    return network.Predictor(settings).apply(variables, f2, train=False)
 
 
 EXPERIMENTS = {
@@ -406,16 +396,16 @@ _FOLDED = ("folded", "narrow")
 def written(way: str) -> Iterator[None]:
     """Trace programs with the network written in one of the `EXPERIMENTS`, or in the package's own forms."""
     global _way
-    kept = conv3d._direct, forward, infer_wave
+    kept = conv3d._direct, network.forward, network.infer_wave
     _way = way
     if way in EXPERIMENTS:
         conv3d._direct = functools.partial(grouped_conv, most=4 if way == "grouped" else 1)
     if way in _FOLDED:
-        forward, infer_wave = folded_read, folded_wave
+        network.forward, network.infer_wave = folded_read, folded_wave
     try:
         yield
     finally:
-        conv3d._direct, forward, infer_wave = kept
+        conv3d._direct, network.forward, network.infer_wave = kept
         _way = ""
 
 
@@ -425,6 +415,14 @@ def form_of(way: str) -> str:
 
 
 # Measuring.
+
+
+_HEURISTICS = "--xla_gpu_autotune_level=0"
+
+
+def is_autotuned() -> bool:
+    """Say whether the compiler measures which of a GPU's kernels is the quickest, instead of assuming it."""
+    return _HEURISTICS not in os.environ.get("XLA_FLAGS", "")
 
 
 def timed(run: Callable[[], Any], seconds: float, *, least: int = 1, most: int = 20) -> list[float]:
@@ -621,6 +619,8 @@ _EXACT = {  # float32 at the highest precision; see tests/golden/README.md
     "steps, dots of the online network": 2e-2,
     "steps, dots of the target network": 1e-3,
 }
+_ON_GPU = 2.0
+"""On a GPU so many times `_EXACT` is allowed: it was measured on CPUs, an H100 needed 1.4 times it."""
 _HALF = {  # what bfloat16 is known to cost the forward pass
     "forward, wave": 0.01,
     "forward, similarity waves": 0.15,
@@ -629,7 +629,7 @@ _HALF = {  # what bfloat16 is known to cost the forward pass
 
 def golden(bench: Bench, dtype: str, precision: str | None, way: str = "direct") -> Result:
     """Compare losses, forward pass and three steps with the published program's numbers."""
-    sys.path.insert(0, str(ROOT / "tests"))
+    sys.path.insert(0, str(ROOT / "tests" / "support"))
     try:
         import golden_inputs
 
@@ -646,7 +646,9 @@ def golden(bench: Bench, dtype: str, precision: str | None, way: str = "direct")
             if way not in _FOLDED:  # they have no evaluation mode with similarity blocks
                 errors |= _golden_forward(golden_inputs, settings, weights)
             errors |= _golden_steps(golden_inputs, settings, weights)
-    allowed = _EXACT if (dtype, precision) == ("float32", "highest") else {}
+    times = _ON_GPU if jax.default_backend() == "gpu" else 1.0
+    is_exact = (dtype, precision) == ("float32", "highest")
+    allowed = {name: times * bound for name, bound in _EXACT.items()} if is_exact else {}
     if dtype == "bfloat16":
         allowed = _HALF
     checks = {}
@@ -654,6 +656,7 @@ def golden(bench: Bench, dtype: str, precision: str | None, way: str = "direct")
         ok = math.isfinite(error) and error <= allowed.get(name, math.inf)
         checks[name] = {"error": float(error), "allowed": allowed.get(name), "ok": bool(ok)}
     result: Result = {"checks": checks, "ok": all(check["ok"] for check in checks.values())}
+    result["bounds_times"] = times if is_exact else 1.0
     if not bench.sizes.golden_networks:
         result["note"] = "the losses alone: the networks' numbers are of the published size"
     return result
@@ -685,7 +688,7 @@ def _golden_forward(golden_inputs: Any, settings: NetworkSettings, weights: Any)
     @jax.jit
     def evaluate(params, batch_stats, video):
         variables = {"params": params, "batch_stats": batch_stats}
-        wave, features = Network(settings).apply(variables, video, train=False)
+        wave, features = network.Network(settings).apply(variables, video, train=False)
         return features, similarity_outputs(wave, features)
 
     expected = golden_inputs.load("forward")
@@ -729,23 +732,23 @@ def _golden_steps(golden_inputs: Any, settings: NetworkSettings, weights: Any) -
                 for n in names
             )
     state = jax.device_get(state)
-    for network, params, batch_stats in (
+    for role, params, batch_stats in (
         ("online", state.params, state.batch_stats),
         ("target", state.target_params, state.target_batch_stats),
     ):
         tensors = torch_names.to_torch(params, batch_stats)
         norms, dots = [], []
-        for key, (norm, dot) in _probes(expected, network):
+        for key, (norm, dot) in _probes(expected, role):
             found_norm, found_dot = golden_inputs.probe(key, tensors[key])
             norms.append(abs(found_norm / norm - 1))
             dots.append(abs(found_dot - dot) / norm)
-        errors[f"steps, norms of the {network} network"] = float(max(norms))
-        errors[f"steps, dots of the {network} network"] = float(max(dots))
+        errors[f"steps, norms of the {role} network"] = float(max(norms))
+        errors[f"steps, dots of the {role} network"] = float(max(dots))
     return errors
 
 
-def _probes(expected: dict[str, np.ndarray], network: str) -> list[tuple[str, np.ndarray]]:
-    prefix = f"{network}/"
+def _probes(expected: dict[str, np.ndarray], role: str) -> list[tuple[str, np.ndarray]]:
+    prefix = f"{role}/"
     return [(k.removeprefix(prefix), v) for k, v in expected.items() if k.startswith(prefix)]
 
 
@@ -784,6 +787,7 @@ def step(bench: Bench, way: str, dtype: str, *, rematerialise: bool = True, slow
         "roofline_s": ideal,
         "share": None if ideal is None else ideal / seconds,
         "first_loss": first_loss,
+        "autotuned": is_autotuned(),
         **program.memory,
     }
     n_steps = -(-s.people * s.epochs // s.batch)
@@ -855,7 +859,7 @@ def _read_clips(
 
     def wave(params: Any, batch_stats: Any, clips: Array) -> Array:
         video = views.whole_view(clips, settings.input_size, settings.change)
-        return infer_wave(settings, params, batch_stats, video)
+        return network.infer_wave(settings, params, batch_stats, video)
 
     def in_parts(params: Any, batch_stats: Any, clips: Array) -> Array:
         parts = clips.reshape(-1, s.at_most, *clips.shape[1:])
@@ -891,7 +895,7 @@ def inference(bench: Bench, dtype: str, way: str | None = None) -> Result:
     if way is None:
         way = fastest(bench, "bfloat16")["way"]
     settings = bench.settings(way, dtype)
-    weights = init_variables(settings, jax.random.key(0))
+    weights = network.init_variables(settings, jax.random.key(0))
     rows = _read_clips(bench, settings, weights, bench.sizes.crop, way, bench.sizes.inference)
     return {"way": way, "dtype": dtype, "rows": rows}
 
@@ -905,7 +909,7 @@ def shipped(bench: Bench) -> Result:
     config = json.loads((SHIPPED / "config" / "metadata").read_text())
     table = {k: tuple(v) if isinstance(v, list) else v for k, v in config["network"].items()}
     settings = NetworkSettings(**{**table, "dtype": "float32"})
-    params, batch_stats = abstract_variables(settings)
+    params, batch_stats = network.abstract_variables(settings)
     wanted = {"params": {k: v for k, v in params.items() if k != "ts"}, "batch_stats": batch_stats}
     device = jax.sharding.SingleDeviceSharding(jax.devices()[0])
     wanted = jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=device), wanted)
@@ -980,32 +984,31 @@ def _sections() -> dict[str, Section]:
     def part(function: Callable, limit_s: float, *args: Any, **kwargs: Any) -> Section:
         return Section(functools.partial(_call, function, args, kwargs), limit_s)
 
-    ahead = {
+    return {
         "facts": part(facts, 60),
         "roofline": part(measure_roofline, 60),
-        "golden: float32, highest precision": part(golden, 100, "float32", "highest"),
-        "step: direct, bfloat16": part(step, 130, "direct", "bfloat16"),
-        "step: folded, bfloat16": part(step, 130, "folded", "bfloat16"),
-        "step: grouped, bfloat16": part(step, 110, "grouped", "bfloat16"),
-        "kernels of the fastest step": part(kernels, 45),
+        "step: folded, bfloat16": part(step, 170, "folded", "bfloat16"),
+        "step: direct, bfloat16": part(step, 170, "direct", "bfloat16"),
+        "step: grouped, bfloat16": part(step, 170, "grouped", "bfloat16"),
+        "training: 900 clips in 12, 12 and 6": part(training, 170),
         "inference: fastest way, bfloat16": part(inference, 80, "bfloat16"),
-        "training: 900 clips in 12, 12 and 6": part(training, 90),
         "shipped network": part(shipped, 45),
+        "golden: float32, highest precision": part(golden, 100, "float32", "highest"),
+        "kernels of the fastest step": part(kernels, 170),
         "golden: bfloat16": part(golden, 80, "bfloat16", None),
-        "step: direct, float32": part(step, 110, "direct", "float32"),
-        "step: folded, bfloat16, everything kept": part(step, 90, "folded", "bfloat16", rematerialise=False),
-        "step: narrow, bfloat16": part(step, 90, "narrow", "bfloat16"),
-        "step: channels, bfloat16": part(step, 90, "channels", "bfloat16"),
-        "step: planes, bfloat16": part(step, 75, "planes", "bfloat16", slow=True),
-        "step: matmul, bfloat16": part(step, 75, "matmul", "bfloat16", slow=True),
+        "step: direct, float32": part(step, 170, "direct", "float32"),
+        "step: folded, bfloat16, everything kept": part(step, 170, "folded", "bfloat16", rematerialise=False),
+        "step: narrow, bfloat16": part(step, 170, "narrow", "bfloat16"),
+        "step: channels, bfloat16": part(step, 170, "channels", "bfloat16"),
+        "step: planes, bfloat16": part(step, 170, "planes", "bfloat16", slow=True),
+        "step: matmul, bfloat16": part(step, 170, "matmul", "bfloat16", slow=True),
         "golden: float32, default precision": part(golden, 80, "float32", None),
         "inference: direct, float32": part(inference, 60, "float32", "direct"),
-        "step: planes, float32": part(step, 75, "planes", "float32", slow=True),
-        "step: matmul, float32": part(step, 75, "matmul", "float32", slow=True),
-        "step: folded, float32": part(step, 90, "folded", "float32"),
+        "step: planes, float32": part(step, 170, "planes", "float32", slow=True),
+        "step: matmul, float32": part(step, 170, "matmul", "float32", slow=True),
+        "step: folded, float32": part(step, 170, "folded", "float32"),
         "golden: folded, float32, highest precision": part(golden, 80, "float32", "highest", "folded"),
     }
-    return ahead
 
 
 def _call(function: Callable, args: tuple, kwargs: dict, bench: Bench) -> Result:
@@ -1017,13 +1020,13 @@ SECTIONS = _sections()
 TINY_SECTIONS = (
     "facts",
     "roofline",
-    "golden: float32, highest precision",
-    "step: direct, bfloat16",
     "step: folded, bfloat16",
-    "kernels of the fastest step",
-    "inference: fastest way, bfloat16",
+    "step: direct, bfloat16",
     "training: 900 clips in 12, 12 and 6",
+    "inference: fastest way, bfloat16",
     "shipped network",
+    "golden: float32, highest precision",
+    "kernels of the fastest step",
 )
 """Those that the tests have time for; the other steps differ from these by a word."""
 
@@ -1093,7 +1096,13 @@ def oversee(args: argparse.Namespace, file: Path, names: list[str]) -> None:
         command = [sys.executable, __file__, "--work", f"--until={args.until}", f"--names={json.dumps(left)}"]
         command += [f"--output={args.output}", f"--command={args.command}"]
         command += [flag for flag in ("--tiny", "--again") if getattr(args, flag[2:])]
-        process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        flags = os.environ.get("XLA_FLAGS", "")
+        environment = {
+            **os.environ,
+            "XLA_FLAGS": flags if args.autotune else f"{flags} {_HEURISTICS}".strip(),
+        }
+        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+        process = subprocess.Popen(command, env=environment, text=True, **pipes)
         lines: queue.Queue[str | None] = queue.Queue()
         reading = threading.Thread(target=_read_lines, args=(process.stdout, lines), daemon=True)
         reading.start()
@@ -1219,7 +1228,9 @@ def _card(results: dict[str, Result]) -> list[str]:
             way = f["way"] + (" (experiment)" if f["way"] in EXPERIMENTS else "")
             rows.append(
                 [
-                    way + ("" if f["rematerialise"] else ", everything kept"),
+                    way
+                    + ("" if f["rematerialise"] else ", everything kept")
+                    + (", autotuned" if f.get("autotuned") else ""),
                     f["dtype"],
                     _number(f["step_s"], 1e-3),
                     f"{_number(f['fastest_s'], 1e-3)} to {_number(f['slowest_s'], 1e-3)}",
@@ -1271,6 +1282,8 @@ def _card(results: dict[str, Result]) -> list[str]:
             rows.append([check, *cells])
         lines += ["", "### Golden numbers: largest relative errors", *_table(["", *checked], rows)]
         lines += ["In brackets what is allowed; without brackets nothing is demanded."]
+        if any(f.get("bounds_times", 1.0) != 1.0 for f in checked.values()):
+            lines += [f"In float32 at the highest precision that is {_ON_GPU:g} times what CPUs are allowed."]
     if "kernels of the fastest step" in done:
         f = done["kernels of the fastest step"]
         lines += ["", f"### Where the fastest step ({f['way']}) spends its {_number(f['step_s'], 1e-3)} ms"]
@@ -1318,6 +1331,11 @@ def main() -> int:
     parser.add_argument("--output", default=str(Path(__file__).parent), help="folder of the results")
     parser.add_argument("--only", default="", help="sections with one of these words, separated by |")
     parser.add_argument("--again", action="store_true", help="run finished sections too")
+    parser.add_argument(
+        "--autotune",
+        action="store_true",
+        help="let the compiler measure a GPU's kernels: minutes for a step",
+    )
     parser.add_argument("--tiny", action="store_true", help="sizes for a test on a CPU")
     parser.add_argument("--list", action="store_true", help="name the sections")
     for hidden in ("--names", "--command"):

@@ -217,8 +217,8 @@ def _write_pytorch(network: Network, output: epath.Path) -> Exported:
         notes.append(f"not of the published network's sizes ({', '.join(differ)} differ)")
     if network.settings.change != released.change:
         notes.append(
-            f"to be given {network.settings.change!r} (network.change, sspd_jax.method.input_transform) where the "
-            "published code gives a network the difference of frames"
+            f"to be given {network.settings.change!r} (network.change, sspd_jax.method.input_transform) "
+            "where the published code gives a network the difference of frames"
         )
     state_dict = torch_names.to_torch(network.params, network.batch_stats)
     torch_writer.write_state_dict(output, state_dict, otherwise=_ELSEWHERE)

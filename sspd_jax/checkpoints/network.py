@@ -34,7 +34,7 @@ def save_network(directory: epath.PathLike, config: Mapping[str, Any], params: A
 
     Args:
       directory: must not exist yet.
-      config: plain tables, `network` (see `model.NetworkSettings`) and `fps` (Hz) among them.
+      config: plain tables, `network` (see `NetworkSettings`) and `fps` (Hz) among them.
       params: nested dict of float32; the TS blocks' may be absent.
       batch_stats: nested dict of float32.
 
@@ -88,7 +88,7 @@ def load_network(directory: epath.PathLike) -> tuple[dict[str, Any], Any, Any]:
 
 
 def _checkpointer() -> ocp.Checkpointer:
-    """Of several processes, the one that asks reads and writes alone; the others do not take part."""
+    """Open a checkpointer with which, of several processes, the one that asks reads and writes alone."""
     alone = {}
     if jax.process_count() > 1:
         me = jax.process_index()
@@ -110,11 +110,11 @@ def quiet_stragglers() -> Iterator[None]:
     Orbax handles all arrays at once; when one fails it closes the event loop that the others still report to.
     A failure in one of its threads it both logs, traceback and all, and raises: what it raises is said.
     """
-    others = sys.unraisablehook
+    previous_hook = sys.unraisablehook
 
     def hook(unraisable: Any) -> None:
         if "Event loop is closed" not in str(unraisable.exc_value):
-            others(unraisable)
+            previous_hook(unraisable)
 
     def is_news(record: logging.LogRecord) -> bool:
         return record.levelno < logging.ERROR or "orbax" not in record.pathname
@@ -125,21 +125,20 @@ def quiet_stragglers() -> Iterator[None]:
     try:
         yield
     except BaseException:
+        # The other arrays' futures complain too, but only once they are collected, after this block: from the
+        # first failure on these two filters stay.
+        logging.getLogger("asyncio").addFilter(_is_no_straggler)
+        warnings.filterwarnings("ignore", r"coroutine '.*serialize.*' was never awaited", RuntimeWarning)
         time.sleep(0.5)  # for the stragglers
         raise
     finally:
-        sys.unraisablehook = others
+        sys.unraisablehook = previous_hook
         log.removeFilter(is_news)
 
 
 def _is_no_straggler(record: logging.LogRecord) -> bool:
     error = record.exc_info[1] if record.exc_info else None
     return "never retrieved" not in record.getMessage() or "OCDBT" not in str(error)
-
-
-# When one array cannot be written, the others' futures complain too, and only once they are collected.
-logging.getLogger("asyncio").addFilter(_is_no_straggler)
-warnings.filterwarnings("ignore", r"coroutine '.*serialize.*' was never awaited", RuntimeWarning)
 
 
 def _as_arrays(checkpointer: ocp.Checkpointer, path: epath.Path) -> ocp.args.StandardRestore:

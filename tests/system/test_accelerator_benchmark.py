@@ -12,11 +12,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from sspd_jax.method import network as networks
 from sspd_jax.method.layers import conv3d
-from sspd_jax.method.network import forward, infer_wave, init_variables
 from sspd_jax.method.settings import NetworkSettings
 
-SCRIPT = Path(__file__).parents[1] / "benchmarks" / "speed" / "accelerator.py"
+SCRIPT = Path(__file__).parents[2] / "benchmarks" / "speed" / "accelerator.py"
 QUICK = "--only=facts|roofline|golden"
 
 
@@ -64,7 +64,7 @@ def network():
         input_size=22, stages=((4, 8),), features=16, predictor_width=4, ts_kernels=(5,), ts_strides=(1,),
         conv="direct",
     )  # fmt: skip
-    params, batch_stats = init_variables(settings, jax.random.key(0))
+    params, batch_stats = networks.init_variables(settings, jax.random.key(0))
     batch_stats = jax.tree.map(lambda a: a + 0.1, batch_stats)
     return settings, params, batch_stats, jax.random.normal(jax.random.key(1), (2, 16, 22, 22, 3))
 
@@ -79,19 +79,20 @@ def test_folded_frames_are_read_like_any(benchmark, network, quick_compilation):
 
         return jax.jit(jax.value_and_grad(loss, has_aux=True))(params)
 
-    errors = relative(learn(benchmark.folded_read), learn(forward))
+    errors = relative(learn(benchmark.folded_read), learn(networks.forward))
     assert max(jax.tree.leaves(errors)) < 1e-4
-    waves = (read(*network) for read in (benchmark.folded_wave, infer_wave))
+    waves = (read(*network) for read in (benchmark.folded_wave, networks.infer_wave))
     np.testing.assert_allclose(*waves, rtol=1e-5, atol=1e-6)
 
 
 def test_what_is_written_otherwise_is_put_back(benchmark):
-    kept = conv3d._direct, forward, infer_wave
+    kept = conv3d._direct, networks.forward, networks.infer_wave
     for way in benchmark.EXPERIMENTS:
         with benchmark.written(way):
             assert conv3d._direct is not kept[0]
-            assert (forward is kept[1]) == (infer_wave is kept[2]) == (way in ("grouped", "channels"))
-        assert (conv3d._direct, forward, infer_wave) == kept
+            as_before = networks.forward is kept[1], networks.infer_wave is kept[2]
+            assert as_before == (way in ("grouped", "channels"),) * 2
+        assert (conv3d._direct, networks.forward, networks.infer_wave) == kept
 
 
 # --- counting ---------------------------------------------------------------------------------------
@@ -163,6 +164,14 @@ def test_a_section_that_takes_too_long_is_ended_and_the_others_run(benchmark, tm
     assert "* roofline: stopped: it took longer than 0 s" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize(("backend", "times"), [("cpu", 1.0), ("gpu", 2.0)])
+def test_a_gpu_is_allowed_twice_what_cpus_are(benchmark, monkeypatch, backend, times):
+    monkeypatch.setattr(benchmark.jax, "default_backend", lambda: backend)
+    monkeypatch.setattr(benchmark, "_golden_losses", lambda _: {"losses": 1.5e-6})
+    checks = benchmark.golden(benchmark.Bench(benchmark.TINY, {}), "float32", "highest")["checks"]
+    assert checks["losses"]["allowed"] == times * 1e-6 and checks["losses"]["ok"] == (times == 2)
+
+
 @pytest.mark.slow
 def test_a_whole_tiny_run_has_every_number(tmp_path):
     said = run(tmp_path)
@@ -174,6 +183,7 @@ def test_a_whole_tiny_run_has_every_number(tmp_path):
         assert 0 < step["fastest_s"] <= step["step_s"] <= step["slowest_s"]
         assert 0 < step["share"] < 1 and step["compile_s"] > 0 and step["program_bytes"] > 0
     losses = [found[f"step: {way}, bfloat16"]["first_loss"] for way in ("direct", "folded")]
+    assert not found["step: direct, bfloat16"]["autotuned"]
     assert losses[0] == pytest.approx(losses[1], rel=0.02)
     trained = found["training: 900 clips in 12, 12 and 6"]
     assert (trained["clips"], trained["steps"], trained["batches"]) == (4, 2, [2, 2])

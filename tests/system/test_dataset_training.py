@@ -10,7 +10,7 @@ import small_run
 
 from sspd_jax import main
 from sspd_jax.evaluation import report
-from sspd_jax.training import loop
+from sspd_jax.training import compiled
 
 ROOT = Path(__file__).parents[2]
 CONFIGS = {
@@ -47,13 +47,13 @@ SPLIT = {
 @pytest.fixture(autouse=True, scope="module")
 def compiled_once(tmp_path_factory):
     """All of these trainings compile the same: once. The report's pictures are tested elsewhere."""
-    original, compiled = loop.train_step.WAYS["jit"], {}
+    original, steps = compiled.STEP_COMPILERS["jit"], {}
 
-    def compile_train_step(method, mesh):
-        return compiled.setdefault(mesh.size, original(method, mesh))
+    def compile_train_step(step_config, mesh, **options):
+        return steps.setdefault((mesh.size, *options.values()), original(step_config, mesh, **options))
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(loop.train_step.WAYS, "jit", compile_train_step)
+        patch.setitem(compiled.STEP_COMPILERS, "jit", compile_train_step)
         patch.setattr(report, "render", lambda *_, **__: "")
         jax.config.update("jax_compilation_cache_dir", str(tmp_path_factory.mktemp("compiled")))
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)

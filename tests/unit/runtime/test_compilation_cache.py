@@ -15,7 +15,7 @@ ROOT = Path(__file__).parents[3]
 # Keeps even what compiles at once; says how many programs came from disk.
 PROGRAM = """
 import jax, jax.numpy as jnp
-from sspd_jax import compilation_cache
+from sspd_jax.runtime import compilation_cache
 
 compilation_cache.LEAST_S = 0
 hits = []
