@@ -84,11 +84,11 @@ def read_segments(
         truth = dataset.ppg(segment) if segment.person_id in people else None
         if truth is None:
             continue
-        waves = {name: network.read(dataset.frames(segment), fps, 0.0) for name, network in networks.items()}
+        waves = {name: network.infer(dataset.frames(segment), fps, 0.0) for name, network in networks.items()}
         trace, cells, face = [], [], FaceCells(change)
         for frame in dataset.frames(segment):
             trace.append(frame.mean(axis=(0, 1), dtype=np.float64))
-            cells.append(face.read(frame))
+            cells.append(face.measure(frame))
         trace = np.array(trace)
         for name in methods:
             try:
@@ -215,8 +215,7 @@ def score(
         longest = max((len(s.truth) / s.fps for s in samples), default=0.0)
         raise UserError(
             f"there is nothing to test on by the protocol {p.name}: no window of {p.window_s:g} s with a "
-            f"contact pulse wave (the longest video of these people has {longest:.0f} s); name people "
-            "who have "
-            "one, or set --window"
+            f"contact pulse wave (the longest video of these people has {longest:.0f} s); name people who "
+            "have one, or set --window"
         )
     return Evaluation(p, rows, summary.summarise(rows, p, reader_name))

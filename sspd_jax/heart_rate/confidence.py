@@ -122,9 +122,9 @@ def confidence(evidence: Evidence) -> tuple[float, str]:
     return weighed(evidence, weights(kind))
 
 
-def max_confidence(looks: Iterable[Evidence]) -> tuple[float, str]:
-    """Weigh the evidence of a window that was looked at in more ways than one: the surest look counts."""
-    return max(map(confidence, looks), key=lambda weighed: weighed[0])
+def max_confidence(evidence: Iterable[Evidence]) -> tuple[float, str]:
+    """Return the highest confidence of a window for which there is more than one sort of evidence."""
+    return max(map(confidence, evidence), key=lambda weighed: weighed[0])
 
 
 def weighed(evidence: Evidence, weights: Weights) -> tuple[float, str]:
