@@ -192,8 +192,8 @@ def programs(
             config.terms.similarity_deviation.weight_by_length = by_length
             config.terms.similarity_deviation.ddof = 1
     method = experiments.method(config, STEPS)
-    method = dataclasses.replace(method, network=compile_options.tuned(method.network))
-    network = method.network
+    network = dataclasses.replace(method.network, conv=compile_options.conv_form(method.network.conv))
+    method = dataclasses.replace(method, network=network)
 
     def told(weights, disturb, slowest, seed):
         def view(settings):

@@ -336,15 +336,15 @@ def folded_backbone(
         else:
             x = convolve(x, _kernel(params[name], 1, x))
         norm = norms(x, group, name, "norm1")
-        x = keep(lambda x, n, k, f=convolve: f(norm_tanh.squash(x, n), k))(
+        x = keep(lambda x, n, k, f=convolve: f(norm_tanh.norm_tanh(x, n), k))(
             x, norm, _kernel(params[name], 2, x)
         )
         norm = norms(x, group, name, "norm2")
-        x = keep(lambda x, n: norm_tanh.average_pool(norm_tanh.squash(x, n), (1, 2, 2)))(x, norm)
+        x = keep(lambda x, n: norm_tanh.average_pool(norm_tanh.norm_tanh(x, n), (1, 2, 2)))(x, norm)
     wanted = _group(x.shape[1] * group, settings.features)
     x, group = _fold(_unfold(x, group), wanted), wanted
     x = _folded_conv(x, params["final"]["conv"]["kernel"].astype(x.dtype), group)
-    x = norm_tanh.squash(x, norms(x, group, "final", "norm"))
+    x = norm_tanh.norm_tanh(x, norms(x, group, "final", "norm"))
     return _unfold(x, group), norms.updated
 
 

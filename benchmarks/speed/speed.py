@@ -103,8 +103,7 @@ def our_networks(args: argparse.Namespace) -> dict:
     from sspd_jax.method.settings import NetworkSettings
     from sspd_jax.runtime import compile_options
 
-    settings = NetworkSettings(conv=args.form, dtype=args.dtype)
-    settings = compile_options.tuned(settings)
+    settings = NetworkSettings(conv=compile_options.conv_form(args.form), dtype=args.dtype)
     params, batch_stats = network.init_variables(settings, jax.random.key(0))
     video = jax.random.normal(jax.random.key(1), (args.batch_size, FRAMES, SIZE, SIZE, 3))
 

@@ -14,9 +14,7 @@ from pathlib import Path
 from sspd_jax.checkpoints import torch_names, torch_reader
 from sspd_jax.checkpoints.network import save_network
 from sspd_jax.method import network
-from sspd_jax.method.settings import network_settings
-from sspd_jax.training import config as experiments
-from sspd_jax.training import presets
+from sspd_jax.method.settings import CROP_SIZE, FPS, NetworkSettings, network_table
 
 
 def convert(weights: str | Path, output: str | Path) -> int:
@@ -33,16 +31,15 @@ def convert(weights: str | Path, output: str | Path) -> int:
       UserError: the file is damaged, is not weights alone, or belongs to another network; or the output
         exists or cannot be written.
     """
-    experiment = experiments.default(presets.RELEASED)
-    settings = network_settings(experiment)
+    settings = NetworkSettings()
     state_dict = torch_reader.read_state_dict(weights)
     expected = torch_names.torch_layout_of(*network.abstract_variables(settings))
     torch_names.check_layout(state_dict, expected, weights)
     params, batch_stats = torch_names.from_torch(state_dict)
     config = {
-        "network": experiment.network.to_dict(),
-        "fps": experiment.fps,
-        "crop_size": experiment.crop_size,
+        "network": network_table(settings),
+        "fps": FPS,
+        "crop_size": CROP_SIZE,
         "source": {
             "file": Path(weights).name,
             "sha256": hashlib.sha256(Path(weights).read_bytes()).hexdigest(),

@@ -1,9 +1,9 @@
 """Translate between PyTorch's names and axis order and our trees of parameters, both ways.
 
-`_table` is the one place that says which name is which. Three things differ: the names; the axes (PyTorch
-has Conv3d [out, in, t, h, w], Conv1d [out, in, k] and Linear [out, in], Flax has the spatial axes first and
-[in, out] last); and the colours (the published network expects BGR frames, ours RGB, so everything that
-touches the input channels is reversed).
+`_table` is the one place that pairs names, of the layers that `sspd_jax.method.architecture` lists. Three
+things differ: the names; the axes (PyTorch has Conv3d [out, in, t, h, w], Conv1d [out, in, k] and Linear
+[out, in], Flax has the spatial axes first and [in, out] last); and the colours (the published network expects
+BGR frames, ours RGB, so everything that touches the input channels is reversed).
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import numpy as np
 
 from sspd_jax.checkpoints.torch_reader import printable
 from sspd_jax.errors import UserError
+from sspd_jax.method import architecture
 
 Tree = dict[str, Any]
 
@@ -51,19 +52,18 @@ def _table(stages: int, ts_blocks: int) -> list[_Entry]:
         entries.append(_Entry(f"{torch_name}.{_COUNTER}", None))
 
     add_batch_norm("BN", "backbone", "input_norm", colour_axis=0)
-    for i in range(1, stages + 1):
-        theirs, ours = f"backbone_step{i}", ("backbone", f"stage{i}")
-        add(f"{theirs}.Conv_Layer1", *ours, "conv1", colour_axis=1 if i == 1 else None)
-        add(f"{theirs}.Conv_Layer2", *ours, "conv2")
-        add_batch_norm(f"{theirs}.BN1", *ours, "norm1")
-        add_batch_norm(f"{theirs}.BN2", *ours, "norm2")
-    theirs = f"backbone_step{stages + 1}"
-    add(f"{theirs}.Conv_Layer1", "backbone", "final", "conv", colour_axis=None if stages else 1)
-    add_batch_norm(f"{theirs}.BN1", "backbone", "final", "norm")
-    for j in (1, 2, 3):
-        add(f"predictor.conv{j}", "predictor", f"conv{j}")
-        add_batch_norm(f"predictor.bn{j}", "predictor", f"norm{j}")
-    add("predictor.conv4", "predictor", "conv4", fields=_DENSE)
+    layers = architecture.conv_layers(((1, 1),) * stages, 1, 1)  # the names do not depend on the widths
+    for step, (path, of_step) in enumerate(architecture.modules(layers, "backbone"), 1):
+        for i, layer in enumerate(of_step, 1):
+            colour_axis = 1 if layer is layers[0] else None
+            add(f"backbone_step{step}.Conv_Layer{i}", *path, layer.conv, colour_axis=colour_axis)
+        for i, layer in enumerate(of_step, 1):
+            add_batch_norm(f"backbone_step{step}.BN{i}", *path, layer.norm)
+    ((path, predictor),) = architecture.modules(layers, "predictor")
+    for i, layer in enumerate(predictor, 1):
+        add(f"predictor.conv{i}", *path, layer.conv, fields=_DENSE[:1] if layer.norm else _DENSE)
+        if layer.norm:
+            add_batch_norm(f"predictor.bn{i}", *path, layer.norm)
     for i in range(1, ts_blocks + 1):
         theirs, ours = f"ts_block{i}", ("ts", f"block{i}")
         add(f"{theirs}.tokenizer.conv", *ours, "embed", fields=_DENSE)

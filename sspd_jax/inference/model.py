@@ -214,7 +214,7 @@ class Stream:
             window,
             np.int32(start),
             end,
-            settings=compile_options.tuned(model.network),
+            settings=dataclasses.replace(model.network, conv=compile_options.conv_form(model.network.conv)),
         )
         # On the host: what a call returns can be bound to a device as the zeros at the beginning are not, and
         # for each of the two there would be a compilation.

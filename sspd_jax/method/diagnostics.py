@@ -72,7 +72,7 @@ LOGGED_AS = "probe/"
 """What the names of a probe's measures begin with in a run's log."""
 
 TRUSTED = 0.4
-"""Less 'trust' raises the alarm: `benchmarks/robustness/robustness.md` says how it was chosen and how often it errs."""
+"""Less 'trust' raises the alarm; `benchmarks/robustness/robustness.md` says how it was chosen."""
 
 PROBE_LIGHT = 0.005
 """Amplitude of the synthetic light change, relative: about a pulse's."""

@@ -12,7 +12,6 @@ defaults.
 
 import dataclasses
 import math
-from typing import Any
 
 import flax.linen as nn
 import jax
@@ -21,15 +20,16 @@ from jax import Array
 from jax.typing import ArrayLike
 from jaxtyping import Float, Float32, PRNGKeyArray, PyTree
 
+from sspd_jax.method.architecture import NO_POOL, Layer, modules
 from sspd_jax.method.layers.conv3d import conv3d
 from sspd_jax.method.layers.norm_tanh import (
     EPSILON,
     Norm,
     average_pool,
+    norm_tanh,
+    norm_tanh_conv3d,
+    norm_tanh_pool,
     normalise,
-    squash,
-    squashed_conv3d,
-    squashed_pool,
     variance,
 )
 from sspd_jax.method.outputs import NetworkOutput, similarity_outputs
@@ -45,12 +45,14 @@ class BatchNorm(nn.Module):
     The running variance averages the *unbiased* batch variance, which `flax.linen.BatchNorm` does not,
     and variances are computed in two passes: one pass loses digits where the mean is large. Statistics
     are float32 whatever the input's dtype.
+
+    Attributes:
+      momentum: Weight of the batch in the running average (PyTorch's convention).
+      batch_axis: Name of a mapped axis (`jax.pmap`'s) that the batch is spread over in equal parts.
     """
 
     momentum: float = 0.1
-    """Weight of the batch in the running average (PyTorch's convention)."""
     batch_axis: str | None = None
-    """Name of a mapped axis (`jax.pmap`'s) that the batch is spread over in equal parts."""
 
     def __call__(self, x: Float[Array, "n t h w c"], *, train: bool) -> Float[Array, "n t h w c"]:
         """Normalise by the batch (`train`) or by the running statistics."""
@@ -58,7 +60,7 @@ class BatchNorm(nn.Module):
 
     @nn.compact
     def norm(self, x: Float[Array, "n t h w c"], *, train: bool) -> Norm:
-        """Say how `x` is normalised, and count it into the running statistics (`train`)."""
+        """Compute how `x` is normalised, and average it into the running statistics (`train`)."""
         channels = x.shape[-1]
         scale = self.param("scale", nn.initializers.ones, (channels,))
         bias = self.param("bias", nn.initializers.zeros, (channels,))
@@ -77,76 +79,82 @@ class BatchNorm(nn.Module):
                 running_var.value = keep * running_var.value + self.momentum * unbiased
         else:
             mean, var = running_mean.value, running_var.value
-        return Norm(mean, var, scale, bias)
+        return Norm(mean, var, scale, bias, self.batch_axis)
 
     def _over_parts(self, mean: Float32[Array, " c"]) -> Float32[Array, " c"]:
         return mean if self.batch_axis is None else jax.lax.pmean(mean, self.batch_axis)
 
 
 class Conv3d(nn.Module):
-    """A 3-D convolution: zero padding in time, none in space; see `conv3d`."""
+    """The 3-D convolution of a layer, see `conv3d`; with a bias where no normalisation follows.
 
-    features: int
-    kernel_size: tuple[int, int, int]
+    Attributes:
+      layer: Its kernel and channels.
+      form: How it is computed, see `conv3d`.
+      pad_time: Whether zero frames are added before and after.
+    """
+
+    layer: Layer
     form: str
-    time_padding: int = 1
-    use_bias: bool = False
+    pad_time: bool = True
 
     @nn.compact
     def __call__(
-        self, x: Float[Array, "n t h w c"], norm: Norm | None = None, **squashed: Any
-    ) -> Float[Array, "n _ _ _ {self.features}"]:
-        """Convolve `x`, or, as `squashed_conv3d`, what a norm makes of it."""
-        shape = (*self.kernel_size, x.shape[-1], self.features)
+        self, x: Float[Array, "n t h w c"], norm: Norm | None = None, *, tanh: bool = True
+    ) -> Float[Array, "n _ _ _ {self.layer.features}"]:
+        """Convolve `x`, or what `norm_tanh_conv3d` makes of it where a norm is given."""
+        shape = (*self.layer.kernel, x.shape[-1], self.layer.features)
         kernel = self.param("kernel", _XAVIER_NORMAL, shape).astype(x.dtype)
         if norm is not None:
-            return squashed_conv3d(x, norm, kernel, form=self.form, **squashed)
-        y = conv3d(x, kernel, time_padding=self.time_padding, form=self.form)
-        if self.use_bias:
-            y = y + self.param("bias", nn.initializers.zeros, (self.features,)).astype(x.dtype)
+            return norm_tanh_conv3d(x, norm, kernel, form=self.form, tanh=tanh)
+        padding = self.layer.time_padding if self.pad_time else 0
+        y = conv3d(x, kernel, time_padding=padding, form=self.form)
+        if not self.layer.norm:
+            y = y + self.param("bias", nn.initializers.zeros, shape[-1:]).astype(x.dtype)
         return y
 
 
-class Stage(nn.Module):
-    """Two convolutions (3×5×5, 3×3×3), each normalised and squashed, then a 2×2 pool in space."""
+def resize(x: Float[Array, "n t h w c"], layer: Layer) -> Float[Array, "n _ _ _ c"]:
+    """Pool, repeat or average what a layer's tanh gives, as the layer asks for."""
+    if layer.pool != NO_POOL:
+        x = average_pool(x, layer.pool)
+    if layer.repeat > 1:
+        x = jnp.repeat(x, layer.repeat, axis=1)
+    if layer.spatial_mean:
+        x = jnp.mean(x.astype(jnp.float32), axis=(2, 3), keepdims=True)
+    return x
 
-    channels: tuple[int, int]
-    form: str
-    rematerialise: bool = False
+
+class Stage(nn.Module):
+    """Layers in a row: each convolved, normalised, taken the tanh of, and resized.
+
+    Attributes:
+      settings: Of the network.
+      layers: Names of parameters, kernels, pools.
+      batch_axis: See `BatchNorm`.
+    """
+
+    settings: NetworkSettings
+    layers: tuple[Layer, ...]
     batch_axis: str | None = None
 
     @nn.compact
     def __call__(
         self, x: Float[Array, "n t h w c"], norm: Norm | None = None, *, train: bool
-    ) -> Float[Array, "n t (h-6)//2 (w-6)//2 {self.channels[1]}"]:
-        """Convolve twice and pool `x`, or what a norm makes of it."""
-        conv1 = Conv3d(self.channels[0], (3, 5, 5), self.form, name="conv1")
-        conv2 = Conv3d(self.channels[1], (3, 3, 3), self.form, name="conv2")
-        norm1, norm2 = (BatchNorm(name=name, batch_axis=self.batch_axis).norm for name in ("norm1", "norm2"))
-        if self.rematerialise and train:
-            parts = {"batch_axis": self.batch_axis}
-            x = conv1(x) if norm is None else conv1(x, norm, tanh=False, **parts)
-            x = conv2(x, norm1(x, train=train), **parts)
-            return squashed_pool(x, norm2(x, train=train), **parts)
-        x = conv1(x if norm is None else normalise(x, norm))
-        x = conv2(squash(x, norm1(x, train=train)))
-        return average_pool(squash(x, norm2(x, train=train)), (1, 2, 2))
-
-
-class FinalConv(nn.Module):
-    """The last convolution of the backbone, normalised and squashed: F2."""
-
-    features: int
-    form: str
-    batch_axis: str | None = None
-
-    @nn.compact
-    def __call__(
-        self, x: Float[Array, "n t h w c"], *, train: bool
-    ) -> Float[Array, "n t h-2 w-2 {self.features}"]:
-        """Compute F2 of the last stage's output."""
-        x = Conv3d(self.features, (3, 3, 3), self.form, name="conv")(x)
-        return jnp.tanh(BatchNorm(name="norm", batch_axis=self.batch_axis)(x, train=train))
+    ) -> Float[Array, "n t _ _ {self.layers[-1].features}"]:
+        """Pass `x` through the layers, or what a norm, without a tanh, makes of it."""
+        # What keeps little for the gradient fuses a norm with the convolution or the pool that follows it.
+        fuses = self.settings.rematerialise and train and self.layers[-1].pool == (1, 2, 2)
+        if norm is not None and not fuses:
+            x, norm = normalise(x, norm), None
+        for number, layer in enumerate(self.layers):
+            x = Conv3d(layer, self.settings.conv, name=layer.conv)(x, norm, tanh=number > 0)
+            if not layer.norm:
+                continue
+            norm = BatchNorm(name=layer.norm, batch_axis=self.batch_axis).norm(x, train=train)
+            if not fuses:
+                x, norm = resize(norm_tanh(x, norm), layer), None
+        return x if norm is None else norm_tanh_pool(x, norm)
 
 
 class Backbone(nn.Module):
@@ -160,15 +168,12 @@ class Backbone(nn.Module):
         self, x: Float[ArrayLike, "n t h w 3"], *, train: bool
     ) -> Float[Array, "n t _ _ {self.settings.features}"]:
         """Compute F2 of frame differences."""
-        s = self.settings
-        x = jnp.asarray(x, s.dtype)
+        x = jnp.asarray(x, self.settings.dtype)
         norm = BatchNorm(name="input_norm", batch_axis=self.batch_axis).norm(x, train=train)
-        for i, channels in enumerate(s.stages, 1):
-            x = Stage(channels, s.conv, s.rematerialise, self.batch_axis, name=f"stage{i}")(
-                x, norm, train=train
-            )
+        for (_, name), layers in modules(self.settings.layers, "backbone"):
+            x = Stage(self.settings, layers, self.batch_axis, name=name)(x, norm, train=train)
             norm = None
-        return FinalConv(s.features, s.conv, self.batch_axis, name="final")(x, train=train)
+        return x
 
 
 class Predictor(nn.Module):
@@ -177,23 +182,17 @@ class Predictor(nn.Module):
     settings: NetworkSettings
     batch_axis: str | None = None
 
-    @nn.compact
+    def setup(self):
+        """Let the layers' parameters be the predictor's own."""
+        ((_, layers),) = modules(self.settings.layers, "predictor")
+        self.layers = Stage(self.settings, layers, self.batch_axis)
+        nn.share_scope(self, self.layers)
+
     def __call__(self, f2: Float[Array, "n t h w c"], *, train: bool) -> Float32[Array, "n t"]:
         """Compute the wave of F2."""
-        width, form = self.settings.predictor_width, self.settings.conv
         if f2.shape[1] % 2:
             raise ValueError(f"the predictor needs an even number of difference frames, not {f2.shape[1]}")
-        x = Conv3d(width, (3, 1, 1), form, name="conv1")(f2)
-        x = jnp.tanh(BatchNorm(name="norm1", batch_axis=self.batch_axis)(x, train=train))
-        x = average_pool(x, (2, 2, 2))
-        x = Conv3d(width, (3, 3, 3), form, name="conv2")(x)
-        x = jnp.tanh(BatchNorm(name="norm2", batch_axis=self.batch_axis)(x, train=train))
-        x = jnp.repeat(x, 2, axis=1)
-        x = Conv3d(width, (3, 1, 1), form, name="conv3")(x)
-        x = jnp.tanh(BatchNorm(name="norm3", batch_axis=self.batch_axis)(x, train=train))
-        x = jnp.mean(x.astype(jnp.float32), axis=(2, 3), keepdims=True)
-        x = Conv3d(1, (1, 1, 1), form, time_padding=0, use_bias=True, name="conv4")(x)
-        return x[:, :, 0, 0, 0]
+        return self.layers(f2, train=train)[:, :, 0, 0, 0]
 
 
 def attend(
@@ -285,13 +284,18 @@ class SimilarityBlocks(nn.Module):
 
 
 class Network(nn.Module):
-    """The whole network."""
+    """The whole network.
+
+    Attributes:
+      settings: Sizes and variants.
+      batch_axis: See `BatchNorm`.
+    """
 
     settings: NetworkSettings
     batch_axis: str | None = None
 
     def setup(self):
-        """Name the three parts that `routing` tells apart."""
+        """Name the three parts that `param_labels` tells apart."""
         self.backbone = Backbone(self.settings, self.batch_axis)
         self.predictor = Predictor(self.settings, self.batch_axis)
         self.ts = SimilarityBlocks(self.settings)

@@ -12,6 +12,7 @@ from jax.typing import ArrayLike
 from jaxtyping import Float32, PyTree
 
 from sspd_jax.errors import ConfigError
+from sspd_jax.method import architecture
 from sspd_jax.method.input_transform import INPUT_TRANSFORMS
 from sspd_jax.method.layers.conv3d import FORMS
 
@@ -27,7 +28,11 @@ _CHOICES = {
     "change": (*INPUT_TRANSFORMS,),
 }
 
-_PREDICTOR_REACH = 3  # a 3×3 window after 2×2 pooling
+FPS = 30.0
+"""Frame rate in Hz of the clips that the published network learned from."""
+
+CROP_SIZE = 151
+"""Height and width in pixels of the face crops that its views were made from."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,7 +57,7 @@ class NetworkSettings:
       dtype: compute dtype, 'float32' or 'bfloat16'; parameters, statistics, spectra and losses stay
         float32. With 'bfloat16' the golden wave is within 0.7 % of its largest value, and the similarity
         waves of the three scales are within 0.4, 2.3 and 9.5 %.
-      rematerialise: whether the stages keep less for their gradients and compute it again, see `squashed`.
+      rematerialise: whether the stages keep less for their gradients and compute it again, see `norm_tanh`.
     """
 
     input_size: int = 128
@@ -93,7 +98,7 @@ class NetworkSettings:
             )
         if self.features % self.ts_heads:
             raise ValueError(f"ts_heads {self.ts_heads} does not divide features {self.features}")
-        smallest = smallest_input(len(self.stages))
+        smallest = architecture.smallest_input(self.layers)
         if self.input_size < smallest:
             raise ValueError(
                 f"input_size {self.input_size} does not fit {len(self.stages)} stages: "
@@ -106,11 +111,14 @@ class NetworkSettings:
         return tuple(1 / math.prod(self.ts_strides[: i + 1]) for i in range(len(self.ts_strides)))
 
     @property
+    def layers(self) -> tuple[architecture.Layer, ...]:
+        """The convolutions from the video to the wave."""
+        return architecture.conv_layers(self.stages, self.features, self.predictor_width)
+
+    @property
     def receptive_halo(self) -> int:
         """Difference frames on either side that an output sample can depend on."""
-        # One for each convolution of the backbone. In the predictor one for conv1, three for conv2, which
-        # sees pairs of frames, and one for conv3.
-        return 2 * len(self.stages) + 1 + 5
+        return architecture.halo(self.layers)
 
     def scale_lengths(self, t: int) -> tuple[int, ...]:
         """T_i of each scale for `t` difference frames: floor((T_{i−1} − k_i) / r_i) + 1.
@@ -131,26 +139,11 @@ class NetworkSettings:
         return tuple(lengths)
 
 
-def smallest_input(n_stages: int) -> int:
-    """Say the smallest input size that leaves the predictor its window.
-
-    Args:
-      n_stages: stages of two convolutions (5×5, 3×3) and a pool.
-
-    Returns:
-      Pixels; every larger size fits too, since pools drop an odd last row.
-    """
-    size = 2 * _PREDICTOR_REACH + 2
-    for _ in range(n_stages):
-        size = 2 * size + 6
-    return size
-
-
 def network_settings(config: Any) -> NetworkSettings:
     """Build the network's settings from a configuration.
 
     Args:
-      config: anything with a table 'network'.
+      config: Anything with a table 'network': a dict, or a ConfigDict (which is no `Mapping`).
 
     Raises:
       ConfigError: a key is unknown or a value impossible.
@@ -164,6 +157,11 @@ def network_settings(config: Any) -> NetworkSettings:
         return NetworkSettings(**table)
     except (ValueError, TypeError) as error:
         raise ConfigError(f"config network: {error}") from error
+
+
+def network_table(settings: NetworkSettings) -> dict[str, Any]:
+    """Write network settings as a plain table, which `network_settings` takes back."""
+    return {name: getattr(settings, name) for name in NetworkSettings.__dataclass_fields__}
 
 
 def as_tuple(value: Any) -> Any:

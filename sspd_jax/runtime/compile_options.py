@@ -9,15 +9,12 @@ Products and sums stay with YNNPACK: its sums round less.
 from __future__ import annotations
 
 import ctypes
-import dataclasses
 import functools
 import sys
 from typing import Any
 
 import jax
 import jax.monitoring
-
-from sspd_jax.method.settings import NetworkSettings
 
 _COMPILED = "/jax/core/compile/backend_compile_duration"
 _LONG_S = 1.0  # what compiles in less leaves little behind
@@ -42,11 +39,16 @@ def options() -> dict[str, str]:
     return dict(_NO_CONVOLUTION)
 
 
-def tuned(settings: NetworkSettings) -> NetworkSettings:
-    """Write a network whose `conv` is 'auto' as what is compiled with `options` runs best."""
-    if settings.conv != "auto" or not options():
-        return settings
-    return dataclasses.replace(settings, conv="planes")
+def conv_form(form: str) -> str:
+    """Choose the form of convolution that runs best when compiled with `options`.
+
+    Args:
+      form: A name in `sspd_jax.method.layers.conv3d.FORMS`.
+
+    Returns:
+      'planes' for 'auto' where the options apply, else `form` itself.
+    """
+    return "planes" if form == "auto" and options() else form
 
 
 @functools.cache

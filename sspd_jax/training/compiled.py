@@ -24,9 +24,14 @@ Probe = Callable[[TrainState, UInt8[ArrayLike, "n frames s s 3"]], dict[str, jax
 """`probe(state, clips)` → the measures of `health.probe`, of the target network."""
 
 
+def _with_fast_convolutions(method: StepConfig) -> StepConfig:
+    network = dataclasses.replace(method.network, conv=compile_options.conv_form(method.network.conv))
+    return dataclasses.replace(method, network=network)
+
+
 def compile_probe(method: StepConfig, mesh: Mesh, people: Sequence[str] | None = None) -> Probe:
     """Apply jit to `probe`; state and clips lie whole on every device of the mesh."""
-    method = dataclasses.replace(method, network=compile_options.tuned(method.network))
+    method = _with_fast_convolutions(method)
     whole = replicated(mesh)
     return jax.jit(
         functools.partial(probe, method=method, people=people),
@@ -49,7 +54,7 @@ def compile_train_step(method: StepConfig, mesh: Mesh, *, clip_frames: int | Non
       `clip_frames`, {'frames', 'starts'} as `cut_clips` does. BatchNorm's statistics and the losses are those
       of the whole batch, whatever the number of devices.
     """
-    method = dataclasses.replace(method, network=compile_options.tuned(method.network))
+    method = _with_fast_convolutions(method)
     whole, spread = replicated(mesh), NamedSharding(mesh, PartitionSpec(DATA_AXIS))
     step, batch = functools.partial(train_step, method=method), spread
     if clip_frames is not None:
@@ -88,7 +93,7 @@ def pmap_train_step(method: StepConfig, mesh: Mesh, *, clip_frames: int | None =
     if mesh.size != len(devices):
         raise ValueError(f"pmap computes on each of {mesh.size} devices another part of the batch")
     mapped = jax.pmap(
-        functools.partial(train_step, method=method, batch_axis=DATA_AXIS),
+        functools.partial(train_step, method=dataclasses.replace(method, batch_axis=DATA_AXIS)),
         axis_name=DATA_AXIS,
         in_axes=(None, 0),
         out_axes=None,

@@ -26,7 +26,14 @@ from sspd_jax.errors import ConfigError
 from sspd_jax.heart_rate import estimators
 from sspd_jax.method import losses, param_labels, spectrum, target_ema, views
 from sspd_jax.method.augment import Disturbance
-from sspd_jax.method.settings import NetworkSettings, did_you_mean, network_settings
+from sspd_jax.method.settings import (
+    CROP_SIZE,
+    FPS,
+    NetworkSettings,
+    did_you_mean,
+    network_settings,
+    network_table,
+)
 from sspd_jax.runtime import distributed
 from sspd_jax.training import presets
 from sspd_jax.training.compiled import STEP_COMPILERS
@@ -47,9 +54,9 @@ def default(form: Mapping[str, Any] = presets.PAPER) -> ml_collections.ConfigDic
         {
             "seed": 0,
             "init_from": "",  # a checkpoint, or a run's work directory, to go on from; '': a fresh network
-            "fps": 30.0,  # Hz, of the clips
+            "fps": FPS,  # Hz, of the clips
             "clip_frames": 300,  # difference frames in a clip (T); one more frame is read
-            "crop_size": 151,  # pixels, height and width of the face crops that views are made from
+            "crop_size": CROP_SIZE,  # pixels, height and width of the face crops that views are made from
             "batch_size": 12,  # clips in a step
             "epochs": 30,  # each draws one random window of every recording
             "network": network_table(NetworkSettings()),
@@ -100,11 +107,6 @@ def default(form: Mapping[str, Any] = presets.PAPER) -> ml_collections.ConfigDic
     )
     apply_form(config, form)
     return config
-
-
-def network_table(settings: NetworkSettings) -> dict[str, Any]:
-    """Write network settings as a plain table."""
-    return {name: getattr(settings, name) for name in NetworkSettings.__dataclass_fields__}
 
 
 def apply_form(config: ml_collections.ConfigDict, form: Mapping[str, Any]) -> None:

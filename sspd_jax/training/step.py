@@ -37,7 +37,8 @@ class StepConfig:
       momentum: of that average, as a function of the step.
       fps: frame rate of the clips in Hz.
       seed: of views.
-      slowest: speed that the online network's view may be played at, see `playback`; 1: its own.
+      slowest: speed that the online network's view may be played at, see `time_stretch`; 1: its own.
+      batch_axis: name of a mapped axis over which batches are spread in equal parts.
     """
 
     network: NetworkSettings
@@ -49,6 +50,7 @@ class StepConfig:
     fps: float
     seed: int = 0
     slowest: float | Array = 1.0
+    batch_axis: str | None = None
 
 
 def make_optimizer(
@@ -79,7 +81,7 @@ def make_optimizer(
 
 
 def train_step(
-    state: TrainState, batch: Mapping[str, ArrayLike], *, method: StepConfig, batch_axis: str | None = None
+    state: TrainState, batch: Mapping[str, ArrayLike], *, method: StepConfig
 ) -> tuple[TrainState, dict[str, Float32[Array, ""]]]:
     """Learn from a batch of clips: views, then `learn`.
 
@@ -87,7 +89,6 @@ def train_step(
       state: of the training.
       batch: {'clips': uint8 [n, t + 1, s, s, 3] RGB}, t even.
       method: the static part.
-      batch_axis: name of a mapped axis over which the batch is spread in equal parts, `batch` one of them.
 
     Returns:
       The next state and the metrics of `learn`.
@@ -95,7 +96,7 @@ def train_step(
     key = jax.random.fold_in(jax.random.key(method.seed), state.step)
     local_key, global_key = jax.random.split(key)
     size, kind = method.network.input_size, method.network.change
-    first = 0 if batch_axis is None else jax.lax.axis_index(batch_axis) * len(batch["clips"])
+    first = 0 if method.batch_axis is None else jax.lax.axis_index(method.batch_axis) * len(batch["clips"])
     clips, speed = batch["clips"], None
     if not time_stretch.is_off(method.slowest):
         # A key of its own beside the two: what else is drawn stays what it is at the clip's own speed.
@@ -103,7 +104,7 @@ def train_step(
         clips = time_stretch.play(clips, speed)
     local = views.make_view(clips, local_key, method.local_view, size, first, kind)
     whole = views.make_view(batch["clips"], global_key, method.global_view, size, first, kind)
-    return learn(state, local, whole, speed, method=method, batch_axis=batch_axis)
+    return learn(state, local, whole, speed, method=method)
 
 
 _PLAY = 7
@@ -116,7 +117,6 @@ def learn(
     speed: Float32[ArrayLike, " n"] | None = None,
     *,
     method: StepConfig,
-    batch_axis: str | None = None,
 ) -> tuple[TrainState, dict[str, Float32[Array, ""]]]:
     """Learn from two views that are ready: both readings, losses, optimiser, target, statistics.
 
@@ -126,7 +126,6 @@ def learn(
       target_video: float32 [n, t, size, size, 3], the global views' frame differences.
       speed: float32 [n] that the local views were played at, or None: at their own.
       method: the static part.
-      batch_axis: see `train_step`.
 
     Returns:
       The next state, and float32 scalars: 'loss', 'terms/<name>' (weighted), 'target_momentum' and
@@ -134,10 +133,10 @@ def learn(
     """
     (loss, (terms, wave, batch_stats, target_batch_stats)), gradients = jax.value_and_grad(
         loss_fn, has_aux=True
-    )(state.params, state, online_video, target_video, speed, method=method, batch_axis=batch_axis)
-    if batch_axis is not None:
-        gradients = jax.lax.pmean(gradients, batch_axis)
-        wave = jax.lax.all_gather(wave, batch_axis, tiled=True)  # clips are compared with each other
+    )(state.params, state, online_video, target_video, speed, method=method)
+    if method.batch_axis is not None:
+        gradients = jax.lax.pmean(gradients, method.batch_axis)
+        wave = jax.lax.all_gather(wave, method.batch_axis, tiled=True)  # clips are compared with each other
 
     # The optimiser's last link averages the stepped parameters into the target. Optax raises a float to
     # an int32 power, which a program under strict dtype promotion would not be allowed to.
@@ -167,7 +166,6 @@ def loss_fn(
     speed: Float32[ArrayLike, " n"] | None = None,
     *,
     method: StepConfig,
-    batch_axis: str | None = None,
 ) -> tuple[Float32[Array, ""], tuple[dict[str, Float32[Array, ""]], Array, Floats, Floats]]:
     """Compute the loss as a function of the online parameters.
 
@@ -177,13 +175,13 @@ def loss_fn(
       online_video: float32 [n, t, size, size, 3].
       target_video: float32 [n, t, size, size, 3].
       speed: see `learn`.
-      method: the static part.
-      batch_axis: see `train_step`; loss and terms are then the whole batch's, the waves these clips'.
+      method: the static part; with a `batch_axis` loss and terms are the whole batch's, the waves these
+        clips'.
 
     Returns:
       The loss, and (the weighted terms, the target's waves, the online statistics, the target's).
     """
-    read = functools.partial(forward, method.network, batch_axis=batch_axis)
+    read = functools.partial(forward, method.network, batch_axis=method.batch_axis)
     # The target trains by averaging alone; it is in training mode and keeps its own statistics.
     target, target_batch_stats = jax.lax.stop_gradient(
         read(state.target_params, state.target_batch_stats, target_video)
@@ -192,8 +190,8 @@ def loss_fn(
     online, batch_stats = read(params, state.batch_stats, after(online_video, target.wave))
     said = target if speed is None else time_stretch.play_reading(target, speed)
     loss, terms = losses.total_loss(outputs.Outputs(online, said), method.fps, method.terms)
-    if batch_axis is not None:  # every term is a mean over clips
-        loss, terms = jax.lax.pmean((loss, terms), batch_axis)
+    if method.batch_axis is not None:  # every term is a mean over clips
+        loss, terms = jax.lax.pmean((loss, terms), method.batch_axis)
     return loss, (terms, target.wave, batch_stats, target_batch_stats)
 
 

@@ -8,8 +8,8 @@ unfolded pixels ('matmul'). Both work on one small block of frames at a time, fo
 block stays in the cache and the memory beyond inputs and outputs is that of one block.
 
 'planes' is quick only where XLA hands 2-D convolutions to Eigen; by its own choice it gives some shapes to
-YNNPACK, which takes ten times as long. `sspd_jax.runtime.compile_options` holds the option that prevents it, so 'auto',
-which knows nothing of how its caller compiles, is 'matmul' on CPU.
+YNNPACK, which takes ten times as long. `sspd_jax.runtime.compile_options` holds the option that prevents it,
+so 'auto', which knows nothing of how its caller compiles, is 'matmul' on CPU.
 
 Reference for 'planes': minimal filtering, A. Lavin and S. Gray, "Fast Algorithms for Convolutional Neural
 Networks", CVPR 2016 (arXiv 1509.09308), here along time alone.
@@ -322,6 +322,8 @@ def _frames_from(x: Array, clip: Array, first: Array, count: int, before: int, a
     around would cost more memory than everything else here.
     """
     t, *size = x.shape[1:]
+    # Padding wider than the kernel makes the gradient's negative: nothing is missing on that side then.
+    before, after = max(before, 0), max(after, 0)
     there = min(count, t)
     start = jnp.clip(first, 0, t - there)
     frames = lax.dynamic_slice(x, (clip, start, 0, 0, 0), (1, there, *size))[0]

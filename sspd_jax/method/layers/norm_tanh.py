@@ -1,10 +1,10 @@
 """What follows a convolution, normalisation and tanh, with gradients that keep little.
 
 Reverse differentiation keeps every value that a gradient needs. Of each convolution here that is its output
-and, as large again, the output squashed. A function of this module keeps the first alone and squashes once
-more when its gradient is asked for, a block of frames at a time.
+and, as large again, the tanh of it. A function of this module keeps the first alone and computes the second
+once more when its gradient is asked for, a block of frames at a time.
 
-`jax.checkpoint` means the same, and is used on GPU and TPU. On CPU XLA finds that the second squashing is the
+`jax.checkpoint` means the same, and is used on GPU and TPU. On CPU XLA finds that the second tanh is the
 first, and keeps that one after all; a loop over blocks it cannot take for the expression before. The loops go
 from clip to clip, which would cost dearly where clips are spread over accelerators.
 
@@ -12,8 +12,9 @@ Reference: T. Chen et al., "Training Deep Nets with Sublinear Memory Cost", 2016
 """
 
 import functools
-from typing import Any, NamedTuple
+from typing import Any
 
+import flax.struct
 import jax
 import jax.numpy as jnp
 from jax import Array, lax
@@ -33,17 +34,27 @@ _IN_BLOCKS_ON = ("cpu",)
 """Backends that are served in blocks of frames; the others by `jax.checkpoint`."""
 
 
-class Norm(NamedTuple):
-    """A batch normalisation, by channel: moments of what it normalises, then scale and bias; float32 [c]."""
+@flax.struct.dataclass
+class Norm:
+    """A batch normalisation, by channel.
+
+    Attributes:
+      mean: Mean of what it normalises, float32 [c].
+      var: Biased variance of that, float32 [c].
+      scale: Learned factor, float32 [c].
+      bias: Learned offset, float32 [c].
+      batch_axis: Name of a mapped axis whose other clips are in the moments too.
+    """
 
     mean: Float32[Array, " c"]
     var: Float32[Array, " c"]
     scale: Float32[Array, " c"]
     bias: Float32[Array, " c"]
+    batch_axis: str | None = flax.struct.field(default=None, pytree_node=False)
 
     def with_fixed_moments(self) -> "Norm":
         """Keep gradients from passing through the moments."""
-        return self._replace(mean=lax.stop_gradient(self.mean), var=lax.stop_gradient(self.var))
+        return self.replace(mean=lax.stop_gradient(self.mean), var=lax.stop_gradient(self.var))
 
 
 def normalise(x: Float[Array, "*batch c"], norm: Norm) -> Float[Array, "*batch c"]:
@@ -52,7 +63,7 @@ def normalise(x: Float[Array, "*batch c"], norm: Norm) -> Float[Array, "*batch c
     return ((x.astype(jnp.float32) - norm.mean) * factor + norm.bias).astype(x.dtype)
 
 
-def squash(x: Float[Array, "*batch c"], norm: Norm) -> Float[Array, "*batch c"]:
+def norm_tanh(x: Float[Array, "*batch c"], norm: Norm) -> Float[Array, "*batch c"]:
     """Normalise and take the tanh."""
     return jnp.tanh(normalise(x, norm))
 
@@ -118,16 +129,15 @@ def average_pool(
     return jnp.mean(x.reshape(n, *split, c), axis=(2, 4, 6))
 
 
-def squashed_conv3d(
+def norm_tanh_conv3d(
     x: Float[Array, "n t h w c"],
     norm: Norm,
     kernel: Float[Array, "kt kh kw c c_out"],
     *,
     form: str,
     tanh: bool = True,
-    batch_axis: str | None = None,
 ) -> Float[Array, "n t _ _ c_out"]:
-    """Convolve what `squash` gives, and keep only `x` for the gradient.
+    """Convolve what `norm_tanh` gives, and keep only `x` for the gradient.
 
     Args:
       x: float [n, t, h, w, c], of a convolution, or video.
@@ -135,22 +145,20 @@ def squashed_conv3d(
       kernel: of the next convolution, see `conv3d`; as many zero frames around as a kernel of three needs.
       form: of the convolution.
       tanh: False: convolve what `normalise` gives.
-      batch_axis: name of a mapped axis whose other clips are in the moments too.
 
     Returns:
-      What `conv3d(squash(x, norm), kernel, form=form)` does.
+      What `conv3d(norm_tanh(x, norm), kernel, form=form)` does.
     """
-    function = squash if tanh else normalise
+    function = norm_tanh if tanh else normalise
     if not _in_blocks():
         return jax.checkpoint(lambda x, norm, kernel: conv3d(function(x, norm), kernel, form=form))(
             x, norm, kernel
         )
-    return _conv(x, norm.with_fixed_moments(), kernel, function, form, batch_axis)
+    return _conv(x, norm.with_fixed_moments(), kernel, function, form)
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(3, 4, 5))
-def _conv(x: Array, norm: Norm, kernel: Array, function, form: str, batch_axis: str | None) -> Array:
-    del batch_axis  # its gradient has it
+@functools.partial(jax.custom_vjp, nondiff_argnums=(3, 4))
+def _conv(x: Array, norm: Norm, kernel: Array, function, form: str) -> Array:
     return conv3d(function(x, norm), kernel, form=form)
 
 
@@ -158,7 +166,7 @@ def _conv_forward(x: Array, norm: Norm, kernel: Array, *static: Any):
     return _conv(x, norm, kernel, *static), (x, norm, kernel)
 
 
-def _conv_backward(function, form: str, batch_axis: str | None, residuals, cotangent: Array):
+def _conv_backward(function, form: str, residuals, cotangent: Array):
     x, norm, kernel = residuals
     n, t, frames = _sizes(x)
     # Made from the cotangent, so that it cannot be computed before the gradient is asked for; from its end,
@@ -167,50 +175,42 @@ def _conv_backward(function, form: str, batch_axis: str | None, residuals, cotan
     again = map_blocks(lambda block: function(_cut(x, block, frames), norm), n, t, frames, source=last)
     _, pull_back = jax.vjp(lambda y, k: conv3d(y, k, form=form), again, kernel)
     to_input, to_kernel = pull_back(cotangent)
-    return *_pull_back(function, x, norm, to_input, batch_axis), to_kernel
+    return *_pull_back(function, x, norm, to_input), to_kernel
 
 
 _conv.defvjp(_conv_forward, _conv_backward)
 
 
-def squashed_pool(
-    x: Float[Array, "n t h w c"], norm: Norm, *, batch_axis: str | None = None
-) -> Float[Array, "n t h//2 w//2 c"]:
-    """Average what `squash` gives over 2 × 2 pixels, and keep only `x` for the gradient.
+def norm_tanh_pool(x: Float[Array, "n t h w c"], norm: Norm) -> Float[Array, "n t h//2 w//2 c"]:
+    """Average what `norm_tanh` gives over 2 × 2 pixels, and keep only `x` for the gradient.
 
     Args:
       x: float [n, t, h, w, c], of a convolution.
-      norm: see `squashed_conv3d`.
-      batch_axis: see `squashed_conv3d`.
+      norm: see `norm_tanh_conv3d`.
 
     Returns:
-      What `average_pool(squash(x, norm), (1, 2, 2))` does.
+      What `average_pool(norm_tanh(x, norm), (1, 2, 2))` does.
     """
     if not _in_blocks():
-        return jax.checkpoint(lambda x, norm: average_pool(squash(x, norm), (1, 2, 2)))(x, norm)
-    return _pool(x, norm.with_fixed_moments(), batch_axis)
+        return jax.checkpoint(lambda x, norm: average_pool(norm_tanh(x, norm), (1, 2, 2)))(x, norm)
+    return _pool(x, norm.with_fixed_moments())
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
-def _pool(x: Array, norm: Norm, batch_axis: str | None) -> Array:
-    del batch_axis  # its gradient has it
-    n, t, frames = _sizes(x)  # XLA on CPU squashes the whole of what it is to average
-    return map_blocks(lambda block: _squash_and_pool(_cut(x, block, frames), norm), n, t, frames, source=x)
+@jax.custom_vjp
+def _pool(x: Array, norm: Norm) -> Array:
+    n, t, frames = _sizes(x)  # XLA on CPU would take the tanh of the whole before it averages
+    return map_blocks(lambda block: _pool_block(_cut(x, block, frames), norm), n, t, frames, source=x)
 
 
-def _pool_forward(x: Array, norm: Norm, batch_axis: str | None):
-    return _pool(x, norm, batch_axis), (x, norm)
+def _pool_backward(residuals, cotangent: Array):
+    return _pull_back(_pool_block, *residuals, cotangent)
 
 
-def _pool_backward(batch_axis: str | None, residuals, cotangent: Array):
-    return _pull_back(_squash_and_pool, *residuals, cotangent, batch_axis)
+_pool.defvjp(lambda x, norm: (_pool(x, norm), (x, norm)), _pool_backward)
 
 
-_pool.defvjp(_pool_forward, _pool_backward)
-
-
-def _squash_and_pool(frames: Float[Array, "t h w c"], norm: Norm) -> Float[Array, "t h//2 w//2 c"]:
-    return average_pool(squash(frames, norm)[None], (1, 2, 2))[0]
+def _pool_block(frames: Float[Array, "t h w c"], norm: Norm) -> Float[Array, "t h//2 w//2 c"]:
+    return average_pool(norm_tanh(frames, norm)[None], (1, 2, 2))[0]
 
 
 def _in_blocks() -> bool:
@@ -228,9 +228,7 @@ def _cut(x: Array, block: Block, frames: int) -> Array:
     return lax.dynamic_slice(x, (*block, 0, 0, 0), (1, frames, *x.shape[2:]))[0]
 
 
-def _pull_back(
-    function, x: Array, norm: Norm, cotangent: Array, batch_axis: str | None
-) -> tuple[Array, Norm]:
+def _pull_back(function, x: Array, norm: Norm, cotangent: Array) -> tuple[Array, Norm]:
     """Pull the cotangent of `function(frames, norm)` back, block by block, to its two arguments.
 
     To `x` directly and through the moments, which takes a first pass; an array of what goes one way would be
@@ -259,7 +257,7 @@ def _pull_back(
     nothing = jax.tree.map(jnp.zeros_like, norm)
     to_norm = reduce_blocks(add, nothing, n, t, frames)
     to_mean, to_var = to_norm.mean, to_norm.var
-    if batch_axis is not None:
-        to_mean, to_var = lax.pmean((to_mean, to_var), batch_axis)
+    if norm.batch_axis is not None:
+        to_mean, to_var = lax.pmean((to_mean, to_var), norm.batch_axis)
     to_x = replace_blocks(direct_and_through_moments, cotangent if takes_cotangent else x, frames)
-    return to_x, to_norm._replace(mean=nothing.mean, var=nothing.var)
+    return to_x, to_norm.replace(mean=nothing.mean, var=nothing.var)

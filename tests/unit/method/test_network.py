@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import small_training as small
 
-from sspd_jax.method import network
-from sspd_jax.method.settings import NetworkSettings, smallest_input
+from sspd_jax.method import architecture, network
+from sspd_jax.method.settings import NetworkSettings
 from sspd_jax.training import presets
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
@@ -20,6 +20,10 @@ FORMS = {"paper": presets.PAPER, "released": presets.RELEASED}
 
 def size(tree):
     return sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(tree))
+
+
+def smallest_input(stages):
+    return architecture.smallest_input(architecture.conv_layers(((2, 2),) * stages, 4, 2))
 
 
 def normal(shape, seed=0, mean=0.0, deviation=1.0):

@@ -4,7 +4,6 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from sspd_jax.method.settings import NetworkSettings
 from sspd_jax.runtime import compile_options
 
 
@@ -31,7 +30,7 @@ def test_convolutions_stay_with_eigen():
 def test_option_that_the_compiler_does_not_know_is_left_out(fresh_options, monkeypatch):
     monkeypatch.setattr(compile_options, "_NO_CONVOLUTION", {"xla_cpu_no_such_option": ""})
     assert compile_options.options() == {}
-    assert compile_options.tuned(NetworkSettings()).conv == "auto"
+    assert compile_options.conv_form("auto") == "auto"
 
 
 def test_accelerators_are_told_nothing(fresh_options, monkeypatch):
@@ -40,7 +39,5 @@ def test_accelerators_are_told_nothing(fresh_options, monkeypatch):
 
 
 def test_a_form_that_was_asked_for_stays():
-    assert compile_options.tuned(NetworkSettings(conv="direct")).conv == "direct"
-    assert compile_options.tuned(NetworkSettings()).conv == (
-        "planes" if compile_options.options() else "auto"
-    )
+    assert compile_options.conv_form("direct") == "direct"
+    assert compile_options.conv_form("auto") == ("planes" if compile_options.options() else "auto")

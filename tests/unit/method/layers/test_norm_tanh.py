@@ -10,6 +10,7 @@ import pytest
 from sspd_jax.method import network
 from sspd_jax.method.layers import norm_tanh
 from sspd_jax.method.layers.conv3d import conv3d
+from sspd_jax.method.settings import NetworkSettings
 
 FORMS = ("direct", "matmul", "planes")
 
@@ -28,7 +29,7 @@ def scale_and_bias(c):
     return draw((c,), 2), draw((c,), 3)
 
 
-def plainly_squashed(x, scale, bias, *, tanh=True):
+def plain_norm_tanh(x, scale, bias, *, tanh=True):
     axes = (0, 1, 2, 3)
     y = (x - jnp.mean(x, axes)) / jnp.sqrt(jnp.var(x, axes) + 1e-5) * scale + bias
     return jnp.tanh(y) if tanh else y
@@ -51,26 +52,26 @@ def value_and_gradients(function, *args):
 
 
 def pool(x, *scale_and_bias):
-    return norm_tanh.squashed_pool(x, of_batch(x, *scale_and_bias))
+    return norm_tanh.norm_tanh_pool(x, of_batch(x, *scale_and_bias))
 
 
 @pytest.mark.parametrize(("form", "tanh"), [(form, True) for form in FORMS] + [("matmul", False)])
 @pytest.mark.usefixtures("way")
-def test_a_squashed_convolution_is_that_of_what_was_squashed(form, tanh):
+def test_a_convolution_of_norm_and_tanh_is_that_of_their_values(form, tanh):
     def ours(x, scale, bias, kernel):
-        return norm_tanh.squashed_conv3d(x, of_batch(x, scale, bias), kernel, form=form, tanh=tanh)
+        return norm_tanh.norm_tanh_conv3d(x, of_batch(x, scale, bias), kernel, form=form, tanh=tanh)
 
     def plain(x, scale, bias, kernel):
-        return conv3d(plainly_squashed(x, scale, bias, tanh=tanh), kernel, form="matmul")
+        return conv3d(plain_norm_tanh(x, scale, bias, tanh=tanh), kernel, form="matmul")
 
     given = draw((2, 6, 7, 6, 3)), *scale_and_bias(3), draw((3, 3, 3, 3, 4), 4)
     assert_close(*(value_and_gradients(f, *given) for f in (ours, plain)))
 
 
 @pytest.mark.usefixtures("way")
-def test_a_squashed_pool_is_the_average_of_what_was_squashed_and_drops_an_odd_row():
+def test_a_pool_of_norm_and_tanh_is_the_average_of_their_values_and_drops_an_odd_row():
     def plain(x, scale, bias):
-        y = plainly_squashed(x, scale, bias)[:, :, :6]
+        y = plain_norm_tanh(x, scale, bias)[:, :, :6]
         return (y[:, :, ::2] + y[:, :, 1::2]).reshape(2, 6, 3, 3, 2, 3).mean(axis=4) / 2
 
     given = draw((2, 6, 7, 6, 3)), *scale_and_bias(3)
@@ -107,7 +108,8 @@ def test_bfloat16_stays_bfloat16_and_sums_in_float32():
 
 
 def stage(rematerialise, form):
-    return network.Stage((4, 6), form, rematerialise)
+    settings = NetworkSettings(input_size=22, stages=((4, 6),), conv=form, rematerialise=rematerialise)
+    return network.Stage(settings, settings.layers[:2])
 
 
 @functools.cache
