@@ -19,7 +19,7 @@ def get_config(variants: str = ""):
     """
     config = experiments.load("configs/demo.py:robust").unlock()
     config.init_from = "data/simulated_faces"
-    config.playback.slowest = 1.0  # as that network learned
+    config.time_stretch.min_speed = 1.0  # as that network learned
     config.epochs = 20
     config.optimizer.learning_rate = 3e-4
     config.health.patience = 5

@@ -19,7 +19,7 @@ def get_config(variants: str = ""):
     """
     config = experiments.load("configs/demo.py:robust").unlock()
     config.epochs = 40
-    config.playback.slowest = 1.0  # the robust form as it was then
+    config.time_stretch.min_speed = 1.0  # the robust form as it was then
     config.data.source = "workdir/simulated_faces/recordings"
     config.data.data_dir = "workdir/simulated_faces/data"
     config.data.train_people = tuple(f"subject{i}" for i in range(1, 19))

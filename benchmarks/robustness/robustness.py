@@ -29,14 +29,14 @@ import cv2
 import jax
 import jax.numpy as jnp
 import numpy as np
+import rejected
 import robustness_people
 import robustness_report
 
 from sspd_jax.cli import common
 from sspd_jax.evaluation import metrics
 from sspd_jax.heart_rate import classical, rate
-from sspd_jax.method import views
-from sspd_jax.method.augment import Disturbance
+from sspd_jax.method import losses, views
 from sspd_jax.method.network import infer_wave
 from sspd_jax.runtime import compilation_cache, compile_options
 from sspd_jax.training import config as experiments
@@ -70,7 +70,7 @@ ABOUT = (
 )
 CHECKS = {"third": STEPS // 3, "end": STEPS}
 COURSE = (STEPS // 6, STEPS // 3, 2 * STEPS // 3, STEPS)  # steps after which a checkpoint might be kept
-EXTRA = ("wave_spread", "wave_negatives", "similarity_spread", "similarity_negatives")
+losses.TERMS.update(rejected.TERMS)  # as if they were the method's own, for the configurations here
 
 
 @dataclasses.dataclass(frozen=True)
@@ -82,23 +82,26 @@ class Arm:
     disturb: Mapping[str, float] = dataclasses.field(default_factory=dict)
     isolated: bool = True
     by_length: bool | None = None
-    change: str = "difference"
-    slowest: float = 1.0
+    input_transform: str = "difference"
+    min_speed: float = 1.0
 
 
 LIGHT = {"light": 0.008, "lamp": 0.008, "tint": 0.002}
 SPREAD = {"wave_spread": 1.0, "similarity_spread": 1.0}
 NEGATIVES = {"wave_negatives": 0.3, "similarity_negatives": 0.3}
-ROBUST = Arm(change=presets.ROBUST["network"]["change"], slowest=presets.ROBUST["playback"]["slowest"])
-OWN_SPEED = dataclasses.replace(ROBUST, slowest=1.0)
+ROBUST = Arm(
+    input_transform=presets.ROBUST["network"]["input_transform"],
+    min_speed=presets.ROBUST["time_stretch"]["min_speed"],
+)
+OWN_SPEED = dataclasses.replace(ROBUST, min_speed=1.0)
 ARMS = {
     "robust": ROBUST,
     "released": Arm(),
     "paper": Arm("paper"),
     # The robust form less one thing, or two: each clip at its own speed, then what is taken out of the video.
     "robust, own speed": OWN_SPEED,
-    "robust, own speed, light left in": dataclasses.replace(OWN_SPEED, change="chrominance"),
-    "robust, own speed, brightness left in": dataclasses.replace(OWN_SPEED, change="steady"),
+    "robust, own speed, light left in": dataclasses.replace(OWN_SPEED, input_transform="chrominance"),
+    "robust, own speed, brightness left in": dataclasses.replace(OWN_SPEED, input_transform="steady"),
     # What was tried besides.
     "robust, own speed + disturbed": dataclasses.replace(OWN_SPEED, disturb=LIGHT),
     "robust, own speed + spread": dataclasses.replace(OWN_SPEED, weights=SPREAD),
@@ -106,7 +109,7 @@ ARMS = {
     "released + disturbed": Arm(disturb=LIGHT),
     "released + spread": Arm(weights=SPREAD),
     "released + negatives": Arm(weights=NEGATIVES),
-    "released + slow motion": Arm(slowest=ROBUST.slowest),
+    "released + slow motion": Arm(min_speed=ROBUST.min_speed),
     # Two doubts about the published method.
     "released, not isolated": Arm(isolated=False),
     "robust, own speed, not isolated": dataclasses.replace(OWN_SPEED, isolated=False),
@@ -177,7 +180,7 @@ PLANS = {"trials": trials, "study": study}
 
 @functools.cache
 def programs(
-    form: str, isolated: bool, by_length: bool | None, change: str, is_disturbed: bool, is_slowed: bool
+    form: str, isolated: bool, by_length: bool | None, transform: str, is_disturbed: bool, is_slowed: bool
 ):
     """Compile what arms of one form share: weights and strengths are arguments, not constants."""
     config = experiments.default({"paper": presets.PAPER, "released": presets.RELEASED}[form])
@@ -185,8 +188,8 @@ def programs(
         for key, value in SIZES.items():
             experiments_set(config, key, value)
         config.network.predictor_isolated = isolated
-        config.network.change = change
-        for name in EXTRA:
+        config.network.input_transform = transform
+        for name in rejected.TERMS:
             config.terms[name] = {"weight": 0.0}
         if by_length is not None:
             config.terms.similarity_deviation.weight_by_length = by_length
@@ -195,24 +198,17 @@ def programs(
     network = dataclasses.replace(method.network, conv=compile_options.conv_form(method.network.conv))
     method = dataclasses.replace(method, network=network)
 
-    def told(weights, disturb, slowest, seed):
-        def view(settings):
-            # What is off is left out of the program.
-            return dataclasses.replace(settings, disturbance=Disturbance(**disturb if is_disturbed else {}))
-
+    def step(state, clips, weights, disturb, min_speed, seed):
         terms = {name: {**settings, "weight": weights[name]} for name, settings in method.terms.items()}
-        changed = {"local_view": view(method.local_view), "global_view": view(method.global_view)}
-        return dataclasses.replace(
-            method, terms=terms, seed=seed, slowest=slowest if is_slowed else 1.0, **changed
-        )
-
-    def step(state, clips, weights, disturb, slowest, seed):
-        settings = told(weights, disturb, slowest, seed)
-        return train_step.train_step(state, {"clips": clips}, method=settings)[0]
+        # What is off is left out of the program.
+        ours = dataclasses.replace(method, terms=terms, seed=seed, min_speed=min_speed if is_slowed else 1.0)
+        if is_disturbed:
+            return rejected.disturbed_step(state, clips, disturb, method=ours)[0]
+        return train_step.train_step(state, {"clips": clips}, method=ours)[0]
 
     def read(params, batch_stats, clips):
         return infer_wave(
-            network, params, batch_stats, views.whole_view(clips, network.input_size, network.change)
+            network, params, batch_stats, views.whole_view(clips, network.input_size, network.input_transform)
         )
 
     def jit(function, **options):
@@ -260,13 +256,11 @@ def train(run: Run, folder: Path) -> tuple[dict[str, Any], np.ndarray]:
     began = time.process_time()
     arm, people = ARMS[run.arm], prepared(folder, run.setting, run.people)
     method, step, probe, read = programs(
-        arm.form, arm.isolated, arm.by_length, arm.change, bool(arm.disturb), arm.slowest < 1
+        arm.form, arm.isolated, arm.by_length, arm.input_transform, bool(arm.disturb), arm.min_speed < 1
     )
     weights = {name: jnp.float32(settings["weight"]) for name, settings in method.terms.items()}
     weights |= {name: jnp.float32(value) for name, value in arm.weights.items()}
-    # Not motion: it costs more than the rest, and no arm has it.
-    names = [field.name for field in dataclasses.fields(Disturbance) if field.name != "motion"]
-    disturb = {name: jnp.float32(arm.disturb.get(name, 0)) for name in names}
+    disturb = {name: jnp.float32(arm.disturb.get(name, 0)) for name in rejected.STRENGTHS}
     state = train_state.init(method.network, method.optimizer, run.seed)
     rng = np.random.default_rng([run.seed, run.people])
     length, clips = SIZES["clip_frames"] + 1, people["train"]
@@ -280,7 +274,7 @@ def train(run: Run, folder: Path) -> tuple[dict[str, Any], np.ndarray]:
         chosen = [order.pop() for _ in range(SIZES["batch_size"])]
         starts = rng.integers(0, clips.shape[1] - length + 1, len(chosen))
         batch = np.stack([clips[i, s : s + length] for i, s in zip(chosen, starts, strict=True)])
-        state = step(state, batch, weights, disturb, jnp.float32(arm.slowest), jnp.int32(run.seed))
+        state = step(state, batch, weights, disturb, jnp.float32(arm.min_speed), jnp.int32(run.seed))
         if taken in COURSE:
             measured = {name: float(v) for name, v in jax.device_get(probe(state, probed)).items()}
             target = read(state.target_params, state.target_batch_stats, people["test"])

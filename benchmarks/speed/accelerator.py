@@ -858,7 +858,7 @@ def _read_clips(
     params, batch_stats = weights
 
     def wave(params: Any, batch_stats: Any, clips: Array) -> Array:
-        video = views.whole_view(clips, settings.input_size, settings.change)
+        video = views.whole_view(clips, settings.input_size, settings.input_transform)
         return network.infer_wave(settings, params, batch_stats, video)
 
     def in_parts(params: Any, batch_stats: Any, clips: Array) -> Array:

@@ -119,7 +119,7 @@ def lower(network: Network) -> jax.export.Exported:
         settings = dataclasses.replace(network.settings, conv=conv)
 
         def wave(frames: jax.Array, params: Any, batch_stats: Any) -> jax.Array:
-            video = views.whole_view(frames[None], settings.input_size, settings.change)
+            video = views.whole_view(frames[None], settings.input_size, settings.input_transform)
             return infer_wave(settings, params, batch_stats, video)[0]
 
         return wave
@@ -215,10 +215,10 @@ def _write_pytorch(network: Network, output: epath.Path) -> Exported:
     sizes = (*_SIZES, "ts_kernels") if "ts" in network.params else _SIZES
     if differ := [name for name in sizes if _differ(network.settings, released, name)]:
         notes.append(f"not of the published network's sizes ({', '.join(differ)} differ)")
-    if network.settings.change != released.change:
+    if network.settings.input_transform != released.input_transform:
         notes.append(
-            f"to be given {network.settings.change!r} (network.change, sspd_jax.method.input_transform) "
-            "where the published code gives a network the difference of frames"
+            f"to be given {network.settings.input_transform!r} (network.input_transform, see "
+            "sspd_jax.method.input_transform) where the published code gives a network the difference of frames"
         )
     state_dict = torch_names.to_torch(network.params, network.batch_stats)
     torch_writer.write_state_dict(output, state_dict, otherwise=_ELSEWHERE)

@@ -21,6 +21,7 @@ import jax
 import orbax.checkpoint as ocp
 from etils import epath
 
+from sspd_jax.checkpoints import renamed_keys
 from sspd_jax.errors import ConfigError, UserError
 from sspd_jax.method import network
 from sspd_jax.method.settings import NetworkSettings, network_settings
@@ -60,7 +61,8 @@ def load_network(directory: epath.PathLike) -> tuple[dict[str, Any], Any, Any]:
       directory: what `save_network` wrote.
 
     Returns:
-      The configuration's tables, the parameters and the statistics (nested dicts of float32).
+      The configuration's tables (under today's keys), the parameters and the statistics (nested dicts of
+      float32).
 
     Raises:
       UserError: it is missing, is no checkpoint, is damaged, or holds another network than it says.
@@ -74,6 +76,7 @@ def load_network(directory: epath.PathLike) -> tuple[dict[str, Any], Any, Any]:
         with quiet_stragglers(), _checkpointer() as checkpointer:
             path = storage.absolute(directory.expanduser())
             config = checkpointer.restore(path, ocp.args.Composite(config=ocp.args.JsonRestore())).config
+            config = renamed_keys.translate(config)
             settings = network_settings(config)
             stored = checkpointer.restore(
                 path, ocp.args.Composite(network=_as_arrays(checkpointer, path))

@@ -130,7 +130,7 @@ def protocol_of(config: Mapping[str, Any]) -> Protocol:
     """Return the protocol that a configuration names: its read-out, window and stride."""
     e = config["evaluation"]
     return protocol.load(
-        PRESET_OF[e["read_out"]], window_s=float(e["window_s"]), stride_s=float(e["stride_s"])
+        PRESET_OF[e["hr_estimator"]], window_s=float(e["window_s"]), stride_s=float(e["stride_s"])
     )
 
 

@@ -300,7 +300,7 @@ def draw_similarities(
     segment = max((sample.segment for sample in samples), key=lambda s: s.n_frames)
     n_frames = min(frames, (segment.n_frames - 1) // 2 * 2)
     clip = dataset.clip(segment, 0, n_frames + 1)
-    video = views.whole_view(clip[None], settings.input_size, settings.change)
+    video = views.whole_view(clip[None], settings.input_size, settings.input_transform)
     whole = Network(settings)
     _, features = jax.jit(lambda p, b, v: whole.apply({"params": p, "batch_stats": b}, v, train=False))(
         params, network.batch_stats, video

@@ -79,7 +79,7 @@ def read_segments(
     """
     fps = dataset.fps
     # The confidence is that of the networks, which see the same of a video, or of a method if there are none.
-    change = next((network.network.change for network in networks.values()), "difference")
+    change = next((network.network.input_transform for network in networks.values()), "difference")
     for segment in dataset.segments:
         truth = dataset.ppg(segment) if segment.person_id in people else None
         if truth is None:

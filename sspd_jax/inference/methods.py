@@ -41,7 +41,7 @@ def check_method(method: str, model: RppgModel | None) -> None:
 
 def input_transform_of(model: RppgModel | None) -> str:
     """Return what a method is given of the video: a network's own transform, else 'difference'."""
-    return "difference" if model is None else model.network.change
+    return "difference" if model is None else model.network.input_transform
 
 
 def pulse_extractor(method: str, model: RppgModel | None, fps: float) -> PulseExtractor:

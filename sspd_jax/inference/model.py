@@ -240,6 +240,6 @@ def _step(
     settings: NetworkSettings,
 ) -> tuple[streaming.ConvState, jax.Array]:
     """Take the next images [t + 1, s, s, 3], the first of them known before, t even: float32 [t]."""
-    video = views.whole_view(window[None], settings.input_size, settings.change)
+    video = views.whole_view(window[None], settings.input_size, settings.input_transform)
     state, wave = streaming.advance(settings, params, batch_stats, state, video, start, end)
     return state, wave[0]

@@ -17,7 +17,7 @@ import numpy as np
 from jaxtyping import Array, ArrayLike, Float, Float32, PRNGKeyArray, Real
 
 from sspd_jax.heart_rate import classical
-from sspd_jax.method import augment, input_transform, spectrum, views
+from sspd_jax.method import input_transform, spectrum, views
 
 PEAK_HALF_WIDTH_HZ = 0.15
 """9 bpm: about the main lobe of a 10 s window, and the variation of a resting heart within it."""
@@ -77,6 +77,9 @@ TRUSTED = 0.4
 PROBE_LIGHT = 0.005
 """Amplitude of the synthetic light change, relative: about a pulse's."""
 
+PROBE_LIGHT_HZ = (0.6, 3.0)
+"""Its frequency: where a lamp's beat would be taken for a pulse."""
+
 PROBE_CROP = 0.85
 """Side of the crop of the other view, as a share of the face's."""
 
@@ -87,7 +90,7 @@ def probe(
     size: int,
     fps: float,
     key: PRNGKeyArray,
-    kind: str = "difference",
+    transform: str = "difference",
     people: Sequence[str] | None = None,
     online: Callable[[Float32[Array, "n t s s 3"]], Float32[Array, "n t"]] | None = None,
 ) -> dict[str, Float32[Array, ""]]:
@@ -99,7 +102,7 @@ def probe(
       size: of the network's input, pixels.
       fps: of the clips, Hz, above 6.
       key: of the other view and the synthetic light.
-      kind: of change that the network reads, see `changes`.
+      transform: What the network is given of a video, a name in `input_transform.INPUT_TRANSFORMS`.
       people: who is seen in each clip; everybody is another one, if not given.
       online: the other network, if there is one: it reads the whole faces.
 
@@ -114,7 +117,7 @@ def probe(
       * 'pos_agrees', 'green_agrees': mean cosine of the in-band power spectrum with that of POS and of GREEN
         on the mean colour of the clip;
       * 'steady_pos_agrees': that with POS on the mean colour of the face without the light that its surround
-        shows (`changes`), which is right where POS is led astray by coloured light;
+        shows (`input_transform`), which is right where POS is led astray by coloured light;
       * 'trust': steady_pos_agrees − repeated: how much more the waves resemble what POS finds in their own
         face than each other, from −1 to 1;
       * 'surround_agrees': that with the brightness of what is around the face, where no pulse is;
@@ -126,20 +129,20 @@ def probe(
     n, t = clips.shape[0], clips.shape[1] - 1
     inner = round(PROBE_CROP * clips.shape[2])
     is_left = jnp.arange(size)[:, None] < size // 2
-    hz = jax.random.uniform(light_key, (n, 1), minval=augment.SINE_HZ[0], maxval=augment.SINE_HZ[1])
+    hz = jax.random.uniform(light_key, (n, 1), minval=PROBE_LIGHT_HZ[0], maxval=PROBE_LIGHT_HZ[1])
     light = 1 + PROBE_LIGHT * jnp.sin(2 * jnp.pi * hz * jnp.arange(t + 1, dtype=jnp.float32) / fps)
 
     def one(clip, key, light):
         """Read one clip in five ways: a probe's memory does not grow with the number of clips."""
         frames = views.resize_area(clip, size)
         other = views.random_crop(clip, key, inner)[:, :, ::-1]
-        whole = input_transform.change(frames, kind)
+        whole = input_transform.apply(frames, transform)
         ways = [
             whole,
-            input_transform.change(_resize_to(other, size), kind),
+            input_transform.apply(_resize_to(other, size), transform),
             jnp.where(is_left, whole, 0),  # a difference of 0 is a still picture
             jnp.where(is_left, 0, whole),
-            input_transform.change(frames * light[:, None, None, None], kind),
+            input_transform.apply(frames * light[:, None, None, None], transform),
         ]
         traces = (jnp.mean(frames, axis=(1, 2))[1:], _steady_trace(frames), _surround_trace(frames))
         return read(jnp.stack(ways)), None if online is None else online(whole[None])[0], traces
@@ -166,12 +169,12 @@ def probe(
 
 
 def _steady_trace(frames: Float32[Array, "frames s s 3"]) -> Float32[Array, "frames-1 3"]:
-    """Mean colour of the face, without what light does by `changes.without_light`."""
+    """Mean colour of the face, without what light does by `input_transform.without_light`."""
     face = 1 - input_transform.outside(*frames.shape[1:3])
     face = face / face.sum()
     first = jnp.einsum("hwc,hw->c", frames[0], face)
     return first + jnp.cumsum(
-        jnp.einsum("thwc,hw->tc", input_transform.change(frames, "steady"), face), axis=0
+        jnp.einsum("thwc,hw->tc", input_transform.apply(frames, "steady"), face), axis=0
     )
 
 

@@ -128,23 +128,23 @@ INPUT_TRANSFORMS: Mapping[str, tuple[Step, ...]] = {
 """What can be made of a video before a network sees it: nothing but the difference, as published, or more."""
 
 
-def change(
-    frames: Real[ArrayLike, "*batch t h w 3"], kind: str = "difference"
+def apply(
+    frames: Real[ArrayLike, "*batch t h w 3"], transform: str = "difference"
 ) -> Float32[Array, "*batch t-1 h w 3"]:
-    """Say how each frame changes to the next.
+    """Compute how each frame changes to the next, less what the transform takes out.
 
     Args:
-      frames: uint8 or float [..., t, h, w, 3], RGB, intensity levels.
-      kind: a name in `CHANGES`.
+      frames: Video, uint8 or float [..., t, h, w, 3], RGB, intensity levels.
+      transform: A name in `INPUT_TRANSFORMS`.
 
     Returns:
       float32 [..., t - 1, h, w, 3], intensity levels.
     """
     changed = difference(frames, axis=-4)
-    if not INPUT_TRANSFORMS[kind]:
+    if not INPUT_TRANSFORMS[transform]:
         return changed
     frames = jnp.asarray(frames, jnp.float32)
     mean = (frames[..., 1:, :, :, :] + frames[..., :-1, :, :, :]) / 2
-    for step in INPUT_TRANSFORMS[kind]:
+    for step in INPUT_TRANSFORMS[transform]:
         changed = step(changed, mean)
     return changed

@@ -3,7 +3,7 @@
 A term is a pure function `term(outputs, fps, **settings) -> float32 scalar` of what both networks said.
 A form of the method (paper, released, …) is a table `{name: {'weight': …, **settings}}` of terms in the
 configuration; nothing here knows which form it serves. Which parameters a term can reach is decided by
-the network (`routing` names them): waves come from the predictor behind a `stop_gradient`, similarities
+the network (`param_labels` names them): waves come from the predictor behind a `stop_gradient`, similarities
 from the backbone and the temporal-similarity blocks.
 """
 
@@ -11,7 +11,6 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax.numpy as jnp
-import numpy as np
 from jax import Array
 from jax.typing import ArrayLike
 from jaxtyping import Float, Float32
@@ -38,8 +37,8 @@ def pearson_distance(
     Returns:
       float32 [...] in [0, 2]; 1, with finite gradients, where either is constant.
     """
-    x, x_deviation = _standardise(x)
-    y, y_deviation = _standardise(y)
+    x, x_deviation = standardise(x)
+    y, y_deviation = standardise(y)
     product = x_deviation * y_deviation
     half_square = jnp.sum((x - y) ** 2, axis=-1) / (2 * (x.shape[-1] - 1))
     # A constant has no standardised square of 1 to give to the distance: half of each is missing.
@@ -48,7 +47,7 @@ def pearson_distance(
     return (product * (half_square + missing) + _PEARSON_EPS) / (product + _PEARSON_EPS)
 
 
-def _standardise(
+def standardise(
     x: Float[ArrayLike, "*batch t"],
 ) -> tuple[Float32[Array, "*batch t"], Float32[Array, "*batch"]]:
     """Centre and divide by the deviation (ddof 1): float32 [..., t] and [...]."""
@@ -180,85 +179,13 @@ def similarity_out_of_band(outputs: Outputs, fps: float) -> Float32[Array, ""]:
     return sum(terms) / len(terms)
 
 
-# --- over the batch: not part of the published method --------------------------------------------------
-
-
-def _band_shares(wave: Float[ArrayLike, "*batch t"], fps: float) -> Float32[Array, "*batch bins"]:
-    """Share of the in-band power in each bin of the pulse band: float32 [..., bins], sums of 1."""
-    wave, _ = _standardise(wave)  # its scale means nothing, and the floor below is to be small beside it
-    power = spectrum.power_spectrum(wave)
-    t = wave.shape[-1]
-    power = power[..., np.flatnonzero(spectrum.band_bins(t, fps, *spectrum.PULSE_BAND_HZ))] + 1e-6
-    return power / jnp.sum(power, axis=-1, keepdims=True)
-
-
-def _spread(shares: Float32[Array, "n bins"]) -> Float32[Array, ""]:
-    mean = jnp.mean(shares, axis=0)
-    even = jnp.full_like(mean, 1 / len(mean))
-    return jnp.mean((jnp.cumsum(mean) - jnp.cumsum(even)) ** 2)
-
-
-def _likeness(online: Float32[Array, "n bins"], target: Float32[Array, "n bins"]) -> Float32[Array, ""]:
-    n = len(online)
-    if n < 2:
-        return jnp.sum(0 * online)  # there is no other clip
-    squares = jnp.sum((online[:, None] - target[None]) ** 2, axis=-1)  # 2 for two lines apart
-    # The pairs of a clip with itself are left out.
-    return 1 - jnp.sum(jnp.where(np.eye(n, dtype=bool), 0, squares)) / (2 * n * (n - 1))
-
-
-def wave_spread(outputs: Outputs, fps: float) -> Float32[Array, ""]:
-    """Spread the waves' spectra over the pulse band: the batch's mean spectrum against an even one.
-
-    Mean squared difference of the two cumulative distributions over the bins in 0.5–3 Hz: people's hearts
-    beat at different rates, one answer to every face does not.
-
-    References:
-      Speth et al., "Non-Contrastive Unsupervised Learning of Physiological Signals from Video" (SiNC), CVPR
-      2023, the variance loss.
-    """
-    return _spread(_band_shares(outputs.online.wave, fps))
-
-
-def wave_negatives(outputs: Outputs, fps: float) -> Float32[Array, ""]:
-    """Push the spectra of different clips apart: 1 − ½ mean over i ≠ j of ‖S_i − S_j‖².
-
-    S is the share of the in-band power in each bin, i the online network's clip and j another of the
-    target's. 0 for lines apart, 1 for one answer to all; 0 where there is one clip. Two people of the same
-    rate are pushed too: keep the weight small.
-
-    References:
-      Sun & Li, "Contrast-Phys: Unsupervised Video-based Remote Physiological Measurement via Spatiotemporal
-      Contrast", ECCV 2022, the negative pairs.
-    """
-    return _likeness(_band_shares(outputs.online.wave, fps), _band_shares(outputs.target.wave, fps))
-
-
-def similarity_spread(outputs: Outputs, fps: float) -> Float32[Array, ""]:
-    """Spread the similarity waves' spectra over the pulse band, mean over scales; see `wave_spread`."""
-    o = outputs.online
-    rates = zip(o.ssw, o.relative_rates, strict=True)
-    return sum(_spread(_band_shares(wave, fps * rate)) for wave, rate in rates) / len(o.ssw)
-
-
-def similarity_negatives(outputs: Outputs, fps: float) -> Float32[Array, ""]:
-    """Push the similarity waves' spectra of different clips apart, mean over scales; see `wave_negatives`."""
-    o, t = outputs.online, outputs.target
-    scales = zip(o.ssw, t.ssw, o.relative_rates, strict=True)
-    terms = [_likeness(_band_shares(a, fps * rate), _band_shares(b, fps * rate)) for a, b, rate in scales]
-    return sum(terms) / len(terms)
-
-
-BATCH_TERMS = frozenset({"wave_spread", "wave_negatives", "similarity_spread", "similarity_negatives"})
-"""Terms that are no mean over clips: they need the whole batch in one place."""
+# --- by name ------------------------------------------------------------------------------------------
 
 WAVE_TERMS: Mapping[str, Callable[..., Float32[Array, ""]]] = {
     "wave_pearson": wave_pearson,
     "wave_power_mse": wave_power_mse,
     "wave_amplitude_pearson": wave_amplitude_pearson,
     "wave_out_of_band": wave_out_of_band,
-    "wave_spread": wave_spread,
-    "wave_negatives": wave_negatives,
 }
 """Terms on y, the paper's L_RPD among them: they reach the predictor and nothing else."""
 
@@ -268,12 +195,10 @@ SIMILARITY_TERMS: Mapping[str, Callable[..., Float32[Array, ""]]] = {
     "similarity_deviation": similarity_deviation,
     "similarity_inverse_snr": similarity_inverse_snr,
     "similarity_out_of_band": similarity_out_of_band,
-    "similarity_spread": similarity_spread,
-    "similarity_negatives": similarity_negatives,
 }
 """Terms on SSM and SSW, the paper's L_TSPD among them: they reach backbone and TS blocks."""
 
-TERMS: Mapping[str, Callable[..., Float32[Array, ""]]] = {**WAVE_TERMS, **SIMILARITY_TERMS}
+TERMS: dict[str, Callable[..., Float32[Array, ""]]] = {**WAVE_TERMS, **SIMILARITY_TERMS}
 """Every term by the name that a configuration uses."""
 
 

@@ -25,7 +25,7 @@ _CHOICES = {
     "ts_residual": ("input", "embedding"),
     "conv": FORMS,
     "dtype": ("float32", "bfloat16"),
-    "change": (*INPUT_TRANSFORMS,),
+    "input_transform": (*INPUT_TRANSFORMS,),
 }
 
 FPS = 30.0
@@ -50,7 +50,8 @@ class NetworkSettings:
       ts_attention_scale: 'keys' divides Q Kᵀ by the number of keys (released), 'channels' by C (paper).
       ts_projection: 'tanh' for tanh(Linear(A')) (released), 'linear' for A'W (paper).
       ts_residual: 'input' adds the resized block input (released), 'embedding' adds E (paper).
-      change: what is made of each two frames before the network sees them, a name in `changes.CHANGES`.
+      input_transform: what is made of each two frames before the network sees them, a name in
+        `input_transform.INPUT_TRANSFORMS`.
       predictor_isolated: whether the wave's losses stop at the predictor, as published; if not, they move the
         backbone too.
       conv: form of the convolutions, see `conv3d`.
@@ -70,7 +71,7 @@ class NetworkSettings:
     ts_attention_scale: str = "keys"
     ts_projection: str = "tanh"
     ts_residual: str = "input"
-    change: str = "difference"
+    input_transform: str = "difference"
     predictor_isolated: bool = True
     conv: str = "auto"
     dtype: str = "float32"

@@ -21,27 +21,27 @@ from jaxtyping import Float32, Int32, PRNGKeyArray, Real
 from sspd_jax.method import outputs, self_similarity
 
 
-def is_off(slowest: float | Array) -> bool:
+def is_off(min_speed: float | Array) -> bool:
     """Say whether every clip is played at its own speed."""
-    return isinstance(slowest, int | float) and slowest == 1
+    return isinstance(min_speed, int | float) and min_speed == 1
 
 
 def draw_speeds(
-    key: PRNGKeyArray, n: int, slowest: float | Array, first: Int32[ArrayLike, ""] | int = 0
+    key: PRNGKeyArray, n: int, min_speed: float | Array, first: Int32[ArrayLike, ""] | int = 0
 ) -> Float32[Array, " {n}"]:
-    """Draw a speed for each clip, from `slowest` to 1, as evenly as its logarithm.
+    """Draw a speed for each clip, from `min_speed` to 1, as evenly as its logarithm.
 
     Args:
       key: random key; each clip draws from a key of its own folded out of it.
       n: clips.
-      slowest: above 0, at most 1.
+      min_speed: above 0, at most 1.
       first: number of the first clip in its batch, where these are a part of one.
 
     Returns:
       float32 [n].
     """
     keys = jax.vmap(lambda i: jax.random.fold_in(key, i))(first + jnp.arange(n))
-    return jnp.asarray(slowest, jnp.float32) ** jax.vmap(jax.random.uniform)(keys)
+    return jnp.asarray(min_speed, jnp.float32) ** jax.vmap(jax.random.uniform)(keys)
 
 
 def play(
@@ -68,20 +68,20 @@ def play(
     return early + share * (late - early)
 
 
-def play_reading(reading: outputs.NetworkOutput, speed: Float32[ArrayLike, " n"]) -> outputs.NetworkOutput:
-    """Say what a network that read clips at their own speed should say of them in slow motion.
+def play_output(output: outputs.NetworkOutput, speed: Float32[ArrayLike, " n"]) -> outputs.NetworkOutput:
+    """Turn what a network says of clips at their own speed into what it should say of them in slow motion.
 
     Args:
-      reading: of n clips.
+      output: Of n clips.
       speed: of each, float32 [n].
 
     Returns:
-      The reading whose wave and self-similarities run as slowly.
+      The output whose wave and self-similarities run as slowly.
     """
 
     def slow(matrix: Float32[Array, "n t t"]) -> Float32[Array, "n t t"]:
         return play(play(matrix, speed).swapaxes(1, 2), speed).swapaxes(1, 2)
 
-    ssm = tuple(slow(matrix) for matrix in reading.ssm)
+    ssm = tuple(slow(matrix) for matrix in output.ssm)
     ssw = tuple(self_similarity.similarity_wave(matrix) for matrix in ssm)
-    return reading.replace(wave=play(reading.wave, speed), ssm=ssm, ssw=ssw)
+    return output.replace(wave=play(output.wave, speed), ssm=ssm, ssw=ssw)

@@ -1,7 +1,7 @@
 """The two views of a clip, made on the device from uint8 frames and a random key.
 
-A view is: crop or resize the whole face to the network's input, flip, perhaps disturb, difference in time,
-and, for the online network, a mask that drops frames or pixels. Same key, same view. Frames stay floats
+A view is: crop or resize the whole face to the network's input, flip, difference in time, and,
+for the online network, a mask that drops frames or pixels. Same key, same view. Frames stay floats
 between the steps (the released code rounds to uint8 after each).
 """
 
@@ -14,10 +14,7 @@ from jax import Array
 from jax.typing import ArrayLike
 from jaxtyping import Float32, Int32, PRNGKeyArray, Real
 
-from sspd_jax.method.augment import UNDISTURBED, Disturbance, disturb
-from sspd_jax.method.input_transform import change
-
-_DISTURB = 7
+from sspd_jax.method import input_transform
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,8 +29,6 @@ class ViewSettings:
       mask_unit: 'none', 'frame' (a difference frame is kept or dropped whole) or 'pixel' (each pixel of
         each difference frame is, its three colours together).
       mask_keep: probability of being kept.
-      disturbance: what is changed besides, by default nothing.
-      fps: frame rate of the clips in Hz; only a disturbance needs it.
     """
 
     crop: str = "whole"
@@ -41,8 +36,6 @@ class ViewSettings:
     flip_vertical: float = 0.5
     mask_unit: str = "none"
     mask_keep: float = 0.7
-    disturbance: Disturbance = UNDISTURBED
-    fps: float = 30.0
 
     def __post_init__(self):
         if self.crop not in ("random", "whole"):
@@ -60,7 +53,7 @@ def make_view(
     settings: ViewSettings,
     size: int,
     first: Int32[ArrayLike, ""] | int = 0,
-    kind: str = "difference",
+    transform: str = "difference",
 ) -> Float32[Array, "n frames-1 {size} {size} 3"]:
     """Make one random view of each clip.
 
@@ -70,7 +63,7 @@ def make_view(
       settings: of the view.
       size: height and width of the view, at most s for a random crop.
       first: number of the first clip in its batch, where these are a part of one.
-      kind: what is made of two frames, a name in `changes.CHANGES`.
+      transform: What is made of two frames, a name in `input_transform.INPUT_TRANSFORMS`.
 
     Returns:
       float32 [n, t, size, size, 3] masked frame differences, in intensity levels.
@@ -80,27 +73,27 @@ def make_view(
     """
     clips = jnp.asarray(clips)
     keys = jax.vmap(lambda i: jax.random.fold_in(key, i))(first + jnp.arange(clips.shape[0]))
-    return jax.vmap(lambda clip, k: _view(clip, k, settings, size, kind))(clips, keys)
+    return jax.vmap(lambda clip, k: _view(clip, k, settings, size, transform))(clips, keys)
 
 
 def whole_view(
-    clips: Real[ArrayLike, "n frames s s 3"], size: int, kind: str = "difference"
+    clips: Real[ArrayLike, "n frames s s 3"], size: int, transform: str = "difference"
 ) -> Float32[Array, "n frames-1 {size} {size} 3"]:
     """Make the view that inference reads: the whole face, resized, not flipped, not masked.
 
     Args:
       clips: uint8 or float [n, t + 1, s, s, 3], RGB.
       size: height and width of the view.
-      kind: what is made of two frames, a name in `changes.CHANGES`.
+      transform: What is made of two frames, a name in `input_transform.INPUT_TRANSFORMS`.
 
     Returns:
       float32 [n, t, size, size, 3] frame differences, in intensity levels.
     """
-    return change(resize_area(clips, size), kind)
+    return input_transform.apply(resize_area(clips, size), transform)
 
 
 def _view(
-    clip: Real[Array, "frames s s 3"], key: PRNGKeyArray, settings: ViewSettings, size: int, kind: str
+    clip: Real[Array, "frames s s 3"], key: PRNGKeyArray, settings: ViewSettings, size: int, transform: str
 ) -> Float32[Array, "frames-1 {size} {size} 3"]:
     crop_key, flip_key, mask_key = jax.random.split(key, 3)
     if settings.crop == "random":
@@ -108,10 +101,7 @@ def _view(
     else:
         clip = resize_area(clip, size)
     clip = random_flip(clip.astype(jnp.float32), flip_key, settings.flip_horizontal, settings.flip_vertical)
-    if not settings.disturbance.is_off():
-        # A key of its own beside the three: what else is drawn stays what it is without a disturbance.
-        clip = disturb(clip, jax.random.fold_in(key, _DISTURB), settings.disturbance, settings.fps)
-    seen = change(clip, kind)
+    seen = input_transform.apply(clip, transform)
     if settings.mask_unit == "none":
         return seen
     return seen * keep_mask(mask_key, seen.shape, settings.mask_unit, settings.mask_keep)

@@ -8,9 +8,9 @@ configuration is said by `validate`, in one place, before any work begins.
 from __future__ import annotations
 
 import copy
-import dataclasses
 import inspect
 import math
+import re
 import sys
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
@@ -20,12 +20,12 @@ import ml_collections
 from absl import flags
 from ml_collections import config_flags
 
+from sspd_jax.checkpoints.renamed_keys import REMOVED, RENAMED
 from sspd_jax.datasets import splits
 from sspd_jax.datasets.readers.registry import READERS
 from sspd_jax.errors import ConfigError
 from sspd_jax.heart_rate import estimators
 from sspd_jax.method import losses, param_labels, spectrum, target_ema, views
-from sspd_jax.method.augment import Disturbance
 from sspd_jax.method.settings import (
     CROP_SIZE,
     FPS,
@@ -62,8 +62,6 @@ def default(form: Mapping[str, Any] = presets.PAPER) -> ml_collections.ConfigDic
             "network": network_table(NetworkSettings()),
             "views": {},
             "terms": {},
-            # How strongly each view is disturbed, independently of the other, see sspd_jax.method.augment.
-            "disturb": dataclasses.asdict(Disturbance()),
             # Clips that the networks read again at the end of every epoch, changed in ways that leave the
             # pulse alone, see sspd_jax.method.diagnostics.probe; 0: none.
             # With a patience the training ends when so many epochs brought no network that is trusted more,
@@ -71,7 +69,7 @@ def default(form: Mapping[str, Any] = presets.PAPER) -> ml_collections.ConfigDic
             "health": {"clips": 0, "patience": 0},
             # Slowest speed that the online network's view of a clip is played at, see
             # sspd_jax.method.time_stretch; 1: always its own.
-            "playback": {"slowest": 1.0},
+            "time_stretch": {"min_speed": 1.0},
             "optimizer": {"learning_rate": 1e-3, "b1": 0.9, "b2": 0.999, "eps": 1e-8, "frozen": ()},
             "target": {"momentum": 0.9},  # at the first step; it rises to 1 by a cosine
             "data": {
@@ -92,7 +90,7 @@ def default(form: Mapping[str, Any] = presets.PAPER) -> ml_collections.ConfigDic
             },
             "evaluation": {
                 "reader": "target",  # which of the two networks is *the* reader, fixed before testing
-                "read_out": "spectrum",  # from wave to rate, see sspd_jax.heart_rate.estimators
+                "hr_estimator": "spectrum",  # from wave to rate, see sspd_jax.heart_rate.estimators
                 "window_s": 10.0,  # s
                 "stride_s": 10.0,  # s
             },
@@ -115,9 +113,8 @@ def apply_form(config: ml_collections.ConfigDict, form: Mapping[str, Any]) -> No
     config.views = form["views"]
     config.terms = form["terms"]
     config.network.update(form["network"])
-    config.disturb.update(form.get("disturb", dataclasses.asdict(Disturbance())))
     config.health.update(form.get("health", {"clips": 0, "patience": 0}))
-    config.playback.update(form.get("playback", {"slowest": 1.0}))
+    config.time_stretch.update(form.get("time_stretch", {"min_speed": 1.0}))
 
 
 def apply_smoke(config: ml_collections.ConfigDict) -> None:
@@ -135,8 +132,8 @@ def _halving_strides(config: ml_collections.ConfigDict) -> tuple[int, ...]:
     """Stride 2 in every block, as long as the scale still holds the pulse band (30 Hz: 15, 7.5, 7.5)."""
     strides: list[int] = []
     for _ in config.network.ts_kernels:
-        rate = config.fps / math.prod([*strides, 2])
-        strides.append(2 if rate >= 2 * spectrum.PULSE_BAND_HZ[1] else 1)
+        rate_hz = config.fps / math.prod([*strides, 2])
+        strides.append(2 if rate_hz >= 2 * spectrum.PULSE_BAND_HZ[1] else 1)
     return tuple(strides)
 
 
@@ -206,13 +203,15 @@ def load(spec: str, overrides: Iterable[str] = ()) -> ml_collections.ConfigDict:
 
     Raises:
       ConfigError: the file is missing or cannot be executed as a configuration, or an override names no
-        key or has a value of another type.
+        key or has a value of another type. A key that an older version knew by another name is accepted, and
+        the new name is printed.
     """
     path, colon, variants = spec.partition(":")
     file = find(path, ".py")
     for earlier, module in EARLIER_MODULES.items():
         sys.modules.setdefault(earlier, module)
     values = flags.FlagValues()
+    overrides = map(_with_current_name, overrides)
     arguments = [f"--config={file}{colon}{variants}", *(f"--config.{assignment}" for assignment in overrides)]
     config_flags.DEFINE_config_file("config", flag_values=values, sys_argv=["sspd_jax", *arguments])
     try:
@@ -226,6 +225,17 @@ def load(spec: str, overrides: Iterable[str] = ()) -> ml_collections.ConfigDict:
     if not isinstance(values.config, ml_collections.ConfigDict):
         raise ConfigError(f"config file {path}: get_config returns {values.config!r}, not a ConfigDict")
     return values.config
+
+
+def _with_current_name(assignment: str) -> str:
+    """Replace an older version's name in a `key=value` by today's, and say so."""
+    key, equals, value = assignment.partition("=")
+    if reason := REMOVED.get(key.partition(".")[0]):
+        raise ConfigError(f"config key {key!r} is gone: {reason}")
+    if key not in RENAMED:
+        return assignment
+    print(f"note: config key {key!r} is now {RENAMED[key]!r}", file=sys.stderr)
+    return f"{RENAMED[key]}{equals}{value}"
 
 
 EARLIER_MODULES = {"sspd_jax.config": sys.modules[__name__], "sspd_jax.forms": presets}
@@ -281,8 +291,12 @@ def _one_line(error: Exception) -> str:
     if "Traceback" in text:  # of the user's file: what it ends with is what went wrong
         text = text.strip().splitlines()[-1]
     text = " ".join(text.split())
+    if not isinstance(error, AttributeError | KeyError):
+        return text
     # ml_collections raises these with little more than the key's name.
-    return f"unknown key {text}" if isinstance(error, AttributeError | KeyError) else text
+    names = re.findall(r"\w+", text)
+    renamed = [f"; {old!r} is now {new!r}" for old, new in RENAMED.items() if old.split(".")[0] in names[:1]]
+    return f"unknown key {text}{''.join(renamed)}"
 
 
 def validate(config: ml_collections.ConfigDict) -> StepConfig:
@@ -340,8 +354,6 @@ def method(config: ml_collections.ConfigDict, total_steps: int) -> StepConfig:
         )
     for key, known in (("parallel", tuple(STEP_COMPILERS)), ("distributed", distributed.MODES)):
         _require(config[key] in known, key, config[key], f"one of {known}")
-    if batch_terms := sorted(losses.BATCH_TERMS & set(config.terms)) if config.parallel == "pmap" else []:
-        raise ConfigError(f"config terms.{batch_terms[0]} compares all clips of a batch: use parallel 'jit'")
     clips = config.health.clips
     _require(isinstance(clips, int) and clips >= 0, "health.clips", clips, "a whole number ≥ 0")
     patience = config.health.patience
@@ -351,8 +363,8 @@ def method(config: ml_collections.ConfigDict, total_steps: int) -> StepConfig:
             f"health.patience is {patience} and health.clips 0: without clips there is no trust to wait for; "
             "set health.clips"
         )
-    slowest = config.playback.slowest
-    _require(0.5 <= slowest <= 1, "playback.slowest", slowest, "from 0.5 to 1 (off)")
+    min_speed = config.time_stretch.min_speed
+    _require(0.5 <= min_speed <= 1, "time_stretch.min_speed", min_speed, "from 0.5 to 1 (off)")
     _require(isinstance(config.init_from, str), "init_from", config.init_from, "a path")
     if config.parallel == "pmap" and config.distributed != "off":
         raise ConfigError("config parallel 'pmap' is for one process; several need parallel 'jit'")
@@ -388,7 +400,7 @@ def method(config: ml_collections.ConfigDict, total_steps: int) -> StepConfig:
         momentum=schedule,
         fps=float(config.fps),
         seed=config.seed,
-        slowest=float(config.playback.slowest),
+        min_speed=float(min_speed),
     )
 
 
@@ -401,17 +413,9 @@ def _view_settings(config: ml_collections.ConfigDict, name: str) -> views.ViewSe
             flip_vertical=table.flip.vertical,
             mask_unit=table.mask.unit,
             mask_keep=table.mask.keep,
-            disturbance=_disturbance(config),
-            fps=float(config.fps),
         )
     except ValueError as error:
         raise ConfigError(f"config views.{name}: {error}") from error
-
-
-def _disturbance(config: ml_collections.ConfigDict) -> Disturbance:
-    for name, strength in config.disturb.items():
-        _require(0 <= strength < 1, f"disturb.{name}", strength, "a share: 0 (off) or more, and below 1")
-    return Disturbance(**{name: float(strength) for name, strength in config.disturb.items()})
 
 
 def _check_terms(config: ml_collections.ConfigDict) -> dict[str, dict[str, Any]]:
@@ -467,7 +471,7 @@ def _check_evaluation(config: ml_collections.ConfigDict) -> None:
     table = config.evaluation
     _require(table.reader in ("online", "target"), "evaluation.reader", table.reader, "'online' or 'target'")
     known = tuple(estimators.OF_RAW_WAVES)
-    _require(table.read_out in known, "evaluation.read_out", table.read_out, f"one of {known}")
+    _require(table.hr_estimator in known, "evaluation.hr_estimator", table.hr_estimator, f"one of {known}")
     _require(table.window_s >= 4, "evaluation.window_s", table.window_s, "4 s or more")
     _require(table.stride_s > 0, "evaluation.stride_s", table.stride_s, "more than 0 s")
 
@@ -479,8 +483,8 @@ def _check_scales(config: ml_collections.ConfigDict, network: NetworkSettings) -
     except ValueError as error:
         raise ConfigError(f"clip_frames: {error}") from error
     low, high = spectrum.PULSE_BAND_HZ
-    for i, (length, rate) in enumerate(zip(lengths, network.relative_rates, strict=True), 1):
-        fps = config.fps * rate
+    for i, (length, relative) in enumerate(zip(lengths, network.relative_rates, strict=True), 1):
+        fps = config.fps * relative
         if fps < 2 * high:
             raise ConfigError(
                 f"network.ts_strides {tuple(network.ts_strides)} leave {fps:g} Hz at scale {i}; "
@@ -506,7 +510,9 @@ def _check_keys(table: Any, reference: Any, prefix: str) -> None:
     known = set(reference.keys())
     for name in table:
         if name not in known:
-            raise ConfigError(f"config key '{prefix}{name}' is unknown{did_you_mean(name, known)}")
+            new = RENAMED.get(prefix + name)
+            hint = f"; it is now {new!r}" if new else did_you_mean(name, known)
+            raise ConfigError(f"config key '{prefix}{name}' is unknown{hint}")
     for name in sorted(known):
         if name not in table:
             raise ConfigError(f"config key '{prefix}{name}' is missing")

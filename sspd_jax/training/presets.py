@@ -28,7 +28,7 @@ def _views(mask_unit: str) -> Mapping[str, Any]:
 PAPER: Mapping[str, Any] = {
     "views": _views("frame"),
     "network": {
-        "change": "difference",
+        "input_transform": "difference",
         "ts_heads": 1,
         "ts_attention_scale": "channels",
         "ts_projection": "linear",
@@ -48,7 +48,7 @@ PAPER: Mapping[str, Any] = {
 RELEASED: Mapping[str, Any] = {
     "views": _views("pixel"),
     "network": {
-        "change": "difference",
+        "input_transform": "difference",
         "ts_heads": 2,
         "ts_attention_scale": "keys",
         "ts_projection": "tanh",
@@ -67,7 +67,7 @@ RELEASED: Mapping[str, Any] = {
 
 ROBUST: Mapping[str, Any] = {
     **RELEASED,
-    "network": {**RELEASED["network"], "change": "steady_chrominance"},
-    "playback": {"slowest": 0.7},
+    "network": {**RELEASED["network"], "input_transform": "steady_chrominance"},
+    "time_stretch": {"min_speed": 0.7},
     "health": {"clips": 8},
 }

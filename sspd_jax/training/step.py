@@ -37,7 +37,7 @@ class StepConfig:
       momentum: of that average, as a function of the step.
       fps: frame rate of the clips in Hz.
       seed: of views.
-      slowest: speed that the online network's view may be played at, see `time_stretch`; 1: its own.
+      min_speed: speed that the online network's view may be played at, see `time_stretch`; 1: its own.
       batch_axis: name of a mapped axis over which batches are spread in equal parts.
     """
 
@@ -49,7 +49,7 @@ class StepConfig:
     momentum: optax.Schedule
     fps: float
     seed: int = 0
-    slowest: float | Array = 1.0
+    min_speed: float | Array = 1.0
     batch_axis: str | None = None
 
 
@@ -95,15 +95,15 @@ def train_step(
     """
     key = jax.random.fold_in(jax.random.key(method.seed), state.step)
     local_key, global_key = jax.random.split(key)
-    size, kind = method.network.input_size, method.network.change
+    size, transform = method.network.input_size, method.network.input_transform
     first = 0 if method.batch_axis is None else jax.lax.axis_index(method.batch_axis) * len(batch["clips"])
     clips, speed = batch["clips"], None
-    if not time_stretch.is_off(method.slowest):
+    if not time_stretch.is_off(method.min_speed):
         # A key of its own beside the two: what else is drawn stays what it is at the clip's own speed.
-        speed = time_stretch.draw_speeds(jax.random.fold_in(key, _PLAY), len(clips), method.slowest, first)
+        speed = time_stretch.draw_speeds(jax.random.fold_in(key, _PLAY), len(clips), method.min_speed, first)
         clips = time_stretch.play(clips, speed)
-    local = views.make_view(clips, local_key, method.local_view, size, first, kind)
-    whole = views.make_view(batch["clips"], global_key, method.global_view, size, first, kind)
+    local = views.make_view(clips, local_key, method.local_view, size, first, transform)
+    whole = views.make_view(batch["clips"], global_key, method.global_view, size, first, transform)
     return learn(state, local, whole, speed, method=method)
 
 
@@ -188,8 +188,8 @@ def loss_fn(
     )
     # One network after the other: XLA on CPU would have them side by side, and hold the largest maps of both.
     online, batch_stats = read(params, state.batch_stats, after(online_video, target.wave))
-    said = target if speed is None else time_stretch.play_reading(target, speed)
-    loss, terms = losses.total_loss(outputs.Outputs(online, said), method.fps, method.terms)
+    target_output = target if speed is None else time_stretch.play_output(target, speed)
+    loss, terms = losses.total_loss(outputs.Outputs(online, target_output), method.fps, method.terms)
     if method.batch_axis is not None:  # every term is a mean over clips
         loss, terms = jax.lax.pmean((loss, terms), method.batch_axis)
     return loss, (terms, target.wave, batch_stats, target_batch_stats)
@@ -219,7 +219,7 @@ def probe(
     reads = functools.partial(infer_wave, method.network)
     target = functools.partial(reads, state.target_params, state.target_batch_stats)
     online = functools.partial(reads, state.params, state.batch_stats)
-    size, kind = method.network.input_size, method.network.change
+    size, transform = method.network.input_size, method.network.input_transform
     return diagnostics.probe(
-        target, clips, size, method.fps, jax.random.key(_PROBE_SEED), kind, people, online
+        target, clips, size, method.fps, jax.random.key(_PROBE_SEED), transform, people, online
     )

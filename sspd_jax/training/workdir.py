@@ -9,6 +9,7 @@ from typing import Any
 import ml_collections
 from etils import epath
 
+from sspd_jax.checkpoints import renamed_keys
 from sspd_jax.errors import ConfigError, UserError
 from sspd_jax.runtime import metrics_log, storage
 
@@ -37,10 +38,17 @@ def claim_workdir(config: ml_collections.ConfigDict, workdir: epath.Path) -> Non
         storage.write_text(path, json.dumps(ours, indent=2) + "\n", otherwise=metrics_log.ELSEWHERE)
         return
     try:
-        theirs = _flat(json.loads(found))
-    except (ValueError, AttributeError) as error:
+        theirs = _flat(renamed_keys.translate(json.loads(found)))
+    except (ValueError, AttributeError, TypeError) as error:
         raise UserError(f"{path}: is damaged; delete it, or choose another --workdir") from error
-    for key, value in sorted(_flat(ours).items()):
+    ours = _flat(ours)
+    if unknown := sorted(set(theirs) - set(ours)):
+        key = unknown[0]
+        raise ConfigError(
+            f"{workdir}: holds an experiment with {key} = {theirs[key]!r}, which this one does not have; "
+            "choose another --workdir, or delete this one"
+        )
+    for key, value in sorted(ours.items()):
         if key not in IGNORED_ON_RESUME and theirs.get(key) != value:
             raise ConfigError(
                 f"{workdir}: holds an experiment with {key} = {theirs.get(key)!r}, not {value!r}; "

@@ -121,23 +121,6 @@ def terms(online_wave, target_wave, online_features, target_features, *, fps, re
         inner = np.stack([diagonal_deviation(m, ddof)[1:-1] for m in ssm])
         return inner, np.arange(ssm.shape[-1] - 1, 1, -1)
 
-    def shares(waves, hz):
-        frequency = np.arange(waves.shape[-1] // 2 + 1) * hz / waves.shape[-1]
-        inside = (frequency > 0.5 - 1e-6) & (frequency < 3 + 1e-6)
-        return np.stack([power(w)[inside] / power(w)[inside].sum() for w in waves])
-
-    def spread(waves, hz):
-        mean, total, gaps = shares(waves, hz).mean(axis=0), 0, []
-        for i, share in enumerate(mean, 1):
-            total += share
-            gaps.append(total - i / len(mean))
-        return np.mean(np.square(gaps))
-
-    def negatives(ours, theirs, hz):
-        pairs = [(i, j) for i in range(len(ours)) for j in range(len(ours)) if i != j]
-        a, b = shares(ours, hz), shares(theirs, hz)
-        return np.mean([1 - np.sum((a[i] - b[j]) ** 2) / 2 for i, j in pairs])
-
     paper, released = [], []
     for ssm in ssm_o:
         paper.append(lags(ssm, 0)[0].mean())
@@ -160,12 +143,6 @@ def terms(online_wave, target_wave, online_features, target_features, *, fps, re
                 np.mean([out_of_band(w, hz, len(w) // 2) for w in ssw])
                 for ssw, hz in zip(ssw_o, rates, strict=True)
             ]
-        ),
-        "wave_spread": spread(online_wave, fps),
-        "wave_negatives": negatives(online_wave, target_wave, fps),
-        "similarity_spread": np.mean([spread(w, hz) for w, hz in zip(ssw_o, rates, strict=True)]),
-        "similarity_negatives": np.mean(
-            [negatives(a, b, hz) for a, b, hz in zip(ssw_o, ssw_t, rates, strict=True)]
         ),
     }
 

@@ -72,6 +72,6 @@ def in_form(reader, conv):
 def one_pass(reader, frames):
     """The whole network at once, on the differences of all frames; an odd number gets one more, of zeros."""
     frames = np.concatenate([frames, frames[-1:]])[: len(frames) + (len(frames) - 1) % 2]
-    video = views.whole_view(frames[None], reader.network.input_size, reader.network.change)
+    video = views.whole_view(frames[None], reader.network.input_size, reader.network.input_transform)
     read = jax.jit(infer_wave, static_argnums=0)
     return np.asarray(read(reader.network, reader.params, reader.batch_stats, video)[0])

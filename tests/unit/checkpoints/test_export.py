@@ -140,7 +140,7 @@ def test_a_stablehlo_file_is_for_every_platform_and_takes_even_times_only(stable
 
 
 def test_a_stablehlo_file_takes_out_the_light_itself(tmp_path):
-    network = small_training.network(presets.RELEASED, change="steady_chrominance")
+    network = small_training.network(presets.RELEASED, input_transform="steady_chrominance")
     directory = save(tmp_path / "steady", network)
     export.export(directory, tmp_path / "steady.stablehlo", "stablehlo")
     frames = clip(33)
@@ -244,9 +244,9 @@ def test_blocks_that_pytorch_would_read_otherwise_are_left_out(tmp_path):
 
 
 def test_a_network_that_is_given_something_else_is_exported_with_a_word(tmp_path):
-    network = small_training.network(presets.RELEASED, change="steady_chrominance")
+    network = small_training.network(presets.RELEASED, input_transform="steady_chrominance")
     exported = export.export(save(tmp_path / "steady", network), tmp_path / "steady.pth", "pytorch")
-    assert "'steady_chrominance' (network.change" in exported.notes[-1]
+    assert "'steady_chrominance' (network.input_transform" in exported.notes[-1]
 
 
 def test_strided_blocks_are_left_out(tmp_path):

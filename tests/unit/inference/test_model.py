@@ -73,7 +73,7 @@ def test_a_loaded_network_holds_what_inference_needs(small):
 
 def test_what_a_network_is_given_is_part_of_its_checkpoint(small, tmp_path):
     """A network of the robust form reads a stream as it reads a clip, and not as the published form does."""
-    settings = dataclasses.replace(SMALL, change="steady_chrominance")
+    settings = dataclasses.replace(SMALL, input_transform="steady_chrominance")
     weights = init_variables(SMALL, jax.random.key(3))
     save_network(tmp_path / "steady", tables(settings), *weights)
     network = small_training.in_form(sspd_jax.load(tmp_path / "steady"), "matmul")

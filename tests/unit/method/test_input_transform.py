@@ -34,77 +34,77 @@ def inside():
 
 def test_the_published_input_is_the_difference():
     frames = np.random.default_rng(0).integers(0, 256, (2, 5, 4, 4, 3), np.uint8)
-    np.testing.assert_array_equal(input_transform.change(frames), np.diff(frames.astype(np.float32), axis=1))
-    assert NetworkSettings().change == "difference"
+    np.testing.assert_array_equal(input_transform.apply(frames), np.diff(frames.astype(np.float32), axis=1))
+    assert NetworkSettings().input_transform == "difference"
 
 
 def test_both_kinds_of_view_are_given_what_is_asked_for():
     clips = np.random.default_rng(3).integers(0, 256, (1, 5, SIZE, SIZE, 3), np.uint8)
     plain = views.ViewSettings(flip_horizontal=0.0, flip_vertical=0.0)
-    expected = input_transform.change(clips, "steady")
+    expected = input_transform.apply(clips, "steady")
     for view in (
-        views.make_view(clips, jax.random.key(0), plain, SIZE, kind="steady"),
+        views.make_view(clips, jax.random.key(0), plain, SIZE, transform="steady"),
         views.whole_view(clips, SIZE, "steady"),
     ):
         np.testing.assert_allclose(view, expected, rtol=1e-5, atol=1e-4)
 
 
-@pytest.mark.parametrize("kind", ["chrominance", "steady", "steady_chrominance"])
-def test_white_light_is_taken_out(kind):
+@pytest.mark.parametrize("transform", ["chrominance", "steady", "steady_chrominance"])
+def test_white_light_is_taken_out(transform):
     lit = still() * (1 + 0.005 * BEAT)
-    assert power(input_transform.change(lit, kind)) < 0.04 * power(input_transform.change(lit))
+    assert power(input_transform.apply(lit, transform)) < 0.04 * power(input_transform.apply(lit))
 
 
 def test_shading_that_differs_from_pixel_to_pixel_has_no_chrominance():
     shade = np.random.default_rng(1).normal(size=(1, SIZE, SIZE, 1))
     shaded = still() * (1 + 0.005 * BEAT * shade)
-    assert power(input_transform.change(shaded, "chrominance")) < 0.02 * power(input_transform.change(shaded))
-    assert power(input_transform.change(shaded, "steady")) > 0.5 * power(input_transform.change(shaded))
+    assert power(input_transform.apply(shaded, "chrominance")) < 0.02 * power(input_transform.apply(shaded))
+    assert power(input_transform.apply(shaded, "steady")) > 0.5 * power(input_transform.apply(shaded))
 
 
-@pytest.mark.parametrize("kind", ["steady", "steady_chrominance"])
-def test_a_coloured_lamp_at_one_side_is_taken_out(kind):
+@pytest.mark.parametrize("transform", ["steady", "steady_chrominance"])
+def test_a_coloured_lamp_at_one_side_is_taken_out(transform):
     across = np.linspace(0, 1, SIZE)[None, None, :, None]
     lit = still() * (1 + 0.005 * BEAT * across * np.array([1.0, 0.4, 0.1]))
-    assert power(input_transform.change(lit, kind)) < 0.03 * power(input_transform.change(lit))
-    assert power(input_transform.change(lit, "chrominance")) > 0.2 * power(input_transform.change(lit))
+    assert power(input_transform.apply(lit, transform)) < 0.03 * power(input_transform.apply(lit))
+    assert power(input_transform.apply(lit, "chrominance")) > 0.2 * power(input_transform.apply(lit))
 
 
 def test_a_pulse_inside_the_surround_stays_as_it_is(inside):
     face = still() * (1 + 0.005 * BEAT * PULSE * inside)
-    np.testing.assert_allclose(
-        input_transform.change(face, "steady"), input_transform.change(face), atol=1e-4
-    )
-    seen = input_transform.change(face, "steady_chrominance")
-    assert power(seen) > 0.2 * power(input_transform.change(face))
+    np.testing.assert_allclose(input_transform.apply(face, "steady"), input_transform.apply(face), atol=1e-4)
+    seen = input_transform.apply(face, "steady_chrominance")
+    assert power(seen) > 0.2 * power(input_transform.apply(face))
 
 
 def test_pulse_under_a_lamp_is_the_pulse_without_it(inside):
     across = np.linspace(0, 1, SIZE)[None, None, :, None]
     lamp = 0.004 * np.cos(2 * np.pi * 1.2 * TIME_S)[:, None, None, None] * across * np.array([0.1, 0.3, 1.0])
     face = still() * (1 + 0.005 * BEAT * PULSE * inside)
-    alone, lit = (input_transform.change(f, "steady") for f in (face, face * (1 + lamp)))
+    alone, lit = (input_transform.apply(f, "steady") for f in (face, face * (1 + lamp)))
     assert power(lit - alone) < 0.05 * power(alone)
 
 
-@pytest.mark.parametrize("kind", [*input_transform.INPUT_TRANSFORMS])
-def test_it_reads_a_stream_as_it_reads_a_recording(kind):
+@pytest.mark.parametrize("transform", [*input_transform.INPUT_TRANSFORMS])
+def test_it_reads_a_stream_as_it_reads_a_recording(transform):
     frames = np.random.default_rng(2).integers(0, 256, (9, SIZE, SIZE, 3), np.uint8)
-    parts = [input_transform.change(frames[start : start + 5], kind) for start in (0, 4)]
+    parts = [input_transform.apply(frames[start : start + 5], transform) for start in (0, 4)]
     np.testing.assert_allclose(
-        np.concatenate(parts), input_transform.change(frames, kind), rtol=1e-5, atol=1e-4
+        np.concatenate(parts), input_transform.apply(frames, transform), rtol=1e-5, atol=1e-4
     )
 
 
-@pytest.mark.parametrize("kind", [*input_transform.INPUT_TRANSFORMS])
+@pytest.mark.parametrize("transform", [*input_transform.INPUT_TRANSFORMS])
 @pytest.mark.parametrize("level", [0, 255])
-def test_black_and_white_pictures_change_by_nothing(kind, level):
-    np.testing.assert_array_equal(input_transform.change(np.full((1, 4, 8, 8, 3), level, np.uint8), kind), 0)
+def test_black_and_white_pictures_change_by_nothing(transform, level):
+    np.testing.assert_array_equal(
+        input_transform.apply(np.full((1, 4, 8, 8, 3), level, np.uint8), transform), 0
+    )
 
 
 def test_gradients_of_black_pictures_are_finite():
     black = jnp.zeros((3, 8, 8, 3))
-    gradient = jax.grad(lambda f: jnp.sum(input_transform.change(f, "steady_chrominance") ** 2))(black)
+    gradient = jax.grad(lambda f: jnp.sum(input_transform.apply(f, "steady_chrominance") ** 2))(black)
     assert np.isfinite(gradient).all()
 
 
@@ -121,4 +121,4 @@ def test_systems_of_three_are_solved_as_numpy_does(seed):
 
 def test_an_unknown_kind_is_refused():
     with pytest.raises(ValueError, match="change is 'hue'"):
-        NetworkSettings(change="hue")
+        NetworkSettings(input_transform="hue")

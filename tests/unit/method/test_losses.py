@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from sspd_jax.method import losses
-from sspd_jax.method.outputs import NetworkOutput, Outputs, similarity_outputs
+from sspd_jax.method.outputs import Outputs, similarity_outputs
 from sspd_jax.training import presets
 
 pytestmark = pytest.mark.usefixtures("quick_compilation")
@@ -141,25 +141,6 @@ def test_agreement_costs_nothing():
         return [losses.TERMS[name](Outputs(reading, reading), 30.0) for name in names]
 
     np.testing.assert_allclose(compute(wave, features), 0, atol=5e-6)
-
-
-def test_spread_and_negatives_by_hand():
-    def outputs(*hz):
-        # Sines that fit into 4 s: one bin each.
-        waves = jnp.asarray([np.sin(2 * np.pi * f * np.arange(120) / 30) for f in hz], jnp.float32)
-        reading = NetworkOutput(waves, (), (waves,), (1.0,))
-        return Outputs(reading, reading)
-
-    every = 0.25 * np.arange(2, 13)  # the 11 bins of 0.5–3 Hz
-    for kind in ("wave", "similarity"):
-        spread, negatives = (losses.TERMS[f"{kind}_{name}"] for name in ("spread", "negatives"))
-        assert spread(outputs(*every), 30.0) == pytest.approx(0, abs=1e-6)
-        # All at the lowest bin: the distribution is 1 from there on.
-        gaps = 1 - np.arange(1, 12) / 11
-        assert spread(outputs(0.5, 0.5), 30.0) == pytest.approx(np.mean(gaps**2), rel=1e-3)
-        assert negatives(outputs(1.0, 1.0, 1.0), 30.0) == pytest.approx(1, abs=1e-5)
-        assert negatives(outputs(1.0, 1.5, 2.0), 30.0) == pytest.approx(0, abs=1e-4)
-        assert negatives(outputs(1.0), 30.0) == 0  # nobody else
 
 
 def test_the_papers_total_on_golden_features_equals_its_formula():

@@ -58,7 +58,7 @@ def reading(hz, t=120):
 
 
 def test_a_reading_played_slowly_is_the_reading_of_the_slow_clip():
-    slow, want = time_stretch.play_reading(reading(1.5), np.float32([0.8])), reading(1.2)
+    slow, want = time_stretch.play_output(reading(1.5), np.float32([0.8])), reading(1.2)
     np.testing.assert_allclose(slow.wave, want.wave, atol=0.03)
     np.testing.assert_allclose(slow.ssm[0], want.ssm[0], atol=0.03)
     np.testing.assert_allclose(slow.ssw[0], want.ssw[0], atol=0.03)
@@ -68,7 +68,7 @@ def test_a_reading_played_slowly_is_the_reading_of_the_slow_clip():
 def test_one_answer_at_every_speed_disagrees_with_itself():
     one = reading(1.6)
     same = losses.wave_pearson(outputs.Outputs(one, one), FPS)
-    slow = losses.wave_pearson(outputs.Outputs(one, time_stretch.play_reading(one, np.float32([0.8]))), FPS)
+    slow = losses.wave_pearson(outputs.Outputs(one, time_stretch.play_output(one, np.float32([0.8]))), FPS)
     assert same < 1e-4 < 0.5 < slow
 
 

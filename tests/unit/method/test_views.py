@@ -208,4 +208,4 @@ def test_every_clip_of_a_batch_gets_its_own_crop_and_mask(masked_crops):
 )
 def test_impossible_settings_are_refused(changes, message):
     with pytest.raises(ValueError, match=message):
-        views.ViewSettings(**input_transform)
+        views.ViewSettings(**changes)

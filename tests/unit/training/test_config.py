@@ -10,7 +10,6 @@ import pytest
 
 from sspd_jax.errors import ConfigError
 from sspd_jax.method import losses
-from sspd_jax.method.augment import Disturbance
 from sspd_jax.method.settings import network_settings
 from sspd_jax.training import config as experiments
 from sspd_jax.training import presets
@@ -58,12 +57,9 @@ def test_released_variant_is_the_released_form():
 def test_published_forms_have_no_addition(variants):
     config = experiments.load(f"{UBFC}:{variants}")
     method = experiments.validate(config)
-    assert method.local_view.disturbance.is_off()
-    assert method.global_view.disturbance.is_off()
-    assert not losses.BATCH_TERMS & set(method.terms)
     assert method.network.predictor_isolated
     assert (config.health.clips, config.health.patience, config.init_from) == (0, 0, "")
-    assert method.slowest == 1
+    assert method.min_speed == 1
 
 
 def test_robust_variant_adds_to_the_released_form_and_leaves_nothing_behind():
@@ -71,26 +67,33 @@ def test_robust_variant_adds_to_the_released_form_and_leaves_nothing_behind():
     method = experiments.validate(config)
     released = presets.RELEASED["terms"]
     assert {name: method.terms[name] for name in released} == {n: dict(t) for n, t in released.items()}
-    assert method.network.change == "steady_chrominance"
-    assert method.slowest == 0.7
+    assert method.network.input_transform == "steady_chrominance"
+    assert method.min_speed == 0.7
     assert config.health.clips > 0
     back = experiments.load(f"{UBFC}:robust,released")
     assert back.to_dict() == experiments.load(f"{UBFC}:released").to_dict()
 
 
 def test_the_robust_form_with_everything_off_is_the_released_form():
-    config = experiments.load(f"{UBFC}:robust", ["network.change=difference", "playback.slowest=1.0"])
+    config = experiments.load(
+        f"{UBFC}:robust", ["network.input_transform=difference", "time_stretch.min_speed=1.0"]
+    )
     ours, released = (experiments.validate(c) for c in (config, experiments.load(f"{UBFC}:released")))
-    for part in ("network", "local_view", "global_view", "terms", "fps", "seed", "slowest"):
+    for part in ("network", "local_view", "global_view", "terms", "fps", "seed", "min_speed"):
         assert getattr(ours, part) == getattr(released, part)
 
 
-@pytest.mark.parametrize("form", ["paper", "released", "robust"])
-def test_each_disturbance_has_a_switch_of_its_own(form):
-    config = experiments.load(f"{UBFC}:{form}")
-    assert experiments.validate(config).local_view.disturbance.is_off()
-    one = experiments.validate(experiments.load(f"{UBFC}:{form}", ["disturb.light=0.003"]))
-    assert one.local_view.disturbance == one.global_view.disturbance == Disturbance(light=0.003)
+def test_a_key_of_an_older_version_is_accepted_and_its_new_name_said(capsys):
+    for old, new, value in (
+        ("network.change", "network.input_transform", "steady"),
+        ("playback.slowest", "time_stretch.min_speed", 0.8),
+        ("evaluation.read_out", "evaluation.hr_estimator", "wavelet"),
+    ):
+        config = experiments.load(UBFC, [f"{old}={value}"])
+        experiments.validate(config)
+        table, name = new.split(".")
+        assert config[table][name] == value
+        assert capsys.readouterr().err == f"note: config key {old!r} is now {new!r}\n"
 
 
 def test_downsampled_variant_halves_rates_as_far_as_the_band_allows():
@@ -168,18 +171,17 @@ def test_default_configs_share_nothing():
         (["data.face.detector=dlib"], ["data.face.detector", "dlib", "haar"]),
         (["data.face.follow_every_s=-1"], ["data.face.follow_every_s", "-1"]),
         (["evaluation.reader=best"], ["evaluation.reader", "best", "online"]),
-        (["evaluation.read_out=fft"], ["evaluation.read_out", "fft", "spectrum"]),
+        (["evaluation.hr_estimator=fft"], ["evaluation.hr_estimator", "fft", "spectrum"]),
         (["evaluation.window_s=1"], ["evaluation.window_s", "4 s"]),
         (["checkpoint.keep=0"], ["checkpoint.keep", "0"]),
         (["checkpoint.every_steps=-1"], ["checkpoint.every_steps", "-1", "≥ 0"]),
         (["parallel=threads"], ["parallel", "threads", "pmap"]),
         (["distributed=on"], ["distributed", "'on'", "auto"]),
-        (["disturb.light=-0.1"], ["disturb.light", "-0.1", "off"]),
-        (["disturb.lihgt=0.1"], ["lihgt", "light"]),
+        (["disturb.light=0.1"], ["disturb.light", "is gone", "rejected.md"]),
         (["health.clips=-1"], ["health.clips", "-1", "≥ 0"]),
         (["health.clips=4", "health.patience=-1"], ["health.patience", "-1", "≥ 0"]),
         (["health.patience=3"], ["health.patience", "set health.clips"]),
-        (["playback.slowest=0.1"], ["playback.slowest", "0.1", "0.5 to 1 (off)"]),
+        (["time_stretch.min_speed=0.1"], ["time_stretch.min_speed", "0.1", "0.5 to 1 (off)"]),
         (["network.predictor_isolated=3"], ["predictor_isolated", "3"]),
         (["parallel=pmap", "distributed=auto"], ["pmap", "one process", "jit"]),
         (["data.on_device=sometimes"], ["data.on_device", "sometimes", "never"]),
@@ -203,7 +205,8 @@ def test_what_is_wrong_is_said_in_one_sentence(overrides, says):
         ("def get_config(v=''):\n    return 3\n", ["3", "ConfigDict"]),
         ("c.terms.wave_pearsn = {'weight': 1.0}", ["wave_pearsn", "wave_pearson"]),
         ("c.terms.similarity_deviation = {'weight': 1.0}", ["similarity_deviation", "ddof"]),
-        ("c.terms.wave_spread = {'weight': 1.0}; c.parallel = 'pmap'", ["wave_spread", "'jit'"]),
+        ("c.network.change = 'steady'", ["network.change", "it is now 'network.input_transform'"]),
+        ("c.playback.slowest = 0.7", ["playback", "is now 'time_stretch.min_speed'"]),
         ("c.terms = {}", ["terms", "at least one"]),
         ("c.batchsize = 3", ["batchsize", "batch_size"]),
         ("c.network.layers = 3", ["network.layers"]),

@@ -43,7 +43,7 @@ def run(workdir, data_dir, environment, **overrides):
 def first(data_dir, environment, tmp_path_factory):
     """A finished run that probed its health."""
     workdir = tmp_path_factory.mktemp("first") / "run"
-    code, said = run(workdir, data_dir, environment, **{"health.clips": 2, "disturb.light": 0.01})
+    code, said = run(workdir, data_dir, environment, **{"health.clips": 2, "time_stretch.min_speed": 0.9})
     assert code == 0, said
     return workdir
 
@@ -90,7 +90,7 @@ def test_a_probe_is_logged_at_the_end_of_every_epoch(first):
     probed = [row for row in rows if "probe/light_moves" in row]
     assert [row["step"] for row in probed] == [2, 4]
     assert all(np.isfinite(value) for row in probed for name, value in row.items() if "probe/" in name)
-    assert json.loads((first / "config.json").read_text())["disturb"]["light"] == 0.01
+    assert json.loads((first / "config.json").read_text())["time_stretch"]["min_speed"] == 0.9
 
 
 @pytest.mark.parametrize(
