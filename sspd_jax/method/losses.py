@@ -59,7 +59,23 @@ def standardise(
 
 
 def negative_pearson(x: Float[ArrayLike, "*batch t"], y: Float[ArrayLike, "*batch t"]) -> Float32[Array, ""]:
-    """Average 1 − Pearson over everything but the last axis: NP(x, y), float32 scalar."""
+    """Compute NP(x, y): the mean of 1 − Pearson over everything but the last axis.
+
+    Args:
+      x: Signals, float [..., t].
+      y: As many.
+
+    Returns:
+      float32 scalar in [0, 2]: 0 for the same shape, 1 for no correlation.
+
+    References:
+      Zhang et al. 2024, the negative Pearson loss in L_RPD.
+
+    Example:
+      >>> rise = jnp.array([[1.0, 2.0, 3.0]])
+      >>> round(float(negative_pearson(rise, 5 * rise)), 4), round(float(negative_pearson(rise, -rise)), 4)
+      (0.0, 2.0)
+    """
     return jnp.mean(pearson_distance(x, y))
 
 

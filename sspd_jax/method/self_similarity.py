@@ -29,6 +29,12 @@ def similarity_matrix(features: Float[ArrayLike, "*batch t c"]) -> Float32[Array
 
     References:
       Zhang et al. 2024, self-similarity matrix (SSM).
+
+    Example:
+      Two moments alike, then one that is opposite:
+
+      >>> similarity_matrix(jnp.array([[1.0, 0.0], [1.0, 0.0], [-2.0, 0.0]])).round(4).tolist()
+      [[1.0, 1.0, -1.0], [1.0, 1.0, -1.0], [-1.0, -1.0, 1.0]]
     """
     a = jnp.asarray(features, jnp.float32)
     unit = a * jax.lax.rsqrt(jnp.sum(a * a, axis=-1, keepdims=True) + _TINY)
@@ -64,6 +70,10 @@ def similarity_wave(matrix: Float[ArrayLike, "*batch t t"]) -> Float32[Array, "*
 
     References:
       Zhang et al. 2024, self-similarity wave (SSW).
+
+    Example:
+      >>> similarity_wave(jnp.array([[1.0, 0.5, 0.0], [0.5, 1.0, 0.25], [0.0, 0.25, 1.0]])).tolist()
+      [1.0, 0.375, 0.0]
     """
     sheared = diagonals(jnp.asarray(matrix, jnp.float32))
     return jnp.sum(sheared, axis=-2) / _lengths(sheared.shape[-1])

@@ -90,6 +90,14 @@ def snr(
 
     References:
       Zhang et al. 2024, L_SNR, which leaves the limits' handling and the mean open.
+
+    Example:
+      Ten seconds at 30 Hz of a pulse of 72 bpm, and as much power at 6 Hz:
+
+      >>> time_s = np.arange(300, dtype=np.float32) / 30
+      >>> wave = np.sin(2 * np.pi * 1.2 * time_s) + np.sin(2 * np.pi * 6 * time_s)
+      >>> round(float(snr(wave.astype(np.float32), 30.0)), 3)
+      0.5
     """
     power = power_spectrum(wave)
     t = jnp.shape(wave)[-1]

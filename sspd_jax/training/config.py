@@ -205,6 +205,11 @@ def load(spec: str, overrides: Iterable[str] = ()) -> ml_collections.ConfigDict:
       ConfigError: the file is missing or cannot be executed as a configuration, or an override names no
         key or has a value of another type. A key that an older version knew by another name is accepted, and
         the new name is printed.
+
+    Example:
+      >>> config = load("ubfc:released,smoke", ["seed=3"])
+      >>> config.seed, config.epochs
+      (3, 2)
     """
     path, colon, variants = spec.partition(":")
     file = find(path, ".py")
@@ -306,10 +311,18 @@ def validate(config: ml_collections.ConfigDict) -> StepConfig:
       config: of an experiment.
 
     Returns:
-      The method; `momentum` is for one step an epoch until `method` is told the number of recordings.
+      The static part of a training step; `momentum` is for one step an epoch until `method` is given the
+      number of recordings.
 
     Raises:
       ConfigError: one sentence naming the key, its value and what is allowed.
+
+    Example:
+      >>> validate(load("ubfc")).network.ts_kernels
+      (9, 7, 5)
+      >>> validate(load("ubfc", ["fps=3"]))
+      Traceback (most recent call last):
+      sspd_jax.errors.ConfigError: config fps is 3.0; it must be 6 to 1000 Hz (the pulse band ends at 3 Hz)
     """
     return method(config, total_steps=int(config.get("epochs", 1)) or 1)
 
