@@ -37,7 +37,7 @@ from sspd_jax.runtime import metrics_log
 from sspd_jax.simulation import recordings
 
 HERE = Path(__file__).parent
-ROOT = HERE.parent
+ROOT = HERE.parents[1]
 REPORT = HERE / "simulated_people.md"
 WINDOWS = HERE / "simulated_people.csv"
 CONFIG = ROOT / "configs" / "demo.py"
@@ -98,9 +98,9 @@ def prepare(out: Path, part: tuple[str, int], core: int) -> None:
         return
     people = TRAINED_ON + TESTED_ON
     simulate = [str(raw), f"--preset={preset}", f"--people={people}", f"--seconds={SECONDS:g}"]
-    run_on(core, "sspd_jax.simulation.recordings", *simulate, f"--seed={seed}", "--workers=1")
+    run_on(core, "sspd_jax", "simulate", *simulate, f"--seed={seed}", "--workers=1")
     source = ["--dataset=ubfc_rppg", f"--source={raw}", f"--data_dir={data}", "--no_progress"]
-    run_on(core, "sspd_jax.datasets.prepare", *source, f"--crop_size={demo_config().crop_size}")
+    run_on(core, "sspd_jax", "prepare", *source, f"--crop_size={demo_config().crop_size}")
     shutil.rmtree(raw)
 
 
@@ -200,7 +200,8 @@ def report(out: Path, parts: list[Part], rows: list[dict]) -> str:
     lines = [
         "# Simulated people that the network never saw",
         "",
-        f"`python benchmarks/accuracy/simulated_people.py`. Simulator version {recordings.VERSION}; for each preset "
+        "`python benchmarks/accuracy/simulated_people.py`. "
+        f"Simulator version {recordings.VERSION}; for each preset "
         f"and each of the seeds {', '.join(map(str, seeds))} {TRAINED_ON} people to learn from, without "
         f"labels, and {TESTED_ON} others to test on, {SECONDS:g} s each; the seed is the training's too. "
         f"Network of `configs/demo.py` ({network['input_size']}×{network['input_size']} pixels, stages "
