@@ -208,7 +208,7 @@ def programs(
 
     def step(state, clips, weights, disturb, slowest, seed):
         settings = told(weights, disturb, slowest, seed)
-        return train_step.train_step(state, {"clips": clips}, method=settings)[0]
+        return train_step.train_step(state, {"clips": clips}, step_config=settings)[0]
 
     def read(params, batch_stats, clips):
         return infer_wave(
@@ -218,7 +218,7 @@ def programs(
     def jit(function, **options):
         return jax.jit(function, compiler_options=compile_options.options(), **options)
 
-    probe = jit(functools.partial(train_step.probe, method=method))
+    probe = jit(functools.partial(train_step.probe, step_config=method))
     return method, jit(step, donate_argnums=0), probe, jit(read)
 
 

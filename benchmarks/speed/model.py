@@ -165,8 +165,8 @@ def main() -> int:
     lines = [
         "# Cost on paper",
         "",
-        f"`python benchmarks/speed/model.py --config={args.config}`, {settings.dtype}. {os.cpu_count()} cores "
-        f"({platform.machine()}), {jax.devices()[0].device_kind}, jax {jax.__version__}; load average "
+        f"`python benchmarks/speed/model.py --config={args.config}`, {settings.dtype}. {os.cpu_count()} "
+        f"cores ({platform.machine()}), {jax.devices()[0].device_kind}, jax {jax.__version__}; load average "
         f"{os.getloadavg()[0]:.1f} before the measurements.",
         "",
         "For one difference frame:",
