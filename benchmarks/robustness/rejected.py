@@ -59,16 +59,16 @@ def disturbed_step(
     clips: Real[ArrayLike, "n frames s s 3"],
     strengths: Strengths,
     *,
-    method: train_step.StepConfig,
+    step_config: train_step.StepConfig,
 ) -> tuple[TrainState, dict[str, Float32[Array, ""]]]:
     """Do what `train_step.train_step` does, at the clips' own speed, with both views disturbed."""
-    key = jax.random.fold_in(jax.random.key(method.seed), state.step)
-    settings = method.local_view, method.global_view
+    key = jax.random.fold_in(jax.random.key(step_config.seed), state.step)
+    settings = step_config.local_view, step_config.global_view
     local, whole = (
         disturbed_view(clips, k, view, strengths, method)
         for k, view in zip(jax.random.split(key), settings, strict=True)
     )
-    return train_step.learn(state, local, whole, method=method)
+    return train_step.learn(state, local, whole, step_config=step_config)
 
 
 def disturbed_view(

@@ -203,8 +203,8 @@ def programs(
         # What is off is left out of the program.
         ours = dataclasses.replace(method, terms=terms, seed=seed, min_speed=min_speed if is_slowed else 1.0)
         if is_disturbed:
-            return rejected.disturbed_step(state, clips, disturb, method=ours)[0]
-        return train_step.train_step(state, {"clips": clips}, method=ours)[0]
+            return rejected.disturbed_step(state, clips, disturb, step_config=ours)[0]
+        return train_step.train_step(state, {"clips": clips}, step_config=ours)[0]
 
     def read(params, batch_stats, clips):
         return infer_wave(
@@ -214,7 +214,7 @@ def programs(
     def jit(function, **options):
         return jax.jit(function, compiler_options=compile_options.options(), **options)
 
-    probe = jit(functools.partial(train_step.probe, method=method))
+    probe = jit(functools.partial(train_step.probe, step_config=method))
     return method, jit(step, donate_argnums=0), probe, jit(read)
 
 

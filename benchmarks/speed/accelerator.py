@@ -500,20 +500,20 @@ class Bench:
         key = (way, dtype, batch, rematerialise)
         if key not in self.programs:
             settings = self.settings(way, dtype, rematerialise=rematerialise)
-            method = make_method(settings, steps=self.sizes.epochs * 3)
+            step_config = make_step_config(settings, steps=self.sizes.epochs * 3)
             mesh = sharding.data_mesh(jax.devices()[:1])
-            state = sharding.place(train_state.init(settings, method.optimizer, 0), mesh)
+            state = sharding.place(train_state.init(settings, step_config.optimizer, 0), mesh)
             inputs = {"frames": self.frames, "starts": jnp.zeros(batch, jnp.int32)}
             began = time.perf_counter()
             with written(way):
-                step = compiled.compile_train_step(method, mesh, clip_frames=self.sizes.frames)
+                step = compiled.compile_train_step(step_config, mesh, clip_frames=self.sizes.frames)
                 step = step.lower(state, inputs).compile()
             seconds = time.perf_counter() - began
             self.programs[key] = Program(step, state, seconds, settings, batch, {})
         return self.programs[key]
 
 
-def make_method(settings: NetworkSettings, *, steps: int) -> train_step.StepConfig:
+def make_step_config(settings: NetworkSettings, *, steps: int) -> train_step.StepConfig:
     """Build the released form of the method around a network."""
 
     def view(name: str) -> views.ViewSettings:
@@ -709,9 +709,9 @@ def _golden_steps(golden_inputs: Any, settings: NetworkSettings, weights: Any) -
 
     from sspd_jax.checkpoints import torch_names
 
-    method = make_method(settings, steps=4)
-    step = jax.jit(functools.partial(train_step.learn, method=method), donate_argnums=0)
-    state = train_state.create(*jax.tree.map(jnp.array, weights), method.optimizer)
+    step_config = make_step_config(settings, steps=4)
+    step = jax.jit(functools.partial(train_step.learn, step_config=step_config), donate_argnums=0)
+    state = train_state.create(*jax.tree.map(jnp.array, weights), step_config.optimizer)
     expected = golden_inputs.load("train_steps")
     errors = {}
     for s, which in enumerate(("first", "second", "third")):

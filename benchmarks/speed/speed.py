@@ -137,13 +137,13 @@ def our_step(args: argparse.Namespace, *, rematerialise: bool = True) -> dict:
     compile_options.give_memory_back()
     config = experiments.default(presets.RELEASED)
     config.network.update(conv=args.form, dtype=args.dtype, rematerialise=rematerialise)
-    method = experiments.method(config, 90)
+    step_config = experiments.method(config, 90)
     mesh = sharding.data_mesh(jax.devices()[:1])
-    state = sharding.place(train_state.init(method.network, method.optimizer, 0), mesh)
+    state = sharding.place(train_state.init(step_config.network, step_config.optimizer, 0), mesh)
     shape = (args.batch_size, FRAMES + 1, CROP, CROP, 3)
     clips = jax.device_put(np.random.default_rng(0).integers(0, 256, shape, np.uint8))
     began = time.perf_counter()
-    step = compiled.compile_train_step(method, mesh)
+    step = compiled.compile_train_step(step_config, mesh)
     step = step.lower(state, {"clips": clips}).compile()
     compiling = time.perf_counter() - began
 
@@ -169,23 +169,24 @@ def our_losses(args: argparse.Namespace) -> dict:
     from sspd_jax.training import config as experiments
     from sspd_jax.training import presets
 
-    method = experiments.validate(experiments.default(presets.RELEASED))
+    step_config = experiments.validate(experiments.default(presets.RELEASED))
     keys = jax.random.split(jax.random.key(0), 8)
-    lengths = method.network.scale_lengths(FRAMES)
+    lengths = step_config.network.scale_lengths(FRAMES)
     wave = [jax.random.normal(key, (12, FRAMES)) for key in keys[:2]]
     features = [
         tuple(
-            jax.random.normal(jax.random.fold_in(key, n), (12, n, method.network.features)) for n in lengths
+            jax.random.normal(jax.random.fold_in(key, n), (12, n, step_config.network.features))
+            for n in lengths
         )
         for key in keys[2:4]
     ]
 
     def total(wave, features):
         readings = [
-            outputs.similarity_outputs(w, f, method.network.relative_rates)
+            outputs.similarity_outputs(w, f, step_config.network.relative_rates)
             for w, f in zip(wave, features, strict=True)
         ]
-        return losses.total_loss(outputs.Outputs(*readings), method.fps, method.terms)[0]
+        return losses.total_loss(outputs.Outputs(*readings), step_config.fps, step_config.terms)[0]
 
     run = jax.jit(jax.value_and_grad(total, argnums=(0, 1)))
     return {"seconds": rounds(lambda: jax.block_until_ready(run(wave, features)), args.rounds)}

@@ -1,11 +1,9 @@
 """Write a trained network for use elsewhere: small, without this package, or in PyTorch.
 
-    python -m sspd_jax export --checkpoint=DIR --format=stablehlo --output=FILE
-
-What the formats are for: `orbax` is a checkpoint of what reading needs, without the parts that only training
-uses; `stablehlo` is one file that runs with JAX alone (`examples/run_stablehlo.py`) on CPU, GPU and TPU, with
-the JAX that wrote it and, as JAX promises, those of the six months after it, but not with an older one; and
-`pytorch` is a state dict in the published network's layout, which the authors' scripts load.
+What the formats are for: `orbax` is a checkpoint of what inference needs, without the parts that only
+training uses; `stablehlo` is one file that runs with JAX alone (`examples/run_stablehlo.py`) on CPU, GPU and
+TPU, with the JAX that wrote it and, as JAX promises, those of the six months after it, but not with an older
+one; and `pytorch` is a state dict in the published network's layout, which the authors' scripts load.
 """
 
 from __future__ import annotations
@@ -66,8 +64,8 @@ class Exported(NamedTuple):
     """What was written.
 
     Attributes:
-      n_parameters: in the file or directory.
-      notes: what a user of it must know, a sentence each.
+      n_parameters: Number of parameters in the file or directory.
+      notes: What a user of it must know, a sentence each.
     """
 
     n_parameters: int
@@ -78,8 +76,8 @@ def export(checkpoint: epath.PathLike, output: epath.PathLike, format: str) -> E
     """Write a checkpoint's network in another format.
 
     Args:
-      checkpoint: a directory that `sspd_jax.checkpoints.convert` or a training wrote.
-      output: the directory ('orbax') or file to make; must not exist yet. 'stablehlo' writes a description,
+      checkpoint: A directory that `sspd_jax.checkpoints.convert` or a training wrote.
+      output: The directory ('orbax') or file to make; must not exist yet. 'stablehlo' writes a description,
         `<output>.json`, beside it.
       format: 'orbax', 'stablehlo' or 'pytorch'.
 
@@ -87,8 +85,8 @@ def export(checkpoint: epath.PathLike, output: epath.PathLike, format: str) -> E
       What was written.
 
     Raises:
-      ConfigError: the format is unknown.
-      UserError: the checkpoint is missing, damaged or of another kind; or the output exists or cannot be
+      ConfigError: The format is unknown.
+      UserError: The checkpoint is missing, damaged or of another kind; or the output exists or cannot be
         written.
     """
     if format not in FORMATS:
@@ -102,11 +100,11 @@ def export(checkpoint: epath.PathLike, output: epath.PathLike, format: str) -> E
 
 
 def lower(network: Network) -> jax.export.Exported:
-    """Lower a network's reading to StableHLO, its parameters as constants within.
+    """Lower a network's inference to StableHLO, its parameters as constants within.
 
     Args:
-      network: any; a `conv` of 'auto' becomes both forms, of which the file runs the one that suits the
-        platform; another form is kept everywhere.
+      network: Any network; a `conv` of 'auto' becomes both forms, of which the file runs the one that suits
+        the platform; another form is kept everywhere.
 
     Returns:
       For `PLATFORMS`: uint8 [t + 1, s, s, 3] RGB face crops → float32 [t], any even t ≥ 2, s the

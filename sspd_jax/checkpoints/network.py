@@ -34,13 +34,13 @@ def save_network(directory: epath.PathLike, config: Mapping[str, Any], params: A
     """Write a network to a new checkpoint directory.
 
     Args:
-      directory: must not exist yet.
-      config: plain tables, `network` (see `NetworkSettings`) and `fps` (Hz) among them.
-      params: nested dict of float32; the TS blocks' may be absent.
-      batch_stats: nested dict of float32.
+      directory: The directory to make; must not exist yet.
+      config: Plain tables, `network` (see `NetworkSettings`) and `fps` (Hz) among them.
+      params: Parameters, a nested dict of float32; those of the TS blocks may be absent.
+      batch_stats: Running statistics, a nested dict of float32.
 
     Raises:
-      UserError: the directory exists or cannot be written.
+      UserError: The directory exists or cannot be written.
     """
     directory = epath.Path(directory)
     items = ocp.args.Composite(
@@ -58,14 +58,14 @@ def load_network(directory: epath.PathLike) -> tuple[dict[str, Any], Any, Any]:
     """Read a network from a checkpoint directory.
 
     Args:
-      directory: what `save_network` wrote.
+      directory: A checkpoint written by `save_network`.
 
     Returns:
       The configuration's tables (under today's keys), the parameters and the statistics (nested dicts of
       float32).
 
     Raises:
-      UserError: it is missing, is no checkpoint, is damaged, or holds another network than it says.
+      UserError: It is missing, is no checkpoint, is damaged, or holds another network than it says.
     """
     directory = epath.Path(directory)
     if not directory.exists():

@@ -13,7 +13,7 @@ from sspd_jax.datasets.splits import choose_people
 from sspd_jax.runtime import compilation_cache, compile_options, distributed, preemption, storage
 from sspd_jax.training import config as experiments
 from sspd_jax.training.loop import train
-from sspd_jax.training.workdir import CACHE, _require_shared, claim_workdir
+from sspd_jax.training.workdir import CACHE, claim_workdir, require_shared
 
 
 def train_and_evaluate(
@@ -25,21 +25,21 @@ def train_and_evaluate(
     statistics, random keys, the order of the data and the log's averages continue as if nothing had happened,
     on whatever number of devices and processes.
 
-    With several processes (`processes.start`) each calls this; the first one prepares, writes and tests. What
-    is compiled is kept in the work directory, from then on for this whole process.
+    With several processes (`distributed.start`) each calls this; the first one prepares, writes and tests.
+    What is compiled is kept in the work directory, from then on for this whole process.
 
     Args:
-      config: of the experiment, see `sspd_jax.training.config`.
-      workdir: a local or remote directory; made if needed.
-      progress: whether to draw a progress bar.
+      config: The experiment's configuration, see `sspd_jax.training.config`.
+      workdir: A local or remote directory; made if needed.
+      progress: Whether to draw a progress bar.
 
     Returns:
       The scores, as in `report/scores.json`; {} where the split has nobody to test on, and in all processes
       but the first.
 
     Raises:
-      ConfigError: an impossible configuration, or a work directory of another experiment.
-      UserError: the data is missing or damaged, the work directory cannot be written, the loss stops being
+      ConfigError: The configuration is impossible, or the work directory is another experiment's.
+      UserError: The data is missing or damaged, the work directory cannot be written, the loss stops being
         finite; or something went wrong in another process.
       Stopped: SIGTERM came while training; what was learned is on disk.
     """
@@ -54,7 +54,7 @@ def train_and_evaluate(
         config.data.data_dir, content, "let all processes read the same prepared dataset"
     )
     distributed.together("claim", lambda: claim_workdir(config, workdir), first_only=True)
-    distributed.together("claimed", lambda: _require_shared(workdir))
+    distributed.together("claimed", lambda: require_shared(workdir))
     compile_options.give_memory_back()
     if config.compilation_cache and not storage.is_remote(workdir):
         compilation_cache.enable(workdir / CACHE)
@@ -69,10 +69,10 @@ def train_and_evaluate(
 
 
 def prepare_data(config: ml_collections.ConfigDict) -> None:
-    """Prepare the dataset where `data.source` names recordings; does nothing if that is done.
+    """Prepare the dataset where `data.source` names recordings; do nothing if that is done.
 
     Raises:
-      UserError: it cannot be prepared.
+      UserError: It cannot be prepared.
     """
     data = config.data
     if data.source:
@@ -96,6 +96,6 @@ def open_data(config: ml_collections.ConfigDict) -> PreparedDataset:
     """Open the prepared dataset.
 
     Raises:
-      UserError: there is nothing to open, or it was prepared otherwise.
+      UserError: There is nothing to open, or it was prepared otherwise.
     """
     return open_prepared(config.data.data_dir, fps=config.fps, crop_size=config.crop_size)

@@ -1,6 +1,6 @@
 """Compiled programs kept on disk, so that the next process reads what this one took seconds to compile.
 
-JAX's persistent compilation cache, in a place a user would look for it and free to be deleted at any time:
+JAX's persistent compilation cache, in a place where a user would look for it, free to be deleted at any time:
 `SSPD_JAX_CACHE` names a folder, or, empty, keeps nothing; without it, it is the user's cache folder
 (`~/.cache/sspd_jax` on Linux, or under `XDG_CACHE_HOME`). Where JAX itself was told of a cache
 (`JAX_COMPILATION_CACHE_DIR`), that one is used. Whatever goes wrong with it costs time, never the work.
@@ -27,24 +27,27 @@ CPU_INFO = Path("/proc/cpuinfo")
 
 
 def default_directory() -> Path | None:
-    """Say where programs are kept unless a caller says otherwise; None where the user wants none kept."""
-    named = os.environ.get(VARIABLE)
-    if named is None:
+    """Return the folder of programs unless a caller names another; None where the user wants none kept."""
+    variable = os.environ.get(VARIABLE)
+    if variable is None:
         return platformdirs.user_cache_path("sspd_jax", appauthor=False)
-    return Path(named).expanduser().absolute() if named else None
+    return Path(variable).expanduser().absolute() if variable else None
 
 
 def enable(directory: epath.PathLike | None = None) -> epath.Path | None:
-    """Keep what is compiled from here on, and read what was kept.
+    """Keep what is compiled from here on, and read what was kept, in this whole process.
+
+    This sets JAX's configuration, and Python's filter of the warnings that JAX gives of a full disk or a
+    damaged file: JAX then compiles and goes on. It is for commands and whole runs; importing sets nothing.
 
     Programs for one processor can crash on another, and JAX's keys need not tell CPUs apart: each kind has a
     folder of its own. What is in the folder is run; it is made for this user alone.
 
     Args:
-      directory: local or remote; by default `default_directory()`.
+      directory: A local or remote folder; by default `default_directory()`.
 
     Returns:
-      The folder in use; None where there is none: not wanted, or it cannot be written.
+      The folder in use; None where none is wanted, or it cannot be written.
     """
     if jax.config.jax_compilation_cache_dir:
         return epath.Path(jax.config.jax_compilation_cache_dir)
@@ -62,7 +65,6 @@ def enable(directory: epath.PathLike | None = None) -> epath.Path | None:
             return None
     jax.config.update("jax_compilation_cache_dir", os.fspath(folder))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", LEAST_S)
-    # A full disk, a damaged file: JAX warns, compiles, and goes on.
     warnings.filterwarnings("ignore", "Error (reading|writing) persistent compilation cache", UserWarning)
     return folder
 
@@ -74,6 +76,6 @@ def processor() -> str:
     except OSError:
         text = ""
     # Of the first core; x86 and ARM name them differently.
-    told = re.findall(r"^(?:model name|flags|CPU part|Features)\s*:\s*(.*)$", text.split("\n\n")[0], re.M)
-    what = "\n".join(told) or platform.processor()
-    return f"{platform.machine() or 'cpu'}-{hashlib.sha256(what.encode()).hexdigest()[:12]}"
+    lines = re.findall(r"^(?:model name|flags|CPU part|Features)\s*:\s*(.*)$", text.split("\n\n")[0], re.M)
+    description = "\n".join(lines) or platform.processor()
+    return f"{platform.machine() or 'cpu'}-{hashlib.sha256(description.encode()).hexdigest()[:12]}"

@@ -33,13 +33,13 @@ def start(
     Args:
       mode: 'off' for one process; 'auto' for what the machine says (Cloud TPU, Slurm, Open MPI, Kubernetes
         as `jax.distributed.initialize` knows them), or for what the other arguments say.
-      coordinator: 'host:port' of process 0, the same in all processes.
-      count: of processes.
-      index: of this one, from 0.
+      coordinator: The address 'host:port' of process 0, the same in all processes.
+      count: Number of processes.
+      index: Number of this one, from 0.
 
     Raises:
-      ConfigError: the arguments do not fit together, or nothing tells them.
-      UserError: the processes did not find each other.
+      ConfigError: The arguments do not fit together, or are not given and not found on the machine.
+      UserError: The processes did not find each other.
     """
     given = {"--coordinator": coordinator, "--num_processes": count, "--process_id": index}
     missing = [name for name, value in given.items() if value is None]
@@ -81,15 +81,15 @@ def together(what: str, work: Callable[[], Result], *, first_only: bool = False)
     Without this the others would wait for ever for one that ended.
 
     Args:
-      what: the work's name, the same in all processes and used once in a run.
-      work: done here.
-      first_only: the others wait meanwhile and get None.
+      what: The work's name, the same in all processes and used once in a run.
+      work: The function to call.
+      first_only: Whether the others wait meanwhile and get None.
 
     Returns:
       What `work` returned here.
 
     Raises:
-      UserError: `work` failed in some process, the sentence says in which; of the same kind as its error.
+      UserError: `work` failed in some process; the message says in which. A `ConfigError` there is one here.
     """
     if jax.process_count() == 1:
         return work()
@@ -131,15 +131,15 @@ def everywhere(holds: bool) -> bool:
 
 
 def require_same(what: str, value: int, otherwise: str) -> None:
-    """Check that all processes hold the same number.
+    """Check that all processes have the same number.
 
     Args:
-      what: for the sentence.
-      value: 0 … 2³² − 1, such as a checksum.
-      otherwise: the remedy.
+      what: Name of what is compared, for the message.
+      value: An integer from 0 to 2³² − 1, such as a checksum.
+      otherwise: The remedy, for the message.
 
     Raises:
-      UserError: they do not; in all processes.
+      UserError: They do not; it is raised in all processes.
     """
     if jax.process_count() == 1:
         return

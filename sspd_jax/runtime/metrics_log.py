@@ -37,10 +37,10 @@ class RunLog:
         """Open the log.
 
         Args:
-          workdir: of the run; must exist.
-          first_step: steps already taken.
-          total_steps: steps of the whole run.
-          progress: whether to draw a progress bar on stderr.
+          workdir: The run's directory; must exist.
+          first_step: Number of steps already taken.
+          total_steps: Number of steps of the whole run.
+          progress: Whether to draw a progress bar on stderr.
         """
         path = workdir / METRICS
         kept = [line for line in _lines(path) if _step_of(line) <= first_step]
@@ -63,9 +63,9 @@ class RunLog:
         """Write the metrics of a step.
 
         Args:
-          step: steps taken so far.
-          metrics: name → value.
-          facts: what else belongs into the JSON line, such as the epoch.
+          step: Number of steps taken so far.
+          metrics: Values by name.
+          facts: What else belongs into the JSON line, such as the epoch.
         """
         values = {name: float(value) for name, value in metrics.items()}
         # JSON has no NaN: a value that is none is written as null.
@@ -100,7 +100,7 @@ class RunLog:
                 file.close()
             except errors.StorageError as failure:
                 failures.append(failure)
-        if failures and error is None:  # the first failure is the one to tell
+        if failures and error is None:  # an error in the block comes first
             raise failures[0]
 
 
@@ -126,7 +126,7 @@ class Silence:
 class _Appended:
     """A file that grows: what was appended is on disk when `append` returns.
 
-    Other storage knows no appending: there the whole file, kept in memory, is written again every half a
+    Remote storage cannot append: there the whole file, kept in memory, is written again every half a
     minute and at the end.
     """
 
@@ -137,7 +137,7 @@ class _Appended:
         with storage.storing(path, ELSEWHERE):
             path.parent.mkdir(parents=True, exist_ok=True)
             if storage.is_remote(path):
-                self._file, self._held = None, path.read_bytes() if path.exists() else b""
+                self._file, self._content = None, path.read_bytes() if path.exists() else b""
             else:
                 self._file = path.open("ab")
 
@@ -147,12 +147,12 @@ class _Appended:
                 self._file.write(data)
                 self._file.flush()
                 return
-            self._held += data
+            self._content += data
             if time.monotonic() - self._uploaded_s > UPLOAD_EVERY_S:
                 self._upload()
 
     def _upload(self) -> None:
-        self._path.write_bytes(self._held)
+        self._path.write_bytes(self._content)
         self._uploaded_s = time.monotonic()
 
     def close(self) -> None:

@@ -1,4 +1,4 @@
-"""SIGTERM, as machines send it that will be taken away: stop soon, well, and with exit code 0."""
+"""SIGTERM, as sent by machines that will be taken away: a run saves its state and ends with exit code 0."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Watch:
         that none has passed, without a wait between steps as long as nobody was asked.
 
         Args:
-          step: steps taken; every process asks after each one.
+          step: Number of steps taken; every process asks after each one.
         """
         if jax.process_count() == 1:
             return self.asked

@@ -1,4 +1,4 @@
-"""How files are written: aside and renamed, and what cannot be written is said in a sentence."""
+"""How files are written: aside and renamed; what cannot be written raises an error with a remedy."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from sspd_jax.errors import StorageError
 
 
 def is_remote(path: epath.PathLike) -> bool:
-    """Return whether a path is on other storage than files: 'gs://…'."""
+    """Return whether a path is on remote storage, such as 'gs://…'."""
     return "://" in os.fspath(path)
 
 
@@ -39,12 +39,12 @@ def write_bytes(path: epath.PathLike, data: bytes, *, otherwise: str = "choose a
     """Write a file; it appears under its name when it is complete, in place of one that was there.
 
     Args:
-      path: of the file, local or remote.
-      data: what it shall hold.
-      otherwise: see `storing`.
+      path: The file, local or remote.
+      data: Its content.
+      otherwise: The remedy, see `storing`.
 
     Raises:
-      StorageError: it cannot be written.
+      StorageError: It cannot be written.
     """
     path = epath.Path(path)
     with storing(path, otherwise):
@@ -68,9 +68,12 @@ def storing(
     """Turn what goes wrong while writing into a `StorageError` that names the path and the remedy.
 
     Args:
-      path: what is written, for the sentence.
-      otherwise: the remedy where room is not what is missing.
-      errors: what failed writing raises: ArrayRecord raises RuntimeError, with the reason in its text.
+      path: What is written, for the message.
+      otherwise: The remedy where the reason is another one than missing room.
+      errors: What failed writing raises: ArrayRecord raises RuntimeError, with the reason in its text.
+
+    Raises:
+      StorageError: One of `errors` was raised in the block.
     """
     try:
         yield

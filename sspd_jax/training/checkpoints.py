@@ -25,12 +25,11 @@ from sspd_jax.training.workdir import CHECKPOINTS, LEARNED_BEFORE, MEASURED, NET
 def checkpoints(workdir: epath.Path, keep: int) -> Iterator[ocp.CheckpointManager]:
     """Open the checkpoints of a run: the last `keep` and the one with the best label-free score stay.
 
-    That is 'trust' where the networks' health is probed, else 'score', see `health`.
-
+    That is 'trust' where the networks' health is probed, else 'score', see `diagnostics`.
     When the block ends well, what was saved in it is on disk.
 
     Raises:
-      StorageError: they cannot be written.
+      StorageError: They cannot be written.
     """
     policies = [
         checkpoint_managers.LatestN(keep),
@@ -54,7 +53,7 @@ def checkpoints(workdir: epath.Path, keep: int) -> Iterator[ocp.CheckpointManage
             yield manager
             finish(manager)
         finally:
-            # A write that failed was said; the manager would raise it again.
+            # A write that failed was raised already; the manager would raise it again.
             with contextlib.suppress(*_WRITING_RAISES):
                 manager.close()
 
@@ -73,14 +72,14 @@ def save(
     """Begin to write a checkpoint of a step, unless there is one; Orbax writes aside and renames.
 
     Args:
-      manager: of `checkpoints`.
-      step: steps taken.
-      state: after them.
-      scores: label-free, by which the best is kept; {} in the middle of an epoch.
-      measured: what was measured and is not in the log yet, see `monitor.Measured.table`.
+      manager: From `checkpoints`.
+      step: Number of steps taken.
+      state: The state after them.
+      scores: Label-free scores by which the best is kept; {} in the middle of an epoch.
+      measured: Metrics that are not in the log yet, see `monitor.RunMetrics.table`.
 
     Raises:
-      StorageError: it, or the one before it, cannot be written (a full disk, say); what was written stays.
+      StorageError: It, or the one before it, cannot be written (a full disk, say); what was written stays.
     """
     if step in manager.all_steps():
         return
@@ -95,7 +94,7 @@ def finish(manager: ocp.CheckpointManager) -> None:
     """Wait until the checkpoints that were saved are on disk.
 
     Raises:
-      StorageError: one cannot be written.
+      StorageError: One cannot be written.
     """
     with storage.storing(manager.directory, metrics_log.ELSEWHERE, _WRITING_RAISES):
         manager.wait_until_finished()
@@ -103,7 +102,7 @@ def finish(manager: ocp.CheckpointManager) -> None:
 
 def restore(
     manager: ocp.CheckpointManager,
-    method: train_step.StepConfig,
+    step_config: train_step.StepConfig,
     seed: int,
     sharding: jax.sharding.Sharding | None = None,
     step: int | None = None,
@@ -111,41 +110,41 @@ def restore(
     """Return the state of a checkpoint, or a fresh one.
 
     Args:
-      manager: of `checkpoints`.
-      method: that the state is of.
-      seed: of a fresh one.
-      sharding: where a stored one shall lie, whatever it was saved from; by default on this process's first
+      manager: From `checkpoints`.
+      step_config: The static part of the steps; says which fields the state has, and their shapes.
+      seed: Seed of a fresh state's parameters.
+      sharding: Where a stored state shall lie, whatever it was saved from; by default on this process's first
         device.
-      step: of the checkpoint; by default the last one's, if there is any.
+      step: Step of the checkpoint; by default the last one's, if there is any.
 
     Raises:
-      UserError: the checkpoint is damaged or belongs to another network.
+      UserError: The checkpoint is damaged or belongs to another network.
     """
     step = manager.latest_step() if step is None else step
     if step is None:
-        return train_state.init(method.network, method.optimizer, seed)
-    fresh = jax.eval_shape(lambda: train_state.init(method.network, method.optimizer, seed))
+        return train_state.init(step_config.network, step_config.optimizer, seed)
+    fresh = jax.eval_shape(lambda: train_state.init(step_config.network, step_config.optimizer, seed))
     sharding = sharding or jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
     abstract = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), fresh)
-    with _said_if_damaged(manager, step):
+    with _explain_damage(manager, step):
         return manager.restore(step, args=ocp.args.Composite(state=ocp.args.StandardRestore(abstract))).state
 
 
 def restore_measured(manager: ocp.CheckpointManager) -> dict[str, Any]:
-    """Return what the last checkpoint holds of what was measured and not written; {} where there is none.
+    """Return the metrics of the last checkpoint that were not in the log yet; {} where there is none.
 
     Raises:
-      UserError: the checkpoint is damaged.
+      UserError: The checkpoint is damaged.
     """
     step = manager.latest_step()
     if step is None or not (manager.directory / str(step) / MEASURED).exists():
         return {}
-    with _said_if_damaged(manager, step):
+    with _explain_damage(manager, step):
         return manager.restore(step, args=ocp.args.Composite(measured=ocp.args.JsonRestore())).measured
 
 
 @contextlib.contextmanager
-def _said_if_damaged(manager: ocp.CheckpointManager, step: int) -> Iterator[None]:
+def _explain_damage(manager: ocp.CheckpointManager, step: int) -> Iterator[None]:
     try:
         with quiet_stragglers():
             yield

@@ -1,4 +1,4 @@
-"""The one place where jit, pmap, sharding and donation are applied to a training step."""
+"""The one place where jit, pmap, sharding and donation are applied to a training step and to a probe."""
 
 from __future__ import annotations
 
@@ -21,48 +21,52 @@ from sspd_jax.training.step import StepConfig, probe, train_step
 Step = Callable[[TrainState, Mapping[str, Any]], tuple[TrainState, dict[str, jax.Array]]]
 """`step(state, batch)` → the next state and the metrics; the state given is donated."""
 Probe = Callable[[TrainState, UInt8[ArrayLike, "n frames s s 3"]], dict[str, jax.Array]]
-"""`probe(state, clips)` → the measures of `health.probe`, of the target network."""
+"""`probe(state, clips)` → the measures of `diagnostics.probe`, of the target network."""
 
 
-def _with_fast_convolutions(method: StepConfig) -> StepConfig:
-    network = dataclasses.replace(method.network, conv=compile_options.conv_form(method.network.conv))
-    return dataclasses.replace(method, network=network)
+def _with_fast_convolutions(step_config: StepConfig) -> StepConfig:
+    network = dataclasses.replace(
+        step_config.network, conv=compile_options.conv_form(step_config.network.conv)
+    )
+    return dataclasses.replace(step_config, network=network)
 
 
-def compile_probe(method: StepConfig, mesh: Mesh, people: Sequence[str] | None = None) -> Probe:
+def compile_probe(step_config: StepConfig, mesh: Mesh, people: Sequence[str] | None = None) -> Probe:
     """Apply jit to `probe`; state and clips lie whole on every device of the mesh."""
-    method = _with_fast_convolutions(method)
+    step_config = _with_fast_convolutions(step_config)
     whole = replicated(mesh)
     return jax.jit(
-        functools.partial(probe, method=method, people=people),
+        functools.partial(probe, step_config=step_config, people=people),
         in_shardings=(whole, whole),
         out_shardings=whole,
         compiler_options=compile_options.options(),
     )
 
 
-def compile_train_step(method: StepConfig, mesh: Mesh, *, clip_frames: int | None = None) -> Step:
+def compile_train_step(step_config: StepConfig, mesh: Mesh, *, clip_frames: int | None = None) -> Step:
     """Apply jit, sharding and donation to `train_step`.
 
     Args:
-      method: the static part.
-      mesh: from `data_mesh`; the number of clips must be a multiple of its parts.
-      clip_frames: of clips that are cut out of frames on the devices: T, one more frame is taken.
+      step_config: The static part of the step.
+      mesh: From `data_mesh`; the number of clips must be a multiple of its parts.
+      clip_frames: Frame differences T of clips that are cut out of frames on the devices, T + 1 frames each;
+        None where the batch holds clips.
 
     Returns:
       A step; its state `place`d on the mesh, its batch {'clips'} as `train_step` takes it, or, with
       `clip_frames`, {'frames', 'starts'} as `cut_clips` does. BatchNorm's statistics and the losses are those
       of the whole batch, whatever the number of devices.
     """
-    method = _with_fast_convolutions(method)
+    step_config = _with_fast_convolutions(step_config)
     whole, spread = replicated(mesh), NamedSharding(mesh, PartitionSpec(DATA_AXIS))
-    step, batch = functools.partial(train_step, method=method), spread
+    step, batch = functools.partial(train_step, step_config=step_config), spread
     if clip_frames is not None:
         cut = functools.partial(cut_clips, mesh=mesh, length=clip_frames + 1)
         batch = {"frames": frame_sharding(mesh), "starts": whole}
 
         def step(state: TrainState, batch: Mapping[str, ArrayLike]) -> tuple[TrainState, dict[str, Array]]:
-            return train_step(state, {"clips": cut(batch["frames"], batch["starts"])}, method=method)
+            clips = cut(batch["frames"], batch["starts"])
+            return train_step(state, {"clips": clips}, step_config=step_config)
 
     return jax.jit(
         step,
@@ -73,27 +77,27 @@ def compile_train_step(method: StepConfig, mesh: Mesh, *, clip_frames: int | Non
     )
 
 
-def pmap_train_step(method: StepConfig, mesh: Mesh, *, clip_frames: int | None = None) -> Step:
+def pmap_train_step(step_config: StepConfig, mesh: Mesh, *, clip_frames: int | None = None) -> Step:
     """Apply `jax.pmap` to `train_step`: the same step in another way, see `compile_train_step`.
 
     BatchNorm, losses, gradients and health average over the mapped axis by name. One process only.
 
     Args:
-      method: the static part.
-      mesh: from `data_mesh`, without copies; the number of clips must be a multiple of its size.
-      clip_frames: see `compile_train_step`; the clips are cut out in a jit of their own.
+      step_config: The static part of the step.
+      mesh: From `data_mesh`, without copies; the number of clips must be a multiple of its size.
+      clip_frames: As in `compile_train_step`; the clips are cut out in a jit of their own.
 
     Returns:
       A step that takes and gives what that of `compile_train_step` does.
 
     Raises:
-      ValueError: the mesh has copies.
+      ValueError: The mesh has copies.
     """
     devices = mesh.devices[:, 0]
     if mesh.size != len(devices):
         raise ValueError(f"pmap computes on each of {mesh.size} devices another part of the batch")
     mapped = jax.pmap(
-        functools.partial(train_step, method=dataclasses.replace(method, batch_axis=DATA_AXIS)),
+        functools.partial(train_step, step_config=dataclasses.replace(step_config, batch_axis=DATA_AXIS)),
         axis_name=DATA_AXIS,
         in_axes=(None, 0),
         out_axes=None,

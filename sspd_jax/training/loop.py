@@ -24,7 +24,7 @@ from sspd_jax.training.checkpoints import (
     restore_measured,
     save,
 )
-from sspd_jax.training.monitor import Measured, StepTimer
+from sspd_jax.training.monitor import RunMetrics, StepTimer
 from sspd_jax.training.setup import Setup, set_up
 from sspd_jax.training.state import TrainState
 from sspd_jax.training.warm_start import init_from
@@ -42,27 +42,28 @@ def train(
     """Train to the end, from the last checkpoint if there is one.
 
     Args:
-      config: of the experiment.
-      dataset: prepared; only `config.data.train_people` are looked at.
-      workdir: claimed.
-      progress: whether to draw a progress bar.
-      watch: says when to stop early.
+      config: The experiment's configuration.
+      dataset: Prepared recordings; only those of `config.data.train_people` are used.
+      workdir: The run's directory, see `workdir.claim_workdir`.
+      progress: Whether to draw a progress bar.
+      watch: Says when to stop early; None: never.
 
     Returns:
       The final state. Its networks are exported to `workdir/network/{online,target}`.
 
     Raises:
       Stopped: `watch` said so; the state is in the last checkpoint.
+      UserError: A loss is not finite, or a checkpoint is damaged or cannot be written.
     """
     setup, epoch_steps = set_up(config, dataset)
     with checkpoints(workdir, config.checkpoint.keep) as manager:
         state = _first_state(config, dataset, setup, manager, workdir)
-        measured = Measured(**restore_measured(manager))
+        run_metrics = RunMetrics(**restore_measured(manager))
         log = distributed.together("log", lambda: _open_log(workdir, int(state.step), setup, progress))
         with log:
             for note in setup.notes:
                 log.say(f"note: {note}")
-            run = Run(config, setup, epoch_steps, manager, measured, log, watch)
+            run = Run(config, setup, epoch_steps, manager, run_metrics, log, watch)
             state = _take_steps(run, state)
             if config.health.patience:
                 state = _most_trusted(run)
@@ -79,7 +80,7 @@ class Run(NamedTuple):
     setup: Setup
     epoch_steps: int
     manager: ocp.CheckpointManager
-    measured: Measured
+    metrics: RunMetrics
     log: metrics_log.RunLog | metrics_log.Silence
     watch: preemption.Watch | None
 
@@ -99,9 +100,9 @@ def _take_steps(run: Run, state: TrainState) -> TrainState:
     first, last, timer = int(state.step), run.setup.total_steps, StepTimer()
     with contextlib.closing(input_pipeline.prefetch(run.setup.batches, first)) as stream:
         for taken in range(first + 1, last + 1):
-            if run.measured.is_exhausted(run.config.health.patience):
+            if run.metrics.is_exhausted(run.config.health.patience):
                 run.log.say(
-                    f"note: stopped after {len(run.measured.trust)} epochs: the last "
+                    f"note: stopped after {len(run.metrics.trust)} epochs: the last "
                     f"{run.config.health.patience} brought no network that is trusted more"
                 )
                 return state
@@ -110,17 +111,17 @@ def _take_steps(run: Run, state: TrainState) -> TrainState:
                     drawn = next(stream)
                     batch = run.setup.to_devices(drawn)
                 state, metrics = run.setup.steps[len(drawn["start"])](state, batch)
-                run.measured.pending.append(metrics)
+                run.metrics.pending.append(metrics)
             run.log.advance()
             due = _due(run, taken)
             if due.logs or due.keeps:
                 with timer.reading():
-                    run.measured.read()
+                    run.metrics.read()
                 _require_finite(run, taken)
             probed = _write_line(run, taken, state, due, timer) if due.logs else {}
             epoch_metrics = _end_epoch(run, due, probed) if due.epoch_ends else {}
             if due.keeps:
-                save(run.manager, taken, state, epoch_metrics, run.measured.table())
+                save(run.manager, taken, state, epoch_metrics, run.metrics.table())
             if due.stops and taken < last:
                 finish(run.manager)
                 raise preemption.Stopped(
@@ -144,9 +145,9 @@ def _due(run: Run, taken: int) -> Due:
 
 
 def _require_finite(run: Run, taken: int) -> None:
-    if not monitor.is_finite(run.measured.line):
+    if not monitor.is_finite(run.metrics.line):
         finish(run.manager)
-        monitor.require_finite(run.measured.line, taken, run.manager.latest_step() or 0)
+        monitor.require_finite(run.metrics.line, taken, run.manager.latest_step() or 0)
 
 
 def _write_line(run: Run, taken: int, state: TrainState, due: Due, timer: StepTimer) -> dict[str, float]:
@@ -155,17 +156,17 @@ def _write_line(run: Run, taken: int, state: TrainState, due: Due, timer: StepTi
     speed = timer.read()
     if run.setup.probe is not None and due.epoch_ends:
         probed = {name: float(value) for name, value in jax.device_get(run.setup.probe(state)).items()}
-        run.measured.trust.append(probed["trust"])
+        run.metrics.trust.append(probed["trust"])
     logged = {f"{diagnostics.LOGGED_AS}{name}": value for name, value in probed.items()}
-    run.log.write(taken, {**monitor.means(run.measured.line), **logged, **speed}, epoch=due.epoch)
-    run.measured.end_line()
+    run.log.write(taken, {**monitor.means(run.metrics.line), **logged, **speed}, epoch=due.epoch)
+    run.metrics.end_line()
     return probed
 
 
 def _end_epoch(run: Run, due: Due, probed: dict[str, float]) -> dict[str, float]:
     """Warn of what the epoch's health says; returns the scores by which a checkpoint is kept."""
-    averages = monitor.means(run.measured.epoch)
-    run.measured.epoch = []
+    averages = monitor.means(run.metrics.epoch)
+    run.metrics.epoch = []
     epoch_metrics = {
         name.removeprefix("health/"): value for name, value in averages.items() if name.startswith("health/")
     }
@@ -178,10 +179,10 @@ def _end_epoch(run: Run, due: Due, probed: dict[str, float]) -> dict[str, float]
 def _most_trusted(run: Run) -> TrainState:
     """Return the state of the epoch whose network is trusted most, if its checkpoint is there."""
     finish(run.manager)
-    best_step = run.measured.best_epoch() * run.epoch_steps
+    best_step = run.metrics.best_epoch() * run.epoch_steps
     best = [step for step in run.manager.all_steps() if step == best_step]
-    where = sharding.replicated(run.setup.mesh)
-    state = restore(run.manager, run.setup.step_config, run.config.seed, where, *best)
+    replicated = sharding.replicated(run.setup.mesh)
+    state = restore(run.manager, run.setup.step_config, run.config.seed, replicated, *best)
     run.log.say(f"note: the networks of epoch {int(state.step) // run.epoch_steps} are kept")
     return state
 

@@ -27,35 +27,45 @@ def make_probe(
     config: ml_collections.ConfigDict,
     dataset: PreparedDataset,
     choice: input_pipeline.Choice,
-    method: train_step.StepConfig,
+    step_config: train_step.StepConfig,
     mesh: jax.sharding.Mesh,
 ) -> Callable[[train_state.TrainState], dict[str, jax.Array]]:
-    """Choose the clips that are read again and again, of as many people as there are; compile the reading."""
+    """Choose fixed clips, of as many people as possible, and compile what is measured of them.
+
+    Args:
+      config: The experiment's configuration; `health.clips` is the number of clips.
+      dataset: Prepared recordings.
+      choice: The segments that are trained on.
+      step_config: The static part of a step.
+      mesh: The devices to compute on.
+
+    Returns:
+      A function from a state to the scalars of `diagnostics.probe`.
+    """
     length = config.clip_frames + 1
     first = [dataset.segments[numbers[0]] for numbers in choice.segments]
     # Everybody's first recording, then everybody's second, …
-    seen = collections.Counter[str]()
+    counts = collections.Counter[str]()
     turns = []
     for segment in first:
-        turns.append(seen[segment.person_id])
-        seen[segment.person_id] += 1
+        turns.append(counts[segment.person_id])
+        counts[segment.person_id] += 1
     first = [first[i] for i in np.argsort(turns, kind="stable")[: config.health.clips]]
     clips = np.stack([dataset.clip(segment, 0, length) for segment in first])
-    where = sharding.replicated(mesh)
-    held = jax.make_array_from_callback(clips.shape, where, clips.__getitem__)
-    compiled = compile_probe(method, mesh, [segment.person_id for segment in first])
-    return lambda state: compiled(state, held)
+    on_devices = jax.make_array_from_callback(clips.shape, sharding.replicated(mesh), clips.__getitem__)
+    compiled = compile_probe(step_config, mesh, [segment.person_id for segment in first])
+    return lambda state: compiled(state, on_devices)
 
 
 @dataclasses.dataclass
-class Measured:
-    """What was measured and not written yet, so that averages do not depend on where a run was interrupted.
+class RunMetrics:
+    """Metrics that are not in the log yet, so that averages do not depend on where a run was interrupted.
 
     Attributes:
-      line: of each step since the last line of the log, its metrics.
-      epoch: of each step of this epoch before those, its metrics.
-      trust: of every epoch so far, where the networks' health is probed.
-      pending: of the steps after `line`, still on the device.
+      line: Metrics of each step since the last line of the log.
+      epoch: Metrics of each step of this epoch before those.
+      trust: The measure 'trust' after every epoch so far, where the networks' health is probed.
+      pending: Metrics of the steps after `line`, still on the device.
     """
 
     line: list[dict[str, float]] = dataclasses.field(default_factory=list)
@@ -140,12 +150,12 @@ def require_finite(rows: list[dict[str, float]], step: int, last_good: int) -> N
     """Refuse to go on with a loss that is not finite.
 
     Args:
-      rows: metrics of the last steps.
-      step: steps taken.
-      last_good: step of the last checkpoint, for the sentence.
+      rows: Metrics of the last steps.
+      step: Number of steps taken.
+      last_good: Step of the last checkpoint, for the message.
 
     Raises:
-      UserError: a loss is not finite.
+      UserError: A loss is not finite.
     """
     for row in rows:
         if not math.isfinite(row["loss"]):

@@ -25,8 +25,8 @@ def data_mesh(devices: Sequence[jax.Device] | None = None, batch_size: int | Non
     """Lay devices out for data parallelism.
 
     Args:
-      devices: all of them, if not given.
-      batch_size: number of clips; a multiple of the number of devices, if not given.
+      devices: All of them, if not given.
+      batch_size: Number of clips; a multiple of the number of devices, if not given.
 
     Returns:
       A mesh [parts, copies]: as many parts as divide both the clips and the devices.
@@ -40,7 +40,7 @@ def data_mesh(devices: Sequence[jax.Device] | None = None, batch_size: int | Non
 
 
 def replicated(mesh: Mesh) -> NamedSharding:
-    """Say how a state lies on a mesh: whole on every device.
+    """Return the sharding of a state on a mesh: whole on every device.
 
     The same for every layout of the same devices. A step on another number of clips would otherwise get its
     state in a way it was not compiled for, and be compiled again.
@@ -49,7 +49,7 @@ def replicated(mesh: Mesh) -> NamedSharding:
 
 
 def frame_sharding(mesh: Mesh) -> NamedSharding:
-    """Say how frames that live on the devices lie on a mesh: cut along time, no frame on two."""
+    """Return the sharding of frames that live on the devices: cut along time, no frame on two of them."""
     return NamedSharding(_in_a_row(mesh), PartitionSpec(DATA_AXIS))
 
 
@@ -58,11 +58,11 @@ def _in_a_row(mesh: Mesh) -> Mesh:
 
 
 def part_of_process(mesh: Mesh, batch_size: int) -> slice:
-    """Say which clips of a batch the devices of this process need.
+    """Return the slice of a batch's clips that the devices of this process need.
 
     Args:
-      mesh: of `data_mesh`.
-      batch_size: number of clips, a multiple of the mesh's parts.
+      mesh: From `data_mesh`.
+      batch_size: Number of clips, a multiple of the mesh's parts.
     """
     spread = NamedSharding(mesh, PartitionSpec(DATA_AXIS))
     parts = [
@@ -76,9 +76,9 @@ def spread_clips(clips: UInt8[np.ndarray, "n frames s s 3"], mesh: Mesh, batch_s
     """Put clips on the mesh that they are to be computed on.
 
     Args:
-      clips: of this process: those of `part_of_process`.
-      mesh: of `data_mesh`.
-      batch_size: clips of all processes.
+      clips: The clips of this process: those of `part_of_process`.
+      mesh: From `data_mesh`.
+      batch_size: Number of clips of all processes together.
 
     Returns:
       uint8 [batch_size, frames, s, s, 3], spread over the mesh.
@@ -119,27 +119,28 @@ def cut_clips(
     batch's bytes travel, not the dataset's.
 
     Args:
-      frames: uint8 [all, s, s, 3], `along_time`.
+      frames: uint8 [all, s, s, 3], laid out by `frame_sharding`.
       starts: int32 [n], number of each clip's first frame.
-      mesh: of `data_mesh`; n is a multiple of its parts.
-      length: frames in a clip.
+      mesh: From `data_mesh`; n is a multiple of its parts.
+      length: Number of frames in a clip.
 
     Returns:
       uint8 [n, length, s, s, 3], spread over the mesh.
     """
 
-    def here(held: Array, starts: Array) -> Array:
-        first = jax.lax.axis_index((DATA_AXIS, COPY_AXIS)) * len(held)
+    def cut_on_device(local_frames: Array, starts: Array) -> Array:
+        count = len(local_frames)
+        first = jax.lax.axis_index((DATA_AXIS, COPY_AXIS)) * count
         index = starts[:, None] + jnp.arange(length, dtype=starts.dtype) - first
-        held_here = jnp.logical_and(index >= 0, index < len(held))
-        found = held[jnp.clip(index, 0, len(held) - 1)]
-        found = jnp.where(held_here[:, :, None, None, None], found, jnp.zeros((), found.dtype))
-        part = jax.lax.psum_scatter(found, DATA_AXIS, scatter_dimension=0, tiled=True)
+        is_local = jnp.logical_and(index >= 0, index < count)
+        clips = local_frames[jnp.clip(index, 0, count - 1)]
+        clips = jnp.where(is_local[:, :, None, None, None], clips, jnp.zeros((), clips.dtype))
+        part = jax.lax.psum_scatter(clips, DATA_AXIS, scatter_dimension=0, tiled=True)
         return jax.lax.psum(part, COPY_AXIS)
 
     frames_spec = PartitionSpec((DATA_AXIS, COPY_AXIS))
     specs = {"in_specs": (frames_spec, PartitionSpec()), "out_specs": PartitionSpec(DATA_AXIS)}
-    return jax.shard_map(here, mesh=mesh, **specs)(jnp.asarray(frames), jnp.asarray(starts))
+    return jax.shard_map(cut_on_device, mesh=mesh, **specs)(jnp.asarray(frames), jnp.asarray(starts))
 
 
 def lay_out(parallel: str, sizes: tuple[int, ...]) -> dict[int, jax.sharding.Mesh]:
@@ -147,7 +148,7 @@ def lay_out(parallel: str, sizes: tuple[int, ...]) -> dict[int, jax.sharding.Mes
 
     Args:
       parallel: 'jit' or 'pmap'.
-      sizes: of the batches of an epoch.
+      sizes: Numbers of clips in the batches of an epoch.
 
     Returns:
       A mesh of the same devices in the same order for each size.
@@ -161,7 +162,7 @@ def lay_out(parallel: str, sizes: tuple[int, ...]) -> dict[int, jax.sharding.Mes
 
 
 def devices_to_use(parallel: str, sizes: tuple[int, ...], n_processes: int, available: int) -> int:
-    """Say how many devices of each process compute a step.
+    """Return how many devices of each process compute a step.
 
     With 'jit' as many as cut a batch into the most equal parts: 12 clips on 8 devices are 6 parts. Every
     process takes part, so several devices may have to compute the same part. With 'pmap' none does, and every
@@ -169,9 +170,9 @@ def devices_to_use(parallel: str, sizes: tuple[int, ...], n_processes: int, avai
 
     Args:
       parallel: 'jit' or 'pmap'.
-      sizes: of the batches of an epoch, the first the largest.
-      n_processes: all with as many devices.
-      available: devices of each.
+      sizes: Numbers of clips in the batches of an epoch, the largest first.
+      n_processes: Number of processes, all with as many devices.
+      available: Number of devices of each process.
     """
     counts = range(1, available + 1)
     if parallel == "pmap":

@@ -1,4 +1,4 @@
-"""One step of SSPD: a pure function, and the one place where jit, pmap, sharding and donation are applied.
+"""One step of SSPD as pure functions; `sspd_jax.training.compiled` compiles them.
 
 Clips are spread over devices in equal parts, in their order. A number of clips that the devices do not
 divide is spread over as many parts as divide both, each computed by several devices: which clips a step
@@ -70,7 +70,7 @@ def make_optimizer(
       b1: decay of Adam's first moment.
       b2: decay of Adam's second moment.
       eps: Adam's epsilon, outside the root as in PyTorch.
-      frozen: labels (`routing.LABELS`) of parts to leave as they are.
+      frozen: labels (`param_labels.LABELS`) of parts to leave as they are.
 
     Returns:
       An optax transformation whose state holds the target.
@@ -81,33 +81,39 @@ def make_optimizer(
 
 
 def train_step(
-    state: TrainState, batch: Mapping[str, ArrayLike], *, method: StepConfig
+    state: TrainState, batch: Mapping[str, ArrayLike], *, step_config: StepConfig
 ) -> tuple[TrainState, dict[str, Float32[Array, ""]]]:
     """Learn from a batch of clips: views, then `learn`.
 
     Args:
       state: of the training.
       batch: {'clips': uint8 [n, t + 1, s, s, 3] RGB}, t even.
-      method: the static part.
+      step_config: the static part.
 
     Returns:
       The next state and the metrics of `learn`.
     """
-    key = jax.random.fold_in(jax.random.key(method.seed), state.step)
+    key = jax.random.fold_in(jax.random.key(step_config.seed), state.step)
     local_key, global_key = jax.random.split(key)
-    size, transform = method.network.input_size, method.network.input_transform
-    first = 0 if method.batch_axis is None else jax.lax.axis_index(method.batch_axis) * len(batch["clips"])
+    size, transform = step_config.network.input_size, step_config.network.input_transform
+    first = (
+        0
+        if step_config.batch_axis is None
+        else jax.lax.axis_index(step_config.batch_axis) * len(batch["clips"])
+    )
     clips, speed = batch["clips"], None
-    if not time_stretch.is_off(method.min_speed):
+    if not time_stretch.is_off(step_config.min_speed):
         # A key of its own beside the two: what else is drawn stays what it is at the clip's own speed.
-        speed = time_stretch.draw_speeds(jax.random.fold_in(key, _PLAY), len(clips), method.min_speed, first)
+        speed = time_stretch.draw_speeds(
+            jax.random.fold_in(key, _SPEED_KEY), len(clips), step_config.min_speed, first
+        )
         clips = time_stretch.play(clips, speed)
-    local = views.make_view(clips, local_key, method.local_view, size, first, transform)
-    whole = views.make_view(batch["clips"], global_key, method.global_view, size, first, transform)
-    return learn(state, local, whole, speed, method=method)
+    local = views.make_view(clips, local_key, step_config.local_view, size, first, transform)
+    whole = views.make_view(batch["clips"], global_key, step_config.global_view, size, first, transform)
+    return learn(state, local, whole, speed, step_config=step_config)
 
 
-_PLAY = 7
+_SPEED_KEY = 7  # folded into a step's key
 
 
 def learn(
@@ -116,16 +122,16 @@ def learn(
     target_video: Float32[ArrayLike, "n t s s 3"],
     speed: Float32[ArrayLike, " n"] | None = None,
     *,
-    method: StepConfig,
+    step_config: StepConfig,
 ) -> tuple[TrainState, dict[str, Float32[Array, ""]]]:
-    """Learn from two views that are ready: both readings, losses, optimiser, target, statistics.
+    """Learn from two views that are ready: both outputs, losses, optimiser, target, statistics.
 
     Args:
       state: of the training.
       online_video: float32 [n, t, size, size, 3], the local views' frame differences.
       target_video: float32 [n, t, size, size, 3], the global views' frame differences.
       speed: float32 [n] that the local views were played at, or None: at their own.
-      method: the static part.
+      step_config: the static part.
 
     Returns:
       The next state, and float32 scalars: 'loss', 'terms/<name>' (weighted), 'target_momentum' and
@@ -133,20 +139,22 @@ def learn(
     """
     (loss, (terms, wave, batch_stats, target_batch_stats)), gradients = jax.value_and_grad(
         loss_fn, has_aux=True
-    )(state.params, state, online_video, target_video, speed, method=method)
-    if method.batch_axis is not None:
-        gradients = jax.lax.pmean(gradients, method.batch_axis)
-        wave = jax.lax.all_gather(wave, method.batch_axis, tiled=True)  # clips are compared with each other
+    )(state.params, state, online_video, target_video, speed, step_config=step_config)
+    if step_config.batch_axis is not None:
+        gradients = jax.lax.pmean(gradients, step_config.batch_axis)
+        wave = jax.lax.all_gather(
+            wave, step_config.batch_axis, tiled=True
+        )  # clips are compared with each other
 
     # The optimiser's last link averages the stepped parameters into the target. Optax raises a float to
     # an int32 power, which a program under strict dtype promotion would not be allowed to.
     with jax.numpy_dtype_promotion("standard"):
-        updates, opt_state = method.optimizer.update(gradients, state.opt_state, state.params)
+        updates, opt_state = step_config.optimizer.update(gradients, state.opt_state, state.params)
     metrics = {
         "loss": loss,
-        "target_momentum": jnp.asarray(method.momentum(state.step), jnp.float32),
+        "target_momentum": jnp.asarray(step_config.momentum(state.step), jnp.float32),
         **{f"terms/{name}": value for name, value in terms.items()},
-        **{f"health/{name}": value for name, value in diagnostics.wave_health(wave, method.fps).items()},
+        **{f"health/{name}": value for name, value in diagnostics.wave_health(wave, step_config.fps).items()},
     }
     next_state = state.replace(
         step=state.step + 1,
@@ -165,7 +173,7 @@ def loss_fn(
     target_video: Float32[ArrayLike, "n t s s 3"],
     speed: Float32[ArrayLike, " n"] | None = None,
     *,
-    method: StepConfig,
+    step_config: StepConfig,
 ) -> tuple[Float32[Array, ""], tuple[dict[str, Float32[Array, ""]], Array, Floats, Floats]]:
     """Compute the loss as a function of the online parameters.
 
@@ -175,23 +183,25 @@ def loss_fn(
       online_video: float32 [n, t, size, size, 3].
       target_video: float32 [n, t, size, size, 3].
       speed: see `learn`.
-      method: the static part; with a `batch_axis` loss and terms are the whole batch's, the waves these
+      step_config: the static part; with a `batch_axis` loss and terms are the whole batch's, the waves these
         clips'.
 
     Returns:
       The loss, and (the weighted terms, the target's waves, the online statistics, the target's).
     """
-    read = functools.partial(forward, method.network, batch_axis=method.batch_axis)
+    infer = functools.partial(forward, step_config.network, batch_axis=step_config.batch_axis)
     # The target trains by averaging alone; it is in training mode and keeps its own statistics.
     target, target_batch_stats = jax.lax.stop_gradient(
-        read(state.target_params, state.target_batch_stats, target_video)
+        infer(state.target_params, state.target_batch_stats, target_video)
     )
     # One network after the other: XLA on CPU would have them side by side, and hold the largest maps of both.
-    online, batch_stats = read(params, state.batch_stats, after(online_video, target.wave))
+    online, batch_stats = infer(params, state.batch_stats, after(online_video, target.wave))
     target_output = target if speed is None else time_stretch.play_output(target, speed)
-    loss, terms = losses.total_loss(outputs.Outputs(online, target_output), method.fps, method.terms)
-    if method.batch_axis is not None:  # every term is a mean over clips
-        loss, terms = jax.lax.pmean((loss, terms), method.batch_axis)
+    loss, terms = losses.total_loss(
+        outputs.Outputs(online, target_output), step_config.fps, step_config.terms
+    )
+    if step_config.batch_axis is not None:  # every term is a mean over clips
+        loss, terms = jax.lax.pmean((loss, terms), step_config.batch_axis)
     return loss, (terms, target.wave, batch_stats, target_batch_stats)
 
 
@@ -202,24 +212,24 @@ def probe(
     state: TrainState,
     clips: UInt8[ArrayLike, "n frames s s 3"],
     *,
-    method: StepConfig,
+    step_config: StepConfig,
     people: Sequence[str] | None = None,
 ) -> dict[str, Float32[Array, ""]]:
-    """Describe what both networks say of fixed clips, in evaluation mode.
+    """Measure both networks' waves of fixed clips, in evaluation mode.
 
     Args:
       state: of the training.
       clips: uint8 [n, t + 1, s, s, 3] RGB, t even.
-      method: the static part.
+      step_config: the static part.
       people: who is seen in each clip; everybody is another one, if not given.
 
     Returns:
-      The measures of `health.probe` of the target, the online network beside it.
+      The measures of `diagnostics.probe` of the target, the online network beside it.
     """
-    reads = functools.partial(infer_wave, method.network)
-    target = functools.partial(reads, state.target_params, state.target_batch_stats)
-    online = functools.partial(reads, state.params, state.batch_stats)
-    size, transform = method.network.input_size, method.network.input_transform
+    infer = functools.partial(infer_wave, step_config.network)
+    target = functools.partial(infer, state.target_params, state.target_batch_stats)
+    online = functools.partial(infer, state.params, state.batch_stats)
+    size, transform = step_config.network.input_size, step_config.network.input_transform
     return diagnostics.probe(
-        target, clips, size, method.fps, jax.random.key(_PROBE_SEED), transform, people, online
+        target, clips, size, step_config.fps, jax.random.key(_PROBE_SEED), transform, people, online
     )

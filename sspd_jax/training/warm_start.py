@@ -22,32 +22,32 @@ from sspd_jax.training.workdir import NETWORK
 
 
 def init_from(
-    config: ml_collections.ConfigDict, dataset: PreparedDataset, method: train_step.StepConfig
+    config: ml_collections.ConfigDict, dataset: PreparedDataset, step_config: train_step.StepConfig
 ) -> tuple[train_state.TrainState, list[dict[str, Any]]]:
     """Start from another training's network, with a fresh optimizer, and similarity blocks if it has none.
 
     Args:
-      config: of the experiment; `init_from` is a checkpoint of a network, or the work directory of a run,
-        whose online and target networks are both taken.
-      dataset: prepared; nobody of its test people may have been learned from before.
-      method: of this training.
+      config: The experiment's configuration; `init_from` is a checkpoint of a network, or the work directory
+        of a run, whose online and target networks are both taken.
+      dataset: Prepared recordings; nobody of its test people may have been learned from before.
+      step_config: The static part of this training's steps.
 
     Returns:
       A state at step 0, and the tables `data` of the trainings that the network went through, latest first.
 
     Raises:
-      ConfigError: the network is another one than the configuration's, or learned from people to be tested.
-      UserError: there is no checkpoint, or it is damaged.
+      ConfigError: The network is another one than the configuration's, or learned from people to be tested.
+      UserError: There is no checkpoint, or it is damaged.
     """
-    place = epath.Path(config.init_from)
-    of_run = [place / NETWORK / name for name in ("online", "target")]
-    folders = of_run if of_run[-1].exists() else [place]  # a checkpoint, too, has a folder of that name
+    source = epath.Path(config.init_from)
+    of_run = [source / NETWORK / name for name in ("online", "target")]
+    folders = of_run if of_run[-1].exists() else [source]  # a checkpoint, too, has a folder of that name
     networks = []
     for folder in folders:
         theirs, params, batch_stats = load_network(folder)
         settings = network_settings(theirs)
         for name in sorted(NetworkSettings.__dataclass_fields__):
-            one, other = getattr(settings, name), getattr(method.network, name)
+            one, other = getattr(settings, name), getattr(step_config.network, name)
             if one != other and name not in _FREE_OF_THE_NETWORK:
                 raise ConfigError(
                     f"config init_from: {folder} has network.{name} = {one!r}, this experiment {other!r}; "
@@ -59,11 +59,11 @@ def init_from(
                 "name other data.test_people"
             )
         if "ts" not in params:  # made for reading alone: its similarity blocks begin afresh
-            fresh, _ = network.init_variables(method.network, jax.random.key(config.seed))
+            fresh, _ = network.init_variables(step_config.network, jax.random.key(config.seed))
             params = {**params, "ts": fresh["ts"]}
         networks.append((params, batch_stats))
     (params, batch_stats), (target_params, target_batch_stats) = networks[0], networks[-1]
-    state = train_state.create(params, batch_stats, method.optimizer)
+    state = train_state.create(params, batch_stats, step_config.optimizer)
     state = state.replace(
         target_batch_stats=jax.tree.map(jnp.copy, target_batch_stats),
         opt_state=optax.tree.set(state.opt_state, target=jax.tree.map(jnp.copy, target_params)),

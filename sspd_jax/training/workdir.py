@@ -25,8 +25,8 @@ def claim_workdir(config: ml_collections.ConfigDict, workdir: epath.Path) -> Non
     """Make the work directory, or check that it belongs to this experiment.
 
     Raises:
-      ConfigError: it holds another experiment; the sentence names the first key that differs.
-      UserError: it cannot be written.
+      ConfigError: It holds another experiment; the message names the first key that differs.
+      UserError: It cannot be written.
     """
     ours = json.loads(config.to_json())
     path = workdir / CONFIG
@@ -56,7 +56,12 @@ def claim_workdir(config: ml_collections.ConfigDict, workdir: epath.Path) -> Non
             )
 
 
-def _require_shared(workdir: epath.Path) -> None:
+def require_shared(workdir: epath.Path) -> None:
+    """Check that this process sees the work directory that the first one made.
+
+    Raises:
+      UserError: It does not.
+    """
     if not (workdir / CONFIG).exists():
         raise UserError(
             f"{workdir}: is not the first process's; choose a --workdir that all processes see: a shared "

@@ -24,7 +24,7 @@ def network(form=presets.PAPER, **changes):
     return NetworkSettings(**{**small, **scales, **form["network"], **changes})
 
 
-def method(form=presets.PAPER, *, frozen=(), total_steps=4, fps=30.0, **changes):
+def step_config(form=presets.PAPER, *, frozen=(), total_steps=4, fps=30.0, **changes):
     """A whole method around it; `changes` are of the network."""
     momentum = target_ema.target_momentum(total_steps)
     local, whole = (
@@ -41,9 +41,9 @@ def method(form=presets.PAPER, *, frozen=(), total_steps=4, fps=30.0, **changes)
     )
 
 
-def state(method, seed=0):
+def state(step_config, seed=0):
     """A fresh state."""
-    return train_state.init(method.network, method.optimizer, seed)
+    return train_state.init(step_config.network, step_config.optimizer, seed)
 
 
 def clips(n=2, *, frames=FRAMES, seed=0):
@@ -59,9 +59,9 @@ def differences(n=2, *, seed=0, size=22):
     return np.diff(clips(n, seed=seed)[:, :, :size, :size].astype(np.float32), axis=1)
 
 
-def replace(method, **changes):
+def replace(step_config, **changes):
     """The method with other fields."""
-    return dataclasses.replace(method, **changes)
+    return dataclasses.replace(step_config, **changes)
 
 
 def in_form(reader, conv):

@@ -16,7 +16,8 @@ from shared_files import PUBLISHED_WEIGHTS, needs
 
 import sspd_jax
 from sspd_jax import errors
-from sspd_jax.checkpoints import convert, export, network, torch_reader, torch_writer
+from sspd_jax.checkpoints import convert, export, torch_reader, torch_writer
+from sspd_jax.checkpoints import network as checkpoints
 from sspd_jax.cli import convert as cli_convert
 from sspd_jax.cli import export as cli_export
 from sspd_jax.errors import ConfigError, UserError
@@ -44,7 +45,7 @@ def save(directory, network, **more):
     rng = np.random.default_rng(0)
     # Statistics that are not those of a fresh network.
     batch_stats = jax.tree.map(lambda x: (x + rng.uniform(0.1, 1, x.shape)).astype(np.float32), batch_stats)
-    network.save_network(directory, config, params, batch_stats)
+    checkpoints.save_network(directory, config, params, batch_stats)
     return directory
 
 
@@ -110,8 +111,8 @@ def test_an_inference_checkpoint_reads_bit_equal_waves(small, tmp_path):
 
 def test_an_inference_checkpoint_holds_no_more_than_reading_needs(small, tmp_path):
     exported = export.export(small, tmp_path / "inference", "orbax")
-    config, params, batch_stats = network.load_network(tmp_path / "inference")
-    whole_config, whole, whole_stats = network.load_network(small)
+    config, params, batch_stats = checkpoints.load_network(tmp_path / "inference")
+    whole_config, whole, whole_stats = checkpoints.load_network(small)
     assert config == {key: whole_config[key] for key in ("network", "fps", "crop_size", "source")}
     assert set(whole) - set(params) == {"ts"}
     jax.tree.map(np.testing.assert_array_equal, params, {part: whole[part] for part in params})
@@ -215,8 +216,8 @@ def test_pytorch_weights_come_back_bit_equal_both_ways(tmp_path):
     convert.convert(tmp_path / "back.pth", tmp_path / "again")
     jax.tree.map(
         np.testing.assert_array_equal,
-        network.load_network(tmp_path / "again")[1:],
-        network.load_network(tmp_path / "ours")[1:],
+        checkpoints.load_network(tmp_path / "again")[1:],
+        checkpoints.load_network(tmp_path / "ours")[1:],
     )
 
 
@@ -283,13 +284,13 @@ def test_help_shows_an_example(capsys):
     assert "python -m sspd_jax export --checkpoint=" in " ".join(capsys.readouterr().out.split())
     with pytest.raises(SystemExit):
         cli_convert.main(["--help"])
-    assert "sspd_jax.checkpoints.export" in capsys.readouterr().out
+    assert "sspd_jax export" in capsys.readouterr().out
 
 
 def fails(capsys, folder, checkpoint, format, output, *words):
     """Run the command, which must fail with one sentence and leave the folder as it is."""
     before = sorted(folder.rglob("*"))
-    assert cli_export.main([f"--checkpoint={network}", f"--format={format}", f"--output={output}"]) == 1
+    assert cli_export.main([f"--checkpoint={checkpoint}", f"--format={format}", f"--output={output}"]) == 1
     said = capsys.readouterr().err
     assert said.startswith("error: ") and said.count("\n") == 1
     for word in words:
@@ -302,7 +303,7 @@ def test_a_checkpoint_that_is_none_is_said(small, tmp_path, capsys, format):
     output = tmp_path / "output"
     fails(capsys, tmp_path, tmp_path / "nowhere", format, output, "nowhere: no such checkpoint")
     fails(capsys, tmp_path, tmp_path, format, output, "not a checkpoint of a network")
-    network.save_network(tmp_path / "kind", {"network": {"layers": 3}}, {"w": np.ones(3)}, {})
+    checkpoints.save_network(tmp_path / "kind", {"network": {"layers": 3}}, {"w": np.ones(3)}, {})
     fails(capsys, tmp_path, tmp_path / "kind", format, output, "another kind of network")
 
 

@@ -121,7 +121,7 @@ def test_gradients_of_the_released_loss_are_golden(loss_and_gradients):
 def trained(weights):
     """Three steps: their metrics, the online parameters before and after each, Adam's first moment."""
     momentum = target_ema.target_momentum(4)
-    method = train_step.StepConfig(
+    step_config = train_step.StepConfig(
         network=NetworkSettings(),
         local_view=views.ViewSettings(),
         global_view=views.ViewSettings(),
@@ -130,8 +130,8 @@ def trained(weights):
         momentum=momentum,
         fps=golden.FPS,
     )
-    step = jax.jit(functools.partial(train_step.learn, method=method), donate_argnums=0)
-    state = train_state.create(*jax.tree.map(jnp.asarray, weights), method.optimizer)
+    step = jax.jit(functools.partial(train_step.learn, step_config=step_config), donate_argnums=0)
+    state = train_state.create(*jax.tree.map(jnp.asarray, weights), step_config.optimizer)
     metrics, online, first_moment = [], [weights[0]], None
     for s in range(3):
         state, measured = step(state, golden.video(f"online{s}"), golden.video(f"target{s}"))

@@ -20,9 +20,9 @@ EVERY_TERM = {name: SETTINGS.get(name, {"weight": 1.0}) for name in losses.TERMS
 @pytest.fixture(scope="module", params=FORMS)
 def gradients(request, quick_compilation):
     """Gradients of every term, {term: {'online': …, 'target': …, …}}, with respect to all that is float."""
-    method = small.method(FORMS[request.param], ts_kernels=(5,), ts_strides=(1,))
-    method = small.replace(method, terms=EVERY_TERM)
-    state = small.state(method)
+    step_config = small.step_config(FORMS[request.param], ts_kernels=(5,), ts_strides=(1,))
+    step_config = small.replace(step_config, terms=EVERY_TERM)
+    state = small.state(step_config)
 
     @jax.jit
     @jax.jacrev
@@ -34,7 +34,7 @@ def gradients(request, quick_compilation):
             opt_state=(*state.opt_state[:-1], ema),
         )
         _, (terms, *_) = train_step.loss_fn(
-            values["online"], whole, values["online_video"], values["target_video"], method=method
+            values["online"], whole, values["online_video"], values["target_video"], step_config=step_config
         )
         return terms
 
@@ -42,7 +42,7 @@ def gradients(request, quick_compilation):
     return each_term(
         {
             "online": state.params,
-            "target": small.state(method, seed=1).params,
+            "target": small.state(step_config, seed=1).params,
             "batch_stats": state.batch_stats,
             "target_batch_stats": state.target_batch_stats,
             "online_video": small.differences(seed=0),

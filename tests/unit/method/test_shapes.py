@@ -28,7 +28,9 @@ WRONG = {
     "half-precision parameters": lambda: network.infer_wave(
         small.network(), {"kernel": jnp.ones(2, jnp.bfloat16)}, {}, VIDEO
     ),
-    "different views": lambda: train_step.loss_fn({}, None, VIDEO, VIDEO[:, :-2], method=small.method()),
+    "different views": lambda: train_step.loss_fn(
+        {}, None, VIDEO, VIDEO[:, :-2], step_config=small.step_config()
+    ),
     "string for a number": lambda: spectrum.snr(jnp.ones(40), "30"),
 }
 

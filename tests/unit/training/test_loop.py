@@ -102,9 +102,9 @@ def final_state(workdir, config):
 
     from sspd_jax.training.checkpoints import checkpoints, restore
 
-    method = experiments.method(config, 4)
+    step_config = experiments.method(config, 4)
     with checkpoints(loop.epath.Path(workdir), 3) as manager:
-        return jax.tree.leaves(restore(manager, method, config.seed))
+        return jax.tree.leaves(restore(manager, step_config, config.seed))
 
 
 def starts(workdir, data_dir, said, *, largest_file=None):

@@ -9,21 +9,21 @@ import small_run
 
 from sspd_jax.checkpoints import network
 from sspd_jax.runtime import metrics_log
-from sspd_jax.training.monitor import Measured
+from sspd_jax.training.monitor import RunMetrics
 
 EPOCHS = 12
 
 
 def test_the_first_of_the_best_epochs_counts_and_patience_from_there():
-    found = Measured(trust=[0.2, 0.5, 0.5, 0.1])
+    found = RunMetrics(trust=[0.2, 0.5, 0.5, 0.1])
     assert found.best_epoch() == 2
     assert found.is_exhausted(2) and not found.is_exhausted(3)
     assert not found.is_exhausted(0), "0 is no patience at all: nothing stops"
-    assert Measured().best_epoch() == 0 and not Measured().is_exhausted(1)
+    assert RunMetrics().best_epoch() == 0 and not RunMetrics().is_exhausted(1)
 
 
 def test_what_was_trusted_goes_into_a_checkpoint_and_back():
-    assert Measured(**Measured(trust=[0.5]).table()).trust == [0.5]
+    assert RunMetrics(**RunMetrics(trust=[0.5]).table()).trust == [0.5]
 
 
 @pytest.fixture(scope="module")
@@ -51,8 +51,8 @@ def test_a_run_ends_when_trust_stops_growing_and_gives_its_most_trusted_network(
     assert len(trust) == EPOCHS
     patience = 1
     # What follows from the numbers of the run that was not stopped.
-    ends = next((n for n in range(1, EPOCHS) if Measured(trust=trust[:n]).is_exhausted(patience)), EPOCHS)
-    best = Measured(trust=trust[:ends]).best_epoch()
+    ends = next((n for n in range(1, EPOCHS) if RunMetrics(trust=trust[:n]).is_exhausted(patience)), EPOCHS)
+    best = RunMetrics(trust=trust[:ends]).best_epoch()
     assert best < ends, "nothing to see here: every epoch was trusted more than the one before"
 
     told = run(stopped, data_dir, said, **{"health.patience": patience})

@@ -20,9 +20,9 @@ CLIPS = 8
 FORMS = {"paper": presets.PAPER, "released": presets.RELEASED}
 
 
-def compiled(method, devices=1, way="jit", **options):
+def compiled(step_config, devices=1, way="jit", **options):
     mesh = sharding.data_mesh(jax.devices()[:devices], None if way == "pmap" else CLIPS)
-    return STEP_COMPILERS[way](method, mesh, **options), mesh
+    return STEP_COMPILERS[way](step_config, mesh, **options), mesh
 
 
 def run(start, step, mesh, batches):
@@ -37,14 +37,14 @@ def run(start, step, mesh, batches):
 
 @pytest.fixture(scope="module")
 def traces():
-    """One entry for every time that the fixture `paper`'s method was traced."""
+    """One entry for every time that the fixture `step_config` was traced."""
     return []
 
 
 @pytest.fixture(scope="module")
-def method(traces, quick_compilation):
+def step_config(traces, quick_compilation):
     """The paper's form."""
-    plain = small.method()
+    plain = small.step_config()
 
     def momentum(step):
         traces.append(step)
@@ -57,15 +57,15 @@ def method(traces, quick_compilation):
 
 
 @pytest.fixture(scope="module")
-def start(method):
+def start(step_config):
     """A fresh state, on the host."""
-    return jax.device_get(small.state(method))
+    return jax.device_get(small.state(step_config))
 
 
 @pytest.fixture(scope="module")
-def one_device(method):
+def one_device(step_config):
     """The step on one device, and that device."""
-    return compiled(method)
+    return compiled(step_config)
 
 
 @pytest.fixture(scope="module")
@@ -86,10 +86,10 @@ def assert_finite(tree):
 # --- what a step does -------------------------------------------------------------------------------
 
 
-def test_metrics_are_finite_scalars_with_every_weighted_term(method, two_steps):
+def test_metrics_are_finite_scalars_with_every_weighted_term(step_config, two_steps):
     for s, (_, metrics) in enumerate(two_steps):
         terms = {name: value for name, value in metrics.items() if name.startswith("terms/")}
-        assert set(terms) == {f"terms/{name}" for name in method.terms}
+        assert set(terms) == {f"terms/{name}" for name in step_config.terms}
         assert all(np.shape(value) == () and value.dtype == np.float32 for value in metrics.values())
         assert_finite(metrics)
         assert metrics["loss"] == pytest.approx(sum(terms.values()), rel=1e-5)
@@ -139,16 +139,16 @@ def test_state_is_donated(start, one_device, batches):
     assert all(leaf.is_deleted() for leaf in jax.tree.leaves((state.params, state.target_params)))
 
 
-def test_state_shares_no_buffer_between_its_fields(method):
-    leaves = jax.tree.leaves(small.state(method))
+def test_state_shares_no_buffer_between_its_fields(step_config):
+    leaves = jax.tree.leaves(small.state(step_config))
     assert len({leaf.unsafe_buffer_pointer() for leaf in leaves}) == len(leaves)
 
 
 # --- several devices --------------------------------------------------------------------------------
 
 
-def test_eight_devices_equal_one(start, method, two_steps, batches):
-    assert_equal_but_for_rounding(two_steps[:1], run(start, *compiled(method, 8), batches[:1]))
+def test_eight_devices_equal_one(start, step_config, two_steps, batches):
+    assert_equal_but_for_rounding(two_steps[:1], run(start, *compiled(step_config, 8), batches[:1]))
 
 
 @pytest.mark.slow
@@ -157,12 +157,12 @@ def test_eight_devices_equal_one(start, method, two_steps, batches):
     [("jit", 8), ("jit", 6), ("pmap", 8), ("pmap", 4)],  # six devices: two parts, three copies of each
 )
 def test_every_way_equals_one_device_over_several_steps(
-    start, one_device, method, traces, batches, way, devices
+    start, one_device, step_config, traces, batches, way, devices
 ):
     more = [*batches, small.clips(CLIPS, seed=2)]
     on_one = run(start, *one_device, more)
     before = len(traces)
-    step, mesh = compiled(method, devices, way)
+    step, mesh = compiled(step_config, devices, way)
     assert_equal_but_for_rounding(on_one, run(start, step, mesh, more))
     assert len(traces) == before + 1
     if devices == 8:
@@ -176,24 +176,24 @@ def test_every_way_equals_one_device_over_several_steps(
         {"frames": held, "starts": np.arange(s * CLIPS, (s + 1) * CLIPS, dtype=np.int32) * length}
         for s in range(len(more))
     ]
-    step, mesh = compiled(method, devices, way, clip_frames=small.FRAMES)
+    step, mesh = compiled(step_config, devices, way, clip_frames=small.FRAMES)
     on_device = run(start, step, mesh, drawn)
     assert_equal_but_for_rounding(on_one, on_device)
 
 
 @pytest.mark.slow
-def test_slow_motion_is_the_same_on_eight_devices(method, batches):
+def test_slow_motion_is_the_same_on_eight_devices(step_config, batches):
     # Each clip is played at a speed of its own, wherever it lies.
     # Around the paper's form: the released one divides by sums that are nearly nothing in so short a clip.
-    more = small.replace(small.method(), optimizer=method.optimizer, min_speed=0.8)
+    more = small.replace(small.step_config(), optimizer=step_config.optimizer, min_speed=0.8)
     start = jax.device_get(small.state(more))
     one, eight = (run(start, *compiled(more, devices), batches[:1]) for devices in (1, 8))
     assert_equal_but_for_rounding(one, eight)
 
 
-def test_a_part_of_a_batch_is_played_at_the_speeds_of_its_clips(method, monkeypatch):
+def test_a_part_of_a_batch_is_played_at_the_speeds_of_its_clips(step_config, monkeypatch):
     """The view of the online network alone is slowed, and the losses are told by how much."""
-    slow = small.replace(method, min_speed=0.7)
+    slow = small.replace(step_config, min_speed=0.7)
     told = []
 
     def learn(*args, **_):
@@ -201,9 +201,9 @@ def test_a_part_of_a_batch_is_played_at_the_speeds_of_its_clips(method, monkeypa
         return args[0], {}
 
     monkeypatch.setattr(train_step, "learn", learn)
-    state, clips = small.state(method), small.clips(4)
-    train_step.train_step(state, {"clips": clips}, method=slow)
-    train_step.train_step(state, {"clips": clips}, method=method)
+    state, clips = small.state(step_config), small.clips(4)
+    train_step.train_step(state, {"clips": clips}, step_config=slow)
+    train_step.train_step(state, {"clips": clips}, step_config=step_config)
     (_, online, target, speed), (_, own, target_then, none) = told
     assert none is None and speed.shape == (4,) and 0.7 <= speed.min() < speed.max() < 1
     np.testing.assert_array_equal(target, target_then)
@@ -212,7 +212,7 @@ def test_a_part_of_a_batch_is_played_at_the_speeds_of_its_clips(method, monkeypa
 
 def test_pmap_computes_no_copies():
     with pytest.raises(ValueError, match="6 devices"):
-        pmap_train_step(small.method(), sharding.data_mesh(jax.devices()[:6], 8))
+        pmap_train_step(small.step_config(), sharding.data_mesh(jax.devices()[:6], 8))
 
 
 def test_parts_of_a_batch_are_in_the_order_of_the_devices():
@@ -266,42 +266,42 @@ def test_frozen_clips_leave_everything_finite(start, one_device, batches):
 
 @pytest.mark.slow
 def test_frozen_clips_leave_everything_finite_in_the_released_form(batches):
-    method = small.method(presets.RELEASED)
-    assert_finite(run(small.state(method), *compiled(method), [frozen(batches[0])]))
+    step_config = small.step_config(presets.RELEASED)
+    assert_finite(run(small.state(step_config), *compiled(step_config), [frozen(batches[0])]))
 
 
 def test_bfloat16_network_keeps_parameters_and_metrics_in_float32():
-    method = small.method(dtype="bfloat16")
-    outcome = abstract_step(method)
+    step_config = small.step_config(dtype="bfloat16")
+    outcome = abstract_step(step_config)
     for path, leaf in jax.tree_util.tree_leaves_with_path(outcome):
         assert leaf.dtype in (jnp.float32, jnp.int32), jax.tree_util.keystr(path)
-    assert_finite(first_loss(method))
+    assert_finite(first_loss(step_config))
 
 
 @pytest.mark.slow
 def test_bfloat16_network_learns(batches):
-    method = small.method(dtype="bfloat16")
-    assert_finite(run(small.state(method), *compiled(method), batches))
+    step_config = small.step_config(dtype="bfloat16")
+    assert_finite(run(small.state(step_config), *compiled(step_config), batches))
 
 
-def abstract_step(method, transform=jax.eval_shape):
+def abstract_step(step_config, transform=jax.eval_shape):
     """Trace a step, without compiling it."""
-    step = functools.partial(train_step.train_step, method=method)
+    step = functools.partial(train_step.train_step, step_config=step_config)
     clips = jax.ShapeDtypeStruct((2, small.FRAMES + 1, small.CROP, small.CROP, 3), jnp.uint8)
-    return transform(step, jax.eval_shape(lambda: small.state(method)), {"clips": clips})
+    return transform(step, jax.eval_shape(lambda: small.state(step_config)), {"clips": clips})
 
 
-def first_loss(method):
+def first_loss(step_config):
     """The loss of two clips at the start, without a step."""
-    state = small.state(method)
-    loss_fn = jax.jit(functools.partial(train_step.loss_fn, method=method))
+    state = small.state(step_config)
+    loss_fn = jax.jit(functools.partial(train_step.loss_fn, step_config=step_config))
     return loss_fn(state.params, state, small.differences(seed=0), small.differences(seed=1))
 
 
 @pytest.mark.parametrize("form", FORMS)
 def test_no_fft_sees_half_precision(form):
-    method = small.method(FORMS[form], dtype="bfloat16")
-    jaxpr = abstract_step(method, lambda step, *inputs: jax.make_jaxpr(step)(*inputs)).jaxpr
+    step_config = small.step_config(FORMS[form], dtype="bfloat16")
+    jaxpr = abstract_step(step_config, lambda step, *inputs: jax.make_jaxpr(step)(*inputs)).jaxpr
     dtypes = {
         variable.aval.dtype.name
         for equation in _equations(jaxpr)
@@ -332,7 +332,7 @@ def _open(value):
     ],
 )
 def test_strides_and_other_frame_rates_have_a_finite_loss(form, fps, network):
-    loss, (terms, *_) = first_loss(small.method(FORMS[form], fps=fps, **network))
+    loss, (terms, *_) = first_loss(small.step_config(FORMS[form], fps=fps, **network))
     assert_finite((loss, terms))
     assert terms["similarity_deviation"] > 0
 
@@ -342,7 +342,7 @@ def test_strides_and_other_frame_rates_have_a_finite_loss(form, fps, network):
 
 def test_frozen_parts_do_not_move_and_carry_no_moments():
     params = {label: {"kernel": jnp.full(2, float(i))} for i, label in enumerate(param_labels.LABELS, 1)}
-    momentum = small.method().momentum
+    momentum = small.step_config().momentum
     optimizer = train_step.make_optimizer(0.1, momentum, frozen=("backbone", "ts"))
     state = optimizer.init(params)
     moments = optax.tree.get_all_with_path(state, "mu")
