@@ -1,13 +1,13 @@
 """SSPD in JAX: heart rate from face video, learned without labels.
 
-`read` reads the heart rate of a video, an array of frames or any stream of them, `watch` that of a camera as
-it runs; `load` opens a checkpoint. `sspd_jax.method` holds the method as pure functions. Every command is
-`sspd_jax <name>` and `python -m sspd_jax.<name>`: predict, live, main, prepare, evaluate, compare, study,
-convert, export, …
+`read` estimates the heart rate in a video, an array of frames or any stream of them, `watch` that before a
+camera as it runs; `load` opens a checkpoint. `sspd_jax.method` holds the method as pure functions. Every
+command is `sspd_jax NAME` and `python -m sspd_jax NAME`; `sspd_jax --help` lists them.
 """
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,11 +23,20 @@ __version__ = "0.1.0"
 __all__ = ["load", "read", "watch"]
 
 
-def load(checkpoint: str) -> RppgModel:
-    """Load a network that reads pulse waves, see `sspd_jax.inference.model.load_model`.
+def load(checkpoint: str | Path) -> RppgModel:
+    """Load a network that infers pulse waves.
 
     Args:
-      checkpoint: a directory that `python -m sspd_jax convert` or a training wrote.
+      checkpoint: A directory that `sspd_jax convert` or a training wrote.
+
+    Raises:
+      UserError: The checkpoint is missing, damaged, or holds another network than it says.
+
+    Example:
+      >>> import sspd_jax
+      >>> model = sspd_jax.load("data/simulated_faces")
+      >>> model.fps, model.crop_size
+      (30.0, 68)
     """
     from sspd_jax.inference.model import load_model  # JAX takes seconds to import: not before it is needed
 
@@ -38,37 +47,48 @@ def read(
     video: str | Path | np.ndarray | Iterable[tuple[float, np.ndarray]],
     *,
     fps: float | None = None,
-    checkpoint: str | RppgModel | None = None,
+    checkpoint: str | Path | RppgModel | None = None,
     method: str | None = None,
     **settings: Any,
 ) -> Prediction:
-    """Read the heart rate of the face in a video.
+    """Estimate the heart rate of the face in a video.
 
     Args:
-      video: path of a file; or uint8 [t, h, w, 3] RGB, whole pictures; or an iterable of (time in s, uint8
+      video: Path of a file; or whole pictures, uint8 [t, h, w, 3] RGB; or an iterable of (time in s, uint8
         [h, w, 3] RGB).
-      fps: of the pictures, Hz; a file states its own.
-      checkpoint: a network's directory, or what `load` returned; none is needed for a classical method.
+      fps: Frame rate of the pictures in Hz; a file states its own.
+      checkpoint: A network's directory, or what `load` returned; a classical method needs none.
       method: 'sspd' (with a checkpoint, the default), 'pos' (without one, the default), 'chrom', …
-      **settings: fields of `sspd_jax.inference.windows.Settings`: window_s, stride_s, read_out, min_confidence.
+      **settings: Fields of `sspd_jax.inference.windows.Settings`: window_s, stride_s, hr_estimator,
+        min_confidence.
 
     Returns:
       The prediction: `heart_rate_bpm` (None where there is no reading), `confidence`, `windows`, `wave`, …
 
     Raises:
-      UserError: the video cannot be read, shows no face or is too short; one sentence.
-      ConfigError: a wrong argument.
+      UserError: The video cannot be decoded, shows no face or is too short; one sentence.
+      ConfigError: A wrong argument.
+
+    Example:
+      A simulated face at 84 bpm:
+
+      >>> import numpy as np, sspd_jax
+      >>> from sspd_jax.simulation import sample_video
+      >>> times_s = np.arange(300) / 30
+      >>> frames = sample_video.face_frames(times_s, bpm=84, seed=0)
+      >>> prediction = sspd_jax.read(zip(times_s, frames), fps=30)
+      >>> f"{prediction.heart_rate_bpm:.0f} bpm by {prediction.method}"
+      '84 bpm by pos'
     """
     from sspd_jax.errors import ConfigError
     from sspd_jax.inference import predict
-    from sspd_jax.inference.model import load_model
     from sspd_jax.inference.windows import Settings
 
-    reader = load_model(checkpoint) if isinstance(checkpoint, str | Path) else checkpoint
+    model = load(checkpoint) if isinstance(checkpoint, str | Path) else checkpoint
     options = {
-        "reader": reader,
-        "method": method or ("sspd" if reader else "pos"),
-        "settings": Settings(**settings),
+        "model": model,
+        "method": method or ("sspd" if model else "pos"),
+        "settings": Settings(**_renamed(settings, read_out="hr_estimator")),
     }
     if isinstance(video, str | Path):
         return predict.predict(video, **options)
@@ -78,7 +98,36 @@ def read(
 
 
 def watch(frames: Iterable[tuple[float, np.ndarray]], fps: float, **options: Any) -> Iterator[Update]:
-    """Read a heart rate as the frames come, see `sspd_jax.inference.live.watch`."""
+    """Estimate the heart rate as the frames come.
+
+    Args:
+      frames: (time in s, uint8 [h, w, 3] RGB), times increasing, such as `sspd_jax.video.camera.camera(0)`.
+      fps: Their rate in Hz, about.
+      **options: See `sspd_jax.inference.live.watch`: model, method, settings, every_s.
+
+    Returns:
+      Iterator of updates, about one a second.
+
+    Example:
+      >>> import numpy as np, sspd_jax
+      >>> from sspd_jax.simulation import sample_video
+      >>> times_s = np.arange(75) / 15
+      >>> frames = sample_video.face_frames(times_s, bpm=84, seed=0)
+      >>> for update in sspd_jax.watch(zip(times_s, frames), 15, every_s=2):
+      ...     print(f"{update.time_s:.1f} s: {update.window.why}")
+      0.0 s: watched for 0 of 10 s
+      2.0 s: watched for 2 of 10 s
+      4.0 s: watched for 4 of 10 s
+    """
     from sspd_jax.inference import live
 
-    return live.watch(frames, fps, **options)
+    return live.watch(frames, fps, **_renamed(options, reader="model"))
+
+
+def _renamed(options: dict[str, Any], **names: str) -> dict[str, Any]:
+    """Give options their new names, and tell callers of the old ones."""
+    for old, new in names.items():
+        if old in options:
+            warnings.warn(f"{old} is called {new} now", DeprecationWarning, stacklevel=3)
+            options[new] = options.pop(old)
+    return options

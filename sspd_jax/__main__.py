@@ -11,7 +11,7 @@ from sspd_jax.errors import DONE, MISUSED
 
 COMMANDS = {
     "predict": "estimate heart rates from videos, or say that there is no reading",
-    "live": "read a camera as it runs, on a page of this computer",
+    "live": "estimate the heart rate before a camera, on a page of this computer",
     "main": "prepare, train without labels, test and report an experiment",
     "prepare": "check and prepare a dataset",
     "evaluate": "score a network or classical methods, each number with its protocol",

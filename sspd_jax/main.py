@@ -17,10 +17,10 @@ from sspd_jax.training import config as experiments
 
 def main(argv: list[str] | None = None) -> int:
     """Run the command."""
-    parser = argparse.ArgumentParser(
+    parser = common.make_parser(
+        __name__,
+        __doc__,
         prog="python -m sspd_jax.main",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
         epilog="Any value of the configuration is overridden by --config.KEY=VALUE.",
     )
@@ -39,43 +39,41 @@ def main(argv: list[str] | None = None) -> int:
     several.add_argument("--num_processes", type=int, metavar="N", help="how many there are")
     several.add_argument("--process_id", type=int, metavar="I", help="which one this is, from 0")
     parser.add_argument("--no_progress", action="store_true", help="draw no progress bar")
-    parser.add_argument("--debug", action="store_true", help="show tracebacks")
-    args, rest = parser.parse_known_args(argv)
+    return common.start(parser, _train, argv, allow_unknown=True)
 
-    def work():
-        for argument in rest:
-            if not argument.startswith("--config.") or "=" not in argument:
-                raise ConfigError(f"argument {argument!r} is unknown; overrides look like --config.seed=1")
-        config = experiments.load(args.config, [argument.removeprefix("--config.") for argument in rest])
-        experiments.validate(config)
-        distributed.start(
-            config.distributed,
-            coordinator=args.coordinator,
-            count=args.num_processes,
-            index=args.process_id,
-        )
-        # The checks above answer before the heavy imports.
-        from sspd_jax.evaluation import evaluate, render
-        from sspd_jax.experiments import run
-        from sspd_jax.runtime import preemption
-        from sspd_jax.training.workdir import NETWORK
 
-        workdir = args.workdir or f"workdir/{experiments.name_of(args.config)}"
-        try:
-            result = run.train_and_evaluate(config, workdir, progress=not args.no_progress)
-        except preemption.Stopped as stopped:
-            if distributed.is_first():
-                print(stopped, file=sys.stderr)
-            return
-        if not distributed.is_first():
-            return
-        if not result:
-            print(f"trained on everyone, nobody was tested; the network: {workdir}/{NETWORK}/target")
-            return
-        print(render.as_text(result))
-        print(f"report: {workdir}/{evaluate.REPORT}/index.html")
+def _train(args: argparse.Namespace) -> None:
+    for argument in args.unknown:
+        if not argument.startswith("--config.") or "=" not in argument:
+            raise ConfigError(f"argument {argument!r} is unknown; overrides look like --config.seed=1")
+    config = experiments.load(args.config, [argument.removeprefix("--config.") for argument in args.unknown])
+    experiments.validate(config)
+    distributed.start(
+        config.distributed,
+        coordinator=args.coordinator,
+        count=args.num_processes,
+        index=args.process_id,
+    )
+    # The checks above answer before the heavy imports.
+    from sspd_jax.evaluation import evaluate, render
+    from sspd_jax.experiments import run
+    from sspd_jax.runtime import preemption
+    from sspd_jax.training.workdir import NETWORK
 
-    return common.run(work, debug=args.debug)
+    workdir = args.workdir or f"workdir/{experiments.name_of(args.config)}"
+    try:
+        result = run.train_and_evaluate(config, workdir, progress=not args.no_progress)
+    except preemption.Stopped as stopped:
+        if distributed.is_first():
+            print(stopped, file=sys.stderr)
+        return
+    if not distributed.is_first():
+        return
+    if not result:
+        print(f"trained on everyone, nobody was tested; the network: {workdir}/{NETWORK}/target")
+        return
+    print(render.as_text(result))
+    print(f"report: {workdir}/{evaluate.REPORT}/index.html")
 
 
 if __name__ == "__main__":

@@ -34,7 +34,8 @@ from sspd_jax.heart_rate.rate import spectral_peak_rate
 from sspd_jax.runtime import storage
 from sspd_jax.simulation import presets, recordings
 from sspd_jax.simulation.person import SIZE
-from sspd_jax.video.face_stream import open_face_clip
+from sspd_jax.video import decode
+from sspd_jax.video.face_stream import cut_face
 from sspd_jax.video.resample import resample_wave
 
 FPS = 30.0
@@ -91,7 +92,7 @@ def read_person(preset: str, seed: int, number: int, seconds: float, reader) -> 
         recordings.write_recording(Path(folder) / f"subject{number}", preset, number, seconds, seed)
         (recording,) = ubfc_rppg.recordings(folder)
         # Files say 30 frames/s and mean it, so the file's clock is the recording's.
-        ticks = list(open_face_clip(recording.file).on_clock(FPS))
+        ticks = list(cut_face(decode.frames(recording.file), recording.file).on_clock(FPS))
     crops = np.stack([image for _, _, image in ticks])
     times_s = np.array([time_s for _, time_s, _ in ticks])
     truth = resample_wave(recording.ppg.values, recording.ppg.times_s, times_s)

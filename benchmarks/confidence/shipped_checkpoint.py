@@ -37,7 +37,9 @@ import sspd_jax
 from sspd_jax.cli.common import run
 from sspd_jax.heart_rate import confidence
 from sspd_jax.heart_rate.rate import fundamental_rate
-from sspd_jax.inference.windows import Settings, as_json, read_clip, wave_reader
+from sspd_jax.inference.methods import pulse_extractor
+from sspd_jax.inference.predict import segments_of
+from sspd_jax.inference.windows import Settings, as_json
 from sspd_jax.runtime import storage
 from sspd_jax.video import decode, face_stream, resample
 
@@ -80,7 +82,7 @@ def film(name: str, number: int, size: int) -> Path:
         data,
         times_s=times_s,
         crops=np.stack(crops),
-        looks=np.array(clip.looks),
+        looks=np.array(clip.detections),
         background=clip.background.values,
         film_times_s=film_times_s,
         ppg=ppg,
@@ -96,8 +98,8 @@ class Kept(face_stream.FaceClip):
     def __init__(self, path: Path):
         with np.load(path) as kept:
             self.arrays = dict(kept)
-        looks = [(float(time_s), bool(seen)) for time_s, seen in self.arrays["looks"]]
-        super().__init__(path, 0.5, looks)
+        detections = [(float(time_s), bool(found)) for time_s, found in self.arrays["looks"]]
+        super().__init__(path, 0.5, detections)
         self.start_s = float(self.arrays["times_s"][0])
         self.crops = self._crops()
 
@@ -118,10 +120,9 @@ def read(name: str, number: int, size: int, checkpoint: str, folder: Path) -> No
     path = film(name, number, size)
     kept = _file(folder, name, number, ".json")
     network, clip = _reader(checkpoint), Kept(path)
-    read = wave_reader("sspd", network, study.FPS)
-    stretches, _ = read_clip(clip, study.FPS, read, SETTINGS)
+    segments, _ = segments_of(clip, study.FPS, pulse_extractor("sspd", network, study.FPS), SETTINGS)
     rows = []
-    for window in itertools.chain.from_iterable(stretch.windows for stretch in stretches):
+    for window in itertools.chain.from_iterable(segment.windows for segment in segments):
         ticks = window.start_s + np.arange(round(window.duration_s * study.FPS)) / study.FPS
         truth = resample.resample_wave(clip.arrays["ppg"], clip.arrays["film_times_s"], ticks)
         alive = study.KINDS[name].alive

@@ -89,7 +89,7 @@ def one_person(setting: str, number: int) -> list[dict[str, Any]]:
             path = Path(folder) / f"{clip}.mp4"
             times_s, ppg = film(path, setting, number, clip)
             for name, checkpoint in networks.items():
-                for window in predict.predict(path, reader=sspd_jax.load(checkpoint)).windows:
+                for window in predict.predict(path, model=sspd_jax.load(checkpoint)).windows:
                     ticks = window.start_s + np.arange(round(window.duration_s * FPS)) / FPS
                     true = fundamental_rate(resample.resample_wave(ppg, times_s, ticks), FPS)
                     numbers = (window.start_s, true, window.candidate_bpm, window.confidence)

@@ -14,7 +14,7 @@ from sspd_jax.runtime import storage
 from sspd_jax.simulation import presets, scene
 from sspd_jax.simulation.recordings import draw_person
 from sspd_jax.video.crop import crop
-from sspd_jax.video.face_detection import FaceDetector, widen
+from sspd_jax.video.face_detection import HaarDetector, widen
 
 FPS = 15.0
 CROP = 42  # pixels
@@ -79,7 +79,7 @@ def people(folder: Path, setting: str, seed: int) -> dict[str, np.ndarray]:
         person = draw_person(seed, number)
         pictures = scene.film(person, SETTINGS[setting], times_s, seed, number)
         first = next(pictures)
-        marked = FaceDetector().detect(first)
+        marked = HaarDetector().detect(first)
         if marked is None:  # sensor noise, or a turned head: the next one
             continue
         box = widen(marked, first.shape[1], first.shape[0])

@@ -49,7 +49,7 @@ print(sum(1 for _ in decode.frames(sys.argv[1])), "frames")
 NETWORK = """
 import sys, itertools, numpy, sspd_jax
 picture = numpy.random.default_rng(0).integers(0, 256, (151, 151, 3), numpy.uint8)
-wave = sspd_jax.load(sys.argv[1]).wave_of(itertools.repeat(picture, int(sys.argv[2])))
+wave = sspd_jax.load(sys.argv[1]).infer_stream(itertools.repeat(picture, int(sys.argv[2])))
 print(len(wave), "samples")
 """
 

@@ -29,7 +29,7 @@ ALONE = """
 import sys, time
 from sspd_jax.video import crop, decode, face_detection
 frames = decode.frames(sys.argv[1])
-box = face_detection.widen(face_detection.FaceDetector().detect(next(frames)[1]), 640, 480)
+box = face_detection.widen(face_detection.HaarDetector().detect(next(frames)[1]), 640, 480)
 began, count = time.process_time(), 0
 for _, rgb in decode.frames(sys.argv[1]):
     crop.crop(rgb, box, 151, "area")

@@ -91,7 +91,7 @@ def our_inference(args: argparse.Namespace) -> dict:
         settings, *network.init_variables(settings, jax.random.key(0)), 30.0, SIZE, "random weights"
     )
     images = np.random.default_rng(0).integers(0, 256, (FRAMES + 1, SIZE, SIZE, 3), np.uint8)
-    return {"seconds": rounds(lambda: reader.wave_of(images), args.rounds)}
+    return {"seconds": rounds(lambda: reader.infer_stream(images), args.rounds)}
 
 
 def our_networks(args: argparse.Namespace) -> dict:

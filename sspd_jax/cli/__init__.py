@@ -1,1 +1,1 @@
-"""The commands: `sspd_jax NAME` is `main` of the module of that name. Arguments in, sentences and exit codes out."""
+"""The commands: `sspd_jax NAME` is `main` of the module NAME. Arguments in, sentences and exit codes out."""

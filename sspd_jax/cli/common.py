@@ -1,14 +1,56 @@
-"""What every command shares: one sentence and an exit code for what goes wrong."""
+"""What every command shares: its parser, and one sentence and an exit code for what goes wrong."""
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import os
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import Any
 
 from sspd_jax.errors import DONE, FAILED, UserError
+
+
+def make_parser(module: str, doc: str | None, **options: Any) -> argparse.ArgumentParser:
+    """Make the parser of a command, which has no arguments yet.
+
+    Args:
+      module: the command's `__name__`; its last part is what people type.
+      doc: the command's docstring: the help shows it as it is.
+      **options: of `argparse.ArgumentParser`.
+    """
+    options = {"prog": f"sspd_jax {module.rpartition('.')[2]}", **options}
+    return argparse.ArgumentParser(
+        description=doc, formatter_class=argparse.RawDescriptionHelpFormatter, **options
+    )
+
+
+def start(
+    parser: argparse.ArgumentParser,
+    work: Callable[[argparse.Namespace], int | None],
+    argv: Sequence[str] | None,
+    *,
+    allow_unknown: bool = False,
+) -> int:
+    """Parse a command's arguments and do its work.
+
+    Args:
+      parser: with all arguments but --debug.
+      work: does the job, see `run`.
+      argv: arguments without the program's name; by default the process's own.
+      allow_unknown: give `work` the arguments that the parser does not know, as `args.unknown`, instead of
+        refusing them.
+
+    Returns:
+      The exit code for `sys.exit`.
+    """
+    parser.add_argument("--debug", action="store_true", help="show tracebacks")
+    args, args.unknown = parser.parse_known_args(argv)
+    if args.unknown and not allow_unknown:
+        parser.error(f"unrecognized arguments: {' '.join(args.unknown)}")
+    return run(lambda: work(args), debug=args.debug)
 
 
 def run(work: Callable[[], int | None], *, debug: bool = False) -> int:

@@ -1,7 +1,7 @@
 """Prepare recordings for training: decode, find the face, crop, put on a uniform clock, store in chunks.
 
-python -m sspd_jax prepare --dataset=ubfc_rppg --source=RAW --check_only
-python -m sspd_jax prepare --dataset=ubfc_rppg --source=RAW --data_dir=OUT
+sspd_jax prepare --dataset=ubfc_rppg --source=RAW --check_only
+sspd_jax prepare --dataset=ubfc_rppg --source=RAW --data_dir=OUT
 
 With --check_only everything is read and nothing written: what is broken, doubtful or missing is listed.
 
@@ -34,77 +34,59 @@ from sspd_jax.video.face_detection import DETECTORS, make_detector
 
 def main(argv: list[str] | None = None) -> int:
     """Run the command."""
-    parser = argparse.ArgumentParser(
-        prog="python -m sspd_jax prepare",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
-    parser.add_argument(
-        "--dataset", required=True, choices=sorted(registry.READERS), help="whose layout it has"
-    )
-    parser.add_argument("--source", required=True, metavar="RAW", help="folder of the recordings")
-    parser.add_argument("--data_dir", metavar="OUT", help="folder to make; gs://… too")
-    parser.add_argument("--check_only", action="store_true", help="read everything, list what is wrong")
-    parser.add_argument("--fps", type=float, default=30.0, help="of the clock, Hz (default: %(default)g)")
-    parser.add_argument(
-        "--crop_size", type=int, default=face_stream.SIZE, help="of the face, pixels (default: %(default)d)"
-    )
-    parser.add_argument("--face_detector", choices=DETECTORS, default="haar", help="what finds the face")
-    parser.add_argument("--face_model", default="", metavar="ONNX", help="YuNet's model file")
-    parser.add_argument(
+    parser = common.make_parser(__name__, __doc__)
+    add = parser.add_argument
+    add("--dataset", required=True, choices=sorted(registry.READERS), help="whose layout it has")
+    add("--source", required=True, metavar="RAW", help="folder of the recordings")
+    add("--data_dir", metavar="OUT", help="folder to make; gs://… too")
+    add("--check_only", action="store_true", help="read everything, list what is wrong")
+    add("--fps", type=float, default=30.0, help="of the clock, Hz (default: %(default)g)")
+    add("--crop_size", type=int, default=face_stream.SIZE, help="of the face, pixels (default: %(default)d)")
+    add("--face_detector", choices=DETECTORS, default="haar", help="what finds the face")
+    add("--face_model", default="", metavar="ONNX", help="YuNet's model file")
+    add(
         "--follow_every_s",
         type=float,
         default=0.0,
         metavar="S",
         help="look for the face again (default: never)",
     )
-    parser.add_argument("--resize", choices=sorted(INTERPOLATION), default="linear", help="how it is scaled")
-    parser.add_argument(
-        "--keep_going", action="store_true", help="finish without the recordings that cannot be prepared"
-    )
-    parser.add_argument(
-        "--workers", type=int, default=0, metavar="N", help="recordings at once (default: one for each core)"
-    )
-    parser.add_argument(
-        "--runner", choices=("processes", "beam"), default="processes", help="who does the work"
-    )
-    parser.add_argument(
-        "--beam_options", default="", metavar="'--A=B …'", help="of the pipeline: its runner, …"
-    )
-    parser.add_argument("--no_progress", action="store_true", help="draw no progress bar")
-    parser.add_argument("--debug", action="store_true", help="show tracebacks")
-    args = parser.parse_args(argv)
+    add("--resize", choices=sorted(INTERPOLATION), default="linear", help="how it is scaled")
+    add("--keep_going", action="store_true", help="finish without the recordings that cannot be prepared")
+    add("--workers", type=int, default=0, metavar="N", help="recordings at once (default: one for each core)")
+    add("--runner", choices=("processes", "beam"), default="processes", help="who does the work")
+    add("--beam_options", default="", metavar="'--A=B …'", help="of the pipeline: its runner, …")
+    add("--no_progress", action="store_true", help="draw no progress bar")
+    return common.start(parser, _prepare, argv)
 
-    def work():
-        if args.check_only:
-            detector = make_detector(args.face_detector, args.face_model)
-            broken = print_findings(args.dataset, args.source, detector, progress=not args.no_progress)
-            return errors.FAILED if broken else errors.DONE
-        if args.data_dir is None:
-            raise ConfigError("--data_dir is missing; name the folder to make, or ask for --check_only")
-        if args.beam_options and args.runner != "beam":
-            raise ConfigError("--beam_options are for --runner=beam; add that, or leave them out")
-        report = prepare_dataset(
-            args.dataset,
-            args.source,
-            args.data_dir,
-            fps=args.fps,
-            crop_size=args.crop_size,
-            resize=args.resize,
-            face_detector=args.face_detector,
-            face_model=args.face_model,
-            follow_every_s=args.follow_every_s,
-            keep_going=args.keep_going,
-            workers=args.workers,
-            beam_options=shlex.split(args.beam_options) if args.runner == "beam" else None,
-            progress=not args.no_progress,
-        )
-        without = f", without {', '.join(report.left_out)}" if report.left_out else ""
-        print(
-            f"{args.data_dir}: {report.recordings} recordings of {report.people} people, "
-            f"{report.seconds / 60:.1f} min, {report.size_bytes / 1e9:.2f} GB ({report.made} new{without})"
-        )
-        return errors.FAILED if report.left_out else errors.DONE
 
-    return common.run(work, debug=args.debug)
+def _prepare(args: argparse.Namespace) -> int:
+    if args.check_only:
+        detector = make_detector(args.face_detector, args.face_model)
+        broken = print_findings(args.dataset, args.source, detector, progress=not args.no_progress)
+        return errors.FAILED if broken else errors.DONE
+    if args.data_dir is None:
+        raise ConfigError("--data_dir is missing; name the folder to make, or ask for --check_only")
+    if args.beam_options and args.runner != "beam":
+        raise ConfigError("--beam_options are for --runner=beam; add that, or leave them out")
+    report = prepare_dataset(
+        args.dataset,
+        args.source,
+        args.data_dir,
+        fps=args.fps,
+        crop_size=args.crop_size,
+        resize=args.resize,
+        face_detector=args.face_detector,
+        face_model=args.face_model,
+        follow_every_s=args.follow_every_s,
+        keep_going=args.keep_going,
+        workers=args.workers,
+        beam_options=shlex.split(args.beam_options) if args.runner == "beam" else None,
+        progress=not args.no_progress,
+    )
+    without = f", without {', '.join(report.left_out)}" if report.left_out else ""
+    print(
+        f"{args.data_dir}: {report.recordings} recordings of {report.people} people, "
+        f"{report.seconds / 60:.1f} min, {report.size_bytes / 1e9:.2f} GB ({report.made} new{without})"
+    )
+    return errors.FAILED if report.left_out else errors.DONE

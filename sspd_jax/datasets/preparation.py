@@ -26,7 +26,7 @@ from sspd_jax.datasets.writer import ShardWriter
 from sspd_jax.errors import UserError
 from sspd_jax.video import face_stream, resample
 from sspd_jax.video.face_detection import FaceDetector
-from sspd_jax.video.face_tracking import LOOK_EVERY_S
+from sspd_jax.video.face_tracking import DETECT_EVERY_S
 
 MIN_SEGMENT_S = 1.0
 """Shorter stretches between two gaps are left out: not one beat is sure to be in them."""
@@ -118,7 +118,7 @@ class Job:
             max_gap_s=settings.max_gap_s,
             detector=detector,
             follow=settings.follow_every_s > 0,
-            look_every_s=settings.follow_every_s or LOOK_EVERY_S,
+            detect_every_s=settings.follow_every_s or DETECT_EVERY_S,
         )
         notes = [f"no face before {clip.start_s:.1f} s"] if clip.start_s > 0 else []
         if clip.in_view > 1:

@@ -84,11 +84,11 @@ def read_segments(
         truth = dataset.ppg(segment) if segment.person_id in people else None
         if truth is None:
             continue
-        waves = {name: network.read(dataset.frames(segment), fps, 0.0) for name, network in networks.items()}
+        waves = {name: network.infer(dataset.frames(segment), fps, 0.0) for name, network in networks.items()}
         trace, cells, face = [], [], FaceCells(change)
         for frame in dataset.frames(segment):
             trace.append(frame.mean(axis=(0, 1), dtype=np.float64))
-            cells.append(face.read(frame))
+            cells.append(face.measure(frame))
         trace = np.array(trace)
         for name in methods:
             try:

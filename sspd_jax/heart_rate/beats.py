@@ -75,7 +75,7 @@ def regular_intervals(beats_s: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def beat_rate(wave: np.ndarray, fps: float) -> float:
-    """Read one heart rate from a wave: 60 ÷ the mean interval between its beats.
+    """Estimate one heart rate from a wave: 60 ÷ the mean interval between its beats.
 
     Args:
       wave: [t], any unit; offset, scale and slope do not matter.
@@ -86,6 +86,11 @@ def beat_rate(wave: np.ndarray, fps: float) -> float:
 
     Raises:
       ValueError: see `beat_times`.
+
+    Example:
+      >>> time_s = np.arange(300) / 30
+      >>> round(beat_rate(np.sin(2 * np.pi * 1.2 * time_s), fps=30))
+      72
     """
     wave = np.asarray(wave, np.float64)
     if not np.isfinite(wave).all():
@@ -96,14 +101,14 @@ def beat_rate(wave: np.ndarray, fps: float) -> float:
 
 @dataclasses.dataclass(frozen=True)
 class Variability:
-    """Heart-rate variability of an unbroken stretch.
+    """Heart-rate variability of an unbroken segment.
 
     Attributes:
       mean_nn_ms: mean interval between normal beats, ms.
       sdnn_ms: their standard deviation (ddof 1), ms.
       rmssd_ms: root of the mean squared difference of successive ones, ms.
       beats: how many intervals counted.
-      duration_s: of the stretch, s.
+      duration_s: of the segment, s.
     """
 
     mean_nn_ms: float
@@ -117,7 +122,7 @@ def variability(beats_s: np.ndarray, duration_s: float) -> Variability | None:
     """Measure heart-rate variability, where there is enough to measure it.
 
     Args:
-      beats_s: [beats], s, of one unbroken stretch of good signal.
+      beats_s: [beats], s, of one unbroken segment of good signal.
       duration_s: its length, s.
 
     Returns:

@@ -279,7 +279,7 @@ METHODS: Mapping[str, Callable[[Array, float], Array]] = {
 def read_trace(
     name: str, rgb: Float[np.ndarray, "*batch t 3"], fps: float
 ) -> Float64[np.ndarray, "*batch t_out"]:
-    """Read the pulse wave from a colour trace on the host: compiled, in float64, on the CPU.
+    """Extract the pulse wave from a colour trace on the host: compiled, in float64, on the CPU.
 
     The process's configuration stays as it is. The first call for a name, fps and shape compiles.
 
@@ -294,6 +294,15 @@ def read_trace(
     Raises:
       KeyError: an unknown name.
       ValueError: another shape, a value that is not finite, or what the method says of length and fps.
+
+    Example:
+      A skin whose colour pulses at 1.2 Hz, most in green:
+
+      >>> from sspd_jax.heart_rate.rate import spectral_peak_rate
+      >>> pulse = np.sin(2 * np.pi * 1.2 * np.arange(300) / 30)[:, None]
+      >>> rgb = np.array([180.0, 130.0, 110.0]) * (1 - 0.005 * pulse * [0.33, 0.77, 0.53])
+      >>> round(spectral_peak_rate(read_trace("pos", rgb, fps=30), fps=30))
+      72
     """
     rgb = np.asarray(rgb, np.float64)
     missing = np.count_nonzero(~np.isfinite(rgb))

@@ -1,7 +1,7 @@
 """How sure a heart rate is: the evidence of a window, weighed.
 
 The weights come from simulated people (`benchmarks/confidence/fit.py` fits them, `measure.py` beside it
-measures what they are worth on others); no label of the recording that is read is involved. A confidence of
+measures what they are worth on others); no label of the recording itself is involved. A confidence of
 0.9 means that of such windows nine in ten were within 3 bpm of the truth, on simulated people.
 """
 
@@ -122,9 +122,9 @@ def confidence(evidence: Evidence) -> tuple[float, str]:
     return weighed(evidence, weights(kind))
 
 
-def max_confidence(looks: Iterable[Evidence]) -> tuple[float, str]:
-    """Weigh the evidence of a window that was looked at in more ways than one: the surest look counts."""
-    return max(map(confidence, looks), key=lambda weighed: weighed[0])
+def max_confidence(evidence: Iterable[Evidence]) -> tuple[float, str]:
+    """Return the highest confidence of a window for which there is more than one sort of evidence."""
+    return max(map(confidence, evidence), key=lambda weighed: weighed[0])
 
 
 def weighed(evidence: Evidence, weights: Weights) -> tuple[float, str]:

@@ -1,4 +1,4 @@
-"""The heart rate of a whole wave: by its spectral peak, or as the method's published code reads it."""
+"""The heart rate of a whole wave: by its spectral peak, or as the method's published code estimates it."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ VALUES_AT_ONCE = 2**20  # complex numbers in memory: 16 MiB, whatever the wave's
 
 
 def spectral_peak_rate(wave: np.ndarray, fps: float, *, band_hz: tuple[float, float] = WIDE_BAND_HZ) -> float:
-    """Read one heart rate from a wave: the interpolated peak of its power spectrum.
+    """Estimate one heart rate from a wave: the interpolated peak of its power spectrum.
 
     Linear detrending, a Hann window, zero-padding to 8 times the length or more, the highest local maximum
     in the band, and a parabola through its logarithm: no steps of a bin's width.
@@ -34,13 +34,18 @@ def spectral_peak_rate(wave: np.ndarray, fps: float, *, band_hz: tuple[float, fl
 
     Raises:
       ValueError: fewer than 8 samples, or too low an fps for the band.
+
+    Example:
+      >>> time_s = np.arange(300) / 30
+      >>> round(spectral_peak_rate(np.sin(2 * np.pi * 1.2 * time_s), fps=30), 1)
+      72.0
     """
     peaks = _spectral_peaks(wave, fps, band_hz)
     return float(60 * peaks.hz[peaks.power.argmax()]) if len(peaks.hz) else float("nan")
 
 
 def fundamental_rate(wave: np.ndarray, fps: float, *, band_hz: tuple[float, float] = WIDE_BAND_HZ) -> float:
-    """Read one heart rate from a wave whose second harmonic may be its strongest part.
+    """Estimate one heart rate from a wave whose second harmonic may be its strongest part.
 
     As `spectral_peak_rate`; but where a peak at half the strongest frequency has half of its power or more,
     the strongest one is the second harmonic, and the half is the rate. A pulse's shape, or a method that
@@ -56,6 +61,12 @@ def fundamental_rate(wave: np.ndarray, fps: float, *, band_hz: tuple[float, floa
 
     Raises:
       ValueError: as in `spectral_peak_rate`.
+
+    Example:
+      >>> turn = 2 * np.pi * 1.2 * np.arange(300) / 30
+      >>> wave = 0.8 * np.sin(turn) + np.sin(2 * turn)
+      >>> round(fundamental_rate(wave, fps=30)), round(spectral_peak_rate(wave, fps=30))
+      (72, 144)
     """
     peaks = _spectral_peaks(wave, fps, band_hz)
     if len(peaks.hz) == 0:
@@ -114,7 +125,7 @@ def hann_periodogram(x: np.ndarray, fps: float, *, padding: int = 8) -> tuple[np
 
 
 def wavelet_peak_rate(wave: np.ndarray, fps: float) -> float:
-    """Read one heart rate from a wave: band-pass, wavelet selection, mean of the beat-to-beat rates.
+    """Estimate one heart rate from a wave: band-pass, wavelet selection, mean of the beat-to-beat rates.
 
     Fourth-order Butterworth 0.5–3 Hz, a Morlet transform at 107 frequencies, rows weighted around the
     strongest one and summed back to a wave, its peaks, and the mean of 60·fps/interval.
@@ -130,6 +141,11 @@ def wavelet_peak_rate(wave: np.ndarray, fps: float) -> float:
     Raises:
       ValueError: too few samples or too low an fps for the band-pass.
 
+    Example:
+      >>> time_s = np.arange(300) / 30
+      >>> round(wavelet_peak_rate(np.sin(2 * np.pi * 1.2 * time_s), fps=30))
+      72
+
     References:
       Torrence & Compo, Bull. Am. Meteorol. Soc. 79 (1998), 61–78, for the transform and its scales.
     """
@@ -144,7 +160,7 @@ def wavelet_peak_rate(wave: np.ndarray, fps: float) -> float:
 
 
 def filtered_peak_rate(pulse: np.ndarray, fps: float) -> float:
-    """Read one heart rate from a wave that is band-passed already: what `wavelet_peak_rate` does after that.
+    """Estimate one heart rate from a wave that is band-passed already: what `wavelet_peak_rate` does after that.
 
     Args:
       pulse: float64 [t], finite and not constant.

@@ -1,9 +1,9 @@
 """The mean colours of the cells of a face, frame by frame: what the evidence for a rate is taken from.
 
-They are looked at as they are and, for a network that is given a video without light
-(`sspd_jax.method.input_transform`), without the light, too: such a network can be right where a lamp rules the
-colours of the face, which would then speak against it. Where there is no such lamp the colours as they are
-have less noise.
+They are taken as they are and, for a network that is given a video without light (see
+`method.input_transform`), without the light, too: such a network can be right where a lamp rules the colours
+of the face, which would then speak against it. Where there is no such lamp the colours as they are have less
+noise.
 """
 
 from __future__ import annotations
@@ -31,58 +31,58 @@ def mean_of_cells(crop: np.ndarray) -> np.ndarray:
 
 
 class FaceCells:
-    """Reads the colours of the cells of one unbroken stretch of face crops.
+    """Measures the colours of the cells of one unbroken segment of face crops.
 
     Attributes:
-      width: numbers that are noted of a frame.
+      width: How many numbers a frame has.
     """
 
-    def __init__(self, change: str = "difference"):
-        """Begin a stretch.
+    def __init__(self, transform: str = "difference"):
+        """Begin a segment.
 
         Args:
-          change: what the method is given of the video, a name in `changes.CHANGES`.
+          transform: What the method is given of the video, a name in `input_transform.INPUT_TRANSFORMS`.
         """
-        self._is_steady = input_transform.without_light in input_transform.INPUT_TRANSFORMS[change]
+        self._is_steady = input_transform.without_light in input_transform.INPUT_TRANSFORMS[transform]
         self._last: np.ndarray | None = None
         self._course = np.zeros((signal_quality.GRID, signal_quality.GRID, 3))
         self.width = 2 * _WIDTH if self._is_steady else _WIDTH
 
-    def read(self, crop: np.ndarray) -> np.ndarray:
-        """Read the next crop.
+    def measure(self, crop: np.ndarray) -> np.ndarray:
+        """Measure the next crop.
 
         Args:
-          crop: uint8 or float32 [s, s, 3] RGB.
+          crop: A crop of the face, uint8 or float32 [s, s, 3] RGB.
 
         Returns:
-          float32 [width]: what is to be noted of it, see `looks`.
+          float32 [width], for `cell_traces`.
         """
-        seen = mean_of_cells(crop)
+        means = mean_of_cells(crop)
         if not self._is_steady:
-            return seen.ravel()
+            return means.ravel()
         small = cv2.resize(crop.astype(np.float32, copy=False), (_SIDE, _SIDE), interpolation=cv2.INTER_AREA)
         if self._last is not None:
             self._course += np.asarray(_steady_step()(self._last, small), np.float64)
         self._last = small
-        return np.concatenate([seen.ravel(), self._course.ravel()]).astype(np.float32)
+        return np.concatenate([means.ravel(), self._course.ravel()]).astype(np.float32)
 
 
-def cell_traces(noted: np.ndarray) -> tuple[np.ndarray, ...]:
-    """Return the colours in a window.
+def cell_traces(measured: np.ndarray) -> tuple[np.ndarray, ...]:
+    """Return the colours of the cells in a window.
 
     Args:
-      noted: [t, width], of `FaceCells`.
+      measured: What `FaceCells` measured of its frames, [t, width].
 
     Returns:
-      float [t, 16, 3] each, grey levels: as they were seen and, where the light is taken out as well, the
+      float [t, 16, 3] each, grey levels: as they were filmed and, where the light is taken out as well, the
       mean of that times what else changed it.
     """
-    seen = noted[:, :_WIDTH].reshape(len(noted), signal_quality.GRID**2, 3)
-    if noted.shape[1] == _WIDTH:
-        return (seen,)
-    course = noted[:, _WIDTH:].reshape(seen.shape).astype(np.float64)
-    mean = seen.mean(axis=0, dtype=np.float64) if len(seen) else 0.0
-    return seen, mean * np.exp(course - (course.mean(axis=0) if len(seen) else 0.0))
+    filmed = measured[:, :_WIDTH].reshape(len(measured), signal_quality.GRID**2, 3)
+    if measured.shape[1] == _WIDTH:
+        return (filmed,)
+    course = measured[:, _WIDTH:].reshape(filmed.shape).astype(np.float64)
+    mean = filmed.mean(axis=0, dtype=np.float64) if len(filmed) else 0.0
+    return filmed, mean * np.exp(course - (course.mean(axis=0) if len(filmed) else 0.0))
 
 
 @functools.cache

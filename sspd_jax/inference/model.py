@@ -1,4 +1,4 @@
-"""A network ready to read: pulse waves from face crops, of any length and frame rate."""
+"""A network ready to use: pulse waves from face crops, of any length and frame rate."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ FRAMES_AT_ONCE = 32
 """Differences that go through the network at once: memory is that of so many, however long the video."""
 
 RATE_TOLERANCE = 0.02
-"""A video whose rate is this near the network's is read as it is: 29.97 Hz needs no resampling to 30."""
+"""A video whose rate is this near the network's is taken as it is: 29.97 Hz needs no resampling to 30."""
 
 MIN_RESAMPLED_S = 0.2
 """A shorter clip has too few ticks of the network's clock to resample by."""
@@ -33,13 +33,10 @@ def load_model(directory: str | Path) -> RppgModel:
     """Load a network from a checkpoint.
 
     Args:
-      directory: what `sspd_jax.checkpoints.convert` or a training wrote.
-
-    Returns:
-      A reader.
+      directory: What `sspd_jax.checkpoints.convert` or a training wrote.
 
     Raises:
-      UserError: the checkpoint is missing, damaged, or holds another network than it says.
+      UserError: The checkpoint is missing, damaged, or holds another network than it says.
     """
     config, params, batch_stats = load_network(directory)
     params = {part: tree for part, tree in params.items() if part != "ts"}  # they exist in training only
@@ -58,12 +55,12 @@ class RppgModel:
     """A trained network in evaluation mode.
 
     Attributes:
-      network: its settings.
-      params: backbone and predictor.
-      batch_stats: running statistics.
-      fps: rate it was trained at, Hz.
-      crop_size: side of the face crops its training views were made from, pixels.
-      name: where it came from.
+      network: Its settings.
+      params: Backbone and predictor.
+      batch_stats: Running statistics.
+      fps: Frame rate that it was trained at, in Hz.
+      crop_size: Side of the face crops that its training views were made from, in pixels.
+      name: Where it came from.
     """
 
     network: NetworkSettings
@@ -74,20 +71,20 @@ class RppgModel:
     name: str
 
     def waveform(self, frames: ArrayLike, fps: float) -> np.ndarray:
-        """Read the pulse wave of a face.
+        """Infer the pulse wave of a face.
 
         Frames at another rate than the network's are resampled to it and the wave back; an odd number of
         differences is padded by one and cut.
 
         Args:
-          frames: uint8 [t, h, w, 3] RGB, already cropped to the face, t ≥ 2.
-          fps: their rate, Hz.
+          frames: Pictures that are cropped to the face already, uint8 [t, h, w, 3] RGB, t ≥ 2.
+          fps: Their rate in Hz.
 
         Returns:
           float32 [t − 1]; sample i lies between frames i and i + 1. Its sign and phase mean nothing.
 
         Raises:
-          ValueError: an array of another shape or dtype, an fps that is not positive, or too few frames to
+          ValueError: An array of another shape or dtype, an fps that is not positive, or too few frames to
             resample.
         """
         frames = np.asarray(frames)
@@ -99,7 +96,7 @@ class RppgModel:
             raise ValueError(f"fps must be above 0 Hz, got {fps}")
         rate = self.clock_rate(fps)
         if rate == fps:
-            return self.wave_of(frames)
+            return self.infer_stream(frames)
         if len(frames) / fps < MIN_RESAMPLED_S:
             raise ValueError(
                 f"{len(frames)} frames at {fps:g} Hz are too few to resample to {rate:g} Hz; "
@@ -107,54 +104,48 @@ class RppgModel:
             )
         times = np.arange(len(frames)) / fps
         ticks = resample.uniform(zip(times, frames, strict=True), rate, max_gap_s=float("inf"))
-        wave = self.wave_of(image for _, _, image in ticks)
+        wave = self.infer_stream(image for _, _, image in ticks)
         between = (times[:-1] + times[1:]) / 2
         resampled = resample.resample_wave(wave, (np.arange(len(wave)) + 0.5) / rate, between)
         return resampled.astype(np.float32)
 
-    def predict(self, path: str | Path, **options: Any):
-        """Read a video's heart rate, see `sspd_jax.inference.predict.predict`."""
-        from sspd_jax.inference import predict  # it uses this module
-
-        return predict.predict(path, reader=self, **options)
-
     def clock_rate(self, fps: float) -> float:
-        """Choose the rate to read video of `fps` Hz at: its own if it is near the network's."""
+        """Choose the rate in Hz to take a video of `fps` Hz at: its own if it is near the network's."""
         return fps if abs(fps / self.fps - 1) <= RATE_TOLERANCE else self.fps
 
-    def read(self, images: Iterable[np.ndarray], fps: float, start_s: float) -> Wave:
-        """Read a stream of face crops on a uniform clock.
+    def infer(self, images: Iterable[np.ndarray], fps: float, start_s: float) -> Wave:
+        """Infer the pulse wave of a stream of face crops on a uniform clock.
 
         Args:
-          images: uint8 or float32 [s, s, 3] RGB, at least 2.
-          fps: of the clock, Hz.
-          start_s: time of the first image, s.
+          images: Face crops, uint8 or float32 [s, s, 3] RGB, at least 2.
+          fps: Frame rate of the clock in Hz.
+          start_s: Time of the first image in s.
 
         Returns:
           The wave; its first sample lies half a period after the first image.
-        """
-        return Wave(self.wave_of(images), fps, start_s + 0.5 / fps)
-
-    def wave_of(self, images: Iterable[np.ndarray]) -> np.ndarray:
-        """Read a stream of images: float32 [number of images − 1].
-
-        It is the wave of one pass over the whole stream, whose length no program is compiled for.
 
         Raises:
-          ValueError: fewer than 2 images.
+          ValueError: Fewer than 2 images.
+        """
+        return Wave(self.infer_stream(images), fps, start_s + 0.5 / fps)
+
+    def infer_stream(self, images: Iterable[np.ndarray]) -> np.ndarray:
+        """Infer the values of `infer`'s wave, float32 [number of images − 1].
+
+        It is the wave of one pass over the whole stream, whose length no program is compiled for.
         """
         stream = self.stream(FRAMES_AT_ONCE)
         parts = [stream.push([image]) for image in images]
         return np.concatenate([*parts, stream.end()])
 
     def stream(self, step: int) -> Stream:
-        """Begin to read images as they come.
+        """Begin a wave that grows as its images come.
 
         Args:
-          step: images that are read at once, even: the wave grows by as many samples at a time.
+          step: Images that go through the network at once, even: the wave grows by as many samples at a time.
 
         Raises:
-          ValueError: an odd step, or one that is not positive.
+          ValueError: An odd step, or one that is not positive.
         """
         return Stream(self, step)
 
@@ -165,24 +156,24 @@ class Stream:
     Every image goes through the network once, see `streaming`; memory is that of a step.
 
     Attributes:
-      step: images that are read at once.
-      lag: differences that must follow a sample's own before it is known.
+      step: Images that go through the network at once.
+      lag: Differences that must follow a sample's own before it is known.
     """
 
-    def __init__(self, reader: RppgModel, step: int):
+    def __init__(self, model: RppgModel, step: int):
         if step < 2 or step % 2:
             raise ValueError(f"a step must be an even number of images, got {step}")
-        self.step, self.lag = step, streaming.lag(reader.network)
-        self._reader = reader
-        self._images: list[np.ndarray] = []  # the last one read, and those that wait
-        self._held = streaming.begin(reader.network)
-        self._start = 0  # differences read
+        self.step, self.lag = step, streaming.lag(model.network)
+        self._model = model
+        self._images: list[np.ndarray] = []  # the last one that went through, and those that wait
+        self._state = streaming.begin(model.network)
+        self._start = 0  # differences that went through
 
     def push(self, images: Iterable[np.ndarray]) -> np.ndarray:
         """Take the next images.
 
         Args:
-          images: uint8 or float32 [s, s, 3] RGB, any number, all of one size.
+          images: Face crops, uint8 or float32 [s, s, 3] RGB, any number, all of one size.
 
         Returns:
           float32 [n], what they add to the wave; sample i of the whole lies between images i and i + 1.
@@ -191,17 +182,14 @@ class Stream:
         for image in images:
             self._images.append(image)
             if len(self._images) > self.step:
-                parts.append(self._read(streaming.ENDLESS))
+                parts.append(self._advance(streaming.ENDLESS))
         return np.concatenate(parts)
 
     def end(self) -> np.ndarray:
-        """Say that no more images come.
-
-        Returns:
-          float32 [n], the rest of the wave.
+        """Return the rest of the wave, float32 [n]: no more images come.
 
         Raises:
-          ValueError: fewer than 2 images were pushed.
+          ValueError: Fewer than 2 images were pushed.
         """
         last = self._start + len(self._images) - 1
         if last < 1:
@@ -211,47 +199,47 @@ class Stream:
         # An odd number of differences gets one more, of zeros: the network looks at pairs.
         while self._start < last + self.lag:
             self._images += self._images[-1:] * (self.step + 1 - len(self._images))
-            parts.append(self._read(np.int32(last + last % 2)))
+            parts.append(self._advance(np.int32(last + last % 2)))
         return np.concatenate(parts)[: last - known]
 
-    def _read(self, end: np.int32) -> np.ndarray:
-        """Read a step of images; returns the samples that they bring."""
+    def _advance(self, end: np.int32) -> np.ndarray:
+        """Take a step of images through the network; returns the samples that they bring."""
         # A resampled image is float32, an untouched one uint8: one dtype, one compilation.
         window = np.stack(self._images).astype(np.float32)
-        reader, start = self._reader, self._start
-        held, wave = _read_on()(
-            reader.params,
-            reader.batch_stats,
-            self._held,
+        model, start = self._model, self._start
+        state, wave = _compiled_step()(
+            model.params,
+            model.batch_stats,
+            self._state,
             window,
             np.int32(start),
             end,
-            settings=compile_options.tuned(reader.network),
+            settings=compile_options.tuned(model.network),
         )
         # On the host: what a call returns can be bound to a device as the zeros at the beginning are not, and
         # for each of the two there would be a compilation.
-        self._held, wave = jax.device_get((held, wave))
+        self._state, wave = jax.device_get((state, wave))
         self._images, self._start = self._images[-1:], start + self.step
         return wave[max(0, self.lag - start) :]
 
 
 @functools.cache
-def _read_on() -> Callable[..., tuple[streaming.ConvState, jax.Array]]:
+def _compiled_step() -> Callable[..., tuple[streaming.ConvState, jax.Array]]:
     # When it is first needed: what the compiler is told depends on the backend.
-    return jax.jit(_advance, static_argnames="settings", compiler_options=compile_options.options())
+    return jax.jit(_step, static_argnames="settings", compiler_options=compile_options.options())
 
 
-def _advance(
+def _step(
     params: Any,
     batch_stats: Any,
-    held: streaming.ConvState,
+    state: streaming.ConvState,
     window: jax.Array,
     start: jax.Array,
     end: jax.Array,
     *,
     settings: NetworkSettings,
 ) -> tuple[streaming.ConvState, jax.Array]:
-    """Read the next images [t + 1, s, s, 3], the first of them read before, t even: float32 [t]."""
+    """Take the next images [t + 1, s, s, 3], the first of them known before, t even: float32 [t]."""
     video = views.whole_view(window[None], settings.input_size, settings.change)
-    held, wave = streaming.advance(settings, params, batch_stats, held, video, start, end)
-    return held, wave[0]
+    state, wave = streaming.advance(settings, params, batch_stats, state, video, start, end)
+    return state, wave[0]

@@ -1,4 +1,4 @@
-"""A picture of what was read from a video: rates over time with their confidence, and the wave."""
+"""A picture of what was estimated from a video: rates over time with their confidence, and the wave."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import io
 from collections.abc import Sequence
 from pathlib import Path
 
-import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
 
@@ -14,23 +13,12 @@ from sspd_jax.errors import ConfigError
 from sspd_jax.inference.prediction import Prediction
 from sspd_jax.runtime import storage
 
-matplotlib.use("Agg")
-
 TRUSTED, REFUSED, WAVE = "#0072B2", "#999999", "#333333"  # Okabe and Ito's blue, and greys
 WAVE_S = 10.0
 
 
 def write(path: str | Path, predictions: Sequence[Prediction]) -> None:
-    """Draw predictions and write the picture, aside and renamed.
-
-    Args:
-      path: of the picture; its suffix chooses the format.
-      predictions: what to draw, one below the other.
-
-    Raises:
-      ConfigError: a format that cannot be drawn.
-      StorageError: it cannot be written.
-    """
+    """Draw predictions and write the picture, see `prediction.write_plot`."""
     path = Path(path)
     figure = Figure(figsize=(10, 3.4 * len(predictions)), layout="constrained")
     known = sorted(figure.canvas.get_supported_filetypes())
@@ -61,22 +49,22 @@ def _draw_rates(axis, prediction: Prediction) -> None:
             line = [window.candidate_bpm] * 2
             axis.plot([window.start_s, end_s], line, color=REFUSED, linewidth=1, linestyle=":")
     bpm = prediction.heart_rate_bpm
-    said = "no reading" if bpm is None else f"{bpm:.1f} bpm, {prediction.confidence:.0%} sure"
-    axis.set_title(f"{Path(prediction.file).name}: {said} ({prediction.method})", fontsize=10)
+    rate = "no reading" if bpm is None else f"{bpm:.1f} bpm, {prediction.confidence:.0%} sure"
+    axis.set_title(f"{Path(prediction.file).name}: {rate} ({prediction.method})", fontsize=10)
     axis.set(xlabel="s", ylabel="bpm", ylim=(36, 216) if bpm is None else None)
     axis.grid(color="#eeeeee")
     axis.margins(y=0.3)
 
 
 def _draw_wave(axis, prediction: Prediction) -> None:
-    """Draw the surest ten seconds, or the first."""
-    surest = max(prediction.windows, key=lambda window: window.confidence)
-    stretch = next(s for s in prediction.stretches if surest in s.windows)
-    times_s = stretch.wave.times_s
-    shown = (times_s >= surest.start_s) & (times_s < surest.start_s + max(WAVE_S, surest.duration_s))
-    axis.plot(times_s[shown], stretch.wave.values[shown], color=WAVE, linewidth=1)
-    beats = stretch.beats_s[(stretch.beats_s >= times_s[shown][0]) & (stretch.beats_s <= times_s[shown][-1])]
-    heights = np.interp(beats, times_s, stretch.wave.values)
+    """Draw the ten seconds of the highest confidence."""
+    best = max(prediction.windows, key=lambda window: window.confidence)
+    segment = next(s for s in prediction.segments if best in s.windows)
+    times_s = segment.wave.times_s
+    shown = (times_s >= best.start_s) & (times_s < best.start_s + max(WAVE_S, best.duration_s))
+    axis.plot(times_s[shown], segment.wave.values[shown], color=WAVE, linewidth=1)
+    beats = segment.beats_s[(segment.beats_s >= times_s[shown][0]) & (segment.beats_s <= times_s[shown][-1])]
+    heights = np.interp(beats, times_s, segment.wave.values)
     axis.plot(beats, heights, "o", color=TRUSTED, markersize=4, label="beats")
     axis.set(xlabel="s", yticks=[], title="pulse wave")
     axis.title.set_fontsize(10)

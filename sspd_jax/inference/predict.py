@@ -1,17 +1,12 @@
-"""Read heart rates from face videos, each with its confidence, or say that there is no reading.
-
-    python -m sspd_jax predict face.mp4 --checkpoint=DIR
-    python -m sspd_jax predict face.mp4 --method=pos --json=face.json --plot=face.png
-    python -m sspd_jax predict recordings/ --checkpoint=DIR --csv=rates.csv
-
-Each window of 10 s gets a rate and the chance that it is within 3 bpm of the truth; below --min_confidence
-there is no reading. The rate of the whole video is the median of its windows'.
-"""
+"""From a video file or frames to a `Prediction`: one road for the command, Python and the notebooks."""
 
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Iterable
+from itertools import chain, groupby, islice
+from operator import itemgetter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,13 +14,15 @@ import numpy as np
 
 from sspd_jax.errors import UserError
 from sspd_jax.inference import windows
+from sspd_jax.inference.methods import PulseExtractor, check_method, pulse_extractor
 from sspd_jax.inference.prediction import Prediction
-from sspd_jax.inference.windows import Settings
+from sspd_jax.inference.windows import MIN_DURATION_S, Segment, Settings
 from sspd_jax.video import decode, face_stream
-from sspd_jax.video.face_detection import FaceBox, FaceDetector, overlap
+from sspd_jax.video.face_detection import FaceBox, HaarDetector, overlap
+from sspd_jax.video.face_stream import FaceClip
 from sspd_jax.video.face_tracking import SAME_FACE, SEARCH_EVERY_S
 
-if TYPE_CHECKING:  # JAX takes seconds to import: what is wrong with the arguments is said before
+if TYPE_CHECKING:  # restoring a network takes seconds to import
     from sspd_jax.inference.model import RppgModel
 
 FACES_WITHIN_S = 3.0  # of the first face, the others are searched
@@ -36,37 +33,36 @@ MOST_FPS = 60.0  # a pulse needs no more: denser frames are averaged
 def predict(
     path: str | Path,
     *,
-    reader: RppgModel | None = None,
+    model: RppgModel | None = None,
     method: str = "sspd",
     settings: Settings | None = None,
     near: FaceBox | None = None,
 ) -> Prediction:
-    """Read the heart rate of a face in a video file.
+    """Estimate the heart rate of a face in a video file.
 
     Args:
-      path: a file that FFmpeg can decode.
-      reader: the network, for the method 'sspd'.
-      method: 'sspd' or a classical one, see `reading.METHODS`.
-      settings: windows, read-out and least confidence.
-      near: which face, by where it is in the first frame with faces; by default the largest, central one.
-
-    Returns:
-      The prediction.
+      path: A file that FFmpeg can decode.
+      model: The network, for the method 'sspd'.
+      method: 'sspd' or a classical one, see `methods.METHODS`.
+      settings: Windows, estimator and least confidence.
+      near: Which face, by where it is in the first frame with faces; by default the largest, central one.
 
     Raises:
-      UserError: the video cannot be read, shows no face, or is too short.
-      ConfigError: an unknown method, or 'sspd' without a network.
+      UserError: The video cannot be decoded, shows no face, or is too short.
+      ConfigError: An unknown method, or 'sspd' without a network.
     """
-    windows.wave_reader(method, reader, 30.0)  # what is wrong with the arguments comes first
-    stated = _rate(path)
+    check_method(method, model)  # what is wrong with the arguments comes first
+    fps = _frame_rate(path)
     damage = decode.Damage()
     frames = decode.frames(path, damage)
-    read = _predict(frames, Path(path), stated, reader, method, settings or Settings(), near)
-    return dataclasses.replace(read, notes=(*read.notes, str(damage))) if str(damage) else read
+    prediction = _predict(frames, Path(path), fps, model, method, settings or Settings(), near)
+    if not str(damage):
+        return prediction
+    return dataclasses.replace(prediction, notes=(*prediction.notes, str(damage)))
 
 
-def _rate(path: str | Path) -> float:
-    """Say at what rate to read a file, Hz: as stated, where its timestamps do not say otherwise."""
+def _frame_rate(path: str | Path) -> float:
+    """Choose the frame rate of a file in Hz: as stated, where its timestamps do not say otherwise."""
     stated, measured = decode.read_facts(path).fps, decode.measured_rate(path)
     if stated is None or (measured is not None and abs(stated / measured - 1) > RATE_OFF):
         stated = measured or decode.ASSUMED_FPS
@@ -77,98 +73,149 @@ def predict_frames(
     frames: np.ndarray | Iterable[tuple[float, np.ndarray]],
     fps: float,
     *,
-    reader: RppgModel | None = None,
+    model: RppgModel | None = None,
     method: str = "sspd",
     settings: Settings | None = None,
     name: str = "frames",
 ) -> Prediction:
-    """Read the heart rate of a face in pictures that are at hand.
+    """Estimate the heart rate of a face in frames that are at hand.
 
     Args:
-      frames: uint8 [t, h, w, 3] RGB, whole pictures with a face in them; or any iterable of (time in s, uint8
+      frames: Whole pictures with a face in them, uint8 [t, h, w, 3] RGB; or any iterable of (time in s, uint8
         [h, w, 3] RGB), times increasing.
-      fps: their rate, Hz; of an iterable, about.
-      reader: see `predict`.
-      method: see `predict`.
-      settings: see `predict`.
-      name: for messages.
-
-    Returns:
-      The prediction.
+      fps: Their rate in Hz; of an iterable, about.
+      model: See `predict`.
+      method: See `predict`.
+      settings: See `predict`.
+      name: What messages call them.
 
     Raises:
-      ValueError: an array of another shape or dtype.
-      UserError: see `predict`.
-      ConfigError: see `predict`.
+      ValueError: An array of another shape or dtype.
+      UserError: See `predict`.
+      ConfigError: See `predict`.
     """
     if isinstance(frames, np.ndarray):
         if frames.ndim != 4 or frames.shape[-1] != 3 or frames.dtype != np.uint8:
             raise ValueError(f"frames must be uint8 [t, h, w, 3], got {frames.dtype} {list(frames.shape)}")
         frames = ((number / fps, picture) for number, picture in enumerate(frames))
-    return _predict(frames, Path(name), fps, reader, method, settings or Settings(), None)
+    return _predict(frames, Path(name), fps, model, method, settings or Settings(), None)
 
 
 def _predict(
     frames: Iterable[tuple[float, np.ndarray]],
     file: Path,
-    stated_fps: float,
-    reader: RppgModel | None,
+    fps: float,
+    model: RppgModel | None,
     method: str,
     settings: Settings,
     near: FaceBox | None,
 ) -> Prediction:
-    fps = reader.clock_rate(stated_fps) if method == "sspd" and reader else stated_fps
-    read = windows.wave_reader(method, reader, fps)
-    size = reader.crop_size if method == "sspd" else face_stream.SIZE
+    check_method(method, model)
+    if method != "sspd":
+        model = None
+    if model:
+        fps = model.clock_rate(fps)
+    size = model.crop_size if model else face_stream.SIZE
     clip = face_stream.cut_face(frames, file, size=size, follow=True, near=near, watch_background=True)
-    stretches, notes = windows.read_clip(clip, fps, read, settings)
-    bpm, sure = windows.summary(stretches)
+    segments, notes = segments_of(clip, fps, pulse_extractor(method, model, fps), settings)
+    bpm, confidence = windows.summary(segments)
     return Prediction(
         file=str(file),
         method=method,
-        read_out=settings.read_out,
+        hr_estimator=settings.hr_estimator,
         heart_rate_bpm=bpm,
-        confidence=sure,
-        stretches=tuple(stretches),
-        variability=windows.variability(stretches),
+        confidence=confidence,
+        segments=tuple(segments),
+        variability=windows.variability(segments),
         face_box=dataclasses.astuple(clip.box),
-        checkpoint=reader.name if method == "sspd" else None,
+        checkpoint=model.name if model else None,
         notes=tuple(notes),
     )
+
+
+def segments_of(
+    clip: FaceClip, fps: float, extract: PulseExtractor, settings: Settings
+) -> tuple[list[Segment], list[str]]:
+    """Go through a clip to its end, one unbroken segment after the other.
+
+    Args:
+      clip: Crops of a face.
+      fps: Frame rate of the clock that they are put on, in Hz.
+      extract: From `methods.pulse_extractor`, for the same fps.
+      settings: How waves become heart rates.
+
+    Returns:
+      The segments, and notes on what was left out, a sentence each.
+
+    Raises:
+      UserError: No segment is long enough.
+    """
+    segments: list[Segment] = []
+    notes = [f"no face before {clip.start_s:.1f} s"] if clip.start_s > 0 else []
+    longest_s = 0.0
+    end_s = None
+    for _, ticks in groupby(clip.on_clock(fps), key=itemgetter(0)):
+        head = list(islice(ticks, math.ceil(MIN_DURATION_S * fps)))
+        start_s = head[0][1]
+        if end_s is not None:
+            notes.append(f"{_cause_of_gap(clip, end_s, start_s)}, {end_s:.1f}–{start_s:.1f} s")
+        if len(head) < MIN_DURATION_S * fps:
+            longest_s, end_s = max(longest_s, len(head) / fps), head[-1][1]
+            notes.append(f"left out {start_s:.1f}–{end_s:.1f} s: too short to hold a few beats")
+            continue
+        try:
+            wave, cells = extract((image for _, _, image in chain(head, ticks)), start_s)
+        except ValueError as error:
+            raise UserError(
+                f"{clip.file}: cannot be read by this method at {fps:g} frames/s ({error}); choose another"
+            ) from error
+        end_s = float(cells.times_s[-1])
+        segments.append(windows.judge_segment(wave, cells, clip, settings))
+    if not segments:
+        raise UserError(
+            f"{clip.file}: has only {longest_s:.1f} s of unbroken video with a face; "
+            f"film for {MIN_DURATION_S:g} s or more, better 10"
+        )
+    return segments, notes
+
+
+def _cause_of_gap(clip: FaceClip, start_s: float, end_s: float) -> str:
+    lost = any(not found and start_s - 0.5 <= time_s <= end_s for time_s, found in clip.detections)
+    return windows.OUT_OF_VIEW if lost else "a gap in time"
 
 
 def find_faces(path: str | Path, *, search_s: float = 30.0) -> list[FaceBox]:
     """Find everybody in a video's beginning.
 
     Args:
-      path: a file that FFmpeg can decode.
-      search_s: how far into the video the first face is searched, s.
+      path: A file that FFmpeg can decode.
+      search_s: How far into the video the first face is searched, in s.
 
     Returns:
-      A box for each face seen at least twice within 3 s of the first, left to right.
+      A box for each face found at least twice within 3 s of the first, left to right.
 
     Raises:
-      UserError: the video cannot be read or shows no face.
+      UserError: The video cannot be decoded or shows no face.
     """
-    detector = FaceDetector()
-    seen: list[list[FaceBox]] = []
-    first_s, last_look = None, -1
+    detector = HaarDetector()
+    people: list[list[FaceBox]] = []
+    first_s, last_search = None, -1
     for time_s, rgb in decode.frames(path):
         if time_s > (search_s if first_s is None else first_s + FACES_WITHIN_S):
             break
-        look = int((time_s + 0.001) / SEARCH_EVERY_S)
-        if look == last_look:
+        search = int((time_s + 0.001) / SEARCH_EVERY_S)
+        if search == last_search:
             continue
-        last_look = look
+        last_search = search
         for face in detector.detect_all(rgb):
             first_s = time_s if first_s is None else first_s
-            for same in seen:
-                if overlap(face, same[0]) >= SAME_FACE:
-                    same.append(face)
+            for boxes in people:
+                if overlap(face, boxes[0]) >= SAME_FACE:
+                    boxes.append(face)
                     break
             else:
-                seen.append([face])
-    faces = [same[0] for same in seen if len(same) > 1] or [same[0] for same in seen]
+                people.append([face])
+    faces = [boxes[0] for boxes in people if len(boxes) > 1] or [boxes[0] for boxes in people]
     if not faces:
         raise UserError(
             f"{path}: no face found in the first {search_s:g} s; film faces from the front, well lit"

@@ -21,27 +21,27 @@ TEXT_WINDOWS = 24  # of a long video, so many lines are printed; files hold all
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Prediction:
-    """Heart rates of one face, and what they were read from.
+    """Heart rates of one face, and what they were estimated from.
 
     Attributes:
-      file: the video.
+      file: The video.
       method: 'sspd' or the name of a classical method.
-      read_out: how a rate was read from a window's wave.
-      heart_rate_bpm: median of the windows that have a reading, bpm; None where none has.
-      confidence: median of theirs; the highest of all windows where there is no reading.
-      stretches: unbroken parts of the recording with their windows, in time.
-      variability: heart-rate variability, where 60 s or more of good signal allow it.
-      face_box: left, top, right, bottom of the last crop in pixels of the video's frames.
-      checkpoint: of the network, or None.
-      notes: what was left out or done to the video, a sentence each.
+      hr_estimator: How a rate was estimated from a window's wave.
+      heart_rate_bpm: Median of the windows that have a reading in bpm; None where none has.
+      confidence: Median of theirs; the highest of all windows where there is no reading.
+      segments: Unbroken parts of the recording with their windows, in time.
+      variability: Heart-rate variability, where 60 s or more of good signal allow it.
+      face_box: Left, top, right, bottom of the last crop in pixels of the video's frames.
+      checkpoint: The network's, or None.
+      notes: What was left out or done to the video, a sentence each.
     """
 
     file: str
     method: str
-    read_out: str
+    hr_estimator: str
     heart_rate_bpm: float | None
     confidence: float
-    stretches: tuple[Segment, ...]
+    segments: tuple[Segment, ...]
     variability: Variability | None
     face_box: tuple[int, int, int, int]
     checkpoint: str | None
@@ -50,12 +50,12 @@ class Prediction:
     @property
     def windows(self) -> tuple[Window, ...]:
         """All windows, in time."""
-        return tuple(window for stretch in self.stretches for window in stretch.windows)
+        return tuple(window for segment in self.segments for window in segment.windows)
 
     @property
     def wave(self) -> Wave:
-        """The pulse wave of the longest unbroken stretch."""
-        return max(self.stretches, key=lambda stretch: stretch.wave.duration_s).wave
+        """The pulse wave of the longest unbroken segment."""
+        return max(self.segments, key=lambda segment: segment.wave.duration_s).wave
 
     @property
     def why(self) -> str:
@@ -74,10 +74,10 @@ class Prediction:
             "heart_rate_bpm": self.heart_rate_bpm,
             "confidence": round(self.confidence, 4),
             "why": self.why,
-            "read_out": self.read_out,
+            "read_out": self.hr_estimator,  # files keep the name that they always had
             "windows": [windows.as_json(window) for window in self.windows],
             "variability": self.variability and dataclasses.asdict(self.variability),
-            "beats_s": [round(float(t), 4) for stretch in self.stretches for t in stretch.beats_s],
+            "beats_s": [round(float(t), 4) for segment in self.segments for t in segment.beats_s],
             "face_box": list(self.face_box),
             "notes": list(self.notes),
             "fps": wave.fps,
@@ -92,11 +92,11 @@ def write_json(path: str | Path, predictions: Sequence[Prediction]) -> None:
     """Write predictions as JSON: one object for one, a list of objects for several.
 
     Args:
-      path: of the file; written aside, then renamed.
-      predictions: what to write.
+      path: The file to make; it is written aside, then renamed.
+      predictions: What to write.
 
     Raises:
-      StorageError: it cannot be written.
+      StorageError: It cannot be written.
     """
     rows = [prediction.to_json() for prediction in predictions]
     storage.write_text(path, json.dumps(rows[0] if len(rows) == 1 else rows, allow_nan=False) + "\n")
@@ -106,11 +106,11 @@ def write_csv(path: str | Path, predictions: Sequence[Prediction]) -> None:
     """Write predictions as CSV: a row for each window, the rate empty where there is no reading.
 
     Args:
-      path: of the file; written aside, then renamed.
-      predictions: what to write.
+      path: The file to make; it is written aside, then renamed.
+      predictions: What to write.
 
     Raises:
-      StorageError: it cannot be written.
+      StorageError: It cannot be written.
     """
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
@@ -126,19 +126,19 @@ def write_csv(path: str | Path, predictions: Sequence[Prediction]) -> None:
 
 
 def describe(prediction: Prediction, label: str) -> Iterator[str]:
-    """Say in lines what was read.
+    """Describe a prediction in lines for people.
 
     Args:
-      prediction: of a face.
-      label: what it is called.
+      prediction: Of a face.
+      label: What it is called.
 
     Yields:
       The rate of the whole, then, where there are several, the windows.
     """
     wave, windows = prediction.wave, prediction.windows
     trusted = sum(window.heart_rate_bpm is not None for window in windows)
-    seen_s = sum(stretch.wave.duration_s for stretch in prediction.stretches)
-    how = f"{prediction.method}, {seen_s:.1f} s at {wave.fps:.2f} Hz"
+    total_s = sum(segment.wave.duration_s for segment in prediction.segments)
+    how = f"{prediction.method}, {total_s:.1f} s at {wave.fps:.2f} Hz"
     if len(windows) > 1:
         how += f", {trusted} of {len(windows)} windows"
     if prediction.heart_rate_bpm is None:
@@ -166,12 +166,12 @@ def write_plot(path: str | Path, predictions: Sequence[Prediction]) -> None:
     """Draw predictions: rates over time with their confidence, and the wave with its beats.
 
     Args:
-      path: of the picture; its suffix chooses the format.
-      predictions: what to draw, one below the other.
+      path: The picture to make; its suffix chooses the format.
+      predictions: What to draw, one below the other.
 
     Raises:
-      ConfigError: a format that cannot be drawn.
-      StorageError: it cannot be written.
+      ConfigError: A format that cannot be drawn.
+      StorageError: It cannot be written.
     """
     from sspd_jax.inference import plot  # matplotlib takes a second to import
 

@@ -1,4 +1,4 @@
-"""The page that `sspd_jax.inference.live` shows: a server on this computer alone, of Python's own library.
+"""The page that `sspd_jax live` shows: a server on this computer alone, of Python's own library.
 
 GET /              the page, page.html: nothing in it comes from elsewhere
 GET /state.json    the newest update, the rates of the last minutes, whether it has ended
@@ -45,7 +45,7 @@ class Page:
     """A running server and what it shows.
 
     Attributes:
-      url: of the page.
+      url: Address of the page.
     """
 
     def __init__(
@@ -54,19 +54,19 @@ class Page:
         """Start it.
 
         Args:
-          port: to listen at, on this computer alone; 0 takes a free one.
-          about: what does not change; JSON's types.
-          picture: returns the newest frame, (time in s, uint8 [h, w, 3] RGB), or None while there is none.
+          port: Where to listen, on this computer alone; 0 takes a free one.
+          about: What does not change, in JSON's types.
+          picture: Returns the newest frame, (time in s, uint8 [h, w, 3] RGB), or None while there is none.
 
         Raises:
-          UserError: the port is in use or forbidden.
+          UserError: The port is in use or forbidden.
         """
         self._picture = picture
         self._state = {**about, "update": None, "ended": False}
         self._history: deque[tuple[float, float | None, float]] = deque(maxlen=HISTORY)
         self._version = 0
         self._closed = False
-        self._news = threading.Condition()
+        self._changed = threading.Condition()
         try:
             self._server = _Server((HOST, port), _Handler)
         except (OSError, OverflowError) as error:
@@ -82,33 +82,33 @@ class Page:
     def publish(self, update: dict[str, Any]) -> None:
         """Show an update, see `live.as_json`."""
         window = update["window"]
-        with self._news:
+        with self._changed:
             self._state["update"] = update
             self._history.append((update["time_s"], window["heart_rate_bpm"], window["confidence"]))
-            self._tell()
+            self._notify()
 
     def end(self) -> None:
         """Say that nothing more will come; the last update stays."""
-        with self._news:
+        with self._changed:
             self._state["ended"] = True
-            self._tell()
+            self._notify()
 
-    def _tell(self) -> None:
+    def _notify(self) -> None:
         self._version += 1
-        self._news.notify_all()
+        self._changed.notify_all()
 
     def state(self) -> bytes:
         """Return what is shown as JSON."""
         newest = self._picture()
         height, width = newest[1].shape[:2] if newest else (0, 0)
-        with self._news:
+        with self._changed:
             state = {**self._state, "frame_size": [width, height], "history": list(self._history)}
             return json.dumps(state, allow_nan=False).encode()
 
     def wait(self, version: int) -> int | None:
         """Wait for news since a version; returns the version now, or None when the page has closed."""
-        with self._news:
-            self._news.wait_for(lambda: self._version != version or self._closed, timeout=SILENCE_S)
+        with self._changed:
+            self._changed.wait_for(lambda: self._version != version or self._closed, timeout=SILENCE_S)
             return None if self._closed else self._version
 
     def jpeg(self) -> bytes | None:
@@ -126,9 +126,9 @@ class Page:
 
     def close(self) -> None:
         """Stop the server."""
-        with self._news:
+        with self._changed:
             self._closed = True
-            self._news.notify_all()
+            self._changed.notify_all()
         self._server.shutdown()
         self._server.server_close()
         self._thread.join()
@@ -163,7 +163,7 @@ class _Handler(BaseHTTPRequestHandler):
         elif path == "/picture.jpg" and (picture := page.jpeg()):
             self._answer("image/jpeg", picture)
         elif path == "/events":
-            self._tell_events(page)
+            self._send_events(page)
         else:
             self.send_error(HTTPStatus.NOT_FOUND)
 
@@ -177,13 +177,13 @@ class _Handler(BaseHTTPRequestHandler):
             self.send_header(name, value)
         self.end_headers()
 
-    def _tell_events(self, page: Page) -> None:
+    def _send_events(self, page: Page) -> None:
         self._begin("text/event-stream")
         version = -1
         while (now := page.wait(version)) is not None:
-            news = b"data: " + page.state() + b"\n\n" if now != version else b": nothing new\n\n"
+            message = b"data: " + page.state() + b"\n\n" if now != version else b": nothing new\n\n"
             version = now
-            self.wfile.write(news)
+            self.wfile.write(message)
             self.wfile.flush()
 
     def log_message(self, *_args: Any) -> None:

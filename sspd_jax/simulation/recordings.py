@@ -24,7 +24,7 @@ from sspd_jax.simulation import sample_video
 from sspd_jax.simulation.person import FPS, SIZE, Person, draw_appearance, draw_pulse
 from sspd_jax.simulation.presets import HEART_RATES_BPM, PRESETS
 from sspd_jax.simulation.scene import POSE, Camera, film
-from sspd_jax.video.face_detection import FaceDetector
+from sspd_jax.video.face_detection import HaarDetector
 
 VERSION = 1  # of the drawing: raise it whenever the same seed gives other recordings
 SMALLEST_SIZE = 120  # pixels: on fewer rows the detector no longer finds every face
@@ -198,7 +198,7 @@ def draw_person(seed: int, number: int, size: tuple[int, int] = SIZE) -> Person:
     golden = (math.sqrt(5) - 1) / 2
     bpm = low + (high - low) * ((start + golden * number) % 1)
     pulse = draw_pulse(np.random.default_rng([seed, number, 0]), bpm)
-    detector = FaceDetector()
+    detector = HaarDetector()
     for attempt in range(1, 100):
         person = draw_appearance(np.random.default_rng([seed, number, attempt]), bpm, pulse, size)
         if detector.detect(_neutral_picture(person)):

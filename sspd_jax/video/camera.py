@@ -19,7 +19,7 @@ from sspd_jax.video import decode
 FPS_OVER_S = 3.0
 CAMERA_FPS = 30.0  # of a camera that does not state its rate
 HOLD_S = 2.0
-"""So much of a feed waits while its reader works; what is older is dropped."""
+"""So much of a feed waits while whoever takes its frames is busy; what is older is dropped."""
 HOLD_BYTES = 2**28
 STRAYED_S = 0.5  # a driver's clock that is this far from ours is no clock
 SETTLE_FRAMES = 5  # a camera's first pictures are dark, or old: its driver keeps four
@@ -33,11 +33,11 @@ class Feed(Iterator):
     asked for.
 
     Attributes:
-      name: of the source, for people.
-      fps: what the source states, Hz.
-      dropped: frames so far.
-      newest: the last frame that came, (time in s, picture); None before.
-      arrived_s: when the frame that was yielded last came, s of `time.monotonic`.
+      name: Name of the source, for people.
+      fps: Frame rate that the source states, in Hz.
+      dropped: How many frames were dropped so far.
+      newest: The last frame that came, (time in s, picture); None before.
+      arrived_s: When the frame that was yielded last came, in s of `time.monotonic`.
     """
 
     def __init__(
@@ -47,29 +47,28 @@ class Feed(Iterator):
 
         Args:
           source: (time in s, uint8 [h, w, 3] RGB), times increasing, which waits until a frame is there.
-          fps: what it states, Hz.
-          name: for people.
-          speed: how much faster than life it comes.
+          fps: Frame rate that it states, in Hz.
+          name: Its name, for people.
+          speed: How much faster than life it comes.
         """
         self.name, self.fps = name, fps
         self.dropped, self.newest, self.arrived_s = 0, None, 0.0
         self._source = iter(source)
         self._most = max(2, round(HOLD_S * fps * speed))
         self._waiting: deque[tuple[float, float, np.ndarray]] = deque()
-        self._news = threading.Condition()
+        self._changed = threading.Condition()
         self._ended = self._closed = False
         self._error: BaseException | None = None
         self._thread: threading.Thread | None = None
 
     def __next__(self) -> tuple[float, np.ndarray]:
-        with self._news:
+        with self._changed:
             if self._thread is None and not self._closed:
                 self._thread = threading.Thread(target=self._take, name=f"feed {self.name}", daemon=True)
                 self._thread.start()
-                atexit.register(
-                    self.close
-                )  # a generator that is forgotten ends too late to wait for a thread
-            self._news.wait_for(lambda: self._waiting or self._ended or self._closed)
+                # A generator that is forgotten ends too late to wait for a thread.
+                atexit.register(self.close)
+            self._changed.wait_for(lambda: self._waiting or self._ended or self._closed)
             if self._waiting and not self._closed:
                 self.arrived_s, time_s, rgb = self._waiting.popleft()
                 return time_s, rgb
@@ -81,7 +80,7 @@ class Feed(Iterator):
     def _take(self) -> None:
         try:
             for time_s, rgb in self._source:
-                with self._news:
+                with self._changed:
                     if self._closed:
                         break
                     self._waiting.append((time.monotonic(), time_s, rgb))
@@ -89,25 +88,25 @@ class Feed(Iterator):
                     while len(self._waiting) > max(2, min(self._most, HOLD_BYTES // rgb.nbytes)):
                         self._waiting.popleft()
                         self.dropped += 1
-                    self._news.notify()
+                    self._changed.notify()
         except Exception as error:  # the reader's thread is where it belongs
             self._error = error
         finally:
             if hasattr(self._source, "close"):
                 self._source.close()
-            with self._news:
+            with self._changed:
                 self._ended = True
-                self._news.notify()
+                self._changed.notify()
 
     def close(self) -> None:
         """End it: the source is closed once it has given the frame that it waits for."""
         if self._closed:
             return
         atexit.unregister(self.close)
-        with self._news:
+        with self._changed:
             self._closed = True
             self._waiting.clear()
-            self._news.notify()
+            self._changed.notify()
         if self._thread is not None:
             self._thread.join(timeout=1)
         elif hasattr(self._source, "close"):
@@ -118,17 +117,17 @@ def camera(device: int | str = 0) -> Feed:
     """Open a camera.
 
     Args:
-      device: its number, or the address of a stream that OpenCV can open.
+      device: Its number, or the address of a stream that OpenCV can open.
 
     Returns:
-      Its frames, with the driver's time where it tells one and else the time they came, s since the first.
+      Its frames, with the driver's time where it has one and else the time they came, in s since the first.
 
     Raises:
-      UserError: it cannot be opened; while it is read: it gives no pictures any more.
+      UserError: It cannot be opened; while frames are taken: it gives no pictures any more.
     """
     log = getattr(cv2.utils, "logging", cv2)  # before OpenCV 4.13 the level is set in `cv2` itself
     level = log.getLogLevel()
-    log.setLogLevel(0)  # silent: what is wrong is said below
+    log.setLogLevel(0)  # silent: the error below is enough
     try:
         capture = cv2.VideoCapture(device)
     finally:
@@ -150,17 +149,17 @@ def _filmed(capture: cv2.VideoCapture, device: int | str) -> Iterator[tuple[floa
         time_s, start_s, last_stamp_s = None, 0.0, 0.0
         strayed = False
         while True:
-            there, bgr = capture.read()
+            ok, bgr = capture.read()
             now_s, stamp_s = time.monotonic(), capture.get(cv2.CAP_PROP_POS_MSEC) / 1000
-            if not there:
+            if not ok:
                 raise UserError(f"camera {device}: gives no pictures any more; plug it in again")
             if time_s is None:
                 time_s, start_s = 0.0, now_s
             else:
                 # When a frame came says how busy this computer was, too; the driver knows when it was taken.
-                told_s, came_s = time_s + stamp_s - last_stamp_s, now_s - start_s
-                strayed = strayed or not time_s < told_s or abs(told_s - came_s) > STRAYED_S
-                time_s = max(came_s, time_s + 1e-3) if strayed else told_s
+                driver_s, came_s = time_s + stamp_s - last_stamp_s, now_s - start_s
+                strayed = strayed or not time_s < driver_s or abs(driver_s - came_s) > STRAYED_S
+                time_s = max(came_s, time_s + 1e-3) if strayed else driver_s
             last_stamp_s = stamp_s
             yield time_s, cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB)
     finally:
@@ -171,15 +170,12 @@ def as_live(path: str | Path, *, speed: float = 1.0) -> Feed:
     """Open a file as if it were filmed now: its frames come when their timestamps say.
 
     Args:
-      path: a file that FFmpeg can decode.
-      speed: how much faster than life.
-
-    Returns:
-      Its frames.
+      path: A file that FFmpeg can decode.
+      speed: How much faster than life.
 
     Raises:
-      UserError: it cannot be read, see `decode.frames`.
-      ConfigError: a speed that is not positive.
+      UserError: It cannot be decoded, see `decode.frames`.
+      ConfigError: A speed that is not positive.
     """
     if not 0 < speed < math.inf:
         raise ConfigError(f"speed {speed:g} is not above 0")

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 import cv2
 import numpy as np
@@ -50,33 +51,33 @@ class FaceBox:
         return self.bottom - self.top
 
 
-class FaceDetector:
-    """Finds a frontal face, upright within some ten degrees, at least a tenth as wide as the picture."""
-
-    def __init__(self):
-        self._cascade = cv2.CascadeClassifier(str(Path(cv2.data.haarcascades) / CASCADE))
-
-    def detect(self, rgb: np.ndarray) -> FaceBox | None:
-        """Find the face to read.
-
-        Args:
-          rgb: uint8 [h, w, 3].
-
-        Returns:
-          The first of `detect_all`, or None.
-        """
-        return next(iter(self.detect_all(rgb)), None)
+class FaceDetector(Protocol):
+    """Whatever finds faces in a picture."""
 
     def detect_all(self, rgb: np.ndarray) -> list[FaceBox]:
         """Find every face.
 
         Args:
-          rgb: uint8 [h, w, 3].
+          rgb: The picture, uint8 [h, w, 3].
 
         Returns:
-          Boxes as the cascade marks them (brows to chin, about): the largest first, and of those about as
-          large as the largest the one nearest to the picture's centre.
+          Boxes from the brows to the chin, about: the largest first, and of those about as large as the
+          largest the one nearest to the picture's centre.
         """
+
+    def detect(self, rgb: np.ndarray) -> FaceBox | None:
+        """Find the face to follow: the first of `detect_all`, or None."""
+        return next(iter(self.detect_all(rgb)), None)
+
+
+class HaarDetector(FaceDetector):
+    """Finds a frontal face, upright within some ten degrees, at least a tenth as wide as the picture."""
+
+    def __init__(self):
+        self._cascade = cv2.CascadeClassifier(str(Path(cv2.data.haarcascades) / CASCADE))
+
+    def detect_all(self, rgb: np.ndarray) -> list[FaceBox]:
+        """Find every face, see `FaceDetector`."""
         height, width = rgb.shape[:2]
         scale = min(1.0, LONG_SIDE / max(height, width))
         grey = cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY)
@@ -110,17 +111,17 @@ def _in_order(found: np.ndarray, width: int, height: int) -> list[FaceBox]:
     ]
 
 
-class YuNetDetector:
+class YuNetDetector(FaceDetector):
     """Finds faces by OpenCV's YuNet, whose model file the user gives."""
 
     def __init__(self, model: str | Path):
         """Load the model.
 
         Args:
-          model: path of the .onnx file.
+          model: Path of the .onnx file.
 
         Raises:
-          ConfigError: there is no such file, or it is not YuNet's.
+          ConfigError: There is no such file, or it is not YuNet's.
         """
         if not Path(model).is_file():
             raise ConfigError(
@@ -134,12 +135,8 @@ class YuNetDetector:
                 f"{model}: is no YuNet model; download it again, or use the detector haar"
             ) from error
 
-    def detect(self, rgb: np.ndarray) -> FaceBox | None:
-        """Find the face to read, as `FaceDetector.detect` does."""
-        return next(iter(self.detect_all(rgb)), None)
-
     def detect_all(self, rgb: np.ndarray) -> list[FaceBox]:
-        """Find every face, as `FaceDetector.detect_all` does."""
+        """Find every face, see `FaceDetector`."""
         height, width = rgb.shape[:2]
         scale = min(1.0, LONG_SIDE / max(height, width))
         bgr = cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR)
@@ -156,19 +153,19 @@ class YuNetDetector:
 DETECTORS = ("haar", "yunet")
 
 
-def make_detector(kind: str = "haar", model: str | Path = "") -> FaceDetector | YuNetDetector:
+def make_detector(kind: str = "haar", model: str | Path = "") -> FaceDetector:
     """Make a face detector.
 
     Args:
-      kind: out of `DETECTORS`.
-      model: path of YuNet's model file; the cascade needs none.
+      kind: A name in `DETECTORS`.
+      model: Path of YuNet's model file; the cascade needs none.
 
     Raises:
-      ConfigError: an unknown kind, or no model file.
+      ConfigError: An unknown kind, or no model file.
     """
     if kind not in DETECTORS:
         raise ConfigError(f"face detector {kind!r} is none of {', '.join(DETECTORS)}")
-    return FaceDetector() if kind == "haar" else YuNetDetector(model)
+    return HaarDetector() if kind == "haar" else YuNetDetector(model)
 
 
 def overlap(one: FaceBox, other: FaceBox) -> float:
@@ -186,9 +183,9 @@ def widen(box: FaceBox, width: int, height: int) -> FaceBox:
     that at the top (each third at least 40 pixels), clipped to the picture.
 
     Args:
-      box: as a detector marks it.
-      width: of the picture, pixels.
-      height: of the picture, pixels.
+      box: The face as a detector marks it.
+      width: Width of the picture in pixels.
+      height: Height of the picture in pixels.
 
     Returns:
       The wider box, inside the picture.

@@ -13,12 +13,11 @@ import numpy as np
 from sspd_jax.errors import UserError
 from sspd_jax.video import resample
 from sspd_jax.video.crop import Resize, crop
-from sspd_jax.video.decode import frames
-from sspd_jax.video.face_detection import FaceBox, FaceDetector, widen
-from sspd_jax.video.face_tracking import LOOK_EVERY_S, FaceFollower
+from sspd_jax.video.face_detection import FaceBox, FaceDetector, HaarDetector, widen
+from sspd_jax.video.face_tracking import DETECT_EVERY_S, FaceFollower
 
 SIZE = 151  # pixels, as the reference implementation stores its crops
-BACKGROUND_STEP = 120  # of a picture's rows and columns about that many are looked at
+BACKGROUND_STEP = 120  # of a picture's rows and columns about that many are averaged
 LEAST_BACKGROUND = 0.05  # of the picture
 
 
@@ -26,19 +25,19 @@ class FaceClip(Iterator):
     """A stream of face crops: yields (time in s on the file's axis, uint8 [size, size, 3] RGB), once.
 
     Attributes:
-      file: the video.
-      box: what is cut out of the present frame, widened, in pixels; where the face is not followed, of every
+      file: The video.
+      box: What is cut out of the present frame, widened, in pixels; where the face is not followed, of every
         frame.
-      start_s: time of the clip's first frame, s since the video's first.
-      in_view: how many faces there were in it.
-      max_gap_s: longest gap between two frames that `on_clock` bridges, s.
-      looks: (time in s, whether the face was seen), every look for it, where it is followed.
-      background: what lies around the box in every frame so far, where it is watched.
-      crops: the stream itself.
+      start_s: Time of the clip's first frame in s since the video's first.
+      in_view: How many faces there were in it.
+      max_gap_s: Longest gap between two frames that `on_clock` bridges, in s.
+      detections: (time in s, whether the face was found), every search for it, where it is followed.
+      background: What lies around the box in every frame so far, where it is watched.
+      crops: The stream itself.
     """
 
-    def __init__(self, file: Path, max_gap_s: float, looks: list[tuple[float, bool]]):
-        self.file, self.max_gap_s, self.looks = file, max_gap_s, looks
+    def __init__(self, file: Path, max_gap_s: float, detections: list[tuple[float, bool]]):
+        self.file, self.max_gap_s, self.detections = file, max_gap_s, detections
         self.background = Trace(3)
         self.box: FaceBox | None = None
         self.start_s, self.in_view = 0.0, 0
@@ -48,10 +47,10 @@ class FaceClip(Iterator):
         return next(self.crops)
 
     def on_clock(self, fps: float) -> Iterator[tuple[int, float, np.ndarray]]:
-        """Put the crops that are left on a uniform clock, see `clock.uniform`.
+        """Put the crops that are left on a uniform clock, see `resample.uniform`.
 
         Args:
-          fps: of the clock, Hz.
+          fps: Frame rate of the clock in Hz.
 
         Returns:
           Iterator of (segment, time in s, crop): uint8 where a frame passed through, else float32.
@@ -87,57 +86,6 @@ class Trace:
         return np.array(self._values).reshape(-1, self._width)
 
 
-def open_face_clip(
-    path: str | Path,
-    *,
-    size: int = SIZE,
-    resize: Resize = "linear",
-    face_search_s: float = 30.0,
-    max_gap_s: float = 0.5,
-    detector: FaceDetector | None = None,
-    follow: bool = False,
-    near: FaceBox | None = None,
-    watch_background: bool = False,
-) -> FaceClip:
-    """Open a video, find the face and stream its crops.
-
-    The first face found fixes the box for the whole video, and the clip starts there. One frame in 0.2 s is
-    searched. Memory does not grow with the video, but for what is noted of looks and background: 30 bytes a
-    frame.
-
-    Args:
-      path: a file that FFmpeg can decode.
-      size: side of the crops, pixels.
-      resize: 'linear' or 'area', see `crop`.
-      face_search_s: how far into the video to search, s.
-      max_gap_s: longest gap between two frames that `FaceClip.on_clock` bridges, s.
-      detector: to share one among videos; by default a new one.
-      follow: let the box follow the face, and leave out what was filmed while it is out of view, see
-        `follow.FaceFollower`; the box of training, one for all frames, is the published one.
-      near: which face, by where it is in the first frame with a face.
-      watch_background: note the mean colour around the box in every frame.
-
-    Returns:
-      The clip.
-
-    Raises:
-      UserError: the file cannot be read (see `decode.frames`), no face is found, or fewer than 2 frames
-        are left from there on.
-    """
-    return cut_face(
-        frames(path),
-        Path(path),
-        size=size,
-        resize=resize,
-        face_search_s=face_search_s,
-        max_gap_s=max_gap_s,
-        detector=detector,
-        follow=follow,
-        near=near,
-        watch_background=watch_background,
-    )
-
-
 def cut_face(
     video: Iterable[tuple[float, np.ndarray]],
     file: Path,
@@ -150,31 +98,36 @@ def cut_face(
     follow: bool = False,
     near: FaceBox | None = None,
     watch_background: bool = False,
-    look_every_s: float = LOOK_EVERY_S,
+    detect_every_s: float = DETECT_EVERY_S,
 ) -> FaceClip:
-    """Find the face in a stream of frames and stream its crops, as `open_face_clip` does for a file.
+    """Find the face in a stream of frames and stream its crops.
+
+    The first face found fixes the box for the whole video, and the clip starts there. One frame in 0.2 s is
+    searched. Memory does not grow with the video, but for what is kept of detections and background: 30 bytes
+    a frame.
 
     Args:
-      video: (time in s, uint8 [h, w, 3] RGB), times increasing, such as a `Recording` yields.
-      file: where the frames come from, for messages and `FaceClip.file`.
-      size: side of the crops, pixels.
+      video: (time in s, uint8 [h, w, 3] RGB), times increasing, such as `decode.frames` yields.
+      file: Where the frames come from, for messages and `FaceClip.file`.
+      size: Side of the crops in pixels.
       resize: 'linear' or 'area', see `crop`.
-      face_search_s: how far into the video to search, s.
-      max_gap_s: longest gap between two frames that `FaceClip.on_clock` bridges, s.
-      detector: to share one among videos; by default a new one.
-      follow: see `open_face_clip`.
-      near: see `open_face_clip`.
-      watch_background: see `open_face_clip`.
-      look_every_s: how often a face that is followed is looked for, s.
+      face_search_s: How far into the video to search, in s.
+      max_gap_s: Longest gap between two frames that `FaceClip.on_clock` bridges, in s.
+      detector: A detector to share among videos; by default a new `HaarDetector`.
+      follow: Let the box follow the face, and leave out what was filmed while it is out of view, see
+        `face_tracking.FaceFollower`; the box of training, one for all frames, is the published one.
+      near: Which face, by where it is in the first frame with a face.
+      watch_background: Keep the mean colour around the box in every frame.
+      detect_every_s: Time from one detection of a face that is followed to the next, in s.
 
     Returns:
       The clip. It closes the stream, if it is a generator, when it ends or is closed.
 
     Raises:
-      UserError: no face is found, or fewer than 2 frames are left from there on.
+      UserError: No face is found, or fewer than 2 frames are left from there on; as the stream itself says.
     """
-    follower = FaceFollower(detector or FaceDetector(), near, look_every_s)
-    clip = FaceClip(file, max_gap_s, follower.looks)
+    follower = FaceFollower(detector or HaarDetector(), near, detect_every_s)
+    clip = FaceClip(file, max_gap_s, follower.detections)
     video = _closable(video)
     marked = None
     for time_s, rgb in video:

@@ -8,8 +8,8 @@ import numpy as np
 
 from sspd_jax.video.face_detection import FaceBox, FaceDetector, overlap
 
-LOOK_EVERY_S = 1.0
-SEARCH_EVERY_S = 0.2  # while there is none: a face stays longer than that, and a look costs more than a frame
+DETECT_EVERY_S = 1.0
+SEARCH_EVERY_S = 0.2  # while there is none: a face stays longer, and a detection costs more than a frame
 LOST_AFTER_S = 3.0  # a detector misses a face that turns or blinks for a moment
 SAME_FACE = 0.2  # least overlap of a face with where it was
 STAYS_WITHIN = 0.15  # of its width: a detector's box jumps by some percent while the face holds still
@@ -18,52 +18,58 @@ GLIDE_S = 1.0
 
 @dataclasses.dataclass
 class FaceFollower:
-    """Says for every frame where the face is; a frame is looked at once a second, or as told.
+    """Says for every frame where the face is; it is detected once a second, or as often as is asked for.
 
     The box stays where it is, to the pixel, while the face moves by less than a seventh of its width: a box
     that trembles would draw a pulse of its own. Beyond that, twice in a row, it glides to the new place
     within a second. A face not found for 3 s is lost; from then on any face will do.
 
     Attributes:
-      detector: has `detect_all(rgb)`.
-      near: where the face was seen before; by default the detector's first choice is followed.
-      look_every_s: how often a frame is looked at while there is a face, s.
-      in_view: how many faces the last look that found one saw.
-      looks: (time in s, whether the face was seen), every look so far.
+      detector: What finds faces.
+      near: Where the face was before; by default the detector's first choice is followed.
+      detect_every_s: Time from one detection to the next while there is a face, in s.
+      in_view: How many faces the last detection that found any found.
+      detections: (time in s, whether the face was found), every detection so far.
     """
 
     detector: FaceDetector
     near: FaceBox | None = None
-    look_every_s: float = LOOK_EVERY_S
+    detect_every_s: float = DETECT_EVERY_S
     in_view: int = 0
-    looks: list[tuple[float, bool]] = dataclasses.field(default_factory=list)
+    detections: list[tuple[float, bool]] = dataclasses.field(default_factory=list)
 
     def __post_init__(self):
         self._box: FaceBox | None = None
         self._goal: FaceBox | None = None  # what the box glides to
         self._start: FaceBox | None = None
         self._start_s = self._seen_s = -np.inf
-        self._away = 0  # looks in a row that saw the face elsewhere
+        self._away = 0  # detections in a row that found the face elsewhere
 
     def see(self, time_s: float, rgb: np.ndarray) -> FaceBox | None:
         """Take the next frame.
 
         Args:
-          time_s: of the frame, increasing, s.
-          rgb: uint8 [h, w, 3].
+          time_s: Its time in s, increasing.
+          rgb: The frame, uint8 [h, w, 3].
 
         Returns:
           The box as the detector would mark it, or None while the face is out of view.
         """
-        every_s = SEARCH_EVERY_S if self._box is None else self.look_every_s
-        # Timestamps are rounded, to 1 ms at worst.
-        if not self.looks or int((time_s + 0.001) / every_s) != int((self.looks[-1][0] + 0.001) / every_s):
+        every_s = SEARCH_EVERY_S if self._box is None else self.detect_every_s
+        if self._is_due(time_s, every_s):
             faces = self.detector.detect_all(rgb)
             self.in_view = len(faces) or self.in_view
             found = self._choose(faces)
-            self.looks.append((time_s, found is not None))
+            self.detections.append((time_s, found is not None))
             self._update(time_s, found)
         return self._box_at(time_s)
+
+    def _is_due(self, time_s: float, every_s: float) -> bool:
+        """Say whether a multiple of `every_s` lies between the last detection and this frame."""
+        if not self.detections:
+            return True
+        # Timestamps are rounded, to 1 ms at worst.
+        return int((time_s + 0.001) / every_s) != int((self.detections[-1][0] + 0.001) / every_s)
 
     def _choose(self, faces: list[FaceBox]) -> FaceBox | None:
         where = self._box or self.near
@@ -103,7 +109,7 @@ def _far(one: FaceBox, other: FaceBox) -> bool:
     return off > STAYS_WITHIN * max(one.width, other.width)
 
 
-def seen_share(looks: list[tuple[float, bool]], start_s: float, end_s: float) -> float:
-    """Return the share of the looks in a span of time that saw the face; 1 where nobody looked."""
-    within = [seen for time_s, seen in looks if start_s - LOOK_EVERY_S / 2 <= time_s <= end_s]
+def share_in_view(detections: list[tuple[float, bool]], start_s: float, end_s: float) -> float:
+    """Return the share of the detections in a span of time that found the face; 1 where there was none."""
+    within = [found for time_s, found in detections if start_s - DETECT_EVERY_S / 2 <= time_s <= end_s]
     return float(np.mean(within)) if within else 1.0

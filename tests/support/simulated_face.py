@@ -5,7 +5,8 @@ from pathlib import Path
 import av
 import numpy as np
 
-from sspd_jax.video.face_stream import open_face_clip
+from sspd_jax.video.decode import frames
+from sspd_jax.video.face_stream import FaceClip, cut_face
 
 
 def write_sound(path: Path) -> None:
@@ -16,6 +17,11 @@ def write_sound(path: Path) -> None:
         frame.sample_rate = 44100
         container.mux(stream.encode(frame))
         container.mux(stream.encode())
+
+
+def open_face_clip(path: Path, **settings) -> FaceClip:
+    """Find the face in a file and stream its crops."""
+    return cut_face(frames(path), path, **settings)
 
 
 def colour_trace(path: Path, fps: float, **settings) -> np.ndarray:

@@ -66,7 +66,7 @@ def test_what_developers_install_holds_what_the_other_extras_need_in_tests(setup
         name: {line for line in lines.splitlines() if line and not line.startswith("#")}
         for name, lines in setup_cfg["options.extras_require"].items()
     }
-    assert set(extras) == {"cuda", "tpu", "beam", "live", "notebooks", "docs", "dev"}
+    assert set(extras) == {"cuda", "tpu", "beam", "notebooks", "docs", "dev"}
     assert extras["docs"] | extras["beam"] <= extras["dev"]
     # What JAX is needed at least is said once more by its extras.
     least = re.search(r"^jax(>=.*)$", setup_cfg["options"]["install_requires"], re.MULTILINE)[1]
@@ -108,17 +108,52 @@ def test_what_is_not_shipped_is_refused_and_what_is_is_said(name, tmp_path, monk
         experiments.find(name, ".py")
 
 
-def test_every_command_has_a_door(capsys):
-    modules = {
-        ".".join(path.relative_to(ROOT).with_suffix("").parts)
+def test_every_command_has_a_module_and_stands_in_the_help(capsys):
+    modules = {path.stem for path in (ROOT / "sspd_jax" / "cli").glob("*.py")}
+    assert modules - {"__init__", "common", "estimation"} == door.COMMANDS.keys() - {"main"}
+    started = [
+        path
         for path in (ROOT / "sspd_jax").rglob("*.py")
         if '__name__ == "__main__"' in path.read_text() and path.name != "__main__.py"
-    }
-    assert {module for module, _ in door.COMMANDS.values()} == modules
-    assert all(callable(import_module(module).main) for module in modules)
+    ]
+    assert started == [ROOT / "sspd_jax" / "main.py"]  # every other command is `python -m sspd_jax NAME`
     assert door.main(["--help"]) == door.main([]) == 0
-    told = capsys.readouterr().out
-    assert all(f"  {name} " in told for name in door.COMMANDS)
+    shown = capsys.readouterr().out
+    assert all(f"  {name} " in shown for name in door.COMMANDS)
+
+
+@pytest.mark.parametrize("name", door.COMMANDS)
+def test_every_command_has_help_and_its_name(name, capsys):
+    with pytest.raises(SystemExit) as ended:
+        door.main([name, "--help"])
+    assert ended.value.code == 0
+    shown = capsys.readouterr().out
+    program = "python -m sspd_jax.main" if name == "main" else f"sspd_jax {name}"
+    assert shown.startswith(f"usage: {program} ") and "--debug" in shown
+    assert f"\n{import_module(_module(name)).__doc__.splitlines()[0]}\n" in shown
+
+
+def _module(name):
+    return "sspd_jax.main" if name == "main" else f"sspd_jax.cli.{name}"
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "import sspd_jax.cli.predict, sspd_jax.cli.live",
+        "import sspd_jax.inference.model, sspd_jax.inference.predict, sspd_jax.inference.plot",
+        "import sspd_jax; sspd_jax.load('data/simulated_faces')",
+    ],
+)
+def test_inference_imports_neither_training_nor_datasets_nor_evaluation(statement):
+    loaded = "{name.split('.')[1] for name in sys.modules if name.startswith('sspd_jax.')}"
+    code = f"import sys; {statement}; print(*{loaded})"
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=120, check=True
+    )
+    rooms = set(done.stdout.split())
+    assert "inference" in rooms
+    assert not rooms & {"training", "datasets", "evaluation", "experiments", "simulation", "main"}
 
 
 def test_an_unknown_command_ends_with_2(capsys):
@@ -204,8 +239,8 @@ def test_the_wheel_works_in_another_folder(wheel, tmp_path):
     where = type_in("python -c 'import sspd_jax; print(sspd_jax.__file__)'")
     assert where.strip() == str(site / "sspd_jax" / "__init__.py")
     validated = type_in(
-        "python -c 'from sspd_jax import config, study; shipped = config.shipped(); "
-        "[config.validate(config.load(name)) for name in shipped]; "
+        "python -c 'from sspd_jax.experiments import study; from sspd_jax.training import config; "
+        "shipped = config.shipped(); [config.validate(config.load(name)) for name in shipped]; "
         'study.load("simulated_study"); print(*shipped, *shipped.values())\''
     )
     assert "vipl_hr" in validated and str(site / "sspd_jax" / "configs" / "ubfc.py") in validated

@@ -15,7 +15,7 @@ SECONDS, BPM = 12, 84  # what is left of less would be refused
 
 READ = """
 import json, sys
-from sspd_jax import predict
+from sspd_jax.cli import predict
 for path in sys.argv[1:]:
     print(path, flush=True)  # which one it was, if the process dies
     code = predict.main([path, "--method=pos", f"--json={path}.json"])

@@ -8,6 +8,7 @@ import pytest
 import sspd_jax
 from sspd_jax.checkpoints.network import load_network
 from sspd_jax.cli import predict as cli_predict
+from sspd_jax.inference import predict
 from sspd_jax.method import settings
 from sspd_jax.simulation import sample_video
 from sspd_jax.training import config as experiments
@@ -37,7 +38,7 @@ def test_it_is_small_holds_no_training_parts_and_is_what_the_card_says():
 @pytest.mark.parametrize("bpm", [54, 84, 126])
 def test_it_reads_a_known_pulse(network, tmp_path, bpm):
     sample_video.write_face_video(tmp_path / "face.mp4", seconds=10, bpm=bpm)
-    prediction = network.predict(tmp_path / "face.mp4")
+    prediction = predict.predict(tmp_path / "face.mp4", model=network)
     assert prediction.heart_rate_bpm == pytest.approx(bpm, abs=1.5)
     assert prediction.confidence >= 0.9
 

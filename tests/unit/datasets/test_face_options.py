@@ -120,7 +120,7 @@ def test_yunet_finds_the_face_where_the_cascade_does():
     ((_, picture),) = portrait([0.0])
     one, other = (
         face_detection.make_detector("yunet", MODEL).detect(picture),
-        face_detection.FaceDetector().detect(picture),
+        face_detection.HaarDetector().detect(picture),
     )
     assert face_detection.overlap(one, other) > 0.5
     assert face_detection.make_detector("yunet", MODEL).detect(FLAT) is None

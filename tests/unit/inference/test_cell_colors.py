@@ -29,13 +29,13 @@ def film(pulse=0.005, lamp=0.01, other_lamp=0.0):
     return np.clip(np.round(seen), 0, 255).astype(np.uint8)
 
 
-def looks(frames, change):
-    face = FaceCells(change)
-    noted = np.stack([face.read(frame) for frame in frames])
-    assert noted.shape == (len(frames), face.width) and noted.dtype == np.float32
+def traces(frames, transform):
+    face = FaceCells(transform)
+    measured = np.stack([face.measure(frame) for frame in frames])
+    assert measured.shape == (len(frames), face.width) and measured.dtype == np.float32
     seen = np.stack([cell_colors.mean_of_cells(frame).reshape(16, 3) for frame in frames])
-    np.testing.assert_array_equal(cell_colors.cell_traces(noted)[0], seen)
-    return cell_colors.cell_traces(noted)
+    np.testing.assert_array_equal(cell_colors.cell_traces(measured)[0], seen)
+    return cell_colors.cell_traces(measured)
 
 
 def amplitude(cells, hz):
@@ -47,37 +47,37 @@ def amplitude(cells, hz):
 
 def test_a_network_that_sees_the_light_is_judged_by_colours_with_it():
     for change in ("difference", "chrominance"):
-        (seen,) = looks(film(), change)
+        (seen,) = traces(film(), change)
     assert amplitude(seen, LAMP_HZ) == pytest.approx(0.01 * 0.4 / 2, rel=0.15)
 
 
 def test_without_light_the_lamp_is_gone_and_the_pulse_is_there():
-    _, found = looks(film(), "steady_chrominance")
+    _, found = traces(film(), "steady_chrominance")
     pulse = 0.005 * signal_quality.BLOOD[1]
     assert amplitude(found, PULSE_HZ) == pytest.approx(pulse, rel=0.15)
     assert amplitude(found, LAMP_HZ) < 0.15 * pulse
 
 
 def test_mean_colours_stay_what_was_seen():
-    seen, found = looks(film(), "steady")
+    seen, found = traces(film(), "steady")
     np.testing.assert_allclose(found.mean(axis=0), seen.mean(axis=0), rtol=1e-4)
 
 
 def test_a_face_in_the_dark_has_no_light_to_take_out():
-    for look in looks(np.zeros((12, SIDE, SIDE, 3), np.uint8), "steady"):
-        np.testing.assert_array_equal(look, 0)
+    for trace in traces(np.zeros((12, SIDE, SIDE, 3), np.uint8), "steady"):
+        np.testing.assert_array_equal(trace, 0)
 
 
 def test_a_window_of_nothing_has_no_colours():
-    for look in cell_colors.cell_traces(np.zeros((0, 96), np.float32)):
-        assert look.shape == (0, 16, 3)
+    for trace in cell_colors.cell_traces(np.zeros((0, 96), np.float32)):
+        assert trace.shape == (0, 16, 3)
 
 
-def test_the_surest_look_counts():
+def test_the_highest_confidence_counts():
     """Under two lamps the colours as they are speak against a rate that is right."""
     frames = film(pulse=0.004, lamp=0.02, other_lamp=0.03)
     wave = np.sin(2 * np.pi * PULSE_HZ * np.arange(T) / FPS)
-    noted = [np.stack([face.read(f) for f in frames]) for face in (FaceCells(), FaceCells("steady"))]
-    seen, both = (windows.judge_window(wave, FPS, windows.Settings(), cells=cells)[0] for cells in noted)
+    measured = [np.stack([face.measure(f) for f in frames]) for face in (FaceCells(), FaceCells("steady"))]
+    seen, both = (windows.judge_window(wave, FPS, windows.Settings(), cells=cells)[0] for cells in measured)
     assert seen.candidate_bpm == both.candidate_bpm == pytest.approx(60 * PULSE_HZ, abs=0.2)
     assert both.confidence > seen.confidence + 0.1

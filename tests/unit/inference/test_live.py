@@ -73,7 +73,7 @@ def seen(monkeypatch):
         def detect_all(self, rgb):
             return [BOX] if there[0] else []
 
-    monkeypatch.setattr(live, "FaceDetector", Detector)
+    monkeypatch.setattr(live, "HaarDetector", Detector)
     return there
 
 
@@ -102,13 +102,13 @@ def test_a_stream_gives_the_wave_of_the_whole(network, step, images):
 
 def test_a_stream_compiles_once_and_holds_one_step(network):
     stream = network.stream(26)
-    before = model._read_on()._cache_size()
-    held = sum(x.size for x in stream._held)
+    before = model._compiled_step()._cache_size()
+    held = sum(x.size for x in stream._state)
     for image in np.zeros((300, 26, 26, 3), np.uint8):
         stream.push([image])
         assert len(stream._images) <= 26
-        assert sum(x.size for x in stream._held) == held
-    assert model._read_on()._cache_size() - before == 1
+        assert sum(x.size for x in stream._state) == held
+    assert model._compiled_step()._cache_size() - before == 1
 
 
 @pytest.mark.parametrize("step", [0, -2, 7])
@@ -119,9 +119,9 @@ def test_a_stream_refuses_a_step_that_is_not_even(network, step):
 
 def test_watching_with_a_network_shows_its_wave(network, film):
     clip = face_stream.cut_face(iter(film), Path("film"), size=network.crop_size, follow=True)
-    whole = network.wave_of(image for _, _, image in clip.on_clock(30))
+    whole = network.infer_stream(image for _, _, image in clip.on_clock(30))
     settings = Settings(window_s=5)
-    updates = list(live.watch(iter(film), 30, reader=network, method="sspd", settings=settings))
+    updates = list(live.watch(iter(film), 30, model=network, method="sspd", settings=settings))
     judged = [u for u in updates if u.window.duration_s == 5]
     assert len(judged) == 7  # up to sample 150, 180 … 330, or a few more
     for update in judged:
@@ -217,16 +217,16 @@ def test_memory_does_not_grow(seen, network):
     settings = Settings(window_s=4)
     for method, net in (("pos", None), ("sspd", network)):
         plan = live._Plan(method, net, settings, 30.0, 120, 30)
-        view = live._View(noise(3 * 4 + 3, fps=60), 26, plan.held / 30 + 1)
-        stretch = live._Stretch(plan, "")
+        view = live._View(noise(3 * 4 + 3, fps=60), 26, plan.kept / 30 + 1)
+        segment = live._GrowingSegment(plan, "")
         sizes = []
         for _, _, image in resample.uniform(view.crops(), 30.0, max_gap_s=0.5):
-            stretch.take(view.time_s, image)
-            sizes.append([len(x) for x in (stretch._cells, stretch._wave, view.around, view.looks)])
+            segment.take(view.time_s, image)
+            sizes.append([len(x) for x in (segment._cells, segment._wave, view.around, view.detections)])
         sizes = np.array(sizes)
         assert len(sizes) == 450
         assert (sizes.max(0) == sizes[200:300].max(0)).all()  # full after a window and what it waits for
-        assert (sizes.max(0) <= [plan.held, 120, 60 * (plan.held / 30 + 1) + 2, 8]).all()
+        assert (sizes.max(0) <= [plan.kept, 120, 60 * (plan.kept / 30 + 1) + 2, 8]).all()
 
 
 def test_what_cannot_be_watched_is_said(network):
@@ -267,7 +267,7 @@ def test_a_slow_reader_gets_the_newest_frames():
 
 
 def test_large_pictures_wait_in_bounded_memory(monkeypatch):
-    monkeypatch.setattr(live, "HOLD_BYTES", 5 * 12)
+    monkeypatch.setattr(camera, "HOLD_BYTES", 5 * 12)
     go_on = threading.Event()
     feed = camera.Feed(numbers(50, go_on), 30, "numbers")
     next(feed)

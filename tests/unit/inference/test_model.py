@@ -37,7 +37,7 @@ def small(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def golden_reader(tmp_path_factory):
+def golden_model(tmp_path_factory):
     """The golden weights, saved as a PyTorch file, converted and loaded."""
     folder = tmp_path_factory.mktemp("golden")
     layout = json.loads((GOLDEN / "state_dict_layout.json").read_text())
@@ -50,10 +50,10 @@ def clip(n_frames, size=68, seed=0):
     return np.random.default_rng(seed).integers(0, 256, (n_frames, size, size, 3), dtype=np.uint8)
 
 
-def test_waveform_of_converted_golden_weights_equals_the_reference(golden_reader):
+def test_waveform_of_converted_golden_weights_equals_the_reference(golden_model):
     golden = np.load(GOLDEN / "forward.npz")["eval/rppg"]
     frames = recipe.frames("online", 2, 65, 128)[..., ::-1].astype(np.uint8)  # the recipe's are BGR
-    waves = np.stack([golden_reader.waveform(video, 30) for video in frames])
+    waves = np.stack([golden_model.waveform(video, 30) for video in frames])
     assert waves.dtype == np.float32
     np.testing.assert_allclose(waves, golden, atol=2e-6 * np.abs(golden).max())
 
@@ -65,7 +65,7 @@ def test_a_saved_network_comes_back_whole(small):
     jax.tree.map(np.testing.assert_array_equal, (params, batch_stats), expected)
 
 
-def test_a_reader_holds_what_inference_needs(small):
+def test_a_loaded_network_holds_what_inference_needs(small):
     network = sspd_jax.load(small)
     assert set(network.params) == {"backbone", "predictor"}
     assert (network.fps, network.crop_size, network.network) == (30.0, 68, SMALL)
@@ -78,9 +78,9 @@ def test_what_a_network_is_given_is_part_of_its_checkpoint(small, tmp_path):
     save_network(tmp_path / "steady", tables(settings), *weights)
     network = small_training.in_form(sspd_jax.load(tmp_path / "steady"), "matmul")
     frames = clip(67)
-    wave = network.wave_of(iter(frames))
+    wave = network.infer_stream(iter(frames))
     np.testing.assert_allclose(wave, small_training.one_pass(network, frames)[:66], atol=2e-6 * np.ptp(wave))
-    assert np.abs(wave - sspd_jax.load(small).wave_of(iter(frames))).max() > 0.01 * np.ptp(wave)
+    assert np.abs(wave - sspd_jax.load(small).infer_stream(iter(frames))).max() > 0.01 * np.ptp(wave)
 
 
 @pytest.mark.parametrize(
@@ -91,7 +91,7 @@ def test_a_stream_of_images_gives_the_wave_of_one_pass(small, n_frames, form, bo
     network = small_training.in_form(sspd_jax.load(small), form)
     frames = clip(n_frames)
     whole = small_training.one_pass(network, frames)[: n_frames - 1]
-    wave = network.wave_of(iter(frames))
+    wave = network.infer_stream(iter(frames))
     assert wave.shape == (n_frames - 1,) and wave.dtype == np.float32
     np.testing.assert_allclose(wave, whole, atol=bound * np.abs(whole).max())
 
@@ -99,7 +99,7 @@ def test_a_stream_of_images_gives_the_wave_of_one_pass(small, n_frames, form, bo
 @pytest.mark.parametrize("n_frames", [0, 1])
 def test_a_wave_needs_two_images(small, n_frames):
     with pytest.raises(ValueError, match="at least 2 images"):
-        sspd_jax.load(small).wave_of(iter(clip(n_frames)))
+        sspd_jax.load(small).infer_stream(iter(clip(n_frames)))
 
 
 @pytest.mark.parametrize(("n_frames", "fps"), [(2, 30), (40, 25.0), (41, 60.0)])
@@ -158,11 +158,11 @@ def test_a_clip_too_short_to_resample_is_refused(small):
 
 def test_one_compilation_serves_videos_of_any_length_and_dtype(small):
     network = sspd_jax.load(small)
-    before = model._read_on()._cache_size()
+    before = model._compiled_step()._cache_size()
     for n_frames in (5, 40, 201):
-        network.wave_of(clip(n_frames, seed=1))
-        network.wave_of(clip(n_frames, seed=1).astype(np.float32))
-    assert model._read_on()._cache_size() - before <= 1
+        network.infer_stream(clip(n_frames, seed=1))
+        network.infer_stream(clip(n_frames, seed=1).astype(np.float32))
+    assert model._compiled_step()._cache_size() - before <= 1
 
 
 # What can be wrong with a checkpoint.
@@ -173,7 +173,7 @@ def says(directory, *words):
         sspd_jax.load(directory)
     message = str(caught.value)
     assert message.startswith(str(directory)) and "\n" not in message
-    for word in ("sspd_jax.checkpoints.convert", *words):
+    for word in ("python -m sspd_jax convert", *words):
         assert word in message, message
 
 

@@ -25,7 +25,8 @@ from sspd_jax.cli import predict as cli_predict
 from sspd_jax.errors import ConfigError
 from sspd_jax.heart_rate.estimators import OF_RAW_WAVES
 from sspd_jax.inference import predict, windows
-from sspd_jax.inference.windows import METHODS, Settings
+from sspd_jax.inference.methods import METHODS
+from sspd_jax.inference.windows import Settings
 from sspd_jax.method import network
 from sspd_jax.simulation import sample_video
 from sspd_jax.training import config as experiments
@@ -34,10 +35,10 @@ from sspd_jax.video import decode
 ROOT = Path(__file__).parents[3]
 
 
-def command(module, *arguments, folder, **environment):
+def command(name, *arguments, folder, **environment):
     """Run a command as a user would: a process of its own, from another folder."""
     return subprocess.run(
-        [sys.executable, "-m", f"sspd_jax.{module}", *map(str, arguments)],
+        [sys.executable, "-m", "sspd_jax", name, *map(str, arguments)],
         cwd=folder,
         env={**os.environ, "PYTHONPATH": str(ROOT), **environment},
         capture_output=True,
@@ -82,9 +83,9 @@ def test_classical_methods_read_a_known_pulse(face, method):
     assert (window.start_s, window.duration_s, window.why) == (0, 10, "")
 
 
-@pytest.mark.parametrize("read_out", OF_RAW_WAVES)
-def test_every_read_out_reads_a_known_pulse(face, read_out):
-    prediction = predict.predict(face, method="pos", settings=Settings(read_out=read_out))
+@pytest.mark.parametrize("hr_estimator", OF_RAW_WAVES)
+def test_every_estimator_finds_a_known_pulse(face, hr_estimator):
+    prediction = predict.predict(face, method="pos", settings=Settings(hr_estimator=hr_estimator))
     assert prediction.heart_rate_bpm == pytest.approx(84, abs=1.5)
 
 
@@ -140,7 +141,7 @@ def test_a_variable_rate_reads_the_same_pulse(tmp_path):
 @pytest.mark.slow
 @needs(PUBLISHED_WEIGHTS)
 def test_the_published_network_reads_a_known_pulse(face, published):
-    prediction = sspd_jax.load(published).predict(face)
+    prediction = predict.predict(face, model=sspd_jax.load(published))
     assert prediction.heart_rate_bpm == pytest.approx(84, abs=2)
     assert prediction.checkpoint == str(published)
     assert len(prediction.wave.values) == 299
@@ -170,8 +171,9 @@ def test_classical_methods_read_a_real_face(method):
 @pytest.mark.slow
 @needs(REAL_FACE)
 @needs(PUBLISHED_WEIGHTS)
-def test_the_published_read_out_agrees_on_a_real_face(published):
-    prediction = sspd_jax.load(published).predict(REAL_FACE, settings=Settings(read_out="wavelet"))
+def test_the_published_estimator_agrees_on_a_real_face(published):
+    settings = Settings(hr_estimator="wavelet")
+    prediction = predict.predict(REAL_FACE, model=sspd_jax.load(published), settings=settings)
     assert 51.5 <= prediction.heart_rate_bpm <= 53.5
 
 
@@ -247,10 +249,25 @@ def test_three_lines_of_python_read_files_arrays_and_streams(face):
     for prediction in (by_stream, by_array):
         np.testing.assert_allclose(prediction.wave.values, by_file.wave.values, atol=1e-9)
         assert prediction.file == "frames"
+    with pytest.warns(DeprecationWarning, match="read_out is called hr_estimator now"):
+        by_earlier_name = sspd_jax.read(face, read_out="beats")
+    assert by_earlier_name.hr_estimator == "beats"
     with pytest.raises(ConfigError, match="need their rate"):
         sspd_jax.read(iter(stream))
     with pytest.raises(ValueError, match=r"frames must be uint8 .* got float64"):
         sspd_jax.read(np.zeros((9, 8, 8, 3)), fps=30)
+
+
+@pytest.mark.parametrize("option", ["--hr_estimator", "--read_out", "--read-out"])
+def test_the_estimator_is_an_option_with_earlier_names(face, tmp_path, option, capsys):
+    out = tmp_path / "out.json"
+    assert cli_predict.main([str(face), "--method=pos", f"{option}=beats", f"--json={out}"]) == 0
+    assert json.loads(out.read_text())["read_out"] == "beats"
+    with pytest.raises(SystemExit):
+        cli_predict.main(["--help"])
+    shown = capsys.readouterr().out
+    assert "usage: sspd_jax predict" in shown
+    assert "--hr_estimator" in shown and "--read" not in shown
 
 
 def test_csv_and_picture_hold_every_window(face, tmp_path, capsys):
@@ -361,7 +378,7 @@ def test_odd_pictures_are_read(tmp_path, name, codec, pixels, monkeypatch):
 
 
 def test_a_reader_of_the_output_may_leave(face, tmp_path):
-    first = f"{sys.executable} -m sspd_jax.inference.predict {face} {face} --method=green --window=4 | true"
+    first = f"{sys.executable} -m sspd_jax predict {face} {face} --method=green --window=4 | true"
     run = subprocess.run(
         ["sh", "-c", first],
         cwd=tmp_path,
@@ -392,7 +409,7 @@ def test_wrong_arguments_end_with_2(face, tmp_path):
 
 def test_a_missing_checkpoint_is_said(face, tmp_path):
     run = command("predict", face, "--checkpoint=nowhere", folder=tmp_path)
-    refused(run, "nowhere", "no such checkpoint", "sspd_jax.checkpoints.convert")
+    refused(run, "nowhere", "no such checkpoint", "python -m sspd_jax convert")
 
 
 def test_debug_shows_the_traceback(tmp_path):

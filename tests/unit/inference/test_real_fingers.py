@@ -1,4 +1,4 @@
-"""Finger-camera recordings with a chest strap's RR intervals: the read-out on real, irregular timestamps."""
+"""Finger-camera recordings with a chest strap's RR intervals: estimators on real, irregular timestamps."""
 
 import numpy as np
 import pytest
@@ -29,9 +29,9 @@ def true_rate(folder, start_s, end_s):
     return 60 / intervals[inside].mean() if end_s <= ends[-1] else np.nan
 
 
-def read(read_out):
+def errors_of(hr_estimator):
     """Errors in bpm of all windows, NaN where refused."""
-    settings = Settings(WINDOW_S, STRIDE_S, read_out, WAVE_THRESHOLD)
+    settings = Settings(WINDOW_S, STRIDE_S, hr_estimator, WAVE_THRESHOLD)
     errors = []
     for folder in sorted(FINGERS.glob("subject_*")):
         for window in windows.judge_wave(red_wave(folder), settings).windows:
@@ -42,9 +42,9 @@ def read(read_out):
 
 
 @needs(FINGERS)
-@pytest.mark.parametrize("read_out", ["harmonic", "beats"])
-def test_fingers_are_read_as_the_chest_strap_has_it(read_out):
-    errors = read(read_out)
+@pytest.mark.parametrize("hr_estimator", ["harmonic", "beats"])
+def test_fingers_are_read_as_the_chest_strap_has_it(hr_estimator):
+    errors = errors_of(hr_estimator)
     assert len(errors) >= 30
     assert np.isnan(errors).mean() <= 0.1
     assert np.nanmean(np.abs(errors)) <= 1.5

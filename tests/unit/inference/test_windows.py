@@ -23,7 +23,7 @@ def window(start, bpm, sure=0.9):
     return Window(start, 10.0, bpm, sure, "" if bpm else "noise", bpm)
 
 
-def test_windows_cover_a_stretch_to_its_end():
+def test_windows_cover_a_segment_to_its_end():
     assert spans(300, 30, Settings()) == [(0, 300)]
     assert spans(200, 30, Settings()) == [(0, 200)]  # a shorter one is one window
     assert spans(600, 30, Settings()) == [(0, 300), (150, 450), (300, 600)]
@@ -70,11 +70,11 @@ def test_a_face_out_of_view_is_not_read():
 
 def test_a_recording_is_summed_up_by_the_windows_that_can_be_trusted():
     wave = Wave(np.zeros(900), 30.0)
-    stretches = [
+    segments = [
         Segment(wave, np.zeros(0), (window(0, 70.0), window(5, 74.0, 0.6), window(10, None, 0.2))),
         Segment(wave, np.zeros(0), (window(40, 71.0, 0.8),)),
     ]
-    assert windows.summary(stretches) == (71.0, 0.8)
+    assert windows.summary(segments) == (71.0, 0.8)
     assert windows.summary([Segment(wave, np.zeros(0), (window(0, None, 0.3),))]) == (None, 0.3)
     assert windows.summary([]) == (None, 0.0)
 
@@ -90,7 +90,13 @@ def test_variability_takes_the_longest_run_of_good_windows_of_a_minute():
 
 @pytest.mark.parametrize(
     "settings",
-    [{"window_s": 3}, {"stride_s": 0}, {"read_out": "magic"}, {"min_confidence": -0.1}, {"window_s": np.nan}],
+    [
+        {"window_s": 3},
+        {"stride_s": 0},
+        {"hr_estimator": "magic"},
+        {"min_confidence": -0.1},
+        {"window_s": np.nan},
+    ],
 )
 def test_settings_are_checked(settings):
     with pytest.raises(ConfigError):

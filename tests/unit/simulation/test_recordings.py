@@ -8,6 +8,7 @@ import time
 
 import numpy as np
 import pytest
+from simulated_face import open_face_clip
 
 from sspd_jax.cli import simulate
 from sspd_jax.datasets.readers import ubfc_rppg
@@ -16,7 +17,6 @@ from sspd_jax.heart_rate.classical import read_trace
 from sspd_jax.heart_rate.rate import spectral_peak_rate
 from sspd_jax.simulation import recordings
 from sspd_jax.simulation.recordings import draw_person
-from sspd_jax.video.face_stream import open_face_clip
 
 TIMES = np.arange(600) / 30
 

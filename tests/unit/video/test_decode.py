@@ -14,7 +14,7 @@ from sspd_jax.errors import UserError
 from sspd_jax.simulation.sample_video import PORTRAIT, write_face_video, write_video
 from sspd_jax.video.crop import crop
 from sspd_jax.video.decode import frames, read_facts
-from sspd_jax.video.face_detection import FaceBox, FaceDetector, widen
+from sspd_jax.video.face_detection import FaceBox, HaarDetector, widen
 from sspd_jax.video.resample import native_rate, resample_wave, uniform
 
 PORTRAIT_RGB = cv2.cvtColor(cv2.imread(str(PORTRAIT)), cv2.COLOR_BGR2RGB)
@@ -194,7 +194,7 @@ def test_decode_closes_the_file_however_it_ends(tmp_path, monkeypatch):
 
 
 def test_the_portrait_has_one_face():
-    box = FaceDetector().detect(PORTRAIT_RGB)
+    box = HaarDetector().detect(PORTRAIT_RGB)
     centre = ((box.left + box.right) / 2, (box.top + box.bottom) / 2)
     assert np.hypot(centre[0] - 133, centre[1] - 125) < 12
     assert 95 < box.width < 130
@@ -206,7 +206,7 @@ def test_detector_finds_the_face_in_other_sizes_and_in_the_dark(scale, light):
     picture = cv2.resize(PORTRAIT_RGB, None, fx=scale, fy=scale)
     wide = np.full((picture.shape[0], picture.shape[1] * 2, 3), 128, np.uint8)
     wide[:, picture.shape[1] :] = picture
-    box = FaceDetector().detect((wide * light).astype(np.uint8))
+    box = HaarDetector().detect((wide * light).astype(np.uint8))
     assert (box.left + box.right) / 2 / scale == pytest.approx(256 + 133, abs=15)
     assert (box.top + box.bottom) / 2 / scale == pytest.approx(125, abs=15)
 
@@ -216,9 +216,9 @@ def test_detector_takes_the_largest_then_the_most_central_face():
     picture = np.full((256, 800, 3), 128, np.uint8)
     picture[:, 20:276] = PORTRAIT_RGB
     picture[50:200, 330:480] = small
-    assert FaceDetector().detect(picture).right < 276
+    assert HaarDetector().detect(picture).right < 276
     picture[:, 300:556] = PORTRAIT_RGB
-    assert FaceDetector().detect(picture).left == pytest.approx(379, abs=15)
+    assert HaarDetector().detect(picture).left == pytest.approx(379, abs=15)
 
 
 def faceless():
@@ -239,7 +239,7 @@ def faceless():
 
 
 def test_detector_sees_no_face_where_there_is_none():
-    detector = FaceDetector()
+    detector = HaarDetector()
     assert [detector.detect(picture) for picture in faceless()] == [None] * 10
 
 

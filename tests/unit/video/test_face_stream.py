@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 import pytest
 from shared_files import REAL_FACE, needs
-from simulated_face import colour_trace
+from simulated_face import colour_trace, open_face_clip
 
 from sspd_jax.cli.sample import main
 from sspd_jax.errors import ConfigError, UserError
@@ -16,8 +16,7 @@ from sspd_jax.heart_rate.rate import spectral_peak_rate, wavelet_peak_rate
 from sspd_jax.simulation.sample_video import PORTRAIT, face_frames, ppg, write_face_video, write_video
 from sspd_jax.video.crop import crop
 from sspd_jax.video.decode import frames, read_facts
-from sspd_jax.video.face_detection import FaceBox, FaceDetector, widen
-from sspd_jax.video.face_stream import open_face_clip
+from sspd_jax.video.face_detection import FaceBox, HaarDetector, widen
 from sspd_jax.video.resample import native_rate
 
 FLAT = np.full((256, 256, 3), 120, np.uint8)
@@ -33,7 +32,7 @@ def sample(tmp_path_factory):
 
 def test_clip_is_one_widened_box_of_every_frame(sample):
     decoded = list(frames(sample))
-    box = widen(FaceDetector().detect(decoded[0][1]), 256, 256)
+    box = widen(HaarDetector().detect(decoded[0][1]), 256, 256)
     clip = open_face_clip(sample)
     assert (clip.file, clip.box, clip.start_s) == (sample, box, 0.0)
     crops = list(clip)
@@ -220,5 +219,5 @@ def test_a_real_pulse_is_read(real_traces, method, resize):
 def test_the_real_face_is_found():
     facts = read_facts(REAL_FACE)
     assert (facts.width, facts.height, facts.fps, facts.rotation) == (528, 592, 30.0, 0)
-    box = FaceDetector().detect(next(frames(REAL_FACE))[1])
+    box = HaarDetector().detect(next(frames(REAL_FACE))[1])
     np.testing.assert_allclose([box.left, box.top, box.right, box.bottom], [36, 72, 446, 482], atol=12)

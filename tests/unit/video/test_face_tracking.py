@@ -3,13 +3,13 @@
 import numpy as np
 
 from sspd_jax.video.face_detection import FaceBox, overlap
-from sspd_jax.video.face_tracking import FaceFollower, seen_share
+from sspd_jax.video.face_tracking import FaceFollower, share_in_view
 
 PICTURE = np.zeros((240, 320, 3), np.uint8)
 
 
 class Scripted:
-    """A detector that sees what a function of the number of looks says."""
+    """A detector that finds what a function of the number of its searches says."""
 
     def __init__(self, script):
         self.script, self.count = script, 0
@@ -56,8 +56,8 @@ def test_a_face_that_is_gone_for_long_is_lost_and_found_again_anywhere():
     assert 55 <= missing[0] <= 65  # 3 s after it was last seen
     assert boxes[missing[0] - 1] == box(20)
     assert boxes[-1] == box(190) and missing == list(range(missing[0], missing[-1] + 1))
-    assert seen_share(follower.looks, 0, 2.5) == 1
-    assert seen_share(follower.looks, 3.6, 5.9) == 0
+    assert share_in_view(follower.detections, 0, 2.5) == 1
+    assert share_in_view(follower.detections, 3.6, 5.9) == 0
 
 
 def test_a_short_absence_is_bridged():
