@@ -36,7 +36,7 @@ def load(checkpoint: str | Path) -> RppgModel:
       >>> import sspd_jax
       >>> model = sspd_jax.load("data/simulated_faces")
       >>> model.fps, model.crop_size
-      (30.0, 68)
+      (30.0, 42)
     """
     from sspd_jax.inference.model import load_model  # JAX takes seconds to import: not before it is needed
 
@@ -70,13 +70,13 @@ def read(
       ConfigError: A wrong argument.
 
     Example:
-      A simulated face at 84 bpm:
+      Six seconds of a simulated face at 84 bpm:
 
       >>> import numpy as np, sspd_jax
       >>> from sspd_jax.simulation import sample_video
-      >>> times_s = np.arange(300) / 30
+      >>> times_s = np.arange(90) / 15
       >>> frames = sample_video.face_frames(times_s, bpm=84, seed=0)
-      >>> prediction = sspd_jax.read(zip(times_s, frames), fps=30)
+      >>> prediction = sspd_jax.read(zip(times_s, frames), fps=15)
       >>> f"{prediction.heart_rate_bpm:.0f} bpm by {prediction.method}"
       '84 bpm by pos'
     """
@@ -111,13 +111,12 @@ def watch(frames: Iterable[tuple[float, np.ndarray]], fps: float, **options: Any
     Example:
       >>> import numpy as np, sspd_jax
       >>> from sspd_jax.simulation import sample_video
-      >>> times_s = np.arange(75) / 15
+      >>> times_s = np.arange(45) / 15
       >>> frames = sample_video.face_frames(times_s, bpm=84, seed=0)
       >>> for update in sspd_jax.watch(zip(times_s, frames), 15, every_s=2):
       ...     print(f"{update.time_s:.1f} s: {update.window.why}")
       0.0 s: watched for 0 of 10 s
       2.0 s: watched for 2 of 10 s
-      4.0 s: watched for 4 of 10 s
     """
     from sspd_jax.inference import live
 

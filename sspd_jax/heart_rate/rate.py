@@ -160,7 +160,7 @@ def wavelet_peak_rate(wave: np.ndarray, fps: float) -> float:
 
 
 def filtered_peak_rate(pulse: np.ndarray, fps: float) -> float:
-    """Estimate one heart rate from a wave that is band-passed already: what `wavelet_peak_rate` does after that.
+    """Estimate one heart rate from a wave that is band-passed already, as `wavelet_peak_rate` goes on.
 
     Args:
       pulse: float64 [t], finite and not constant.

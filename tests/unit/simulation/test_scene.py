@@ -5,7 +5,7 @@ import numpy as np
 from sspd_jax.simulation import presets, recordings, scene
 from sspd_jax.simulation.recordings import draw_person
 from sspd_jax.video.crop import crop
-from sspd_jax.video.face_detection import FaceDetector
+from sspd_jax.video.face_detection import HaarDetector
 
 TIMES = np.arange(600) / 30
 
@@ -17,7 +17,7 @@ def test_a_longer_recording_begins_like_a_shorter_one():
 
 
 def test_people_are_distinct_and_every_face_is_found():
-    detector = FaceDetector()
+    detector = HaarDetector()
     people = [draw_person(seed, number) for seed in (50, 51) for number in range(1, 9)]
     faces = []
     for person in people:
