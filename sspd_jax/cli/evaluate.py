@@ -1,8 +1,8 @@
 """Score networks and classical methods on people the network never saw.
 
-python -m sspd_jax evaluate --workdir=DIR [--protocol=toolbox,sinc]
-python -m sspd_jax evaluate --checkpoint=DIR --data=PREPARED --people=subject1,subject2 --output=DIR
-python -m sspd_jax evaluate --data=PREPARED --methods=pos,chrom --protocol=toolbox --output=DIR
+sspd_jax evaluate --workdir=DIR [--protocol=toolbox,sinc]
+sspd_jax evaluate --checkpoint=DIR --data=PREPARED --people=subject1,subject2 --output=DIR
+sspd_jax evaluate --data=PREPARED --methods=pos,chrom --protocol=toolbox --output=DIR
 """
 
 from __future__ import annotations
@@ -26,12 +26,7 @@ from sspd_jax.heart_rate import classical
 
 def main(argv: list[str] | None = None) -> int:
     """Run the command."""
-    parser = argparse.ArgumentParser(
-        prog="python -m sspd_jax evaluate",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
+    parser = common.make_parser(__name__, __doc__)
     add = parser.add_argument
     add("--workdir", metavar="DIR", help="of a trained run")
     add("--data", metavar="PREPARED", help="prepared dataset to test on, in place of --workdir")
@@ -54,21 +49,19 @@ def main(argv: list[str] | None = None) -> int:
     )
     add("--no_confidence", action="store_true", help="weigh no window: no coverage, and half the time")
     add("--no_faces", action="store_true", help="leave face pictures out of the report")
-    add("--debug", action="store_true", help="show tracebacks")
-    args = parser.parse_args(argv)
+    return common.start(parser, _evaluate, argv)
 
-    def work():
-        if bool(args.workdir) == bool(args.data):
-            raise ConfigError("name either --workdir, a trained run, or --data, a prepared dataset")
-        for name in _names(args.methods):
-            if name not in classical.METHODS:
-                raise ConfigError(f"method {name!r} is none of {', '.join(classical.METHODS)}")
-        done = _test_run(args) if args.workdir else _test_data(args)
-        for folder, result in done.items():
-            print(render.as_text(result))
-            print(f"report: {folder / 'index.html'}")
 
-    return common.run(work, debug=args.debug)
+def _evaluate(args: argparse.Namespace) -> None:
+    if bool(args.workdir) == bool(args.data):
+        raise ConfigError("name either --workdir, a trained run, or --data, a prepared dataset")
+    for name in _names(args.methods):
+        if name not in classical.METHODS:
+            raise ConfigError(f"method {name!r} is none of {', '.join(classical.METHODS)}")
+    done = _test_run(args) if args.workdir else _test_data(args)
+    for folder, result in done.items():
+        print(render.as_text(result))
+        print(f"report: {folder / 'index.html'}")
 
 
 def _names(text: str) -> list[str]:

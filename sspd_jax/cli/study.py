@@ -1,6 +1,6 @@
 """Train and test over several seeds, within a dataset, across datasets and in folds, from one file.
 
-python -m sspd_jax study --config=configs/simulated_study.toml --workdir=workdir/study
+sspd_jax study --config=configs/simulated_study.toml --workdir=workdir/study
 
 What is finished is not run again: killed and started again, a study goes on where it was.
 """
@@ -19,27 +19,18 @@ from sspd_jax.experiments.study import as_text, load, run
 
 def main(argv: list[str] | None = None) -> int:
     """Run the command."""
-    parser = argparse.ArgumentParser(
-        prog="python -m sspd_jax study",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
+    parser = common.make_parser(__name__, __doc__)
     parser.add_argument(
         "--config", required=True, metavar="FILE.toml", help="the study: a file, or a shipped one's name"
     )
     parser.add_argument("--workdir", metavar="DIR", help="of the study (default: workdir/<name of the file>)")
     parser.add_argument("--no_progress", action="store_true", help="draw no progress bar")
-    parser.add_argument("--debug", action="store_true", help="show tracebacks")
-    args = parser.parse_args(argv)
+    return common.start(parser, _run, argv)
 
-    def work():
-        study = load(args.config)
-        workdir = epath.Path(args.workdir or f"workdir/{Path(args.config).stem}")
-        for name, summary in run(study, workdir, progress=not args.no_progress).items():
-            print(as_text(summary))
-            print(
-                f"\nreport: {workdir / 'report' / evaluate.folder_name(protocol.load(name)) / 'index.html'}\n"
-            )
 
-    return common.run(work, debug=args.debug)
+def _run(args: argparse.Namespace) -> None:
+    study = load(args.config)
+    workdir = epath.Path(args.workdir or f"workdir/{Path(args.config).stem}")
+    for name, summary in run(study, workdir, progress=not args.no_progress).items():
+        print(as_text(summary))
+        print(f"\nreport: {workdir / 'report' / evaluate.folder_name(protocol.load(name)) / 'index.html'}\n")

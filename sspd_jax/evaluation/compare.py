@@ -70,8 +70,7 @@ def read_columns(
             key = next(key for key in settings if settings[key] != first[2][key])
             raise UserError(
                 f"{path}: was scored with {key} {settings[key]}, {first[0]} with {first[2][key]}; such "
-                "numbers "
-                "cannot be compared: evaluate both with the same --protocol, --window and --stride"
+                "numbers cannot be compared: evaluate both with the same --protocol, --window and --stride"
             )
         span = summary.main_span(rows)
         known = dict.fromkeys(row.method for row in rows)
@@ -128,8 +127,7 @@ def compare(columns: Sequence[Column], words: str, settings: Mapping[str, str]) 
         if len(same) < len(pairs):
             result["warnings"].append(
                 f"{column.name}: {len(pairs) - len(same)} windows have the names but not the true rates "
-                "of those "
-                f"of {columns[0].name}: other recordings, left out of the difference"
+                f"of those of {columns[0].name}: other recordings, left out of the difference"
             )
         alone = len(column.rows) + len(columns[0].rows) - 2 * len(same)
         if alone:

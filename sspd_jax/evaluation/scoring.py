@@ -215,8 +215,7 @@ def score(
         longest = max((len(s.truth) / s.fps for s in samples), default=0.0)
         raise UserError(
             f"there is nothing to test on by the protocol {p.name}: no window of {p.window_s:g} s with a "
-            f"contact pulse wave (the longest video of these people has {longest:.0f} s); name people "
-            "who have "
-            "one, or set --window"
+            f"contact pulse wave (the longest video of these people has {longest:.0f} s); name people who "
+            "have one, or set --window"
         )
     return Evaluation(p, rows, summary.summarise(rows, p, reader_name))

@@ -114,7 +114,7 @@ def test_every_command_has_a_module_and_stands_in_the_help(capsys):
     started = [
         path
         for path in (ROOT / "sspd_jax").rglob("*.py")
-        if '__name__ == "__main__"' in path.read_text() and path.name != "__main__.py"
+        if '\nif __name__ == "__main__":' in path.read_text() and path.name != "__main__.py"
     ]
     assert started == [ROOT / "sspd_jax" / "main.py"]  # every other command is `python -m sspd_jax NAME`
     assert door.main(["--help"]) == door.main([]) == 0
