@@ -161,7 +161,7 @@ def trace_clip(name: str, seed: int, number: int, checkpoints: dict[str, str]) -
     waves = {method: classical.read_trace(method, trace, FPS) for method in CLASSICAL}
     for label, checkpoint in checkpoints.items():
         network = _reader(checkpoint)
-        waves[label] = network.wave_of(crops[network.crop_size])
+        waves[label] = network.infer_stream(crops[network.crop_size])
     data = io.BytesIO()
     np.savez(
         data, cells=cells, around=around, truth=resample.resample_wave(ppg, film_times_s, times_s), **waves
