@@ -65,7 +65,7 @@ def disturbed_step(
     key = jax.random.fold_in(jax.random.key(step_config.seed), state.step)
     settings = step_config.local_view, step_config.global_view
     local, whole = (
-        disturbed_view(clips, k, view, strengths, method)
+        disturbed_view(clips, k, view, strengths, step_config)
         for k, view in zip(jax.random.split(key), settings, strict=True)
     )
     return train_step.learn(state, local, whole, step_config=step_config)

@@ -71,7 +71,7 @@ class Counted:
 
 def measure(path: Path, method: str, reader: RppgModel | None) -> str:
     """Measure one method; returns a row of the table."""
-    how = {"method": method, "reader": reader}
+    how = {"method": method, "model": reader}
     frames = Counted(decode.frames(path))
     updates = live.watch(frames, FPS, **how)
     busy = time.process_time()

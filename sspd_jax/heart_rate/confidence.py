@@ -1,7 +1,7 @@
 """How sure a heart rate is: the evidence of a window, weighed.
 
 The weights come from simulated people (`benchmarks/confidence/fit.py` fits them, `measure.py` beside it
-measures what they are worth on others); no label of the recording that is read is involved. A confidence of
+measures what they are worth on others); no label of the recording itself is involved. A confidence of
 0.9 means that of such windows nine in ten were within 3 bpm of the truth, on simulated people.
 """
 
