@@ -60,7 +60,8 @@ def recordings(source: str | Path) -> list[Recording | Broken]:
     Where a video and its text differ by up to a second at the end, both are cut to the shorter and
     `meta['notes']` says so. `meta['device_heart_rate']` is the heart rate line, bpm, per frame (None where it
     is no number); `meta['heart_rate']` the same, or what the pulse wave shows where the line fails, which
-    `meta['heart_rate_notes']` tells; `meta['simulation']` the simulator's settings, where it made the recordings.
+    `meta['heart_rate_notes']` tells; `meta['simulation']` the simulator's settings, where it made the
+    recordings.
 
     Args:
       source: folder that holds DATASET_2, or the subjects' folders themselves.
