@@ -162,6 +162,9 @@ def _about_ppg(recording, times_s, max_gap_s) -> Iterator[tuple[str, str]]:
                 f"{recording.file}: the device says {theirs:.1f} bpm where its own wave shows {ours:.1f}; "
                 "the wave is what counts: look at it before testing on it",
             )
+            return
+    for note in recording.meta.get("heart_rate_notes", ()):
+        yield NOTE, note
 
 
 def heart_rates(ppg: Ppg, max_gap_s: float = 0.5) -> list[tuple[float, float, float]]:

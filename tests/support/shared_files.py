@@ -6,6 +6,8 @@ import pytest
 
 _SHARED = Path(__file__).resolve().parents[3] / "shared"
 REAL_FACE = _SHARED / "real" / "face.mp4"
+REAL_PEOPLE = _SHARED / "real" / "ubfc_crf23"
+TALKING = _SHARED / "real" / "clips"
 FINGERS = _SHARED / "real" / "welltory"
 PUBLISHED_WEIGHTS = _SHARED / "reference" / "ubfc.pth"
 

@@ -18,6 +18,7 @@ import numpy as np
 from sspd_jax.datasets.recording import Broken, Ppg, Recording
 from sspd_jax.errors import UserError
 from sspd_jax.video import decode
+from sspd_jax.video.files import SUFFIXES
 
 COPY_IT = "copy the recording again from the dataset, or remove it"
 LOOSE_END = 30  # frames by which a video and its text may differ: about a second, at the end
@@ -25,6 +26,7 @@ LEAST_VALUES = 30  # of a wave
 SPANS = (0.8, 1.25)  # how long a wave may be, as a share of its video: a wrong rate is further off
 EARLY_END = 0.1  # share of a video that may be missing at its end, and
 EARLY_END_S = 2.0  # s, whichever is longer
+SAME_TIME_S = 1e-4  # between a packet's time and its picture's: no camera is that fast
 
 Item = TypeVar("Item")
 
@@ -230,6 +232,30 @@ def by_second(times_s: np.ndarray, values: np.ndarray) -> list[float | None]:
 # Videos.
 
 
+def find_video(folder: Path, stem: str, usual: str = ".avi") -> Path:
+    """Find a dataset's video, whatever container somebody keeps it in.
+
+    Args:
+      folder: that holds it.
+      stem: its name without the suffix.
+      usual: suffix that the dataset's owner gave it; it counts where there are several.
+
+    Returns:
+      Its path; where there is none, the path that it should have.
+
+    Raises:
+      UserError: there are several, and none has the usual suffix.
+    """
+    right = folder / f"{stem}{usual}"
+    if os.path.lexists(right) or not folder.is_dir():
+        return right
+    found = sorted(p for p in folder.iterdir() if p.stem == stem and p.suffix.lower() in SUFFIXES)
+    if len(found) > 1:
+        names = ", ".join(path.name for path in found)
+        raise UserError(f"{folder}: holds more than one video of the same name ({names}); keep one")
+    return found[0] if found else right
+
+
 def look_into(video: Path, remedy: str = COPY_IT) -> decode.Video:
     """Read a video's facts and one frame of it.
 
@@ -292,8 +318,9 @@ def numbered_frames(
 ) -> Iterator[tuple[float, np.ndarray]]:
     """Decode a video with the times of the text beside it.
 
-    Frame and time belong together by the frame's number. The number is read from the file's own clock, which
-    counts pictures: one that cannot be decoded and is skipped must not shift those after it.
+    Frame and time belong together by the frame's number: one that cannot be decoded and is skipped must not
+    shift those after it. An AVI file's own clock counts pictures; any other container may have uneven times,
+    and the number is then the place of the frame's time among those of all the file's pictures.
 
     Args:
       video: Video to decode.
@@ -309,8 +336,12 @@ def numbered_frames(
       UserError: There are more or fewer frames than times; it is raised at the end.
     """
     number = -1
+    stored_s = None if video.suffix.lower() == ".avi" else _picture_times(video)
     for order, (file_s, rgb) in enumerate(decode.frames(video)):
-        counted = order if stated_fps is None else round(file_s * stated_fps)
+        if stored_s is not None:
+            counted = int(np.searchsorted(stored_s, file_s - SAME_TIME_S))
+        else:
+            counted = order if stated_fps is None else round(file_s * stated_fps)
         number = max(number + 1, counted)
         if number >= len(times_s):
             if number >= len(times_s) + LOOSE_END:
@@ -319,6 +350,22 @@ def numbered_frames(
         yield float(times_s[number]), rgb
     if number + 1 < len(times_s) - LOOSE_END:
         raise does_not_fit(video, number + 1, text, len(times_s), remedy)
+
+
+def _picture_times(video: Path) -> np.ndarray | None:
+    """Read the times of all pictures undecoded: float64 [n], s after the first; None where it has none."""
+    times_s = []
+    with av.open(str(video.absolute())) as container:
+        try:
+            for packet in container.demux(container.streams.video[0]):
+                if packet.size and packet.pts is None:
+                    return None
+                if packet.size:
+                    times_s.append(float(packet.pts * packet.time_base))
+        except av.FFmpegError:
+            pass  # reading the frames will tell
+    stored_s = np.sort(times_s)  # they are stored in the order of decoding
+    return stored_s - stored_s[0] if len(stored_s) else None
 
 
 def timed_frames(

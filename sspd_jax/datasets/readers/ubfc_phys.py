@@ -46,7 +46,7 @@ def recordings(source: str | Path) -> list[Recording | Broken]:
     for _, folder in sorted(people.items()):
         for task in TASKS:
             name = f"{folder.name}_{task}"
-            if (folder / f"vid_{name}.avi").exists() or (folder / f"bvp_{name}.csv").exists():
+            if next(folder.glob(f"vid_{name}.*"), None) or (folder / f"bvp_{name}.csv").exists():
                 found.append((name, folder))
     if not found:
         raise UserError(f"{source}: its folders hold no vid_sN_Tk.avi; {GET_IT}")
@@ -54,7 +54,7 @@ def recordings(source: str | Path) -> list[Recording | Broken]:
 
 
 def _recording(recording_id: str, folder: Path) -> Recording:
-    video, wave = folder / f"vid_{recording_id}.avi", folder / f"bvp_{recording_id}.csv"
+    video, wave = files.find_video(folder, f"vid_{recording_id}"), folder / f"bvp_{recording_id}.csv"
     (values,) = files.read_columns(wave, 1)
     ppg = files.check_ppg(wave, files.evenly(values, PPG_HZ), values)
     facts = files.look_into(video)

@@ -3,9 +3,12 @@
 The dataset cannot be downloaded freely: the University of Burgundy gives it away after a request on its page.
 Layout: `subjectN/vid.avi` and `subjectN/ground_truth.txt`, three lines of numbers separated by spaces, one
 number per frame in each: PPG, heart rate in bpm as the oximeter computed it, time in s. The heart rate line
-is unreliable (60 bpm where the wave shows 134); read the rate from the wave.
+is unreliable (60 bpm where the wave shows 134; 1 or 127 for half a minute): where it fails, the rate is read
+from the wave, and the recording says so. Copies in other containers (`vid.mp4`, `vid.mkv`, …) are read too.
 
-Frames get the times of the third line: the camera did not run at exactly the rate its files state.
+Frames get the times of the third line: the camera did not run at exactly the rate its files state. They are
+written in milliseconds, and two frames in a row can have the same; the second is then
+set between its neighbours.
 
 What is checked when:
 - `recordings` reads every text and looks into every video file (its header and one frame); only where a
@@ -30,14 +33,20 @@ import numpy as np
 from sspd_jax.datasets.readers import files
 from sspd_jax.datasets.recording import Broken, Ppg, Recording
 from sspd_jax.errors import UserError
+from sspd_jax.heart_rate import rate as heart_rate
 
 PAGE = "https://sites.google.com/view/ybenezeth/ubfcrppg"
 FOLDER = "DATASET_2"
 SUBJECT = re.compile(r"subject(\d+)")
-VIDEO, TRUTH = "vid.avi", "ground_truth.txt"
+VIDEO, TRUTH = "vid", "ground_truth.txt"
 LINES = ("PPG", "heart rate", "time")
 SIMULATION = "simulation.json"  # what the simulator leaves beside its recordings
 LEAST_FRAMES = 30
+MOST_REPEATS = 0.01  # share of the times that may repeat the one before
+FPS = 30.0  # Hz, of the clock on which the pulse wave's rate is read
+WINDOW_S, STRIDE_S, LEAST_WINDOW_S = 10.0, 1.0, 4.0  # of its windows
+FAR_BPM = 20.0  # an oximeter lags by seconds; one that is farther off does not measure, and
+FAILS = 0.2  # share of a recording in which it may do so
 GET_IT = (
     f"request UBFC-rPPG at {PAGE} and give the folder that holds its {FOLDER}, or make simulated recordings: "
     "python -m sspd_jax simulate OUT"
@@ -50,7 +59,9 @@ def recordings(source: str | Path) -> list[Recording | Broken]:
 
     Where a video and its text differ by up to a second at the end, both are cut to the shorter and
     `meta['notes']` says so. `meta['device_heart_rate']` is the heart rate line, bpm, per frame (None where it
-    is no number); `meta['simulation']` the simulator's settings, where it made the recordings.
+    is no number); `meta['heart_rate']` the same, or what the pulse wave shows where the line fails, which
+    `meta['heart_rate_notes']` tells; `meta['simulation']` the simulator's settings, where it made the
+    recordings.
 
     Args:
       source: Folder that holds DATASET_2, or the subjects' folders themselves.
@@ -77,7 +88,7 @@ def recordings(source: str | Path) -> list[Recording | Broken]:
 
 
 def _recording(recording_id: str, folder: Path, simulation: dict[str, Any] | None) -> Recording:
-    video = folder / VIDEO
+    video = files.find_video(folder, VIDEO)
     ppg, rate, times_s = _read_truth(folder / TRUTH)
     facts = files.look_into(video, COPY_IT)
     pictures = files.picture_count(video, len(times_s))
@@ -88,17 +99,30 @@ def _recording(recording_id: str, folder: Path, simulation: dict[str, Any] | Non
     used = min(len(times_s), pictures or len(times_s))
     if pictures is not None and pictures != len(times_s):
         meta["notes"].append(
-            f"{VIDEO} has {pictures} frames, {TRUTH} {len(times_s)} values: the first {used} of both count"
+            f"{video.name} has {pictures} frames, {TRUTH} {len(times_s)} values: the first {used} of both "
+            "count"
         )
-    meta["device_heart_rate"] = [float(bpm) if np.isfinite(bpm) else None for bpm in rate[:used]]
+    ppg, rate, times_s = ppg[:used], rate[:used], times_s[:used] - times_s[0]
+    if repeats := int((np.diff(times_s) == 0).sum()):
+        meta["notes"].append(f"{repeats} of {used} times repeat the one before: set between their neighbours")
+        times_s = spread_repeats(times_s)
+    meta["device_heart_rate"] = _numbers(rate)
+    shown = _rate_of_wave(ppg, rate, times_s)
+    meta["heart_rate"], meta["heart_rate_notes"] = _numbers(rate if shown is None else shown), []
+    if shown is not None:
+        said = rate[np.isfinite(rate)]
+        values = f"values from {said.min():g} to {said.max():g} bpm" if len(said) else "not one number"
+        meta["heart_rate_notes"].append(
+            f"the heart rate line of {TRUTH} fails ({values}, where the pulse wave shows "
+            f"{shown.min():.0f} to {shown.max():.0f}): heart_rate is the pulse wave's"
+        )
     if simulation is not None:
         meta["simulation"] = simulation
-    times_s = times_s[:used] - times_s[0]
     return Recording(
         recording_id=recording_id,
         person_id=folder.name,
         frames=functools.partial(files.numbered_frames, video, times_s, facts.fps, TRUTH, COPY_IT),
-        ppg=Ppg(times_s, ppg[:used]),
+        ppg=Ppg(times_s, ppg),
         file=video,
         meta=meta,
     )
@@ -133,13 +157,68 @@ def _read_truth(path: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
             )
     if len(times_s) < LEAST_FRAMES:
         raise UserError(f"{path}: has values for {len(times_s)} frames only, too few for a pulse; {COPY_IT}")
-    back = np.flatnonzero(np.diff(times_s) <= 0)
+    steps = np.diff(times_s)
+    back = np.flatnonzero(steps < 0)
+    if not len(back) and (steps == 0).sum() > MOST_REPEATS * len(steps):
+        back = np.flatnonzero(steps == 0)
     if len(back):
         raise UserError(
             f"{path}: its times do not increase (value {back[0] + 2}: {times_s[back[0] + 1]:g} s after "
             f"{times_s[back[0]]:g} s); {COPY_IT}"
         )
     return ppg, rate, times_s
+
+
+def spread_repeats(times_s: np.ndarray) -> np.ndarray:
+    """Set frames whose time repeats the one before evenly between their neighbours.
+
+    Args:
+      times_s: float64 [frames], s, not decreasing.
+
+    Returns:
+      float64 [frames], s, increasing; frames whose time is their own keep it.
+    """
+    own = np.concatenate([[True], np.diff(times_s) > 0])
+    number = np.arange(len(times_s))
+    spread = np.interp(number, number[own], times_s[own])
+    # What repeats the last time has no neighbour after it: it goes on at the usual step.
+    last = number[own][-1]
+    spread[last:] += (number[last:] - last) * np.median(np.diff(times_s[own]))
+    return spread
+
+
+def _numbers(rate: np.ndarray) -> list[float | None]:
+    """Return rates as JSON's numbers, None where there is none."""
+    return [float(bpm) if np.isfinite(bpm) else None for bpm in rate]
+
+
+def _rate_of_wave(ppg: np.ndarray, rate: np.ndarray, times_s: np.ndarray) -> np.ndarray | None:
+    """Read the heart rate from the pulse wave where the oximeter's own fails.
+
+    Args:
+      ppg: float64 [frames], the pulse wave, any unit.
+      rate: float64 [frames], the oximeter's heart rate, bpm; NaN where there is none.
+      times_s: float64 [frames], s, increasing from 0.
+
+    Returns:
+      float64 [frames], bpm: the wave's spectral peak in the 10 s around each frame. None where the oximeter's
+      own rate is good enough, or the wave shows none either.
+    """
+    window_s = min(WINDOW_S, float(times_s[-1]))
+    if window_s < LEAST_WINDOW_S:
+        return None
+    ticks_s = np.arange(round(window_s * FPS)) / FPS
+    starts_s = np.arange(0.0, times_s[-1] - window_s + 1e-6, STRIDE_S)
+    waves = (np.interp(start_s + ticks_s, times_s, ppg) for start_s in starts_s)
+    shown = np.array([heart_rate.spectral_peak_rate(wave, FPS) for wave in waves])
+    middle_s, there = starts_s + window_s / 2, np.isfinite(shown)
+    if not there.any():
+        return None
+    by_frame = np.interp(times_s, middle_s[there], shown[there])
+    said = np.isfinite(rate)
+    if said.any() and np.mean(np.abs(rate - by_frame)[said] > FAR_BPM) < FAILS:
+        return None
+    return np.round(by_frame, 2)
 
 
 def _simulation(folder: Path) -> dict[str, Any] | None:

@@ -17,6 +17,7 @@ from sspd_jax.datasets.readers import files
 from sspd_jax.datasets.readers.ubfc_rppg import PAGE
 from sspd_jax.datasets.recording import Broken, Recording
 from sspd_jax.errors import UserError
+from sspd_jax.video.files import SUFFIXES
 
 FOLDER = "DATASET_1"
 PERSON = re.compile(r"(\d+)-gt")
@@ -45,9 +46,14 @@ def recordings(source: str | Path) -> list[Recording | Broken]:
 
 
 def _recording(recording_id: str, folder: Path) -> Recording:
-    videos = sorted(p for p in folder.iterdir() if p.suffix.lower() == ".avi" and not p.name.startswith("."))
+    videos = sorted(
+        p for p in folder.iterdir() if p.suffix.lower() in SUFFIXES and not p.name.startswith(".")
+    )
+    original = [p for p in videos if p.suffix.lower() == ".avi"]
+    videos = original or videos  # copies may lie beside it
     if len(videos) != 1:
-        raise UserError(f"{folder}: holds {len(videos)} .avi files where one is due; {files.COPY_IT}")
+        kind = ".avi files" if original or not videos else "videos"
+        raise UserError(f"{folder}: holds {len(videos)} {kind} where one is due; {files.COPY_IT}")
     (video,) = videos
     truth = folder / TRUTH
     time_ms, rate, _, values = files.read_columns(truth, 4)

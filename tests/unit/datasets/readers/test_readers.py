@@ -279,3 +279,14 @@ def test_the_reader_in_the_docs_works(tmp_path):
     assert (recording.person_id, len(list(recording.frames())), len(recording.ppg.values)) == ("ann", 60, 200)
     (tmp_path / "ann.txt").unlink()
     assert "ann.txt: missing; copy" in names["recordings"](tmp_path)[0].why
+
+
+@pytest.mark.parametrize("name", ["ubfc_rppg_1", "ubfc_phys"])
+def test_a_copy_in_another_container(tmp_path, name):
+    getattr(dataset_files, name)(tmp_path, seconds=5)
+    videos = sorted(tmp_path.rglob("*.avi"))
+    for video in videos:
+        video.rename(video.with_suffix(".mkv"))
+    listed = registry.read(name, tmp_path)
+    assert [recording.file.suffix for recording in listed] == [".mkv"] * len(videos)
+    assert len(list(listed[0].frames())) > 100

@@ -3,6 +3,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from shared_files import REAL_PEOPLE, needs
 
 from sspd_jax.datasets.readers import ubfc_rppg
 from sspd_jax.datasets.recording import Broken
@@ -149,6 +150,7 @@ def with_value(line, index, value):
         ((PPG, RATE, TIMES[:-10]), "90, 90, 80 values"),
         ((with_value(PPG, 4, np.nan), RATE, TIMES), "value 5 of the PPG line is nan"),
         ((PPG, RATE, with_value(TIMES, 4, np.inf)), "value 5 of the time line is inf"),
+        ((PPG, RATE, with_value(TIMES, 4, TIMES[2])), "do not increase (value 5"),
         ((PPG, RATE, with_value(TIMES, 4, TIMES[3])), "do not increase (value 5"),
         ((PPG[:3], RATE[:3], TIMES[:3]), "3 frames only"),
     ],
@@ -221,3 +223,92 @@ def test_a_video_without_a_frame(subject):
         text = refusal(subject.parent)
         assert text.startswith(f"{subject / 'vid.avi'}: ")
         assert "record" not in text  # the remedy is the dataset's, not the camera's
+
+
+@pytest.mark.parametrize(("suffix", "codec"), [(".mp4", "libx264"), (".MKV", "libx264"), (".mov", "libx264")])
+def test_a_copy_in_another_container(tmp_path, suffix, codec):
+    folder = write_subject(tmp_path / "subject1")
+    (folder / "vid.avi").unlink()
+    made = folder / f"made{suffix.lower()}"
+    write_video(made, pictures(FRAMES), np.arange(FRAMES) / 30, codec=codec)
+    video = made.rename(folder / f"vid{suffix}")
+    (recording,) = ubfc_rppg.recordings(tmp_path)
+    assert recording.file == video
+    times, images = zip(*recording.frames(), strict=True)
+    np.testing.assert_allclose(times, TIMES - TIMES[0], atol=1e-6)
+    assert [number(image) for image in images] == list(range(FRAMES))
+
+
+def test_uneven_times_of_a_container_shift_no_picture(tmp_path):
+    folder = write_subject(tmp_path / "subject1")
+    (folder / "vid.avi").unlink()
+    uneven_s = np.arange(FRAMES) / 30 + 0.4 * (np.arange(FRAMES) > 30)
+    write_video(folder / "vid.mkv", pictures(FRAMES), uneven_s)
+    (recording,) = ubfc_rppg.recordings(tmp_path)
+    times, images = zip(*recording.frames(), strict=True)
+    np.testing.assert_allclose(times, TIMES - TIMES[0], atol=1e-6)
+    assert [number(image) for image in images] == list(range(FRAMES))
+
+
+def test_the_owners_container_counts_beside_a_copy(subject):
+    (subject / "vid.mp4").write_bytes(b"a copy")
+    (recording,) = ubfc_rppg.recordings(subject.parent)
+    assert recording.file == subject / "vid.avi"
+
+
+def test_two_copies_and_no_original(subject):
+    (subject / "vid.avi").rename(subject / "vid.mov")
+    (subject / "vid.mkv").touch()
+    assert "vid.mkv, vid.mov" in refusal(subject.parent)
+
+
+LONG_S = np.arange(1200) / 30
+LONG_PPG = np.sin(2 * np.pi * 2.1 * LONG_S)  # 126 bpm
+
+
+def write_long(folder, rate, times_s=LONG_S):
+    folder.mkdir(parents=True)
+    grey = (np.zeros((16, 16, 3), np.uint8),) * len(LONG_S)
+    write_video(folder / "vid.avi", grey, LONG_S, codec="mjpeg")
+    write_truth(folder, LONG_PPG, rate, times_s)
+
+
+def test_a_device_that_fails_gives_way_to_its_pulse_wave(tmp_path):
+    failing = np.where(LONG_S < 20, 125.0, np.where(LONG_S < 30, 1.0, 127.0))
+    write_long(tmp_path / "subject1", failing)
+    write_long(tmp_path / "subject2", np.where(LONG_S < 5, 96.0, 125.0))  # it lags
+    fails, lags = ubfc_rppg.recordings(tmp_path)
+    assert fails.meta["device_heart_rate"] == list(failing)  # for the record
+    np.testing.assert_allclose(fails.meta["heart_rate"], 126, atol=0.5)
+    (note,) = fails.meta["heart_rate_notes"]
+    assert "fails" in note and "1 to 127 bpm" in note and "pulse wave" in note
+    assert lags.meta["heart_rate"] == lags.meta["device_heart_rate"]
+    assert lags.meta["heart_rate_notes"] == []
+
+
+def test_a_device_that_says_nothing(tmp_path):
+    write_long(tmp_path / "subject1", np.full(len(LONG_S), np.nan))
+    (recording,) = ubfc_rppg.recordings(tmp_path)
+    np.testing.assert_allclose(recording.meta["heart_rate"], 126, atol=0.5)
+    assert "not one number" in recording.meta["heart_rate_notes"][0]
+
+
+def test_a_time_that_repeats_is_set_between_its_neighbours(tmp_path):
+    times_s = LONG_S.copy()
+    times_s[400], times_s[-1] = times_s[399], times_s[-2]
+    write_long(tmp_path / "subject1", np.full(len(LONG_S), 126.0), times_s)
+    (recording,) = ubfc_rppg.recordings(tmp_path)
+    np.testing.assert_allclose(recording.ppg.times_s, LONG_S, atol=1e-3)
+    assert "2 of 1200 times repeat" in recording.meta["notes"][0]
+
+
+@needs(REAL_PEOPLE)
+def test_real_people():
+    found = ubfc_rppg.recordings(REAL_PEOPLE)
+    assert not [r.why for r in found if isinstance(r, Broken)]
+    fails = {r.person_id for r in found if r.meta["heart_rate_notes"]}
+    assert fails == {"subject11", "subject20"} & {r.person_id for r in found}
+    for recording in found:
+        rates = np.array(recording.meta["heart_rate"])
+        assert len(rates) == len(recording.ppg.values)
+        assert rates.min() > 50 and rates.max() < 150
