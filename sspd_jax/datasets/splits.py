@@ -68,26 +68,29 @@ class Erratum:
     source: str
 
 
-def k_folds(people: Iterable[str], folds: int, seed: int) -> tuple[tuple[str, ...], ...]:
+def k_folds(people: Iterable[str], folds: int, seed: int | None) -> tuple[tuple[str, ...], ...]:
     """Deal people into folds of (nearly) equal size.
 
-    The order is that of a hash of seed and name: the same on every machine and in every version, whatever the
-    order the people are given in.
+    With a seed the order is that of a hash of seed and name: the same on every machine and in every version,
+    whatever the order the people are given in. Without one they are dealt like cards in the order given, so
+    that trainings with other seeds share their folds.
 
     Args:
       people: names; doubles count once.
       folds: how many, from 2 to the number of people.
-      seed: other seeds give other folds.
+      seed: other seeds give other folds; None for the order given.
 
     Returns:
-      The folds, people sorted in each; every person is in exactly one.
+      The folds; every person is in exactly one. With a seed people are sorted in each.
 
     Raises:
       ConfigError: an impossible number of folds.
     """
-    names = set(people)
+    names = tuple(dict.fromkeys(people))
     if not 2 <= folds <= len(names):
         raise ConfigError(f"{folds} folds of {len(names)} people; ask for 2 to {len(names)}")
+    if seed is None:
+        return tuple(names[first::folds] for first in range(folds))
     order = sorted(names, key=lambda name: hashlib.sha256(f"{seed}:{name}".encode()).digest())
     return tuple(tuple(sorted(order[first::folds])) for first in range(folds))
 

@@ -14,9 +14,9 @@ from sspd_jax.errors import UserError
 from sspd_jax.evaluation import alignment, protocol, summary, table
 from sspd_jax.evaluation.protocol import Protocol
 from sspd_jax.evaluation.table import Row
-from sspd_jax.heart_rate import classical, confidence, signal_quality
+from sspd_jax.heart_rate import classical
 from sspd_jax.heart_rate.wave import Wave
-from sspd_jax.inference import cell_colors, model
+from sspd_jax.inference import cell_colors, model, windows
 from sspd_jax.inference.cell_colors import FaceCells
 
 CLASSICAL = ("green", "chrom", "pos")
@@ -189,10 +189,8 @@ def _confidence(part: np.ndarray, sample: Sample, start: int, count: int, bpm: f
     if not np.isfinite(bpm):
         return 0.0  # no rate, no reading
     part = np.asarray(part, np.float64)
-    looks = (None,) if sample.cells is None else cell_colors.cell_traces(sample.cells[start : start + count])
-    return confidence.max_confidence(
-        signal_quality.extract(part, sample.fps, bpm, look, None) for look in looks
-    )[0]
+    traces = (None,) if sample.cells is None else cell_colors.cell_traces(sample.cells[start : start + count])
+    return windows.confidence_of(part, sample.fps, bpm, traces)[0]
 
 
 def score(

@@ -22,6 +22,7 @@ from etils import epath
 from sspd_jax.datasets import leakage
 from sspd_jax.datasets.dataset import PreparedDataset, open_prepared
 from sspd_jax.datasets.format import INDEX
+from sspd_jax.datasets.splits import k_folds
 from sspd_jax.errors import ConfigError
 from sspd_jax.evaluation import evaluate, protocol, render, scoring, summary
 from sspd_jax.evaluation.protocol import Protocol
@@ -182,14 +183,8 @@ def plan(study: Study, datasets: Mapping[str, PreparedDataset]) -> list[Test]:
                 raise ConfigError(
                     f"parts.{part}.folds is {entry['folds']}; {train_data} has {len(everybody)} people"
                 )
-            # Dealt like cards: the order of the recordings says who is where, so seeds share their folds.
-            splits = [
-                (
-                    tuple(p for i, p in enumerate(everybody) if i % entry["folds"] != fold),
-                    everybody[fold :: entry["folds"]],
-                )
-                for fold in range(entry["folds"])
-            ]
+            folds = k_folds(everybody, entry["folds"], seed=None)
+            splits = [(tuple(p for p in everybody if p not in fold), fold) for fold in folds]
         else:
             train = _people(part, "train_people", entry.get("train_people"), everybody)
             tested = datasets[test_data].people

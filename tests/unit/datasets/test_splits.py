@@ -75,6 +75,7 @@ def test_folds_are_the_same_for_ever():
     assert splits.k_folds(people, 5, seed=0) == expected
     assert splits.k_folds(people[::-1] + people, 5, seed=0) == expected
     assert splits.k_folds(people, 5, seed=1) != expected
+    assert splits.k_folds("dacb", 2, seed=None) == (("d", "c"), ("a", "b"))  # dealt in the order given
     for wrong in (0, 1, 11):
         with pytest.raises(ConfigError, match=f"{wrong} folds of 10 people; ask for 2 to 10"):
             splits.k_folds(people, wrong, seed=0)
