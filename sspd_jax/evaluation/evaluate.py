@@ -148,7 +148,7 @@ def _untrained(config: ml_collections.ConfigDict) -> model.RppgModel:
 
 def _score_and_write(
     samples: Sequence[Sample],
-    reader_name: str,
+    primary: str,
     folders: Mapping[Protocol, epath.Path],
     page: Page,
     with_confidence: bool,
@@ -157,7 +157,7 @@ def _score_and_write(
     from sspd_jax.evaluation import report  # matplotlib takes a second to import
 
     scored = [
-        (folder, scoring.score(samples, reader_name, p, with_confidence=with_confidence))
+        (folder, scoring.score(samples, primary, p, with_confidence=with_confidence))
         for p, folder in folders.items()
     ]
     for folder, one in scored:

@@ -121,13 +121,13 @@ def draw_bland_altman(rows: Sequence[Row], methods: Sequence[str]) -> Figure:
             (predicted + true) / 2, predicted - true, s=20, alpha=0.75, linewidth=1, **style_of(name)
         )
         bias, low, high = limits_of_agreement(predicted, true)
-        told = NAMES.get(name, name)
+        title = NAMES.get(name, name)
         if np.isfinite(bias):
             axis.axhline(bias, color=TRUTH, linewidth=1.2)
             for limit in (low, high):
                 axis.axhline(limit, color=TRUTH, linewidth=1.2, linestyle="--")
-            told += f"\nbias {bias:+.2f}, limits {low:+.1f} to {high:+.1f} bpm"
-        axis.set_title(told, fontsize=9)
+            title += f"\nbias {bias:+.2f}, limits {low:+.1f} to {high:+.1f} bpm"
+        axis.set_title(title, fontsize=9)
         axis.set(xlabel="mean of both, bpm")
     axes[0].set_ylabel("predicted − true, bpm")
     return figure
@@ -148,7 +148,7 @@ def draw_over_time(rows: Sequence[Row], reader: str) -> Figure:
     for axis in axes[len(videos) :]:
         axis.axis("off")
     low, high = _limits([v for row in mine for v in (row.true_bpm, row.predicted_bpm)])
-    limits, told = (low, high + 10), NAMES.get(reader, reader)
+    limits, label = (low, high + 10), NAMES.get(reader, reader)
     for axis, video in zip(axes, videos, strict=False):
         part = sorted((row for row in mine if row.recording == video), key=lambda row: row.start_s)
         middle = [row.start_s + row.duration_s / 2 for row in part]
@@ -165,7 +165,7 @@ def draw_over_time(rows: Sequence[Row], reader: str) -> Figure:
         rates = np.array([row.predicted_bpm for row in part])
         sure = np.array([not row.confidence < THRESHOLD for row in part])  # NaN: nobody asked
         own = COLOURS.get(reader, "#333333")
-        axis.plot(middle, rates, color=own, linewidth=0.8, marker="o", markersize=5, label=told)
+        axis.plot(middle, rates, color=own, linewidth=0.8, marker="o", markersize=5, label=label)
         if not sure.all():
             hollow = {"color": own, "markerfacecolor": "white", "label": "not sure"}
             axis.plot(np.array(middle)[~sure], rates[~sure], "o", markersize=5, **hollow)

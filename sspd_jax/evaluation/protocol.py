@@ -150,8 +150,8 @@ def load(name: str, **changes: float) -> Protocol:
     protocol = _build(path, table)
     changed = {key: value for key, value in changes.items() if getattr(protocol, key) != value}
     if changed:
-        told = ",".join(f"{key}={value:g}" for key, value in changed.items())
-        protocol = dataclasses.replace(protocol, name=f"{protocol.name}({told})", **changed)
+        changes = ",".join(f"{key}={value:g}" for key, value in changed.items())
+        protocol = dataclasses.replace(protocol, name=f"{protocol.name}({changes})", **changed)
     _check(path, protocol)
     return protocol
 

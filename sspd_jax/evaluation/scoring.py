@@ -98,13 +98,13 @@ def read_segments(
         yield Sample(segment, fps, truth, waves, np.array(cells))
 
 
-def score_segment(sample: Sample, p: Protocol, reader_name: str | None = None) -> list[Row]:
+def score_segment(sample: Sample, p: Protocol, primary: str | None = None) -> list[Row]:
     """Compare every method's wave with the truth's, window by window and over the whole segment.
 
     Args:
       sample: the waves of a segment.
       p: the protocol.
-      reader_name: the method whose windows get a confidence, at most one window a second; None for none.
+      primary: the method whose windows get a confidence, at most one window a second; None for none.
 
     Returns:
       A row for each window and method, and one for the whole segment; windows without truth are left out.
@@ -138,7 +138,7 @@ def score_segment(sample: Sample, p: Protocol, reader_name: str | None = None) -
                 intervals = alignment.interval_error(near, inside)
                 numbers |= {"ibi_error_ms": intervals.error_ms, "beats_found": intervals.found}
             weighs = span == "window" or not length  # a video that was read in windows is not weighed again
-            if name == reader_name and weighs and start_s >= weighed_at + LEAST_BETWEEN_S:
+            if name == primary and weighs and start_s >= weighed_at + LEAST_BETWEEN_S:
                 numbers["confidence"] = _confidence(part, sample, start, count, numbers["predicted_bpm"])
                 weighed_at = start_s
             rows.append(
@@ -194,20 +194,20 @@ def _confidence(part: np.ndarray, sample: Sample, start: int, count: int, bpm: f
 
 
 def score(
-    samples: Sequence[Sample], reader_name: str, p: Protocol, *, with_confidence: bool = True
+    samples: Sequence[Sample], primary: str, p: Protocol, *, with_confidence: bool = True
 ) -> Evaluation:
     """Score what was read by a protocol.
 
     Args:
       samples: the waves.
-      reader_name: the method that was fixed before testing.
+      primary: the method that was fixed before testing.
       p: the protocol.
       with_confidence: whether to weigh the reader's windows too: it takes as long as all else.
 
     Raises:
       UserError: there is no window with a truth.
     """
-    weighed = reader_name if with_confidence else None
+    weighed = primary if with_confidence else None
     rows = [row for sample in samples for row in score_segment(sample, p, weighed)]
     if not rows:
         longest = max((len(s.truth) / s.fps for s in samples), default=0.0)
@@ -216,4 +216,4 @@ def score(
             f"contact pulse wave (the longest video of these people has {longest:.0f} s); name people who "
             "have one, or set --window"
         )
-    return Evaluation(p, rows, summary.summarise(rows, p, reader_name))
+    return Evaluation(p, rows, summary.summarise(rows, p, primary))

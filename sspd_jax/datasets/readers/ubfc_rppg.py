@@ -110,8 +110,8 @@ def _recording(recording_id: str, folder: Path, simulation: dict[str, Any] | Non
     shown = _rate_of_wave(ppg, rate, times_s)
     meta["heart_rate"], meta["heart_rate_notes"] = _numbers(rate if shown is None else shown), []
     if shown is not None:
-        said = rate[np.isfinite(rate)]
-        values = f"values from {said.min():g} to {said.max():g} bpm" if len(said) else "not one number"
+        finite = rate[np.isfinite(rate)]
+        values = f"values from {finite.min():g} to {finite.max():g} bpm" if len(finite) else "not one number"
         meta["heart_rate_notes"].append(
             f"the heart rate line of {TRUTH} fails ({values}, where the pulse wave shows "
             f"{shown.min():.0f} to {shown.max():.0f}): heart_rate is the pulse wave's"
