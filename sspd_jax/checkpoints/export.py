@@ -1,9 +1,6 @@
 """Write a trained network for use elsewhere: small, without this package, or in PyTorch.
 
-What the formats are for: `orbax` is a checkpoint of what inference needs, without the parts that only
-training uses; `stablehlo` is one file that runs with JAX alone (`examples/run_stablehlo.py`) on CPU, GPU and
-TPU, with the JAX that wrote it and, as JAX promises, those of the six months after it, but not with an older
-one; and `pytorch` is a state dict in the published network's layout, which the authors' scripts load.
+`sspd_jax.cli.export` says what the formats are for.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Write weights as PyTorch's `torch.save` does, without PyTorch.
 
 A `.pth` file is a zip of a pickle that describes the tensors and of each tensor's raw elements, see
-`torch_file`, which reads them. The pickle is written instruction by instruction: an OrderedDict of names and
-tensors, nothing else, which `torch.load(…, weights_only=True)` takes.
+`torch_reader`, which reads them. The pickle is written instruction by instruction: an OrderedDict of names
+and tensors, nothing else, which `torch.load(…, weights_only=True)` takes.
 """
 
 from __future__ import annotations
@@ -47,13 +47,13 @@ def write_state_dict(
     The file appears under its name when it is complete, in place of one that was there.
 
     Args:
-      path: of the `.pth` file, local or remote.
-      state_dict: {name: array} of a dtype in `STORAGE_NAMES`; the file keeps the order. Every tensor has a
+      path: The `.pth` file, local or remote.
+      state_dict: Arrays by name, of a dtype in `STORAGE_NAMES`; the file keeps the order. Every tensor has a
         storage of its own.
-      otherwise: the remedy where it cannot be written.
+      otherwise: The remedy where it cannot be written.
 
     Raises:
-      StorageError: it cannot be written.
+      StorageError: It cannot be written.
       KeyError: PyTorch has no such dtype.
     """
     files.write_bytes(path, archive(*describe(state_dict)), otherwise=otherwise)

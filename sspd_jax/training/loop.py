@@ -13,6 +13,7 @@ from etils import epath
 
 from sspd_jax.datasets import input_pipeline
 from sspd_jax.datasets.dataset import PreparedDataset
+from sspd_jax.errors import UserError
 from sspd_jax.method import diagnostics
 from sspd_jax.runtime import distributed, metrics_log, preemption, storage
 from sspd_jax.training import monitor, sharding
@@ -145,9 +146,13 @@ def _due(run: Run, taken: int) -> Due:
 
 
 def _require_finite(run: Run, taken: int) -> None:
-    if not monitor.is_finite(run.metrics.line):
+    if bad := monitor.not_finite(run.metrics.line):
         finish(run.manager)
-        monitor.require_finite(run.metrics.line, taken, run.manager.latest_step() or 0)
+        raise UserError(
+            f"the loss stopped being finite before step {taken} ({', '.join(bad)}); the last good checkpoint "
+            f"is of step {run.manager.latest_step() or 0}: try a lower optimizer.learning_rate, or check the "
+            "recordings"
+        )
 
 
 def _write_line(run: Run, taken: int, state: TrainState, due: Due, timer: StepTimer) -> dict[str, float]:

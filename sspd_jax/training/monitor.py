@@ -16,7 +16,6 @@ import numpy as np
 
 from sspd_jax.datasets import input_pipeline
 from sspd_jax.datasets.dataset import PreparedDataset
-from sspd_jax.errors import UserError
 from sspd_jax.training import sharding
 from sspd_jax.training import state as train_state
 from sspd_jax.training import step as train_step
@@ -141,27 +140,9 @@ def means(rows: list[dict[str, float]]) -> dict[str, float]:
     return {name: float(np.mean([row[name] for row in rows])) for name in rows[0]}
 
 
-def is_finite(rows: list[dict[str, float]]) -> bool:
-    """Say whether every loss is finite."""
-    return all(math.isfinite(row["loss"]) for row in rows)
-
-
-def require_finite(rows: list[dict[str, float]], step: int, last_good: int) -> None:
-    """Refuse to go on with a loss that is not finite.
-
-    Args:
-      rows: Metrics of the last steps.
-      step: Number of steps taken.
-      last_good: Step of the last checkpoint, for the message.
-
-    Raises:
-      UserError: A loss is not finite.
-    """
+def not_finite(rows: list[dict[str, float]]) -> list[str]:
+    """Name the metrics that are not finite in the first step whose loss is not; [] if all losses are."""
     for row in rows:
         if not math.isfinite(row["loss"]):
-            bad = ", ".join(sorted(name for name, value in row.items() if not math.isfinite(value)))
-            raise UserError(
-                f"the loss stopped being finite before step {step} ({bad}); the last good checkpoint is of "
-                f"step {last_good}: try a lower optimizer.learning_rate, or check the "
-                "recordings"
-            )
+            return sorted(name for name, value in row.items() if not math.isfinite(value))
+    return []

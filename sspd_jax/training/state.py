@@ -1,4 +1,4 @@
-"""What training carries from step to step."""
+"""The state that training carries from step to step."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from sspd_jax.method.settings import NetworkSettings
 
 @flax.struct.dataclass
 class TrainState:
-    """Everything a resumed training needs beside its configuration and its data's position.
+    """Everything that a resumed training needs beside its configuration and its data's position.
 
     Random keys are folded out of the configuration's seed and `step`, so none is stored.
 
@@ -43,9 +43,9 @@ def create(params: Any, batch_stats: Any, optimizer: optax.GradientTransformatio
     """Start training from given parameters and statistics, the same in both networks.
 
     Args:
-      params: nested dict of float32.
-      batch_stats: nested dict of float32.
-      optimizer: the method's, `target_ema` last.
+      params: Parameters, a nested dict of float32.
+      batch_stats: Running statistics, a nested dict of float32.
+      optimizer: From `step.make_optimizer`: its last link is `target_ema`.
 
     Returns:
       A state at step 0 that shares no buffer between its fields.
@@ -63,9 +63,9 @@ def init(network: NetworkSettings, optimizer: optax.GradientTransformation, seed
     """Start training from fresh parameters.
 
     Args:
-      network: its settings.
-      optimizer: the method's, `target_ema` last.
-      seed: of the parameters.
+      network: The network's settings.
+      optimizer: From `step.make_optimizer`: its last link is `target_ema`.
+      seed: Seed of the parameters.
 
     Returns:
       A state at step 0.

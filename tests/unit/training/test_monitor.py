@@ -1,4 +1,4 @@
-"""Stopping by trust, and keeping the network that was trusted most."""
+"""Stopping by trust or at a loss that is not finite, and keeping the network that was trusted most."""
 
 import json
 
@@ -9,6 +9,7 @@ import small_run
 
 from sspd_jax.checkpoints import network
 from sspd_jax.runtime import metrics_log
+from sspd_jax.training import monitor
 from sspd_jax.training.monitor import RunMetrics
 
 EPOCHS = 12
@@ -41,6 +42,13 @@ def run(workdir, data_dir, said, **overrides):
 
 def target(workdir):
     return network.load_network(workdir / "network" / "target")[1]
+
+
+def test_the_first_step_whose_loss_is_not_finite_is_described():
+    nan, fine = float("nan"), {"loss": 1.0, "terms/a": 1.0}
+    rows = [fine, {"loss": nan, "terms/b": 1.0, "terms/a": nan}, {"loss": nan, "terms/b": nan}]
+    assert monitor.not_finite(rows) == ["loss", "terms/a"]
+    assert monitor.not_finite([fine, {"loss": 1.0, "health/score": nan}]) == []
 
 
 @pytest.mark.slow
