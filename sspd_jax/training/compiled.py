@@ -25,10 +25,8 @@ Probe = Callable[[TrainState, UInt8[ArrayLike, "n frames s s 3"]], dict[str, jax
 
 
 def _with_fast_convolutions(step_config: StepConfig) -> StepConfig:
-    network = dataclasses.replace(
-        step_config.network, conv=compile_options.conv_form(step_config.network.conv)
-    )
-    return dataclasses.replace(step_config, network=network)
+    conv = compile_options.conv_form(step_config.network.conv)
+    return dataclasses.replace(step_config, network=dataclasses.replace(step_config.network, conv=conv))
 
 
 def compile_probe(step_config: StepConfig, mesh: Mesh, people: Sequence[str] | None = None) -> Probe:

@@ -86,9 +86,9 @@ def train_step(
     """Learn from a batch of clips: views, then `learn`.
 
     Args:
-      state: of the training.
+      state: The state of the training.
       batch: {'clips': uint8 [n, t + 1, s, s, 3] RGB}, t even.
-      step_config: the static part.
+      step_config: The static part of the step.
 
     Returns:
       The next state and the metrics of `learn`.
@@ -96,17 +96,12 @@ def train_step(
     key = jax.random.fold_in(jax.random.key(step_config.seed), state.step)
     local_key, global_key = jax.random.split(key)
     size, transform = step_config.network.input_size, step_config.network.input_transform
-    first = (
-        0
-        if step_config.batch_axis is None
-        else jax.lax.axis_index(step_config.batch_axis) * len(batch["clips"])
-    )
-    clips, speed = batch["clips"], None
+    axis, clips, speed = step_config.batch_axis, batch["clips"], None
+    first = 0 if axis is None else jax.lax.axis_index(axis) * len(clips)
     if not time_stretch.is_off(step_config.min_speed):
         # A key of its own beside the two: what else is drawn stays what it is at the clip's own speed.
-        speed = time_stretch.draw_speeds(
-            jax.random.fold_in(key, _SPEED_KEY), len(clips), step_config.min_speed, first
-        )
+        speed_key = jax.random.fold_in(key, _SPEED_KEY)
+        speed = time_stretch.draw_speeds(speed_key, len(clips), step_config.min_speed, first)
         clips = time_stretch.play(clips, speed)
     local = views.make_view(clips, local_key, step_config.local_view, size, first, transform)
     whole = views.make_view(batch["clips"], global_key, step_config.global_view, size, first, transform)
@@ -127,11 +122,11 @@ def learn(
     """Learn from two views that are ready: both outputs, losses, optimiser, target, statistics.
 
     Args:
-      state: of the training.
+      state: The state of the training.
       online_video: float32 [n, t, size, size, 3], the local views' frame differences.
       target_video: float32 [n, t, size, size, 3], the global views' frame differences.
-      speed: float32 [n] that the local views were played at, or None: at their own.
-      step_config: the static part.
+      speed: float32 [n], at which the local views were played; None: at their own.
+      step_config: The static part of the step.
 
     Returns:
       The next state, and float32 scalars: 'loss', 'terms/<name>' (weighted), 'target_momentum' and
@@ -140,11 +135,9 @@ def learn(
     (loss, (terms, wave, batch_stats, target_batch_stats)), gradients = jax.value_and_grad(
         loss_fn, has_aux=True
     )(state.params, state, online_video, target_video, speed, step_config=step_config)
-    if step_config.batch_axis is not None:
-        gradients = jax.lax.pmean(gradients, step_config.batch_axis)
-        wave = jax.lax.all_gather(
-            wave, step_config.batch_axis, tiled=True
-        )  # clips are compared with each other
+    if (axis := step_config.batch_axis) is not None:
+        gradients = jax.lax.pmean(gradients, axis)
+        wave = jax.lax.all_gather(wave, axis, tiled=True)  # clips are compared with each other
 
     # The optimiser's last link averages the stepped parameters into the target. Optax raises a float to
     # an int32 power, which a program under strict dtype promotion would not be allowed to.
@@ -178,12 +171,12 @@ def loss_fn(
     """Compute the loss as a function of the online parameters.
 
     Args:
-      params: the online network's; the only thing to differentiate.
-      state: everything else that the networks hold; its `params` are not used.
+      params: Parameters of the online network; the only thing to differentiate.
+      state: Everything else that the networks hold; its `params` are not used.
       online_video: float32 [n, t, size, size, 3].
       target_video: float32 [n, t, size, size, 3].
-      speed: see `learn`.
-      step_config: the static part; with a `batch_axis` loss and terms are the whole batch's, the waves these
+      speed: See `learn`.
+      step_config: The static part; with a `batch_axis` loss and terms are the whole batch's, the waves these
         clips'.
 
     Returns:
@@ -197,9 +190,8 @@ def loss_fn(
     # One network after the other: XLA on CPU would have them side by side, and hold the largest maps of both.
     online, batch_stats = infer(params, state.batch_stats, after(online_video, target.wave))
     target_output = target if speed is None else time_stretch.play_output(target, speed)
-    loss, terms = losses.total_loss(
-        outputs.Outputs(online, target_output), step_config.fps, step_config.terms
-    )
+    both = outputs.Outputs(online, target_output)
+    loss, terms = losses.total_loss(both, step_config.fps, step_config.terms)
     if step_config.batch_axis is not None:  # every term is a mean over clips
         loss, terms = jax.lax.pmean((loss, terms), step_config.batch_axis)
     return loss, (terms, target.wave, batch_stats, target_batch_stats)
