@@ -21,7 +21,6 @@ def main(argv: list[str] | None = None) -> int:
         __name__,
         __doc__,
         prog="python -m sspd_jax.main",
-        allow_abbrev=False,
         epilog="Any value of the configuration is overridden by --config.KEY=VALUE.",
     )
     parser.add_argument(

@@ -21,7 +21,7 @@ def make_parser(module: str, doc: str | None, **options: Any) -> argparse.Argume
       doc: the command's docstring: the help shows it as it is.
       **options: of `argparse.ArgumentParser`.
     """
-    options = {"prog": f"sspd_jax {module.rpartition('.')[2]}", **options}
+    options = {"prog": f"sspd_jax {module.rpartition('.')[2]}", "allow_abbrev": False, **options}
     return argparse.ArgumentParser(
         description=doc, formatter_class=argparse.RawDescriptionHelpFormatter, **options
     )

@@ -9,7 +9,6 @@ from contextlib import closing
 from typing import NamedTuple
 
 import cv2
-import matplotlib
 import numpy as np
 from matplotlib import font_manager
 from matplotlib.figure import Figure
@@ -20,8 +19,6 @@ from sspd_jax.datasets.recording import Recording
 from sspd_jax.heart_rate import classical, rate
 from sspd_jax.video import face_stream, resample
 from sspd_jax.video.face_detection import FaceBox, FaceDetector
-
-matplotlib.use("Agg")
 
 CHANNELS = {"red": "#D55E00", "green": "#009E73", "blue": "#0072B2"}  # Okabe and Ito's
 SHOWN = 3  # frames
