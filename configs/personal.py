@@ -5,7 +5,8 @@
 
 DIR holds a folder for each person, here one: DIR/anna/monday.mp4, DIR/anna/tuesday.mp4, … A few minutes of
 video in all are enough to begin with. The training ends when the network is trusted no more than before, see
-`docs/robust.md`; where it warns, use the network it began from. `benchmarks/robustness/personal.md` says what to expect.
+`docs/robust.md`; where it warns, use the network it began from. What to expect is in
+`benchmarks/robustness/personal.md`.
 """
 
 from sspd_jax.training import config as experiments

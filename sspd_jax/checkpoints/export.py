@@ -218,7 +218,7 @@ def _write_pytorch(network: Network, output: epath.Path) -> Exported:
     if network.settings.input_transform != released.input_transform:
         notes.append(
             f"to be given {network.settings.input_transform!r} (network.input_transform, see "
-            "sspd_jax.method.input_transform) where the published code gives a network the difference of frames"
+            "sspd_jax.method.input_transform) where the published code gives it the difference of frames"
         )
     state_dict = torch_names.to_torch(network.params, network.batch_stats)
     torch_writer.write_state_dict(output, state_dict, otherwise=_ELSEWHERE)

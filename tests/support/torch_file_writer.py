@@ -1,7 +1,7 @@
 """Write what PyTorch weights files can hold beyond a state dict, and what no honest program would write.
 
-`sspd_jax.checkpoints.torch_writer` writes state dicts; `save` here writes nested values, views and parameters as
-`torch.save` does, and with that module's opcodes a test can write anything.
+`sspd_jax.checkpoints.torch_writer` writes state dicts; `save` here writes nested values, views and parameters
+as `torch.save` does, and with that module's opcodes a test can write anything.
 """
 
 from __future__ import annotations
