@@ -13,7 +13,6 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import jax
-import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -33,7 +32,6 @@ if TYPE_CHECKING:
     from sspd_jax.evaluation.scoring import Sample
     from sspd_jax.inference.model import RppgModel
 
-matplotlib.use("Agg")
 
 TRUTH = "#000000"
 COLOURS = {

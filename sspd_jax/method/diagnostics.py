@@ -33,8 +33,8 @@ def wave_health(wave: Float[ArrayLike, "n t"], fps: float) -> dict[str, Float32[
     """Describe the waves of a batch of different clips.
 
     Args:
-      wave: float [n, t], the predicted waves.
-      fps: their sampling rate in Hz.
+      wave: Predicted waves, float [n, t].
+      fps: Their sampling rate in Hz.
 
     Returns:
       float32 scalars:
@@ -94,17 +94,17 @@ def probe(
     people: Sequence[str] | None = None,
     online: Callable[[Float32[Array, "n t s s 3"]], Float32[Array, "n t"]] | None = None,
 ) -> dict[str, Float32[Array, ""]]:
-    """Have a network read clips in ways that leave the pulse alone, and describe what it says.
+    """Have a network infer clips changed in ways that leave their pulse alone, and describe its waves.
 
     Args:
-      read: the network: frame differences [n, t, size, size, 3] → waves [n, t].
-      clips: uint8 or float [n, t + 1, h, h, 3], RGB.
-      size: of the network's input, pixels.
-      fps: of the clips, Hz, above 6.
-      key: of the other view and the synthetic light.
+      read: The network: frame differences [n, t, size, size, 3] → waves [n, t].
+      clips: Video, uint8 or float [n, t + 1, h, h, 3], RGB.
+      size: Height and width of the network's input in pixels.
+      fps: Frame rate of the clips in Hz, above 6.
+      key: Random key of the other view and the synthetic light.
       transform: What the network is given of a video, a name in `input_transform.INPUT_TRANSFORMS`.
-      people: who is seen in each clip; everybody is another one, if not given.
-      online: the other network, if there is one: it reads the whole faces.
+      people: Who is seen in each clip; everybody is another one, if not given.
+      online: The other network, if there is one; it is given the whole faces.
 
     Returns:
       float32 scalars, those of `wave_health` of the whole faces, and
@@ -239,7 +239,7 @@ def _unit(wave: Float[ArrayLike, "n t"]) -> Float32[Array, "n t"]:
 
 
 def collapse_warning(health: dict[str, float], *, one_person: bool = False) -> str | None:
-    """Say in a sentence what looks wrong with an epoch's mean health, or None.
+    """Describe in a sentence what looks wrong with an epoch's mean health, or None.
 
     Args:
       health: means of `wave_health` over an epoch, host floats.
@@ -265,7 +265,7 @@ def probed(metrics: dict[str, Any]) -> dict[str, float]:
 
 
 def confounder_warning(probed: dict[str, float]) -> str | None:
-    """Say in a sentence what a probe found wrong and what to do, or None.
+    """Describe in a sentence what a probe found wrong and what to do, or None.
 
     Args:
       probed: what `probe` returned, host floats; {} where nothing was probed.

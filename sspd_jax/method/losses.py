@@ -1,6 +1,6 @@
 """The terms of SSPD's losses, and their weighted sum.
 
-A term is a pure function `term(outputs, fps, **settings) -> float32 scalar` of what both networks said.
+A term is a pure function `term(outputs, fps, **settings) -> float32 scalar` of what both networks infer.
 A form of the method (paper, released, …) is a table `{name: {'weight': …, **settings}}` of terms in the
 configuration; nothing here knows which form it serves. Which parameters a term can reach is decided by
 the network (`param_labels` names them): waves come from the predictor behind a `stop_gradient`, similarities
@@ -25,14 +25,14 @@ _NO_DEVIATION = 1e-10  # what a constant has
 def pearson_distance(
     x: Float[ArrayLike, "*batch t"], y: Float[ArrayLike, "*batch t"]
 ) -> Float32[Array, "*batch"]:
-    """Compute 1 − Pearson over the last axis.
+    """Compute 1 − Pearson's correlation r over the last axis.
 
-    As half the squared distance of the standardised signals: near agreement, where the losses live,
-    the difference 1 − r would keep few of float32's digits.
+    It is computed as half the squared distance of the standardised signals: near agreement, where the losses
+    live, the difference 1 − r would keep few of float32's digits.
 
     Args:
-      x: float [..., t].
-      y: float [..., t].
+      x: Signals, float [..., t].
+      y: As many signals of the same length.
 
     Returns:
       float32 [...] in [0, 2]; 1, with finite gradients, where either is constant.
@@ -150,11 +150,11 @@ def similarity_deviation(
     """Keep the online network's diagonals even: mean deviation along them, over lags 1 … t_i − 2.
 
     Args:
-      outputs: both readings; only the online one counts.
-      fps: not used.
-      weight_by_length: multiply each lag's deviation by its diagonal's length / 20, as the released
-        code does (which makes the term some 90 times the paper's).
-      ddof: of the deviation; 0 in the paper form, 1 in the released one.
+      outputs: Of both networks; only the online one's counts.
+      fps: Not used.
+      weight_by_length: Whether to multiply each lag's deviation by its diagonal's length / 20, as the
+        released code does (which makes the term some 90 times the paper's).
+      ddof: Of the deviation; 0 in the paper form, 1 in the released one.
 
     Returns:
       float32 scalar, the mean over lags, clips and scales. The paper's L_SD.
@@ -224,9 +224,9 @@ def total_loss(
     """Sum the weighted terms of a form.
 
     Args:
-      outputs: both networks' readings.
-      fps: frame rate of the clips in Hz.
-      terms: `{name: {'weight': w, **settings}}`, names out of `TERMS`.
+      outputs: Of both networks.
+      fps: Frame rate of the clips in Hz.
+      terms: Those of the form, `{name: {'weight': w, **settings}}`, names out of `TERMS`.
 
     Returns:
       The sum, float32 scalar, and each term already weighted.

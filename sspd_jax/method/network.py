@@ -317,10 +317,10 @@ class Network(nn.Module):
 def abstract_variables(
     settings: NetworkSettings,
 ) -> tuple[PyTree[jax.ShapeDtypeStruct], PyTree[jax.ShapeDtypeStruct]]:
-    """Say the shapes and dtypes of a network's trees without making them.
+    """Compute the shapes and dtypes of a network's trees without making them.
 
     Args:
-      settings: of the network.
+      settings: Sizes and variants of the network.
 
     Returns:
       Parameters and batch statistics, two nested dicts of `jax.ShapeDtypeStruct`.
@@ -340,8 +340,8 @@ def init_variables(settings: NetworkSettings, key: PRNGKeyArray) -> tuple[Floats
     minute of compilation on a small CPU.
 
     Args:
-      settings: of the network.
-      key: a JAX random key.
+      settings: Sizes and variants of the network.
+      key: A JAX random key.
 
     Returns:
       Parameters and batch statistics, two nested dicts of float32.
@@ -373,17 +373,17 @@ def forward(
     *,
     batch_axis: str | None = None,
 ) -> tuple[NetworkOutput, Floats]:
-    """Read a view in training mode.
+    """Infer wave and self-similarities of a view in training mode.
 
     Args:
-      settings: of the network.
-      params: its parameters.
-      batch_stats: its running statistics.
-      video: float [n, t, h, w, 3] frame differences, RGB; t even.
-      batch_axis: name of a mapped axis that holds the batch's other clips, whose statistics count too.
+      settings: Sizes and variants of the network.
+      params: Its parameters.
+      batch_stats: Its running statistics.
+      video: Frame differences in intensity levels, float [n, t, h, w, 3], RGB; t even.
+      batch_axis: Name of a mapped axis that holds the batch's other clips, whose statistics count too.
 
     Returns:
-      The reading, and the statistics after this batch.
+      The output, and the statistics after this batch.
     """
     (wave, features), updated = Network(settings, batch_axis=batch_axis).apply(
         {"params": params, "batch_stats": batch_stats}, video, train=True, mutable=["batch_stats"]
@@ -397,16 +397,16 @@ def infer_wave(
     batch_stats: Floats,
     video: Float[ArrayLike, "n t h w 3"],
 ) -> Float32[Array, "n t"]:
-    """Read the wave of a video in evaluation mode.
+    """Infer the wave of a video in evaluation mode.
 
     Args:
-      settings: of the network.
-      params: its parameters; those of the TS blocks may be absent.
-      batch_stats: its running statistics.
-      video: float [n, t, h, w, 3] frame differences, RGB; t even.
+      settings: Sizes and variants of the network.
+      params: Its parameters; those of the TS blocks may be absent.
+      batch_stats: Its running statistics.
+      video: Frame differences in intensity levels, float [n, t, h, w, 3], RGB; t even.
 
     Returns:
-      float32 [n, t].
+      The pulse wave, float32 [n, t].
     """
     params, batch_stats = fold_norms(params, batch_stats)
     variables = {"params": params, "batch_stats": batch_stats}
@@ -417,11 +417,11 @@ def fold_norms(params: Floats, batch_stats: Floats) -> tuple[Floats, Floats]:
     """Fold every normalisation that follows a convolution into its kernel, for evaluation.
 
     Args:
-      params: of a network, or of a part of it.
-      batch_stats: its running statistics.
+      params: Of a network, or of a part of it.
+      batch_stats: Its running statistics.
 
     Returns:
-      Trees of the same structure that read the same: kernels times what their channels were scaled by, and
+      Trees of the same structure that infer the same: kernels times what their channels were scaled by, and
       normalisations that only shift.
     """
     params, batch_stats = dict(params), dict(batch_stats)

@@ -1,4 +1,4 @@
-"""What both networks say of their views: waves, similarity matrices and similarity waves."""
+"""What both networks infer from their views: waves, similarity matrices and similarity waves."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from sspd_jax.method import self_similarity
 
 @flax.struct.dataclass
 class NetworkOutput:
-    """What one network says of one view.
+    """What one network infers from one view of n clips.
 
     Attributes:
-      wave: the pulse wave y.
-      ssm: self-similarity matrix of each scale, t_i its length.
-      ssw: self-similarity wave of each scale.
-      relative_rates: sampling rate of each scale divided by the video's: 1 / ∏ strides so far.
+      wave: Pulse wave y, float [n, t].
+      ssm: Self-similarity matrix of each scale i, float32 [n, t_i, t_i].
+      ssw: Self-similarity wave of each scale, float32 [n, t_i].
+      relative_rates: Sampling rate of each scale divided by the video's: 1 / ∏ strides so far.
     """
 
     wave: Float[Array, "n t"]
@@ -30,7 +30,7 @@ class NetworkOutput:
 
 @flax.struct.dataclass
 class Outputs:
-    """What the losses look at: both networks' readings; the target's is a constant."""
+    """What the losses compare: both networks' outputs; the target's is a constant."""
 
     online: NetworkOutput
     target: NetworkOutput
@@ -41,15 +41,15 @@ def similarity_outputs(
     features: tuple[Float[ArrayLike, "n _ c"], ...],
     relative_rates: tuple[float, ...] | None = None,
 ) -> NetworkOutput:
-    """Turn a network's wave and features into a reading.
+    """Compute the self-similarities of a network's features.
 
     Args:
-      wave: float [n, t].
+      wave: Pulse wave, float [n, t].
       features: A_i of each temporal-similarity block, float [n, t_i, c].
-      relative_rates: of each scale; 1 everywhere if not given.
+      relative_rates: Sampling rate of each scale divided by the video's; 1 everywhere if not given.
 
     Returns:
-      The reading, its SSMs and SSWs computed in float32.
+      The network's output, its SSMs and SSWs computed in float32.
     """
     ssm = tuple(self_similarity.similarity_matrix(a) for a in features)
     ssw = tuple(self_similarity.similarity_wave(m) for m in ssm)

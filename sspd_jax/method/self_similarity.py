@@ -22,7 +22,7 @@ def similarity_matrix(features: Float[ArrayLike, "*batch t c"]) -> Float32[Array
     """Compute the cosine similarity of every two moments: SSM[j, k] = cos(A_j, A_k).
 
     Args:
-      features: float [..., t, c], the feature vector A of each moment.
+      features: Feature vector A of each moment, float [..., t, c].
 
     Returns:
       float32 [..., t, t] in [−1, 1]. A zero vector is similar to nothing (its entries are 0).
@@ -48,7 +48,7 @@ def diagonals(matrix: Shaped[ArrayLike, "*batch t t"]) -> Shaped[Array, "*batch 
     each: a pad and two reshapes, no gather, memory of the order of the matrix itself.
 
     Args:
-      matrix: [..., t, t].
+      matrix: Square matrices, [..., t, t].
 
     Returns:
       [..., t, t]: entry [j, d] is matrix[j, j + d], and 0 where j + d ≥ t.
@@ -63,7 +63,7 @@ def similarity_wave(matrix: Float[ArrayLike, "*batch t t"]) -> Float32[Array, "*
     """Average the upper diagonals: SSW[d] = mean over j of SSM[j, j + d].
 
     Args:
-      matrix: float [..., t, t].
+      matrix: Similarity matrices, float [..., t, t].
 
     Returns:
       float32 [..., t], one value for each lag d = 0 … t − 1.
@@ -85,8 +85,8 @@ def diagonal_deviation(
     """Compute the standard deviation along each upper diagonal.
 
     Args:
-      matrix: float [..., t, t].
-      ddof: the variance divides by length − ddof; diagonals too short for that get 0.
+      matrix: Similarity matrices, float [..., t, t].
+      ddof: The variance divides by length − ddof; diagonals too short for that get 0.
 
     Returns:
       float32 [..., t], one value for each lag d = 0 … t − 1.

@@ -25,7 +25,7 @@ def power_spectrum(wave: Float[ArrayLike, "*batch t"]) -> Float32[Array, "*batch
     """Compute the power P_k = |rfft(wave − mean)|² at the frequencies k·fps/t.
 
     Args:
-      wave: float [..., t].
+      wave: Waves, float [..., t].
 
     Returns:
       float32 [..., t // 2 + 1]; bin 0 is 0 up to rounding.
@@ -39,8 +39,8 @@ def amplitude_spectrum(wave: Float[ArrayLike, "*batch t"], n_bins: int) -> Float
     """Compute the first bins of |FFT| of the raw wave, divided by their largest.
 
     Args:
-      wave: float [..., t].
-      n_bins: how many bins to keep, DC first; at most t // 2 + 1.
+      wave: Waves, float [..., t].
+      n_bins: How many bins to keep, DC first; at most t // 2 + 1.
 
     Returns:
       float32 [..., n_bins] in [0, 1]. Gradients flow through the largest bin.
@@ -54,13 +54,13 @@ def amplitude_spectrum(wave: Float[ArrayLike, "*batch t"], n_bins: int) -> Float
 
 
 def band_bins(t: int, fps: float, low_hz: float, high_hz: float) -> Bool[np.ndarray, " {t}//2+1"]:
-    """Say which bins of a spectrum of `t` samples lie in the closed band.
+    """Find the bins of a spectrum of `t` samples that lie in the closed band.
 
     Args:
-      t: samples in the wave.
-      fps: their rate in Hz.
-      low_hz: lower end, included.
-      high_hz: upper end, included.
+      t: Samples in the wave.
+      fps: Their rate in Hz.
+      low_hz: Lower end, included.
+      high_hz: Upper end, included.
 
     Returns:
       bool [t // 2 + 1], a host constant under jit.
@@ -78,9 +78,9 @@ def snr(
     SNR = power in [0.5, 3] Hz ÷ power in (0, min(15, fps/2)] Hz; the mean (DC) is never counted.
 
     Args:
-      wave: float [..., t].
-      fps: sampling rate of the wave in Hz.
-      band_hz: ends of the pulse band in Hz, both included.
+      wave: Waves, float [..., t].
+      fps: Sampling rate of the wave in Hz.
+      band_hz: Ends of the pulse band in Hz, both included.
 
     Returns:
       float32 [...] in (0, 1]; 1 for a wave without any power.
@@ -136,10 +136,10 @@ def out_of_band_ratio(
     P is `amplitude_spectrum`; the band's edges are bins int(f·t/fps), the upper one excluded.
 
     Args:
-      wave: float [..., t].
-      fps: sampling rate of the wave in Hz.
-      n_bins: how many bins count, DC first.
-      band_hz: ends of the pulse band in Hz.
+      wave: Waves, float [..., t].
+      fps: Sampling rate of the wave in Hz.
+      n_bins: How many bins count, DC first.
+      band_hz: Ends of the pulse band in Hz.
 
     Returns:
       float32 [...], 0 or more.

@@ -1,8 +1,8 @@
 """The network on video without an end: every difference goes through every layer once.
 
-Reading in overlapping windows computes the overlap twice, and the halo (24 differences of the published
-network) is about as long as what a second adds. Here each convolution in time keeps the two frames that its
-next output needs; the wave is that of one pass over the whole video, to rounding.
+Inferring in overlapping windows would compute the overlap twice, and the halo (24 differences of the
+published network) is about as long as what a second adds. Here each convolution in time keeps the two frames
+that its next output needs; the wave is that of one pass over the whole video, to rounding.
 """
 
 import functools
@@ -57,16 +57,16 @@ def advance(
     start: Int[ArrayLike, ""],
     end: Int[ArrayLike, ""] = ENDLESS,
 ) -> tuple[ConvState, Float32[Array, "1 t"]]:
-    """Read the next differences, in evaluation mode.
+    """Infer the next samples of the wave, in evaluation mode.
 
     Args:
-      settings: of the network.
-      params: its parameters; those of the TS blocks may be absent.
-      batch_stats: its running statistics.
-      state: what the call before returned, or `begin`.
-      video: float [1, t, h, w, 3], the next differences, RGB; t even.
-      start: number of the first of them, the sum of t over the calls before.
-      end: number of differences in the whole video, even; what is given from there on counts as nothing, and
+      settings: Sizes and variants of the network.
+      params: Its parameters; those of the TS blocks may be absent.
+      batch_stats: Its running statistics.
+      state: What the call before returned, or `begin`.
+      video: The next frame differences, float [1, t, h, w, 3], RGB; t even.
+      start: Number of the first of them, the sum of t over the calls before.
+      end: Number of differences in the whole video, even; what is given from there on counts as nothing, and
         `lag(settings)` or more of it bring out the last samples.
 
     Returns:

@@ -1,8 +1,8 @@
 """One clip played at two speeds: what beats in it has to slow down with it.
 
 The online network's view of a clip may be played in slow motion. Its pulse is then slower by a factor that
-is known, so what the target network says of the clip at its own speed, played as slowly, is what the online
-network should say. A network that answers one wave to every face, or picks one frequency out of noise,
+is known, so what the target network infers at the clip's own speed, played as slowly, is what the online
+network should infer. A network that answers one wave to every face, or picks one frequency out of noise,
 disagrees with itself; and each clip teaches a range of rates. Off (a speed of 1) in the published forms.
 
 Source: equivariance, here to playback speed. Y. Yang et al., "SimPer: simple self-supervised learning of
@@ -22,7 +22,7 @@ from sspd_jax.method import outputs, self_similarity
 
 
 def is_off(min_speed: float | Array) -> bool:
-    """Say whether every clip is played at its own speed."""
+    """Return whether every clip is played at its own speed."""
     return isinstance(min_speed, int | float) and min_speed == 1
 
 
@@ -32,10 +32,10 @@ def draw_speeds(
     """Draw a speed for each clip, from `min_speed` to 1, as evenly as its logarithm.
 
     Args:
-      key: random key; each clip draws from a key of its own folded out of it.
-      n: clips.
-      min_speed: above 0, at most 1.
-      first: number of the first clip in its batch, where these are a part of one.
+      key: Random key; each clip draws from a key of its own folded out of it.
+      n: Number of clips.
+      min_speed: Slowest speed, above 0, at most 1.
+      first: Number of the first clip in its batch, where these are a part of one.
 
     Returns:
       float32 [n].
@@ -50,8 +50,8 @@ def play(
     """Play the middle of signals in slow motion, for as long as they last: linear between samples.
 
     Args:
-      signal: [n, t, ...], of clips of frames, or of waves.
-      speed: of each, above 0, at most 1.
+      signal: Clips of frames, or waves, [n, t, ...].
+      speed: Of each, above 0, at most 1.
 
     Returns:
       float32 [n, t, ...]: sample k is the old one at c + speed · (k − c), c the middle.
@@ -73,7 +73,7 @@ def play_output(output: outputs.NetworkOutput, speed: Float32[ArrayLike, " n"]) 
 
     Args:
       output: Of n clips.
-      speed: of each, float32 [n].
+      speed: Of each, float32 [n].
 
     Returns:
       The output whose wave and self-similarities run as slowly.

@@ -58,11 +58,11 @@ def make_view(
     """Make one random view of each clip.
 
     Args:
-      clips: uint8 or float [n, t + 1, s, s, 3], RGB.
-      key: random key; each clip draws from a key of its own folded out of it.
-      settings: of the view.
-      size: height and width of the view, at most s for a random crop.
-      first: number of the first clip in its batch, where these are a part of one.
+      clips: Video, uint8 or float [n, t + 1, s, s, 3], RGB.
+      key: Random key; each clip draws from a key of its own folded out of it.
+      settings: Of the view.
+      size: Height and width of the view, at most s for a random crop.
+      first: Number of the first clip in its batch, where these are a part of one.
       transform: What is made of two frames, a name in `input_transform.INPUT_TRANSFORMS`.
 
     Returns:
@@ -79,11 +79,11 @@ def make_view(
 def whole_view(
     clips: Real[ArrayLike, "n frames s s 3"], size: int, transform: str = "difference"
 ) -> Float32[Array, "n frames-1 {size} {size} 3"]:
-    """Make the view that inference reads: the whole face, resized, not flipped, not masked.
+    """Make the view that inference is given: the whole face, resized, not flipped, not masked.
 
     Args:
-      clips: uint8 or float [n, t + 1, s, s, 3], RGB.
-      size: height and width of the view.
+      clips: Video, uint8 or float [n, t + 1, s, s, 3], RGB.
+      size: Height and width of the view.
       transform: What is made of two frames, a name in `input_transform.INPUT_TRANSFORMS`.
 
     Returns:
@@ -114,8 +114,8 @@ def random_crop(
 
     Args:
       clip: [t, h, w, 3].
-      key: random key.
-      size: pixels.
+      key: Random key.
+      size: Pixels.
 
     Returns:
       [t, size, size, 3], of the clip's dtype.
@@ -138,9 +138,9 @@ def random_flip(
 
     Args:
       clip: [t, h, w, 3].
-      key: random key.
-      horizontal: probability of a left-right flip.
-      vertical: probability of an upside-down flip.
+      key: Random key.
+      horizontal: Probability of a left-right flip.
+      vertical: Probability of an upside-down flip.
 
     Returns:
       [t, h, w, 3].
@@ -157,10 +157,10 @@ def keep_mask(
     """Draw which differences are kept.
 
     Args:
-      key: random key.
+      key: Random key.
       shape: [t, h, w, c] of the differences.
       unit: 'frame' or 'pixel'.
-      keep: probability of being kept.
+      keep: Probability of being kept.
 
     Returns:
       float32 of 0 and 1: [t, 1, 1, 1] by frame, [t, h, w, 1] by pixel.
@@ -177,7 +177,7 @@ def resize_area(
 
     Args:
       frames: [..., h, w, 3].
-      size: new height and width, at most the old ones for the equality with OpenCV to hold.
+      size: New height and width, at most the old ones for the equality with OpenCV to hold.
 
     Returns:
       float32 [..., size, size, 3], not rounded.

@@ -18,6 +18,7 @@ LINT = "import sys; from importlinter.cli import lint_imports; sys.exit(lint_imp
 ELSEWHERE = {
     "system/test_package.py": ("what a shell starts", "__main__ errors"),
     "system/test_dataset_training.py": ("a whole training", "main"),
+    "system/test_older_workdir.py": ("what version 0.1 wrote", "checkpoints/renamed_keys"),
     "system/test_interruptions.py": ("signals, and disks that fill, need processes", "runtime/preemption"),
     "unit/checkpoints/test_export.py": (
         "one trip of a network through every format",

@@ -218,7 +218,7 @@ def _in_blocks() -> bool:
 
 
 def _sizes(x: Array) -> tuple[int, int, int]:
-    """Say clips, frames of a clip, and frames of a block."""
+    """Return the numbers of clips, frames of a clip, and frames of a block."""
     n, t = x.shape[:2]
     most = max(1, _VALUES_PER_BLOCK * n * t // x.size)
     return n, t, max(d for d in range(1, min(most, t) + 1) if t % d == 0)
