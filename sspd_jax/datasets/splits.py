@@ -17,8 +17,6 @@ from typing import TYPE_CHECKING, Any
 
 import ml_collections
 
-from sspd_jax.datasets import splits
-from sspd_jax.datasets.dataset import PreparedDataset
 from sspd_jax.errors import ConfigError, UserError
 
 if TYPE_CHECKING:  # configurations are checked before anything heavy is imported
@@ -237,7 +235,7 @@ def choose_people(
       ConfigError: an impossible split.
       UserError: the dataset has nobody for it.
     """
-    split = splits.of_dataset(dataset, config.data)
+    split = of_dataset(dataset, config.data)
     config = config.copy_and_resolve_references()
     config.data.train_people, config.data.test_people = split.train, split.test
     return config, dataset if split.recordings is None else dataset.only(split.recordings)

@@ -256,7 +256,7 @@ def read_snr(clean: np.ndarray, fps: float, true_bpm: float, protocol: Protocol)
       fps: Hz.
       true_bpm: by the same protocol.
       protocol: 'periodogram' is rPPG-Toolbox's SNR: its bins, and the harmonics count outside the band too;
-        'hann' is `scores.snr_db`.
+        'hann' is `metrics.snr_db`.
 
     Returns:
       dB; NaN where it has no value.

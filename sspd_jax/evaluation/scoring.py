@@ -52,7 +52,7 @@ class Evaluation:
     Attributes:
       protocol: by which it was scored.
       rows: every window of every method.
-      result: the scores, see `score_sheet.summarise`.
+      result: the scores, see `summary.summarise`.
     """
 
     protocol: Protocol

@@ -40,7 +40,8 @@ ELSEWHERE = {
     "unit/evaluation/test_evaluate.py": ("who may be tested on", "cli/evaluate datasets/leakage"),
     "unit/evaluation/test_scoring.py": (
         "a score in every form it is written in",
-        "evaluation/figures evaluation/render evaluation/report evaluation/summary evaluation/table",
+        "evaluation/figures evaluation/pages evaluation/render evaluation/report evaluation/summary "
+        "evaluation/table",
     ),
     "unit/experiments/test_study.py": ("with what it commands", "cli/study"),
     "unit/heart_rate/test_classical.py": ("beside the filters they copy", "heart_rate/jax_filters"),
@@ -53,7 +54,7 @@ ELSEWHERE = {
     "unit/inference/test_model.py": ("the same wave piece by piece", "method/streaming"),
     "unit/inference/test_predict.py": (
         "with what it commands",
-        "cli/predict heart_rate/estimators inference/plot inference/prediction video/files",
+        "cli/estimation cli/predict inference/methods inference/plot inference/prediction video/files",
     ),
     "unit/method/test_golden.py": ("numbers of the published code", "method/settings training/state"),
     "unit/method/test_losses.py": ("what losses are of", "method/outputs"),
