@@ -312,8 +312,8 @@ class _FoldedNorm:
                 "mean": 0.9 * running["mean"] + 0.1 * mean,
                 "var": 0.9 * running["var"] + 0.1 * unbiased,
             }
-        norm = norm_tanh.Norm(mean, var, params["scale"], params["bias"])
-        return norm_tanh.Norm(*(jnp.tile(value, group) for value in norm))
+        values = (mean, var, params["scale"], params["bias"])
+        return norm_tanh.Norm(*(jnp.tile(value, group) for value in values))
 
 
 def folded_backbone(

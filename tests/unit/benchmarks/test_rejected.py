@@ -111,28 +111,30 @@ def test_each_strength_alone_disturbs_and_has_finite_gradients():
 def test_views_and_clips_are_disturbed_independently_and_otherwise_made_as_before():
     # A still, flat face: all that is left of a view is its disturbance.
     face = np.full((2, 41, 26, 26, 3), 120, np.uint8)
-    method = small.method()
+    step_config = small.step_config()
     seen = views.ViewSettings(crop="random", mask_unit="none")
-    make = jax.jit(lambda face, key: rejected.disturbed_view(face, key, seen, {"light": 0.01}, method))
+    make = jax.jit(lambda face, key: rejected.disturbed_view(face, key, seen, {"light": 0.01}, step_config))
     courses = [np.asarray(make(face, key))[:, :, 0, 0, 0] for key in jax.random.split(KEY)]
     courses = np.concatenate(courses)  # two views of two clips
     assert np.all(courses.std(axis=1) > 1e-3)
     assert np.abs(np.corrcoef(courses)[np.triu_indices(4, 1)]).max() < 0.95
     # Crops, flips and masks are drawn from the same keys with a disturbance and without.
     noise, plain = small.clips(), views.ViewSettings(crop="random", mask_unit="pixel")
-    one = views.make_view(noise, KEY, plain, method.network.input_size)
-    other = rejected.disturbed_view(noise, KEY, plain, {"light": 1e-9}, method)
+    one = views.make_view(noise, KEY, plain, step_config.network.input_size)
+    other = rejected.disturbed_view(noise, KEY, plain, {"light": 1e-9}, step_config)
     np.testing.assert_allclose(one, other, atol=1e-3)
 
 
 def test_a_disturbed_step_learns_from_every_term():
     terms = {name: {"weight": 1.0} for name in rejected.TERMS}
-    method = small.replace(small.method(), terms=terms)
-    step = jax.jit(functools.partial(rejected.disturbed_step, strengths={"lamp": 0.01}, method=method))
+    step_config = small.replace(small.step_config(), terms=terms)
+    step = jax.jit(
+        functools.partial(rejected.disturbed_step, strengths={"lamp": 0.01}, step_config=step_config)
+    )
     with pytest.MonkeyPatch.context() as patch:
         for name, term in rejected.TERMS.items():
             patch.setitem(losses.TERMS, name, term)
-        _, metrics = step(small.state(method), small.clips())
+        _, metrics = step(small.state(step_config), small.clips())
     assert all(np.isfinite(metrics[f"terms/{name}"]) for name in terms)
 
 

@@ -281,7 +281,7 @@ def test_help_shows_an_example(capsys):
     with pytest.raises(SystemExit) as ended:
         cli_export.main(["--help"])
     assert ended.value.code == 0
-    assert "python -m sspd_jax export --checkpoint=" in " ".join(capsys.readouterr().out.split())
+    assert "sspd_jax export --checkpoint=" in " ".join(capsys.readouterr().out.split())
     with pytest.raises(SystemExit):
         cli_convert.main(["--help"])
     assert "sspd_jax export" in capsys.readouterr().out

@@ -120,5 +120,5 @@ def test_systems_of_three_are_solved_as_numpy_does(seed):
 
 
 def test_an_unknown_kind_is_refused():
-    with pytest.raises(ValueError, match="change is 'hue'"):
+    with pytest.raises(ValueError, match="input_transform is 'hue'"):
         NetworkSettings(input_transform="hue")
