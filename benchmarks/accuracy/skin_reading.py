@@ -66,13 +66,17 @@ def read(traces: SkinTraces, times_s: np.ndarray, pulse: np.ndarray, seconds: fl
         rates = {f"skin {name}": bpm for name, bpm in both.rates_bpm.items()}
         rates["skin fused"] = fusion.fused_rate(skin[:, window], FPS).bpm
         rates["skin and patches fused"] = both.bpm
-        rates |= {f"crop {name}": bpm for name, bpm in fusion.fused_rate(crop[:, window], FPS).rates_bpm.items()}
+        rates |= {
+            f"crop {name}": bpm for name, bpm in fusion.fused_rate(crop[:, window], FPS).rates_bpm.items()
+        }
         yield true, rates
 
 
 def main():
     """Measure and print."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("folders", type=Path, nargs="+")
     parser.add_argument("--seconds", type=float, default=10.0)
     parser.add_argument("--every", type=float, default=5.0)
@@ -91,7 +95,9 @@ def main():
                 for estimator, bpm in rates.items():
                     off.setdefault(estimator, []).append(abs(bpm - true))
                 one.append(abs(rates["skin and patches fused"] - true) <= 3)
-            print(f"  {name}: {sum(one)} of {len(one)}, found in {100 * traces.found.mean():.1f} %", flush=True)
+            print(
+                f"  {name}: {sum(one)} of {len(one)}, found in {100 * traces.found.mean():.1f} %", flush=True
+            )
         print(f"{folder.name}: {len(next(iter(off.values())))} windows")
         print("| estimator | within 3 bpm | MAE, bpm |\n|---|---|---|")
         for estimator, errors in off.items():

@@ -49,9 +49,7 @@ class FaceRegion:
         scale = self.side / size
         c, s = scale * np.cos(self.angle), scale * np.sin(self.angle)
         middle = (size - 1) / 2
-        return np.array(
-            [[c, -s, self.x - middle * (c - s)], [s, c, self.y - middle * (c + s)]]
-        )
+        return np.array([[c, -s, self.x - middle * (c - s)], [s, c, self.y - middle * (c + s)]])
 
 
 @dataclass(frozen=True)

@@ -8,12 +8,13 @@ before alone it lags by what `LAG_S` states.
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from pathlib import Path
 
 import numpy as np
 
 from sspd_jax.video.face_detection import FaceDetector
-from sspd_jax.video.face_mesh import FaceNetworks, FaceRegion, Mesh, overlap
+from sspd_jax.video.face_mesh import FaceNetworks, FaceRegion, overlap, region_of
 
 LOOK_EVERY_S = 0.1
 DETECT_EVERY_S = 1.0  # for faces that came into view
@@ -27,6 +28,10 @@ STILL = 0.02  # of a face's size: motion below it is taken for the landmarks' no
 REACH_S = 1.0  # looks farther away say nothing
 LAG_S = 0.4  # at the most, of a track from looks before the moment alone: 0.8·SLOW_S; 0.08 while it moves
 HELD_S = 0.5  # after the last look that found the face it still counts as found
+
+# A region that follows every tremble of the landmarks lends them its own: it stays until it is this far off.
+REGION_OFF = 0.03  # of its side
+REGION_TURN = 0.035  # radians
 
 CROP_SIDE = 4.4  # of an aligned crop, in units of the landmarks' spread: face, forehead and some hair
 
@@ -58,10 +63,12 @@ class Face:
     Attributes:
       number: counts the people from 0 in the order in which they came.
       looks: the last looks, as many as the tracker was told to keep.
+      region: where the last look looked.
     """
 
     number: int
     looks: list[Look] = dataclasses.field(default_factory=list)
+    region: FaceRegion | None = None
 
     @property
     def last(self) -> Look | None:
@@ -145,7 +152,9 @@ class MeshTracker:
     def _follow(self, time_s: float, rgb: np.ndarray) -> dict[int, np.ndarray | None]:
         found: dict[int, np.ndarray | None] = {}
         if self._networks is None:
-            boxes = [(b.left, b.top, b.right, b.bottom) for b in self._haar.detect_all(rgb)] if self.faces else []
+            boxes = (
+                [(b.left, b.top, b.right, b.bottom) for b in self._haar.detect_all(rgb)] if self.faces else []
+            )
             for face in self.faces:
                 where = face.expected(time_s)
                 best = max(boxes, key=lambda box: overlap(box, box_of(where)), default=None)
@@ -156,16 +165,19 @@ class MeshTracker:
             where = face.expected(time_s)
             mesh = None
             if where is not None and _in_view(face):
-                mesh = self._networks.landmarks(rgb, Mesh(where, 1.0).region)
+                face.region = _steady(face.region, region_of(where))
+                mesh = self._networks.landmarks(rgb, face.region)
             found[face.number] = None if mesh is None else mesh.points
         # Where two tracks fell on one face, it belongs to the one that moved as it was expected to.
-        for one in self.faces:
-            for other in self.faces:
-                a, b = found[one.number], found[other.number]
-                if one.number < other.number and a is not None and b is not None:
-                    if overlap(box_of(a), box_of(b)) > ONE_FACE:
-                        off = [np.abs(found[f.number] - f.expected(time_s))[:, :2].mean() for f in (one, other)]
-                        found[(one, other)[int(off[0] <= off[1])].number] = None
+        for one, other in itertools.combinations(self.faces, 2):
+            pair = [found[face.number] for face in (one, other)]
+            if any(points is None for points in pair) or overlap(*map(box_of, pair)) <= ONE_FACE:
+                continue
+            off = [
+                np.abs(points - face.expected(time_s))[:, :2].mean()
+                for points, face in zip(pair, (one, other), strict=True)
+            ]
+            found[(one, other)[int(off[0] <= off[1])].number] = None
         return found
 
     def _admit(self, time_s: float, rgb: np.ndarray, found: dict[int, np.ndarray | None]) -> None:
@@ -222,7 +234,9 @@ def smooth_points(looks: list[Look], at_s: float, *, ahead: bool = True) -> np.n
     near = [
         look
         for look in looks
-        if look.points is not None and abs(look.time_s - at_s) <= REACH_S and (ahead or look.time_s <= at_s + 1e-6)
+        if look.points is not None
+        and abs(look.time_s - at_s) <= REACH_S
+        and (ahead or look.time_s <= at_s + 1e-6)
     ]
     if not near:
         return None
@@ -258,9 +272,7 @@ def aligned_region(points: np.ndarray) -> FaceRegion:
     """
     x, y = points[:, :2].mean(0)
     across = (points[list(LEFT_POINTS), :2] - points[list(RIGHT_POINTS), :2]).sum(0)
-    return FaceRegion(
-        float(x), float(y), CROP_SIDE * spread(points), float(np.arctan2(across[1], across[0]))
-    )
+    return FaceRegion(float(x), float(y), CROP_SIDE * spread(points), float(np.arctan2(across[1], across[0])))
 
 
 def head_pose(points: np.ndarray) -> np.ndarray:
@@ -282,6 +294,15 @@ def head_pose(points: np.ndarray) -> np.ndarray:
     pitch = np.arctan2(forward[1], np.hypot(forward[0], forward[2]))
     roll = np.arctan2(rotation[0, 1], rotation[0, 0])
     return np.degrees([yaw, pitch, roll])
+
+
+def _steady(old: FaceRegion | None, new: FaceRegion) -> FaceRegion:
+    """Return the old region as long as the new one is about the same."""
+    if old is None:
+        return new
+    off = max(abs(new.x - old.x), abs(new.y - old.y), abs(new.side - old.side))
+    turn = abs((new.angle - old.angle + np.pi) % (2 * np.pi) - np.pi)
+    return old if off < REGION_OFF * old.side and turn < REGION_TURN else new
 
 
 def _in_view(face: Face) -> bool:

@@ -20,6 +20,7 @@ from sspd_jax.video.face_mesh import FaceNetworks, FaceRegion
 LOOK_AHEAD_S = 1.0  # of each of the two stages
 MAP_EVERY_S = 0.2
 MAP_SMOOTH_S = 1.0  # standard deviation over which a map is averaged
+LINK_S = 20.0  # time in which what the chained means have drifted returns
 COLOUR_EVERY_S = 1.0  # how often pixels are added to what the skin's colour is learned from
 COLOUR_LOOKS = 10  # how many times' pixels are kept
 MOVED_S = 0.13  # between two crops whose difference tells what moves
@@ -126,8 +127,10 @@ def align_faces(
     def finish(frame: _Held) -> AlignedFace:
         nonlocal size
         track = face()
-        points = None if track is None else face_track.smooth_points(
-            track.looks, frame.time_s, ahead=look_ahead_s > 0
+        points = (
+            None
+            if track is None
+            else face_track.smooth_points(track.looks, frame.time_s, ahead=look_ahead_s > 0)
         )
         if points is None or frame.cut is None:
             return AlignedFace(frame.time_s, None, None, None, None, frame.behind)
@@ -140,7 +143,10 @@ def align_faces(
         matrix[:, 2] = (matrix[:, 2] - [frame.left, frame.top] - (frame.shrink - 1) / 2) / frame.shrink
         matrix[:, :2] /= frame.shrink
         crop = cv2.warpAffine(
-            frame.cut, matrix, (size, size), flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
+            frame.cut,
+            matrix,
+            (size, size),
+            flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
             borderMode=cv2.BORDER_REPLICATE,
         )
         return AlignedFace(frame.time_s, crop, placed, points.astype(np.float32), region, frame.behind)
@@ -160,19 +166,20 @@ def _hold(time_s: float, rgb: np.ndarray, points: np.ndarray | None) -> _Held:
     """Keep of a frame what lies around the face, averaged down where the face is large, and the light behind."""
     height, width = rgb.shape[:2]
     step = max(1, min(height, width) // BEHIND_STEP)
-    sparse = rgb[::step, ::step]
+    sparse = np.ascontiguousarray(rgb[::step, ::step])
+    total = np.array(cv2.sumElems(sparse)[:3])
     if points is None:
-        behind = sparse.reshape(-1, 3).mean(0, dtype=np.float32)
-        return _Held(time_s, None, 0, 0, 1, behind)
+        behind = total / (sparse.shape[0] * sparse.shape[1])
+        return _Held(time_s, None, 0, 0, 1, behind.astype(np.float32))
     region = face_track.aligned_region(points)
     reach = BEHIND_REACH * region.side / 2
     left, right = (int(np.clip(region.x + k * reach, 0, width)) for k in (-1, 1))
     top, bottom = (int(np.clip(region.y + k * reach, 0, height)) for k in (-1, 1))
-    total = sparse.sum((0, 1), dtype=np.float64)
     inner = sparse[-(-top // step) : -(-bottom // step), -(-left // step) : -(-right // step)]
     outside = sparse.shape[0] * sparse.shape[1] - inner.shape[0] * inner.shape[1]
     # A face that fills the picture leaves nothing behind it.
-    behind = (total - inner.sum((0, 1), dtype=np.float64)) / outside if outside else np.full(3, np.nan)
+    of_face = np.array(cv2.sumElems(inner)[:3] if inner.size else (0.0, 0.0, 0.0))
+    behind = (total - of_face) / outside if outside else np.full(3, np.nan)
     shrink = max(1, int(region.side // SIZES[-1]))
     rows, columns = (bottom - top) // shrink, (right - left) // shrink
     if rows < 2 or columns < 2:
@@ -225,13 +232,13 @@ class SkinMapper:
         skin = skin_map.face_map(points, size)
         if self._colour is not None:
             skin = skin * skin_map.skin_likeness(rgb, ycc, self._colour)
-        before = next((l for t, l in self._recent if t <= face.time_s - MOVED_S + 0.02), None)
+        before = next((y for t, y in self._recent if t <= face.time_s - MOVED_S + 0.02), None)
         if before is None and self._recent:
             before = self._recent[0][1]
         moved = np.zeros_like(luma) if before is None else (luma - before) ** 2
         return np.concatenate([skin[None], moved[None], skin_map.patch_maps(points, size)])
 
-    def weights(self, at_s: float, size: int) -> np.ndarray | None:
+    def weights(self, at_s: float, size: int) -> tuple[np.ndarray, np.ndarray] | None:
         """Return the weights at a moment.
 
         Args:
@@ -239,7 +246,9 @@ class SkinMapper:
           size: of the crop, pixels.
 
         Returns:
-          float32 [1 + p, size·size], 0 to 1: the skin, then every patch; None before any face was seen.
+          float32 [2 + p, size·size], each row's sum 1 (or 0 where nothing of it is seen): the skin, every patch,
+          the whole crop; and float32 [1 + p], how many of the crop's pixels the skin and the patches weigh. None
+          before any face was seen.
         """
         if not self._maps:
             return None
@@ -259,7 +268,12 @@ class SkinMapper:
         weights = np.concatenate([skin[None], patches * skin])
         if weights.shape[-1] != size:
             weights = np.stack([cv2.resize(w, (size, size), interpolation=cv2.INTER_LINEAR) for w in weights])
-        return weights.reshape(len(weights), -1)
+        weights = weights.reshape(len(weights), -1)
+        area = weights.sum(1)
+        # A patch of less than a hundredth of a pixel is hidden; its mean would be rounding.
+        weights = weights / np.where(area > 0.01, area, np.inf)[:, None]
+        whole = np.full((1, weights.shape[1]), 1 / weights.shape[1], np.float32)
+        return np.concatenate([weights, whole]).astype(np.float32), area
 
 
 def record_skin(
@@ -276,17 +290,29 @@ def record_skin(
     """
     mapper = SkinMapper(look_ahead_s=look_ahead_s)
     held: deque[AlignedFace] = deque()
-    weights, until_s = None, -np.inf
+    weights, until_s, last_s = None, -np.inf, -np.inf
+    link = np.ones((2 + len(skin_map.PATCHES), 3), np.float32)
 
     def finish(face: AlignedFace):
-        nonlocal weights, until_s
+        nonlocal weights, until_s, last_s, link
         if face.crop is None:
-            until_s = -np.inf
-            return _row(face, None)
+            weights, until_s = None, -np.inf
+            return _row(face, None, link)
+        # Where the map changes, so does the mean, though no colour did: each map's means are scaled to go on
+        # where the last one's ended, as a price index is chained; what has drifted so returns slowly.
+        link = link ** np.float32(np.exp(-min(max(face.time_s - last_s, 0), 1) / LINK_S))
+        last_s = face.time_s
         if face.time_s >= until_s:
-            weights = mapper.weights(face.time_s, len(face.crop))
+            old, weights = weights, mapper.weights(face.time_s, len(face.crop))
             until_s = face.time_s + MAP_EVERY_S - 0.002
-        return _row(face, weights)
+            if old is None or weights is None:
+                link = np.ones_like(link)
+            else:
+                pixels = face.crop.reshape(-1, 3).astype(np.float32)
+                ratio = (old[0] @ pixels) / np.maximum(weights[0] @ pixels, 1e-3)
+                # A patch that comes into view has nothing to go on from.
+                link = np.where((ratio > 0.5) & (ratio < 2), link * ratio, 1).astype(np.float32)
+        return _row(face, weights, link)
 
     for face in faces:
         mapper.see(face)
@@ -297,7 +323,9 @@ def record_skin(
         yield finish(held.popleft())
 
 
-def _row(face: AlignedFace, weights: np.ndarray | None) -> dict[str, np.ndarray | float]:
+def _row(
+    face: AlignedFace, weights: tuple[np.ndarray, np.ndarray] | None, link: np.ndarray
+) -> dict[str, np.ndarray | float]:
     row = {"time_s": face.time_s, "behind": face.behind}
     parts = len(skin_map.PATCHES)
     if face.crop is None or weights is None:
@@ -305,18 +333,18 @@ def _row(face: AlignedFace, weights: np.ndarray | None) -> dict[str, np.ndarray 
         nothing |= {"patch_area": np.zeros(parts), "crop": np.full(3, np.nan), "pose": np.full(3, np.nan)}
         return row | nothing | {"geometry": np.full(4, np.nan)}
     pixels = face.crop.reshape(-1, 3).astype(np.float32)
-    area = weights.sum(1)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        means = (weights @ pixels) / area[:, None]
+    shares, area = weights
+    means = (shares @ pixels) * link
+    means[:-1][area <= 0.01] = np.nan
     picture = (face.region.side / len(face.crop)) ** 2  # pixels of the picture in one of the crop
     area = area * picture
     region = face.region
     return row | {
         "skin": means[0],
         "skin_area": area[0],
-        "patches": means[1:],
+        "patches": means[1:-1],
         "patch_area": area[1:],
-        "crop": pixels.mean(0),
+        "crop": means[-1],
         "pose": face_track.head_pose(face.landmarks),
         "geometry": np.array(
             [region.x, region.y, region.side / face_track.CROP_SIDE, region.angle], np.float32
@@ -343,7 +371,8 @@ def skin_traces(
       The traces, one sample a frame.
     """
     tracker = face_track.MeshTracker(networks, near=near, keep_s=2 * face_track.REACH_S + look_ahead_s)
-    rows = list(record_skin(align_faces(frames, tracker, look_ahead_s=look_ahead_s), look_ahead_s=look_ahead_s))
+    aligned = align_faces(frames, tracker, look_ahead_s=look_ahead_s)
+    rows = list(record_skin(aligned, look_ahead_s=look_ahead_s))
     return gather(rows, lag_s=0.0 if look_ahead_s else face_track.LAG_S, said=tuple(tracker.said))
 
 
