@@ -32,7 +32,10 @@ def expected() -> dict[str, str]:
 
 
 def fetch_models(folder: Path) -> str:
-    """Put the model files and their licence into a folder, unless they are there; return what went wrong, or ''."""
+    """Put the model files and their licence into a folder, unless they are there.
+
+    Returns what went wrong, or ''.
+    """
 
     def right(file: Path, sha256: str) -> bool:
         return file.is_file() and hashlib.sha256(file.read_bytes()).hexdigest() == sha256

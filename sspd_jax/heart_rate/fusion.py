@@ -48,8 +48,8 @@ def power_shares(waves: np.ndarray, fps: float, *, tilt: float = NOISE_TILT) -> 
       tilt: power of the frequency by which power is multiplied.
 
     Returns:
-      float64 [f], frequencies in Hz inside `BAND_HZ`, finer than 0.01 Hz; and float64 [..., f], each spectrum's
-      shares of its sum, even where a wave is constant or not finite.
+      float64 [f], frequencies in Hz inside `BAND_HZ`, finer than 0.01 Hz; and float64 [..., f], each
+      spectrum's shares of its sum, even where a wave is constant or not finite.
 
     Raises:
       ValueError: fewer than 8 samples, or too low an fps for the band.
@@ -86,7 +86,7 @@ def fuse_shares(shares: np.ndarray, weights: np.ndarray | None = None) -> np.nda
 
 
 def concentration(shares: np.ndarray, hz: np.ndarray) -> np.ndarray:
-    """Return which share of each spectrum [..., f] lies within `PEAK_HZ` of its highest peak, float64 [...]."""
+    """Return which share of each spectrum [..., f] lies within `PEAK_HZ` of its peak, float64 [...]."""
     peak = hz[shares.argmax(-1)][..., None]
     return np.where(np.abs(hz - peak) <= PEAK_HZ, shares, 0).sum(-1)
 
@@ -121,8 +121,8 @@ def fused_rate(
 ) -> FusedRate:
     """Estimate one heart rate from all that was seen in a window.
 
-    The skin's spectra count half and the patches' half. A patch counts by how much of its spectrum lies in one
-    peak, estimator by estimator: where the codec leaves little, patches see little and say little.
+    The skin's spectra count half and the patches' half. A patch counts by how much of its spectrum lies in
+    one peak, estimator by estimator: where the codec leaves little, patches see little and say little.
 
     Args:
       skin_waves: float [k, t], the estimators' waves of the skin's mean.

@@ -1,4 +1,4 @@
-"""Find faces and their 468 landmarks: MediaPipe's BlazeFace and face mesh, run by OpenCV's own network module.
+"""Find faces and their 468 landmarks: MediaPipe's BlazeFace and face mesh, run by OpenCV itself.
 
 OpenCV reads the TensorFlow Lite files itself; its outputs equal those of Google's interpreter to 2e-4 of a
 unit that is a pixel of the network's input.
@@ -45,7 +45,7 @@ class FaceRegion:
     angle: float
 
     def to_picture(self, size: int) -> np.ndarray:
-        """Return the matrix, float64 [2, 3], from pixels of the square drawn at size×size to the picture's."""
+        """Return the matrix, float64 [2, 3], from pixels of the square drawn at size² to the picture's."""
         scale = self.side / size
         c, s = scale * np.cos(self.angle), scale * np.sin(self.angle)
         middle = (size - 1) / 2
@@ -189,8 +189,8 @@ def _network(name: str, folder: Path | None) -> cv2.dnn.Net:
         return cv2.dnn.readNetFromTFLite(np.frombuffer(data, np.uint8))
     except (cv2.error, AttributeError) as error:
         raise FaceModelError(
-            f"{name}: OpenCV {cv2.__version__} cannot run this face model; install opencv-python-headless 4.10 "
-            "or newer, or go on with the Haar cascade, which knows no landmarks"
+            f"{name}: OpenCV {cv2.__version__} cannot run this face model; install opencv-python-headless "
+            "4.10 or newer, or go on with the Haar cascade, which knows no landmarks"
         ) from error
 
 

@@ -1,8 +1,8 @@
 """Follow faces by their landmarks, each as one smooth track: where it is, how large, how it is turned.
 
-A `MeshTracker` looks ten times a second and keeps faces apart; `smooth_points` turns one face's looks into its
-landmarks at any moment: with looks from before and after that moment it shifts nothing in time, with those from
-before alone it lags by what `LAG_S` states.
+A `MeshTracker` looks ten times a second and keeps faces apart; `smooth_points` turns one face's looks into
+its landmarks at any moment: with looks from before and after that moment it shifts nothing in time, with
+those from before alone it lags by what `LAG_S` states.
 """
 
 from __future__ import annotations
@@ -187,8 +187,10 @@ class MeshTracker:
             candidates = [_placed(box) for box in boxes]
         else:
             faces = self._networks.detect(rgb)
-            meshes = (self._networks.landmarks(rgb, face.region) for face in faces[: 2 * self._most])
-            candidates = [mesh.points for mesh in meshes if mesh is not None]
+            meshes = [self._networks.landmarks(rgb, face.region) for face in faces[: 2 * self._most]]
+            # A second look, at the region that the following ones will have: a region shifts what it shows.
+            again = [self._networks.landmarks(rgb, mesh.region) for mesh in meshes if mesh is not None]
+            candidates = [mesh.points for mesh in again if mesh is not None]
         held = [box_of(points) for points in found.values() if points is not None]
         candidates = [c for c in candidates if all(overlap(box_of(c), box) < SAME_FACE for box in held)]
         if self._near is not None and not self.faces:
@@ -282,8 +284,8 @@ def head_pose(points: np.ndarray) -> np.ndarray:
       points: [468, 3], pixels, y down, z to the back.
 
     Returns:
-      float64 [3], degrees: yaw (positive: the face looks to the picture's right), pitch (positive: down), roll
-      (positive: clockwise in the picture). Zero for a face that looks into the camera.
+      float64 [3], degrees: yaw (positive: the face looks to the picture's right), pitch (positive: down),
+      roll (positive: clockwise in the picture). Zero for a face that looks into the camera.
     """
     centred = points - points.mean(0)
     left, _, right = np.linalg.svd(TEMPLATE.T @ centred)

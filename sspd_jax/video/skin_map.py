@@ -1,7 +1,7 @@
-"""Which pixels of an aligned face are skin: by where they lie, by this face's own colour, by how much they move.
+"""Which pixels of an aligned face are skin: by where they lie and by this face's own colour.
 
-Nothing here knows what colour skin has: it is learned from the middle of each face. Pictures are aligned crops
-(`face_track.aligned_region`), uint8 [size, size, 3] RGB, and landmarks are in their pixels.
+Nothing here knows what colour skin has: it is learned from the middle of each face. Pictures are aligned
+crops (`face_track.aligned_region`), uint8 [size, size, 3] RGB, and landmarks are in their pixels.
 """
 
 from __future__ import annotations

@@ -163,7 +163,7 @@ def align_faces(
 
 
 def _hold(time_s: float, rgb: np.ndarray, points: np.ndarray | None) -> _Held:
-    """Keep of a frame what lies around the face, averaged down where the face is large, and the light behind."""
+    """Keep of a frame the face, averaged down where it is large, and the mean of what lies around it."""
     height, width = rgb.shape[:2]
     step = max(1, min(height, width) // BEHIND_STEP)
     sparse = np.ascontiguousarray(rgb[::step, ::step])
@@ -238,17 +238,16 @@ class SkinMapper:
         moved = np.zeros_like(luma) if before is None else (luma - before) ** 2
         return np.concatenate([skin[None], moved[None], skin_map.patch_maps(points, size)])
 
-    def weights(self, at_s: float, size: int) -> tuple[np.ndarray, np.ndarray] | None:
+    def weights(self, at_s: float) -> tuple[np.ndarray, np.ndarray] | None:
         """Return the weights at a moment.
 
         Args:
           at_s: the moment, s.
-          size: of the crop, pixels.
 
         Returns:
-          float32 [2 + p, size·size], each row's sum 1 (or 0 where nothing of it is seen): the skin, every patch,
-          the whole crop; and float32 [1 + p], how many of the crop's pixels the skin and the patches weigh. None
-          before any face was seen.
+          float32 [2 + p, pixels of the map], each row's sum 1 (or 0 where nothing of it is seen): the skin, every
+          patch, the whole crop; and float32 [1 + p], how many of the map's pixels the skin and the patches
+          weigh. None before any face was seen.
         """
         if not self._maps:
             return None
@@ -266,8 +265,6 @@ class SkinMapper:
         if usual > 0:
             skin = skin / (1 + moved / usual)
         weights = np.concatenate([skin[None], patches * skin])
-        if weights.shape[-1] != size:
-            weights = np.stack([cv2.resize(w, (size, size), interpolation=cv2.INTER_LINEAR) for w in weights])
         weights = weights.reshape(len(weights), -1)
         area = weights.sum(1)
         # A patch of less than a hundredth of a pixel is hidden; its mean would be rounding.
@@ -303,12 +300,12 @@ def record_skin(
         link = link ** np.float32(np.exp(-min(max(face.time_s - last_s, 0), 1) / LINK_S))
         last_s = face.time_s
         if face.time_s >= until_s:
-            old, weights = weights, mapper.weights(face.time_s, len(face.crop))
+            old, weights = weights, mapper.weights(face.time_s)
             until_s = face.time_s + MAP_EVERY_S - 0.002
             if old is None or weights is None:
                 link = np.ones_like(link)
             else:
-                pixels = face.crop.reshape(-1, 3).astype(np.float32)
+                pixels = _on_map(face.crop)
                 ratio = (old[0] @ pixels) / np.maximum(weights[0] @ pixels, 1e-3)
                 # A patch that comes into view has nothing to go on from.
                 link = np.where((ratio > 0.5) & (ratio < 2), link * ratio, 1).astype(np.float32)
@@ -323,6 +320,14 @@ def record_skin(
         yield finish(held.popleft())
 
 
+def _on_map(crop: np.ndarray) -> np.ndarray:
+    """Average a crop down to the map's pixels, float32 [n, 3]: every pixel counts, none is rounded."""
+    pixels = crop.astype(np.float32)
+    if len(crop) > MAP_SIZE:
+        pixels = cv2.resize(pixels, (MAP_SIZE, MAP_SIZE), interpolation=cv2.INTER_AREA)
+    return pixels.reshape(-1, 3)
+
+
 def _row(
     face: AlignedFace, weights: tuple[np.ndarray, np.ndarray] | None, link: np.ndarray
 ) -> dict[str, np.ndarray | float]:
@@ -332,11 +337,11 @@ def _row(
         nothing = {"skin": np.full(3, np.nan), "skin_area": 0.0, "patches": np.full((parts, 3), np.nan)}
         nothing |= {"patch_area": np.zeros(parts), "crop": np.full(3, np.nan), "pose": np.full(3, np.nan)}
         return row | nothing | {"geometry": np.full(4, np.nan)}
-    pixels = face.crop.reshape(-1, 3).astype(np.float32)
+    pixels = _on_map(face.crop)
     shares, area = weights
     means = (shares @ pixels) * link
     means[:-1][area <= 0.01] = np.nan
-    picture = (face.region.side / len(face.crop)) ** 2  # pixels of the picture in one of the crop
+    picture = face.region.side**2 / len(pixels)  # pixels of the picture in one of the map
     area = area * picture
     region = face.region
     return row | {
