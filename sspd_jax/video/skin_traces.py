@@ -245,8 +245,8 @@ class SkinMapper:
           at_s: the moment, s.
 
         Returns:
-          float32 [2 + p, pixels of the map], each row's sum 1 (or 0 where nothing of it is seen): the skin, every
-          patch, the whole crop; and float32 [1 + p], how many of the map's pixels the skin and the patches
+          float32 [2 + p, pixels of the map], each row's sum 1 (or 0 where nothing of it is seen): the skin,
+          every patch, the whole crop; and float32 [1 + p], how many of the map's pixels the skin and the patches
           weigh. None before any face was seen.
         """
         if not self._maps:
@@ -258,7 +258,9 @@ class SkinMapper:
             return None
         kernel = (kernel / kernel.sum()).astype(np.float32)
         mean = sum(k * drawn for k, (_, drawn) in zip(kernel, self._maps, strict=True))
-        skin, moved, patches = mean[0], mean[1], mean[2:]
+        skin, patches = mean[0], mean[2:]
+        # What moves is known from all maps held: a weight that changes by itself draws a wave of its own.
+        moved = sum(drawn[1] for _, drawn in self._maps) / len(self._maps)
         seen = moved[skin > 0.3]
         usual = float(np.median(seen)) if len(seen) else 0.0
         # Each pixel counts by what it can be trusted: half where it moves as much again as the middle one.

@@ -24,7 +24,7 @@ def test_eyes_brows_lips_and_all_outside_are_left_out():
     assert drawn.dtype == np.float32
     for hole in ("right_eye", "left_eye", "lips"):
         assert drawn[middle(hole)] < 0.5
-    assert drawn[0].max() == drawn[:, 0].max() == drawn[-1].max() == 0
+    assert max(drawn[0].max(), drawn[:, 0].max(), drawn[-1].max()) < 0.02
     for landmark in (50, 280, 151, 199):  # cheeks, forehead, chin
         x, y = np.rint(POINTS[landmark]).astype(int)
         assert drawn[y, x] > 0.6
