@@ -21,7 +21,7 @@ import numpy as np
 from sspd_jax.heart_rate import fusion
 from sspd_jax.heart_rate.rate import spectral_peak_rate
 from sspd_jax.video.decode import frames
-from sspd_jax.video.face_mesh import FaceNetworks
+from sspd_jax.video.face_mesh import load_networks
 from sspd_jax.video.skin_traces import SkinTraces, skin_traces
 
 FPS = 30.0
@@ -83,7 +83,9 @@ def main():
     parser.add_argument("--shortest", type=float, default=5.0, help="shorter recordings are left out, s")
     args = parser.parse_args()
     cv2.setNumThreads(1)
-    networks = FaceNetworks()
+    networks, sentence = load_networks()
+    if sentence:
+        print(sentence)
     for folder in args.folders:
         off: dict[str, list[float]] = {}
         for name, video, times_s, pulse in recordings(folder):

@@ -151,6 +151,22 @@ class FaceNetworks:
         return Mesh(points.astype(np.float32), presence)
 
 
+def load_networks(folder: Path | None = None) -> tuple[FaceNetworks | None, str]:
+    """Load the face networks, or say why faces are found by the Haar cascade instead.
+
+    Args:
+      folder: where the model files lie; by default inside the package.
+
+    Returns:
+      The networks and an empty sentence; or None, which `face_track.MeshTracker` takes for the cascade, and
+      the sentence to show.
+    """
+    try:
+        return FaceNetworks(folder), ""
+    except FaceModelError as error:
+        return None, str(error)
+
+
 def warp_region(rgb: np.ndarray, region: FaceRegion, size: int) -> np.ndarray:
     """Draw a region upright, uint8 [size, size, 3]; outside the picture it is black.
 

@@ -245,9 +245,9 @@ class SkinMapper:
           at_s: the moment, s.
 
         Returns:
-          float32 [2 + p, pixels of the map], each row's sum 1 (or 0 where nothing of it is seen): the skin,
-          every patch, the whole crop; and float32 [1 + p], how many of the map's pixels the skin and the patches
-          weigh. None before any face was seen.
+          float32 [2 + p, n], n the map's pixels, each row's sum 1 (or 0 where nothing of it is seen): the
+          skin, every patch, the whole crop; and float32 [1 + p], how many pixels of the map the skin and the
+          patches weigh. None before any face was seen.
         """
         if not self._maps:
             return None

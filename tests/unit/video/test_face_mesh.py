@@ -37,6 +37,12 @@ def test_a_damaged_model_is_said_in_one_sentence(tmp_path):
         FaceNetworks(tmp_path)
 
 
+def test_without_models_the_cascade_is_used_and_said(tmp_path):
+    networks, sentence = face_mesh.load_networks(tmp_path)
+    assert networks is None
+    assert "Haar cascade" in sentence
+
+
 @needs_models
 def test_the_portrait_is_found_and_its_eyes_and_mouth_lie_where_they_are(networks, portrait):
     (face,) = networks.detect(portrait)
