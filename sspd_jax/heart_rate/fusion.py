@@ -1,0 +1,158 @@
+"""One heart rate from several estimators and several patches of skin: their spectra, fused.
+
+What moves a face's colour without being its pulse is strongest at low frequencies: breathing, swaying, light
+that drifts, the codec's way of refreshing its blocks. Power falls off there as frequency to the power of
+about −1.5, so each spectrum is multiplied by the opposite before peaks are compared.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from sspd_jax.heart_rate import classical
+from sspd_jax.heart_rate.filters import remove_line
+
+ESTIMATORS = ("green", "pos", "chrom", "omit")
+BAND_HZ = (0.65, 3.6)
+NOISE_TILT = 1.5  # 1 to 2 serve about as well
+FLOOR = 0.15  # of an even spectrum's share: what an estimator may say against a rate has an end
+PEAK_HZ = 0.1  # half the width of a peak in 10 s
+LEAST_AREA = 20.0  # pixels of a patch; a smaller one is rounding
+
+
+@dataclass(frozen=True, eq=False)
+class FusedRate:
+    """What several estimators say of one window together.
+
+    Attributes:
+      bpm: the fused heart rate; NaN where there is nothing to read.
+      share: float64 [f], the fused spectrum as shares of its sum, at the frequencies `hz`.
+      hz: float64 [f], Hz.
+      rates_bpm: the rate by each estimator alone.
+    """
+
+    bpm: float
+    share: np.ndarray
+    hz: np.ndarray
+    rates_bpm: dict[str, float]
+
+
+def power_shares(waves: np.ndarray, fps: float, *, tilt: float = NOISE_TILT) -> tuple[np.ndarray, np.ndarray]:
+    """Return the spectra of waves with the slope of their noise taken off.
+
+    Args:
+      waves: [..., t], t ≥ 8, any unit, equally long parts of estimators' waves.
+      fps: samples per second, Hz, above 7.2.
+      tilt: power of the frequency by which power is multiplied.
+
+    Returns:
+      float64 [f], frequencies in Hz inside `BAND_HZ`, finer than 0.01 Hz; and float64 [..., f], each
+      spectrum's shares of its sum, even where a wave is constant or not finite.
+
+    Raises:
+      ValueError: fewer than 8 samples, or too low an fps for the band.
+    """
+    waves = np.asarray(waves, np.float64)
+    samples = waves.shape[-1]
+    if samples < 8 or fps <= 2 * BAND_HZ[1]:
+        raise ValueError(f"{samples} samples at {fps:g} Hz have no spectrum up to {BAND_HZ[1]:g} Hz")
+    padded = 1 << int(np.ceil(np.log2(max(8 * samples, fps / 0.01))))
+    hz = np.fft.rfftfreq(padded, 1 / fps)
+    band = (hz >= BAND_HZ[0]) & (hz <= BAND_HZ[1])
+    usable = np.isfinite(waves).all(-1)
+    flat = np.where(usable[..., None], waves, 0.0).reshape(-1, samples)
+    steady = np.stack([remove_line(wave) for wave in flat])
+    # What rounding leaves of a constant or a slope would have a spectrum too.
+    steady[np.abs(steady).max(-1) <= 1e-12 * np.abs(flat).max(-1)] = 0
+    power = np.abs(np.fft.rfft(steady * np.hanning(samples), padded)[:, band]) ** 2 * hz[band] ** tilt
+    total = power.sum(-1, keepdims=True)
+    shares = np.where(total > 0, power / np.where(total > 0, total, 1), 1 / band.sum())
+    return hz[band], shares.reshape(*waves.shape[:-1], -1)
+
+
+def fuse_shares(shares: np.ndarray, weights: np.ndarray | None = None) -> np.ndarray:
+    """Return the weighted mean of the logarithms of spectra above a floor, float64 [..., f].
+
+    Args:
+      shares: [k, ..., f], as from `power_shares`.
+      weights: [k, ...], at least 0; by default all count alike. Where all are 0, the result is even.
+    """
+    logs = np.log(shares + FLOOR / shares.shape[-1])
+    weights = np.ones(shares.shape[:-1]) if weights is None else np.asarray(weights, np.float64)
+    total = weights.sum(0)[..., None]
+    return (weights[..., None] * logs).sum(0) / np.where(total > 0, total, 1)
+
+
+def concentration(shares: np.ndarray, hz: np.ndarray) -> np.ndarray:
+    """Return which share of each spectrum [..., f] lies within `PEAK_HZ` of its peak, float64 [...]."""
+    peak = hz[shares.argmax(-1)][..., None]
+    return np.where(np.abs(hz - peak) <= PEAK_HZ, shares, 0).sum(-1)
+
+
+def estimator_waves(rgb: np.ndarray, fps: float, names: tuple[str, ...] = ESTIMATORS) -> np.ndarray:
+    """Run the classical estimators over a whole recording.
+
+    Args:
+      rgb: [..., t, 3], colour traces on a uniform clock, finite.
+      fps: samples per second, Hz.
+      names: out of `classical.METHODS`.
+
+    Returns:
+      float64 [k, ..., t]; where an estimator cuts the end, its last value stands there.
+
+    Raises:
+      ValueError: as `classical.read_trace`.
+    """
+    samples = rgb.shape[-2]
+    waves = [classical.read_trace(name, rgb, fps) for name in names]
+    pads = [[(0, 0)] * (wave.ndim - 1) + [(0, samples - wave.shape[-1])] for wave in waves]
+    return np.stack([np.pad(wave, pad, "edge") for wave, pad in zip(waves, pads, strict=True)])
+
+
+def fused_rate(
+    skin_waves: np.ndarray,
+    fps: float,
+    *,
+    patch_waves: np.ndarray | None = None,
+    patch_area: np.ndarray | None = None,
+    names: tuple[str, ...] = ESTIMATORS,
+) -> FusedRate:
+    """Estimate one heart rate from all that was seen in a window.
+
+    The skin's spectra count half and the patches' half. A patch counts by how much of its spectrum lies in
+    one peak, estimator by estimator: where the codec leaves little, patches see little and say little.
+
+    Args:
+      skin_waves: float [k, t], the estimators' waves of the skin's mean.
+      fps: samples per second, Hz.
+      patch_waves: float [k, p, t], the same of each patch, or None.
+      patch_area: float [p], pixels that each patch had in the window; below `LEAST_AREA` it is left out.
+      names: of the k estimators.
+
+    Returns:
+      The fused rate, its spectrum and what each estimator says alone.
+
+    Raises:
+      ValueError: as `power_shares`.
+    """
+    hz, shares = power_shares(skin_waves, fps)
+    fused = fuse_shares(shares)
+    if patch_waves is not None and patch_waves.shape[1]:
+        _, parts = power_shares(patch_waves, fps)
+        weights = concentration(parts, hz)
+        if patch_area is not None:
+            weights = weights * (np.asarray(patch_area) >= LEAST_AREA)
+        by_estimator = fuse_shares(np.moveaxis(parts, 1, 0), np.moveaxis(weights, 1, 0))
+        if (weights > 0).any():
+            fused = (fused + by_estimator.mean(0)) / 2
+    share = np.exp(fused - fused.max())
+    rates = {name: _peak_bpm(hz, one) for name, one in zip(names, shares, strict=True)}
+    return FusedRate(_peak_bpm(hz, share), share / share.sum(), hz, rates)
+
+
+def _peak_bpm(hz: np.ndarray, spectrum: np.ndarray) -> float:
+    if np.ptp(spectrum) <= 1e-9 * spectrum.max():
+        return float("nan")
+    return float(60 * hz[spectrum.argmax()])

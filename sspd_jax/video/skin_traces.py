@@ -1,0 +1,395 @@
+"""One pass over a video, and everything that any method reads of a face is recorded.
+
+Frames flow through two stages, each of which holds back what it needs of the future: `align_faces` cuts each
+frame so that the face stands still in it, `record_skin` weighs the pixels and sums them up. Memory does not
+grow with the video, but for the traces: some 500 bytes a frame.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+from sspd_jax.video import face_track, skin_map
+from sspd_jax.video.face_mesh import FaceNetworks, FaceRegion
+
+LOOK_AHEAD_S = 1.0  # of each of the two stages
+MAP_EVERY_S = 0.2
+MAP_SMOOTH_S = 1.0  # standard deviation over which a map is averaged
+LINK_S = 20.0  # time in which what the chained means have drifted returns
+COLOUR_EVERY_S = 1.0  # how often pixels are added to what the skin's colour is learned from
+COLOUR_LOOKS = 10  # how many times' pixels are kept
+MOVED_S = 0.13  # between two crops whose difference tells what moves
+SIZES = (64, 96, 128, 160, 192, 256)  # of aligned crops, pixels: the one nearest above the face's own
+MAP_SIZE = 96  # at the most: maps are smooth, crops need not be
+BEHIND_STEP = 120  # of a picture's rows and columns about that many are looked at
+BEHIND_REACH = 1.25  # of an aligned crop's side: what lies outside is behind
+
+
+@dataclass(frozen=True, eq=False)
+class SkinTraces:
+    """What was seen of one face, frame by frame; NaN where it was out of view.
+
+    Attributes:
+      time_s: float64 [t], of the frames, s.
+      skin: float64 [t, 3], mean RGB of the skin, 0 to 255.
+      skin_area: float32 [t], how many pixels of the picture that mean weighs.
+      patches: float32 [t, p, 3], mean RGB of each of `skin_map.PATCHES`.
+      patch_area: float32 [t, p], how many pixels each weighs; 0 where a patch is hidden.
+      crop: float32 [t, 3], mean RGB of the whole aligned crop, hair and wall included.
+      behind: float32 [t, 3], mean RGB of what lies around the face.
+      pose: float32 [t, 3], yaw, pitch, roll in degrees, see `face_track.head_pose`.
+      geometry: float32 [t, 4], the face's x, y and spread in pixels, and its turn in radians.
+      lag_s: by how much the geometry may lag, s; 0 where frames from after each moment were used.
+      said: what there is to tell, (time in s, sentence).
+    """
+
+    time_s: np.ndarray
+    skin: np.ndarray
+    skin_area: np.ndarray
+    patches: np.ndarray
+    patch_area: np.ndarray
+    crop: np.ndarray
+    behind: np.ndarray
+    pose: np.ndarray
+    geometry: np.ndarray
+    lag_s: float = 0.0
+    said: tuple[tuple[float, str], ...] = ()
+
+    @property
+    def found(self) -> np.ndarray:
+        """Bool [t]: whether the face was in view."""
+        return np.isfinite(self.skin[:, 0])
+
+
+@dataclass(frozen=True, eq=False)
+class AlignedFace:
+    """One face in one frame.
+
+    Attributes:
+      time_s: of the frame, s.
+      crop: uint8 [size, size, 3] RGB, or None where the face is out of view.
+      points: float32 [468, 2], landmarks in pixels of the crop.
+      landmarks: float32 [468, 3], the same in pixels of the picture.
+      region: what of the picture the crop shows.
+      behind: float32 [3], mean RGB of what lies around the face.
+    """
+
+    time_s: float
+    crop: np.ndarray | None
+    points: np.ndarray | None
+    landmarks: np.ndarray | None
+    region: FaceRegion | None
+    behind: np.ndarray
+
+
+@dataclass(eq=False)
+class _Held:
+    """A frame's surroundings of the face, until its place in it is known."""
+
+    time_s: float
+    cut: np.ndarray | None
+    left: int
+    top: int
+    shrink: int
+    behind: np.ndarray
+
+
+def align_faces(
+    frames: Iterable[tuple[float, np.ndarray]],
+    tracker: face_track.MeshTracker,
+    *,
+    number: int = 0,
+    size: int | None = None,
+    look_ahead_s: float = LOOK_AHEAD_S,
+) -> Iterator[AlignedFace]:
+    """Cut every frame so that one face stands upright, still and equally large.
+
+    Args:
+      frames: (time in s, uint8 [h, w, 3] RGB) with increasing times.
+      tracker: looks at the frames.
+      number: which of its faces.
+      size: of the crops, pixels; by default near the face's own size when it is first seen, out of `SIZES`.
+      look_ahead_s: how long a frame waits for the looks after it, s; 0 for a live picture.
+
+    Yields:
+      One for every frame, in order.
+    """
+    held: deque[_Held] = deque()
+
+    def face():
+        return next((face for face in tracker.faces if face.number == number), None)
+
+    def finish(frame: _Held) -> AlignedFace:
+        nonlocal size
+        track = face()
+        points = (
+            None
+            if track is None
+            else face_track.smooth_points(track.looks, frame.time_s, ahead=look_ahead_s > 0)
+        )
+        if points is None or frame.cut is None:
+            return AlignedFace(frame.time_s, None, None, None, None, frame.behind)
+        region = face_track.aligned_region(points)
+        if size is None:
+            size = next((s for s in SIZES if s >= region.side / frame.shrink), SIZES[-1])
+        matrix = region.to_picture(size)
+        inverse = np.linalg.inv(matrix[:, :2])
+        placed = ((points[:, :2] - matrix[:, 2]) @ inverse.T).astype(np.float32)
+        matrix[:, 2] = (matrix[:, 2] - [frame.left, frame.top] - (frame.shrink - 1) / 2) / frame.shrink
+        matrix[:, :2] /= frame.shrink
+        crop = cv2.warpAffine(
+            frame.cut,
+            matrix,
+            (size, size),
+            flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
+            borderMode=cv2.BORDER_REPLICATE,
+        )
+        return AlignedFace(frame.time_s, crop, placed, points.astype(np.float32), region, frame.behind)
+
+    for time_s, rgb in frames:
+        tracker.see(time_s, rgb)
+        track = face()
+        last = track.last if track is not None else None
+        held.append(_hold(time_s, rgb, None if last is None else last.points))
+        while held and held[0].time_s <= time_s - look_ahead_s:
+            yield finish(held.popleft())
+    while held:
+        yield finish(held.popleft())
+
+
+def _hold(time_s: float, rgb: np.ndarray, points: np.ndarray | None) -> _Held:
+    """Keep of a frame the face, averaged down where it is large, and the mean of what lies around it."""
+    height, width = rgb.shape[:2]
+    step = max(1, min(height, width) // BEHIND_STEP)
+    sparse = np.ascontiguousarray(rgb[::step, ::step])
+    total = np.array(cv2.sumElems(sparse)[:3])
+    if points is None:
+        behind = total / (sparse.shape[0] * sparse.shape[1])
+        return _Held(time_s, None, 0, 0, 1, behind.astype(np.float32))
+    region = face_track.aligned_region(points)
+    reach = BEHIND_REACH * region.side / 2
+    left, right = (int(np.clip(region.x + k * reach, 0, width)) for k in (-1, 1))
+    top, bottom = (int(np.clip(region.y + k * reach, 0, height)) for k in (-1, 1))
+    inner = sparse[-(-top // step) : -(-bottom // step), -(-left // step) : -(-right // step)]
+    outside = sparse.shape[0] * sparse.shape[1] - inner.shape[0] * inner.shape[1]
+    # A face that fills the picture leaves nothing behind it.
+    of_face = np.array(cv2.sumElems(inner)[:3] if inner.size else (0.0, 0.0, 0.0))
+    behind = (total - of_face) / outside if outside else np.full(3, np.nan)
+    shrink = max(1, int(region.side // SIZES[-1]))
+    rows, columns = (bottom - top) // shrink, (right - left) // shrink
+    if rows < 2 or columns < 2:
+        return _Held(time_s, None, 0, 0, 1, behind.astype(np.float32))
+    cut = rgb[top : top + rows * shrink, left : left + columns * shrink]
+    cut = cv2.resize(cut, (columns, rows), interpolation=cv2.INTER_AREA) if shrink > 1 else cut.copy()
+    return _Held(time_s, cut, left, top, shrink, behind.astype(np.float32))
+
+
+class SkinMapper:
+    """Learns one face's skin and keeps its map: weights for the crop, a row for the skin and one a patch."""
+
+    def __init__(self, *, look_ahead_s: float = LOOK_AHEAD_S):
+        """Begin without any knowledge of the skin."""
+        self._ahead_s = look_ahead_s
+        self._pixels: deque[np.ndarray] = deque(maxlen=COLOUR_LOOKS)
+        self._learned_s = -np.inf
+        self._colour: skin_map.SkinColour | None = None
+        self._maps: deque[tuple[float, np.ndarray]] = deque()
+        self._recent: deque[tuple[float, np.ndarray]] = deque()
+
+    def see(self, face: AlignedFace) -> None:
+        """Take the next aligned face; its map is drawn where one is due."""
+        if face.crop is None:
+            return
+        size = min(MAP_SIZE, len(face.crop))
+        due = not self._maps or face.time_s - self._maps[-1][0] >= MAP_EVERY_S - 0.002
+        before_due = not self._maps or face.time_s - self._maps[-1][0] >= MAP_EVERY_S - MOVED_S - 0.035
+        if not (due or before_due):
+            return
+        rgb = cv2.resize(face.crop, (size, size), interpolation=cv2.INTER_AREA)
+        ycc = skin_map.to_ycc(rgb)
+        luma = cv2.GaussianBlur(ycc[..., 0], (0, 0), 1.0)
+        if due:
+            self._maps.append((face.time_s, self._draw(face, rgb, ycc, luma, size)))
+            while self._maps[0][0] < face.time_s - 4 * MAP_SMOOTH_S - 2 * self._ahead_s:
+                self._maps.popleft()
+        self._recent.append((face.time_s, luma))
+        while self._recent[0][0] < face.time_s - 2 * MAP_EVERY_S:
+            self._recent.popleft()
+
+    def _draw(self, face, rgb, ycc, luma, size) -> np.ndarray:
+        scale = size / len(face.crop)
+        points = (face.points + 0.5) * scale - 0.5
+        if face.time_s - self._learned_s >= COLOUR_EVERY_S or self._colour is None:
+            pixels = skin_map.core_pixels(ycc, points)
+            self._pixels.append(pixels[:: max(1, len(pixels) // 200)])
+            self._colour = skin_map.fit_skin(np.concatenate(self._pixels)) or self._colour
+            self._learned_s = face.time_s
+        skin = skin_map.face_map(points, size)
+        if self._colour is not None:
+            skin = skin * skin_map.skin_likeness(rgb, ycc, self._colour)
+        before = next((y for t, y in self._recent if t <= face.time_s - MOVED_S + 0.02), None)
+        if before is None and self._recent:
+            before = self._recent[0][1]
+        moved = np.zeros_like(luma) if before is None else (luma - before) ** 2
+        return np.concatenate([skin[None], moved[None], skin_map.patch_maps(points, size)])
+
+    def weights(self, at_s: float) -> tuple[np.ndarray, np.ndarray] | None:
+        """Return the weights at a moment.
+
+        Args:
+          at_s: the moment, s.
+
+        Returns:
+          float32 [2 + p, n], n the map's pixels, each row's sum 1 (or 0 where nothing of it is seen): the
+          skin, every patch, the whole crop; and float32 [1 + p], how many pixels of the map the skin and the
+          patches weigh. None before any face was seen.
+        """
+        if not self._maps:
+            return None
+        off = np.array([time_s for time_s, _ in self._maps]) - at_s
+        kernel = np.exp(-0.5 * (off / MAP_SMOOTH_S) ** 2)
+        kernel[off > self._ahead_s + 0.01] = 0
+        if kernel.sum() < 1e-6:
+            return None
+        kernel = (kernel / kernel.sum()).astype(np.float32)
+        mean = sum(k * drawn for k, (_, drawn) in zip(kernel, self._maps, strict=True))
+        skin, patches = mean[0], mean[2:]
+        # What moves is known from all maps held: a weight that changes by itself draws a wave of its own.
+        moved = sum(drawn[1] for _, drawn in self._maps) / len(self._maps)
+        seen = moved[skin > 0.3]
+        usual = float(np.median(seen)) if len(seen) else 0.0
+        # Each pixel counts by what it can be trusted: half where it moves as much again as the middle one.
+        if usual > 0:
+            skin = skin / (1 + moved / usual)
+        weights = np.concatenate([skin[None], patches * skin])
+        weights = weights.reshape(len(weights), -1)
+        area = weights.sum(1)
+        # A patch of less than a hundredth of a pixel is hidden; its mean would be rounding.
+        weights = weights / np.where(area > 0.01, area, np.inf)[:, None]
+        whole = np.full((1, weights.shape[1]), 1 / weights.shape[1], np.float32)
+        return np.concatenate([weights, whole]).astype(np.float32), area
+
+
+def record_skin(
+    faces: Iterable[AlignedFace], *, look_ahead_s: float = LOOK_AHEAD_S
+) -> Iterator[dict[str, np.ndarray | float]]:
+    """Weigh the pixels of aligned faces and sum them up.
+
+    Args:
+      faces: from `align_faces`.
+      look_ahead_s: how long a face waits for the maps after it, s; 0 for a live picture.
+
+    Yields:
+      One row of `SkinTraces` for every face, in order: its fields by their names.
+    """
+    mapper = SkinMapper(look_ahead_s=look_ahead_s)
+    held: deque[AlignedFace] = deque()
+    weights, until_s, last_s = None, -np.inf, -np.inf
+    link = np.ones((2 + len(skin_map.PATCHES), 3), np.float32)
+
+    def finish(face: AlignedFace):
+        nonlocal weights, until_s, last_s, link
+        if face.crop is None:
+            weights, until_s = None, -np.inf
+            return _row(face, None, link)
+        # Where the map changes, so does the mean, though no colour did: each map's means are scaled to go on
+        # where the last one's ended, as a price index is chained; what has drifted so returns slowly.
+        link = link ** np.float32(np.exp(-min(max(face.time_s - last_s, 0), 1) / LINK_S))
+        last_s = face.time_s
+        if face.time_s >= until_s:
+            old, weights = weights, mapper.weights(face.time_s)
+            until_s = face.time_s + MAP_EVERY_S - 0.002
+            if old is None or weights is None:
+                link = np.ones_like(link)
+            else:
+                pixels = _on_map(face.crop)
+                ratio = (old[0] @ pixels) / np.maximum(weights[0] @ pixels, 1e-3)
+                # A patch that comes into view has nothing to go on from.
+                link = np.where((ratio > 0.5) & (ratio < 2), link * ratio, 1).astype(np.float32)
+        return _row(face, weights, link)
+
+    for face in faces:
+        mapper.see(face)
+        held.append(face)
+        while held and held[0].time_s <= face.time_s - look_ahead_s:
+            yield finish(held.popleft())
+    while held:
+        yield finish(held.popleft())
+
+
+def _on_map(crop: np.ndarray) -> np.ndarray:
+    """Average a crop down to the map's pixels, float32 [n, 3]: every pixel counts, none is rounded."""
+    pixels = crop.astype(np.float32)
+    if len(crop) > MAP_SIZE:
+        pixels = cv2.resize(pixels, (MAP_SIZE, MAP_SIZE), interpolation=cv2.INTER_AREA)
+    return pixels.reshape(-1, 3)
+
+
+def _row(
+    face: AlignedFace, weights: tuple[np.ndarray, np.ndarray] | None, link: np.ndarray
+) -> dict[str, np.ndarray | float]:
+    row = {"time_s": face.time_s, "behind": face.behind}
+    parts = len(skin_map.PATCHES)
+    if face.crop is None or weights is None:
+        nothing = {"skin": np.full(3, np.nan), "skin_area": 0.0, "patches": np.full((parts, 3), np.nan)}
+        nothing |= {"patch_area": np.zeros(parts), "crop": np.full(3, np.nan), "pose": np.full(3, np.nan)}
+        return row | nothing | {"geometry": np.full(4, np.nan)}
+    pixels = _on_map(face.crop)
+    shares, area = weights
+    means = (shares @ pixels) * link
+    means[:-1][area <= 0.01] = np.nan
+    picture = face.region.side**2 / len(pixels)  # pixels of the picture in one of the map
+    area = area * picture
+    region = face.region
+    return row | {
+        "skin": means[0],
+        "skin_area": area[0],
+        "patches": means[1:-1],
+        "patch_area": area[1:],
+        "crop": means[-1],
+        "pose": face_track.head_pose(face.landmarks),
+        "geometry": np.array(
+            [region.x, region.y, region.side / face_track.CROP_SIDE, region.angle], np.float32
+        ),
+    }
+
+
+def skin_traces(
+    frames: Iterable[tuple[float, np.ndarray]],
+    networks: FaceNetworks | None,
+    *,
+    near: tuple[float, float, float, float] | None = None,
+    look_ahead_s: float = LOOK_AHEAD_S,
+) -> SkinTraces:
+    """Record everything of the largest face of a video.
+
+    Args:
+      frames: (time in s, uint8 [h, w, 3] RGB) with increasing times.
+      networks: the face networks, or None for the Haar cascade.
+      near: left, top, right, bottom of the face to follow, pixels; by default the largest.
+      look_ahead_s: of each stage, s; 0 for a live picture.
+
+    Returns:
+      The traces, one sample a frame.
+    """
+    tracker = face_track.MeshTracker(networks, near=near, keep_s=2 * face_track.REACH_S + look_ahead_s)
+    aligned = align_faces(frames, tracker, look_ahead_s=look_ahead_s)
+    rows = list(record_skin(aligned, look_ahead_s=look_ahead_s))
+    return gather(rows, lag_s=0.0 if look_ahead_s else face_track.LAG_S, said=tuple(tracker.said))
+
+
+def gather(rows: list[dict], *, lag_s: float, said: tuple[tuple[float, str], ...]) -> SkinTraces:
+    """Make traces of rows from `record_skin`."""
+    parts = len(skin_map.PATCHES)
+    shapes = {"time_s": (), "skin": (3,), "skin_area": (), "patches": (parts, 3), "patch_area": (parts,)}
+    shapes |= {"crop": (3,), "behind": (3,), "pose": (3,), "geometry": (4,)}
+    fields = {}
+    for name, shape in shapes.items():
+        dtype = np.float64 if name in ("time_s", "skin") else np.float32
+        fields[name] = np.array([row[name] for row in rows], dtype).reshape(-1, *shape)
+    return SkinTraces(**fields, lag_s=lag_s, said=said)

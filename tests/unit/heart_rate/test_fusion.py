@@ -1,0 +1,72 @@
+import numpy as np
+import pytest
+
+from sspd_jax.heart_rate import fusion
+
+FPS, T = 30.0, np.arange(300) / 30.0
+RNG = np.random.default_rng(0)
+
+
+def wave(hz, noise=0.3):
+    return np.sin(2 * np.pi * hz * T) + noise * RNG.standard_normal(300)
+
+
+def test_a_sine_is_read_to_half_a_beat():
+    hz, shares = fusion.power_shares(wave(1.3, 0.0), FPS)
+    assert shares.sum() == pytest.approx(1)
+    assert 60 * hz[shares.argmax()] == pytest.approx(78, abs=0.7)
+
+
+def test_slow_drift_does_not_drown_the_pulse():
+    drift = np.cumsum(RNG.standard_normal(300))
+    drift *= 3 / drift.std()
+    waves = np.stack([drift + wave(1.5)] * 2)
+    assert fusion.fused_rate(waves, FPS, names=("a", "b")).bpm == pytest.approx(90, abs=3)
+
+
+def test_the_one_that_errs_is_outvoted():
+    waves = np.stack([wave(1.2), wave(1.2), wave(1.2), wave(2.4, 0.05)])
+    fused = fusion.fused_rate(waves, FPS)
+    assert fused.bpm == pytest.approx(72, abs=1.5)
+    assert fused.rates_bpm["omit"] == pytest.approx(144, abs=1.5)
+    assert fused.share.sum() == pytest.approx(1)
+
+
+def test_patches_speak_by_what_they_see():
+    noise = RNG.standard_normal((4, 3, 300))
+    clear = np.stack([wave(1.0)] * 4)[:, None]
+    patches = np.concatenate([noise, clear, clear], 1)
+    hz, shares = fusion.power_shares(patches, FPS)
+    weights = fusion.concentration(shares, hz)
+    assert weights[:, 3:].min() > 2 * weights[:, :3].max() / 1.5
+    blind = RNG.standard_normal((4, 300))
+    assert fusion.fused_rate(blind, FPS, patch_waves=patches).bpm == pytest.approx(60, abs=2)
+
+
+def test_a_patch_of_a_few_pixels_is_left_out():
+    skin, lie = np.stack([wave(1.0, 2.0)] * 4), np.stack([wave(2.0, 0.0)] * 4)[:, None]
+    heard = fusion.fused_rate(skin, FPS, patch_waves=lie, patch_area=np.array([100.0]))
+    left_out = fusion.fused_rate(skin, FPS, patch_waves=lie, patch_area=np.array([5.0]))
+    alone = fusion.fused_rate(skin, FPS)
+    assert left_out.bpm == alone.bpm
+    assert not np.allclose(heard.share, alone.share)
+
+
+def test_nothing_to_read_is_not_a_number():
+    for still in (np.zeros((4, 300)), np.full((4, 300), np.nan), np.full((4, 300), 7.0)):
+        assert np.isnan(fusion.fused_rate(still, FPS).bpm)
+
+
+def test_too_short_or_too_slow_is_an_error():
+    with pytest.raises(ValueError, match="no spectrum"):
+        fusion.power_shares(np.zeros(5), FPS)
+    with pytest.raises(ValueError, match="no spectrum"):
+        fusion.power_shares(np.zeros(100), 7.0)
+
+
+def test_estimators_keep_the_length():
+    rgb = 100 + np.stack([0.3 * wave(1.1), wave(1.1), 0.6 * wave(1.1)], -1)
+    waves = fusion.estimator_waves(rgb, FPS)
+    assert waves.shape == (4, 300)
+    assert np.isfinite(waves).all()
+    assert fusion.fused_rate(waves, FPS).bpm == pytest.approx(66, abs=2)

@@ -1,0 +1,122 @@
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from scripted_faces import Scripted
+
+from sspd_jax.video import face_track
+from sspd_jax.video.face_track import TEMPLATE, Look, MeshTracker, smooth_points
+
+PORTRAIT = Path(face_track.__file__).parents[1] / "simulation" / "portrait.png"
+EYES = (132.6, 109)  # as the mesh places their middle
+PICTURE = np.zeros((240, 320, 3), np.uint8)
+
+
+def at(x, y, scale=20.0):
+    return (TEMPLATE * scale + [x, y, 0]).astype(np.float32)
+
+
+def test_two_faces_that_cross_keep_their_numbers():
+    networks, tracks = Scripted(), {0: [], 1: []}
+    tracker = MeshTracker(networks, most_faces=2)
+    for i in range(61):
+        share = i / 60
+        networks.faces = [at(60 + 200 * share, 100), at(260 - 200 * share, 140)]
+        tracker.see(i * 0.1, PICTURE)
+        for face in tracker.faces:
+            tracks[face.number].append(face.looks[-1].points)
+    ends = {n: t[-1][:, 0].mean() for n, t in tracks.items()}
+    starts = {n: t[0][:, 0].mean() for n, t in tracks.items()}
+    for number in (0, 1):
+        assert ends[number] == pytest.approx(320 - starts[number], abs=3)
+
+
+def test_a_lost_face_is_said_and_found_again():
+    networks = Scripted()
+    tracker = MeshTracker(networks)
+    for i in range(60):
+        networks.faces = [] if 20 <= i < 40 else [at(100, 100)]
+        tracker.see(i * 0.1, PICTURE)
+    words = [sentence.split(" at ")[0] for _, sentence in tracker.said]
+    assert words == ["face 0 is found", "face 0 is lost", "face 0 is found"]
+    assert [time_s for time_s, _ in tracker.said] == pytest.approx([0, 2.0, 4.0], abs=0.21)
+
+
+def test_without_a_face_there_is_nothing():
+    tracker = MeshTracker(Scripted())
+    for i in range(20):
+        tracker.see(i * 0.1, PICTURE)
+    assert tracker.faces == []
+    assert tracker.said == []
+
+
+def test_the_haar_cascade_carries_the_template():
+    portrait = cv2.cvtColor(cv2.imread(str(PORTRAIT)), cv2.COLOR_BGR2RGB)
+    tracker = MeshTracker(None)
+    tracker.see(0.0, portrait)
+    (face,) = tracker.faces
+    assert np.allclose(face.last.points[[33, 133, 362, 263], :2].mean(0), EYES, atol=10)
+
+
+def looks(track, noise=0.0, step_s=0.1):
+    rng = np.random.default_rng(1)
+    return [
+        Look(i * step_s, at(x, 100, 40) + np.float32(noise) * rng.standard_normal(3, np.float32))
+        for i, x in enumerate(track)
+    ]
+
+
+def test_a_still_face_does_not_tremble():
+    seen = looks(np.full(100, 150.0), noise=0.3)
+    middles = [smooth_points(seen, t)[:, :2].mean(0) for t in np.arange(2, 8, 1 / 30)]
+    assert np.std(middles, 0).max() < 0.1
+
+
+def test_a_moving_face_is_followed_without_delay():
+    times_s = np.arange(100) * 0.1
+    seen = looks(150 + 20 * np.sin(2 * np.pi * 0.5 * times_s))
+    at_s = np.arange(2, 8, 1 / 30)
+    middles = np.array([smooth_points(seen, t)[:, 0].mean() for t in at_s])
+    true = 150 + 20 * np.sin(2 * np.pi * 0.5 * at_s)
+    assert np.abs(middles - true).max() < 2
+    lags = [np.corrcoef(middles[5:-5], np.roll(true, k)[5:-5])[0, 1] for k in range(-5, 6)]
+    assert np.argmax(lags) == 5
+
+
+def test_without_looks_ahead_the_lag_is_as_stated():
+    speed = 10.0  # pixels a second
+    seen = looks(100 + speed * 0.1 * np.arange(100))
+    behind = 100 + speed * 5 - smooth_points(seen, 5.0, ahead=False)[:, 0].mean()
+    assert 0 < behind / speed <= face_track.LAG_S
+
+
+def test_nothing_is_said_of_a_moment_without_looks():
+    seen = [Look(0.0, at(100, 100)), Look(0.1, None)]
+    assert smooth_points(seen, 0.2) is not None
+    assert smooth_points(seen, 0.2 + face_track.HELD_S) is None
+    assert smooth_points([], 0.0) is None
+
+
+@pytest.mark.parametrize("axis, position, sign", [("y", 0, -1), ("x", 1, 1), ("z", 2, 1)])
+def test_head_pose_of_a_turned_template(axis, position, sign):
+    turn = np.radians(20)
+    c, s = np.cos(turn), np.sin(turn)
+    rotation = {
+        "x": [[1, 0, 0], [0, c, -s], [0, s, c]],
+        "y": [[c, 0, s], [0, 1, 0], [-s, 0, c]],
+        "z": [[c, -s, 0], [s, c, 0], [0, 0, 1]],
+    }[axis]
+    pose = face_track.head_pose(70 * TEMPLATE @ np.array(rotation).T + [300, 200, 0])
+    expected = np.zeros(3)
+    expected[position] = sign * 20
+    assert pose == pytest.approx(expected, abs=0.01)
+
+
+def test_the_aligned_region_follows_shift_scale_and_turn():
+    turn = np.radians(15)
+    rotation = np.array([[np.cos(turn), np.sin(turn)], [-np.sin(turn), np.cos(turn)]])
+    region = face_track.aligned_region(50 * TEMPLATE[:, :2] @ rotation + [120, 90])
+    assert (region.x, region.y) == pytest.approx((120, 90), abs=0.05)
+    assert region.side == pytest.approx(50 * face_track.CROP_SIDE, rel=1e-3)
+    assert region.angle == pytest.approx(turn, abs=5e-3)
