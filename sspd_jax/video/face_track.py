@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from sspd_jax.video.face_detection import FaceDetector
+from sspd_jax.video.face_detection import HaarDetector
 from sspd_jax.video.face_mesh import FaceNetworks, FaceRegion, overlap, region_of
 
 LOOK_EVERY_S = 0.1
@@ -40,7 +40,8 @@ RIGHT_POINTS = (33, 133, 234, 127, 93, 132, 58, 61, 70, 105, 50, 205, 172, 21, 5
 LEFT_POINTS = (263, 362, 454, 356, 323, 361, 288, 291, 300, 334, 280, 425, 397, 251, 284, 332)
 
 TEMPLATE = np.loadtxt(Path(__file__).parent / "face_template.csv", delimiter=",", skiprows=1)
-"""A frontal face of no one, float64 [468, 3]: mean 0, spread 1, y down, z to the back."""
+"""A frontal face, float64 [468, 3]: mean 0, spread 1, y down, z to the back. The landmarks of the portrait in
+`simulation`, made symmetric."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -111,7 +112,7 @@ class MeshTracker:
           keep_s: how long looks are kept, s.
         """
         self._networks, self._most, self._near, self._keep_s = networks, most_faces, near, keep_s
-        self._haar = None if networks else FaceDetector()
+        self._haar = None if networks else HaarDetector()
         self._looked_s = self._detected_s = -np.inf
         self._count = 0
         self.faces: list[Face] = []

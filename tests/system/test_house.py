@@ -71,6 +71,8 @@ ELSEWHERE = {
         "training/compiled training/presets training/sharding",
     ),
     "unit/video/test_decode.py": ("from a file to a crop", "video/crop"),
+    "unit/video/test_face_mesh.py": ("with what it runs", "video/models"),
+    "unit/video/test_skin.py": ("a map and what is read through it", "video/skin_map video/skin_traces"),
     "unit/video/test_face_stream.py": (
         "from a film to crops on a clock",
         "cli/sample simulation/sample_video video/face_detection video/resample",
