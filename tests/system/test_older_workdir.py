@@ -66,7 +66,11 @@ def test_the_shipped_network_is_loaded_as_it_is():
 def test_a_run_goes_on_to_the_networks_that_it_would_have_had(older, data_dir, tmp_path):
     workdir = tmp_path / "run"
     shutil.copytree(older / "run", workdir)
-    train_and_evaluate(load(data_dir), workdir, progress=False)
+    log = tmp_path / "log"
+    with log.open("w") as file:
+        assert small_run.start(workdir, data_dir, file, **OLD).wait(300) == 0, log.read_text()
+    for old, new in renamed_keys.RENAMED.items():
+        assert f"note: config key {old!r} is now {new!r}" in log.read_text()
     steps = [json.loads(line)["step"] for line in (workdir / "metrics.jsonl").read_text().splitlines()]
     assert steps == [2, 3, 4, 6, 8]
     _, *ours = network.load_network(workdir / "network" / "target")
