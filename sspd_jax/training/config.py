@@ -216,7 +216,7 @@ def load(spec: str, overrides: Iterable[str] = ()) -> ml_collections.ConfigDict:
     for earlier, module in EARLIER_MODULES.items():
         sys.modules.setdefault(earlier, module)
     values = flags.FlagValues()
-    overrides = map(_with_current_name, overrides)
+    overrides = [*map(_with_current_name, overrides)]
     arguments = [f"--config={file}{colon}{variants}", *(f"--config.{assignment}" for assignment in overrides)]
     config_flags.DEFINE_config_file("config", flag_values=values, sys_argv=["sspd_jax", *arguments])
     try:
@@ -229,7 +229,20 @@ def load(spec: str, overrides: Iterable[str] = ()) -> ml_collections.ConfigDict:
         raise ConfigError(f"config file {path} fails with {type(error).__name__}: {error}") from error
     if not isinstance(values.config, ml_collections.ConfigDict):
         raise ConfigError(f"config file {path}: get_config returns {values.config!r}, not a ConfigDict")
+    _use_current_names(values.config, {assignment.partition("=")[0] for assignment in overrides})
     return values.config
+
+
+def _use_current_names(config: ml_collections.ConfigDict, overridden: Iterable[str]) -> None:
+    """Move what a file set under an older version's name to today's, in place; an override wins."""
+    with config.unlocked():
+        for old, new in RENAMED.items():
+            (old_table, old_name), (table, name) = old.split("."), new.split(".")
+            if old_table in config and old_name in config[old_table]:
+                print(f"note: config key {old!r} is now {new!r}", file=sys.stderr)
+                if new not in overridden:
+                    config[table][name] = config[old_table][old_name]
+                del config[old_table][old_name]
 
 
 def _with_current_name(assignment: str) -> str:
