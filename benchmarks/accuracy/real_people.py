@@ -369,8 +369,10 @@ def line(table: Mapping[str, Any], method: str, group: str) -> str | None:
     surest = np.argsort(-sure, kind="stable")[: (len(sure) + 1) // 2]
     clips = table["readings"][method].items()
     seconds = [found["seconds"] for name, found in clips if table["clips"][name]["group"] == group]
+    there = [name for name, clip in table["clips"].items() if clip["group"] == group]
+    unread = sum(name not in table["readings"][method] for name in there)
     cells = (
-        method,
+        f"{method} (not finished: {len(there) - unread} of {len(there)} videos)" if unread else method,
         len(readings),
         _share(off <= RIGHT_BPM, people),
         _share(off <= NEARLY_BPM, people),
