@@ -41,7 +41,7 @@ from sspd_jax.datasets.recording import Broken
 from sspd_jax.errors import ConfigError, UserError
 from sspd_jax.evaluation import metrics
 from sspd_jax.heart_rate import rate
-from sspd_jax.inference import windows
+from sspd_jax.inference import methods, windows
 from sspd_jax.runtime import storage
 
 ROOT = Path(__file__).parents[2]
@@ -211,7 +211,7 @@ def adapters(args: argparse.Namespace, folder: Path) -> dict[str, Adapter]:
       folder: in which the published weights may be unpacked.
     """
     region = region_setting(args.region)
-    found = {m: product(method=m, **region) for m in windows.METHODS if m != "sspd"}
+    found = {m: product(method=m, **region) for m in methods.METHODS if m != "sspd"}
     networks = {f"network {SHIPPED.name}": SHIPPED}
     if args.weights.exists() and (args.methods is None or PUBLISHED in args.methods):
         networks[PUBLISHED] = folder / "published"

@@ -50,6 +50,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
 
+from sspd_jax.checkpoints import renamed_keys
 from sspd_jax.method import losses, network, target_ema, views
 from sspd_jax.method.layers import conv3d, norm_tanh
 from sspd_jax.method.outputs import NetworkOutput, Outputs, similarity_outputs
@@ -906,7 +907,7 @@ def shipped(bench: Bench) -> Result:
         import orbax.checkpoint
     except ImportError as error:
         raise NotRunError(f"the checkpoint cannot be read: {error}") from error
-    config = json.loads((SHIPPED / "config" / "metadata").read_text())
+    config = renamed_keys.translate(json.loads((SHIPPED / "config" / "metadata").read_text()))
     table = {k: tuple(v) if isinstance(v, list) else v for k, v in config["network"].items()}
     settings = NetworkSettings(**{**table, "dtype": "float32"})
     params, batch_stats = network.abstract_variables(settings)
