@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from sspd_jax.video.face_detection import HaarDetector
+from sspd_jax.video.face_detection import FaceBox, FaceDetector, HaarDetector
 from sspd_jax.video.face_mesh import FaceNetworks, FaceRegion, overlap, region_of
 
 LOOK_EVERY_S = 0.1
@@ -34,6 +34,9 @@ REGION_OFF = 0.03  # of its side
 REGION_TURN = 0.035  # radians
 
 CROP_SIDE = 4.4  # of an aligned crop, in units of the landmarks' spread: face, forehead and some hair
+
+MARKED = 1.75  # half the width of what the Haar cascade marks, in units of the landmarks' spread
+MARKED_ABOVE = 0.56  # of its height lies above the landmarks' mean
 
 # Points left and right of the face's middle; their differences turn with the head, not with its expression.
 RIGHT_POINTS = (33, 133, 234, 127, 93, 132, 58, 61, 70, 105, 50, 205, 172, 21, 54, 103)
@@ -214,6 +217,31 @@ class MeshTracker:
                 found[face.number] = points
 
 
+def marked_box(points: np.ndarray) -> FaceBox:
+    """Return the box that the Haar cascade would mark of a face: brows to chin and as much across.
+
+    Args:
+      points: [468, 2 or 3], pixels. All of them decide, as in `aligned_region`.
+    """
+    x, y = points[:, :2].mean(0)
+    side = 2 * MARKED * spread(points)
+    left, top = x - side / 2, y - MARKED_ABOVE * side
+    return FaceBox(*(round(float(edge)) for edge in (left, top, left + side, top + side)))
+
+
+class TrackedFace(FaceDetector):
+    """Stands in for a detector where a `MeshTracker` has looked at the frames already."""
+
+    def __init__(self, tracker: MeshTracker, number: int = 0):
+        """Mark the face `number` of a tracker."""
+        self._tracker, self._number = tracker, number
+
+    def detect_all(self, rgb: np.ndarray) -> list[FaceBox]:  # noqa: ARG002, a detector's signature
+        """Return the face's box in the frame that the tracker saw last, none where it is out of view."""
+        face = next((face for face in self._tracker.faces if face.number == self._number), None)
+        return [marked_box(face.last.points)] if face is not None and _in_view(face) else []
+
+
 def box_of(points: np.ndarray) -> tuple[float, float, float, float]:
     """Return left, top, right, bottom of points [n, 2 or 3], pixels."""
     return (*map(float, points[:, :2].min(0)), *map(float, points[:, :2].max(0)))
@@ -315,6 +343,6 @@ def _in_view(face: Face) -> bool:
 def _placed(box: tuple[float, float, float, float]) -> np.ndarray:
     """Lay the template into a box of the Haar cascade, which marks brows to chin and as much across."""
     left, top, right, bottom = box
-    scale = (right - left) / 2 / 1.75
-    points = TEMPLATE * scale + [(left + right) / 2, top + 0.56 * (bottom - top), 0]
+    scale = (right - left) / 2 / MARKED
+    points = TEMPLATE * scale + [(left + right) / 2, top + MARKED_ABOVE * (bottom - top), 0]
     return points.astype(np.float32)
