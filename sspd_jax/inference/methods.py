@@ -17,8 +17,9 @@ from sspd_jax.video.face_stream import Trace
 if TYPE_CHECKING:
     from sspd_jax.inference.model import RppgModel
 
-METHODS = ("sspd", *classical.METHODS)
-"""The network's, and the classical ones."""
+AUTO = "auto"
+METHODS = (AUTO, "sspd", *classical.METHODS)
+"""All side by side, the network's, and the classical ones."""
 
 PulseExtractor = Callable[[Iterable[np.ndarray], float], tuple[Wave, Trace]]
 """From (crops on a uniform clock, time of the first in s) to the pulse wave and what `FaceCells` measured."""

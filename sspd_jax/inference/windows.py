@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from itertools import groupby
 from typing import Any
 
@@ -30,8 +30,12 @@ IN_VIEW = 0.5  # least share of a window's detections that found the face
 FLAT = "the wave is flat"
 NO_COLOUR = "the picture is black and white, and a pulse shows in colour"
 GREY_LEVELS = 0.5  # colours that differ by less are rounding
-# The confidence was fitted on 10 s; a shorter window has to be clearer.
-ENOUGH_S = 0.9 * signal_quality.PART_S
+PART_S = signal_quality.PART_S
+ENOUGH_S = 0.9 * PART_S
+"""The confidence was fitted on windows of 10 s; a shorter one has to be clearer."""
+
+REGIONS = ("skin", "crop")
+"""What of the picture is read: the skin of a face that is followed by its landmarks, or a box around it."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,8 +45,10 @@ class Settings:
     Attributes:
       window_s: Length of a window in s.
       stride_s: Time from one window's start to the next's in s.
-      hr_estimator: How a rate is estimated from a window's wave, a name in `estimators.OF_RAW_WAVES`.
+      hr_estimator: How a rate is estimated from a window's wave, a name in `estimators.OF_RAW_WAVES`; None
+        for what suits the method and the region.
       min_confidence: Least confidence of a reading; a window below it has none.
+      region: What of the picture is read, a name in `REGIONS`.
 
     Raises:
       ConfigError: A value is out of its range.
@@ -50,11 +56,14 @@ class Settings:
 
     window_s: float = 10.0
     stride_s: float = 5.0
-    hr_estimator: str = "harmonic"
+    hr_estimator: str | None = None
     min_confidence: float = confidence.THRESHOLD
+    region: str = "skin"
 
     def __post_init__(self):
-        if self.hr_estimator not in estimators.OF_RAW_WAVES:
+        if self.region not in REGIONS:
+            raise ConfigError(f"region {self.region!r} is none of {', '.join(REGIONS)}")
+        if self.hr_estimator not in (None, *estimators.OF_RAW_WAVES):
             known = ", ".join(estimators.OF_RAW_WAVES)
             raise ConfigError(f"heart-rate estimator {self.hr_estimator!r} is none of {known}")
         if not MIN_DURATION_S <= self.window_s < math.inf:
@@ -76,6 +85,7 @@ class Window:
       confidence: Chance that the rate is within 3 bpm of the truth, 0 to 1.
       why: Why there is no reading; '' where there is one.
       candidate_bpm: The rate in bpm that was estimated, trusted or not; None where there is not even that.
+      estimates_bpm: What each method says by itself, where several were asked.
     """
 
     start_s: float
@@ -84,6 +94,7 @@ class Window:
     confidence: float
     why: str
     candidate_bpm: float | None
+    estimates_bpm: Mapping[str, float] = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -129,6 +140,11 @@ def judge_segment(wave: Wave, cells: Trace, clip: FaceClip, settings: Settings) 
         upright += turn
     if upright < 0:
         wave = dataclasses.replace(wave, values=-wave.values)
+    return with_beats(wave, windows)
+
+
+def with_beats(wave: Wave, windows: list[Window]) -> Segment:
+    """Put a wave and its windows together, and find the beats of those that have a reading."""
     return Segment(wave, _beats(wave, windows), tuple(windows))
 
 
@@ -187,7 +203,7 @@ def judge_window(
     if len(wave) < 0.9 * frames or not np.isfinite(wave).all():
         return blank("the wave ends before the window does", None), 0.0
     try:
-        bpm = estimators.estimate(settings.hr_estimator, wave, fps)
+        bpm = estimators.estimate(settings.hr_estimator or estimators.DEFAULT, wave, fps)
     except ValueError as error:
         return blank(f"at {fps:g} frames/s no pulse can be read ({error})", None), 0.0
     is_grey = traces[0] is not None and bool(np.ptp(traces[0], axis=-1).max() < GREY_LEVELS)
@@ -246,7 +262,7 @@ def judge_wave(wave: Wave, settings: Settings) -> Segment:
         judge_window(wave.values[start:end], wave.fps, settings, start_s=wave.start_s + start / wave.fps)[0]
         for start, end in spans(len(wave.values), wave.fps, settings)
     ]
-    return Segment(wave, _beats(wave, windows), tuple(windows))
+    return with_beats(wave, windows)
 
 
 def _on_clock(trace: Trace, times_s: np.ndarray) -> np.ndarray | None:
@@ -307,5 +323,12 @@ def variability(segments: Iterable[Segment]) -> beats.Variability | None:
 
 def as_json(window: Window) -> dict[str, Any]:
     """Return a window as JSON's types, times to the millisecond."""
-    table = dataclasses.asdict(window)
-    return {k: round(v, 3) if isinstance(v, float) else v for k, v in table.items()}
+    table = {key: _rounded(value) for key, value in dataclasses.asdict(window).items()}
+    table["estimates_bpm"] = {name: _rounded(bpm) for name, bpm in window.estimates_bpm.items()}
+    return table
+
+
+def _rounded(value: Any) -> Any:
+    if not isinstance(value, float):
+        return value
+    return round(value, 3) if math.isfinite(value) else None
