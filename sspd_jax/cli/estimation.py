@@ -6,7 +6,7 @@ import argparse
 from typing import TYPE_CHECKING
 
 from sspd_jax.heart_rate import estimators
-from sspd_jax.inference.methods import METHODS
+from sspd_jax.inference.methods import AUTO, METHODS
 from sspd_jax.inference.windows import REGIONS, Settings
 
 if TYPE_CHECKING:
@@ -15,17 +15,12 @@ if TYPE_CHECKING:
 DEFAULT = Settings()
 
 
-def add_arguments(parser: argparse.ArgumentParser, method: str | None) -> None:
-    """Add the arguments.
-
-    Args:
-      parser: of the command.
-      method: the default of --method; None leaves the choice to whether there is a checkpoint.
-    """
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments."""
     parser.add_argument("--checkpoint", metavar="DIR", help="network to use (for --method=auto or sspd)")
     parser.add_argument(
         "--method",
-        default=method,
+        default=AUTO,
         choices=METHODS,
         help="how to find the pulse: all estimators side by side, the network among them where there is one "
         "(auto, the default), the network alone (sspd), or one classical method",
@@ -35,8 +30,8 @@ def add_arguments(parser: argparse.ArgumentParser, method: str | None) -> None:
         default=DEFAULT.hr_estimator,
         choices=estimators.OF_RAW_WAVES,
         help="from wave to rate: spectral peak with harmonics handled (harmonic), mean interval between "
-        "beats, plain spectral peak, or wavelet selection and mean beat-to-beat rate as published (default: what "
-        "suits the method)",
+        "beats, plain spectral peak, or wavelet selection and mean beat-to-beat rate as published (default: "
+        "what suits the method)",
     )
     parser.add_argument(  # its earlier name
         *("--read_out", "--read-out"),

@@ -37,7 +37,7 @@ def main(argv: list[str] | None = None) -> int:
     parser = common.make_parser(__name__, __doc__)
     add = parser.add_argument
     add("videos", nargs="+", metavar="VIDEO", help="files that FFmpeg can decode, or folders of them")
-    estimation.add_arguments(parser, AUTO)
+    estimation.add_arguments(parser)
     stride_s = estimation.DEFAULT.stride_s
     add("--stride", type=float, default=stride_s, help="of the windows, s (default: %(default)g)")
     add("--all_faces", action="store_true", help="everybody in the picture, left to right")

@@ -124,6 +124,18 @@ def _sampled(waves: Sequence[Wave], times_s: np.ndarray) -> np.ndarray:
     return values
 
 
+def check_rate(method: str, fps: float, frames: int) -> None:
+    """Check that windows of so many frames at a rate in Hz can be read.
+
+    Raises:
+      ValueError: too few frames or too low a rate for a method.
+    """
+    waves = fusion.estimator_waves(np.ones((frames, 3)), fps)
+    fusion.power_shares(waves, fps)
+    if method in classical.METHODS and method not in host_classical.METHODS:
+        classical.read_trace(method, np.ones((frames, 3)), fps)
+
+
 def estimator_of(method: str, settings: Settings) -> str:
     """Say how a rate is estimated: what was asked for by name, else what suits method and region."""
     if settings.hr_estimator is not None or settings.region == "crop" or method == "sspd":

@@ -95,6 +95,11 @@ class SkinTraces:
         """Bool [t]: whether the face was in view."""
         return np.isfinite(self.skin[:, 0])
 
+    def between(self, start_s: float, end_s: float) -> SkinTraces:
+        """Return the traces of the frames from one moment to another, s."""
+        inside = (self.time_s >= start_s) & (self.time_s <= end_s)
+        return as_traces(as_table(self)[inside], lag_s=self.lag_s, said=self.said)
+
 
 @dataclass(frozen=True, eq=False)
 class AlignedFace:
