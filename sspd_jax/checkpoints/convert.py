@@ -30,6 +30,13 @@ def convert(weights: str | Path, output: str | Path) -> int:
     Raises:
       UserError: the file is damaged, is not weights alone, or belongs to another network; or the output
         exists or cannot be written.
+
+    Example:
+      A file that holds something else is refused before anything is written:
+
+      >>> convert("README.md", "checkpoint")
+      Traceback (most recent call last):
+      sspd_jax.errors.UserError: README.md ...
     """
     settings = NetworkSettings()
     state_dict = torch_reader.read_state_dict(weights)

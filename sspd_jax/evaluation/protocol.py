@@ -135,6 +135,10 @@ def load(name: str, **changes: float) -> Protocol:
 
     Raises:
       ConfigError: no such preset or file, or a value that is impossible; one sentence.
+
+    Example:
+      >>> load("toolbox").name, load("toolbox", window_s=10).name
+      ('toolbox', 'toolbox(window_s=10)')
     """
     path = Path(name) if name.endswith(".toml") else PRESETS / f"{name}.toml"
     try:
@@ -228,6 +232,10 @@ def filtered(
     Returns:
       float64 [t]; None where there is nothing to read: a value that is not finite, a constant, or a wave too
       short for the filter.
+
+    Example:
+      >>> filtered(np.ones(300), 30.0, load("ours")) is None
+      True
     """
     wave = np.cumsum(wave) if difference else np.asarray(wave)
     if len(wave) < 8 or not np.isfinite(wave).all():
@@ -241,7 +249,13 @@ def filtered(
 
 
 def read_rate(clean: np.ndarray, fps: float, protocol: Protocol) -> float:
-    """Read the rate of a wave that `filtered` returned: bpm, NaN where there is none."""
+    """Read the rate of a wave that `filtered` returned: bpm, NaN where there is none.
+
+    Example:
+      >>> pulse = np.sin(2 * np.pi * 1.2 * np.arange(300) / 30)
+      >>> round(read_rate(filtered(pulse, 30.0, load("ours")), 30.0, load("ours")))
+      72
+    """
     try:
         return estimators.estimate(protocol.hr_estimator, clean, fps, protocol.band_hz)
     except ValueError:  # too short, or too low an fps

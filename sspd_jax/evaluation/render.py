@@ -11,7 +11,12 @@ from sspd_jax.evaluation.summary import HEADS, INTERVAL, NAMES, Cell
 
 
 def cell(value: Cell | None, *, interval: bool = False) -> str:
-    """Write a score and its standard error, and on wish its interval."""
+    """Write a score and its standard error, and on wish its interval.
+
+    Example:
+      >>> cell([2.0, 0.5, 1.2, 3.1]), cell([2.0, 0.5, 1.2, 3.1], interval=True), cell(None)
+      ('2.00 ± 0.50', '2.00 ± 0.50 [1.20, 3.10]', '–')
+    """
     if value is None or value[0] is None:
         return "–"
     text = f"{value[0]:.2f}" if value[1] is None else f"{value[0]:.2f} ± {value[1]:.2f}"
@@ -27,7 +32,15 @@ def count(metrics: Mapping[str, Cell]) -> str:
 
 
 def as_text(result: Mapping[str, Any]) -> str:
-    """Write the scores as a table in plain text, the protocol below it."""
+    r"""Write the scores as a table in plain text, the protocol below it.
+
+    Example:
+      >>> from sspd_jax.evaluation import protocol, summary, table
+      >>> rows = [table.Row("a", "anna", "pos", "window", t, 10.0, 60.0, 60.0 + t, 3.0) for t in (0.0, 10.0)]
+      >>> print("\n".join(as_text(summary.summarise(rows, protocol.default(), "pos")).splitlines()[:2]))
+      method       MAE, bpm      RMSE, bpm        MAPE, %    r      SNR, dB     MACC
+      pos *     5.00 ± 3.54    7.07 ± 5.95    8.33 ± 5.89    –  3.00 ± 0.00        –
+    """
     level = next(iter(result["scores"]))
     metrics = ("MAE", "RMSE", "MAPE", "r", "SNR", "MACC")
     lines = ["method".ljust(16) + "".join(HEADS[m].rjust(16) for m in metrics)]

@@ -73,6 +73,10 @@ def flatten_metadata(meta: Mapping[str, Any], prefix: str = META) -> dict[str, s
     """Keep what a dataset tells of a recording in a word or a number, with dots for what is nested.
 
     Lists, such as a device's heart rate over time, and notes are left out.
+
+    Example:
+      >>> flatten_metadata({"light": "dim", "device": {"hz": 60}, "notes": "moved"})
+      {'meta.light': 'dim', 'meta.device.hz': 60}
     """
     flat: dict[str, str | float | bool] = {}
     for key, value in meta.items():

@@ -110,6 +110,11 @@ def load(path: str) -> Study:
 
     Raises:
       ConfigError: it is missing or something in it cannot be; one sentence.
+
+    Example:
+      >>> study = load("simulated_study")
+      >>> len(study.seeds), list(study.parts)
+      (3, ['within', 'across'])
     """
     file = experiments.find(path, ".toml")
     try:

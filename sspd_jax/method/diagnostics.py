@@ -46,6 +46,14 @@ def wave_health(wave: Float[ArrayLike, "n t"], fps: float) -> dict[str, Float32[
       - 'at_edge': share of clips whose strongest frequency is the band's first or last;
       - 'score': concentration · (1 − alike) · (1 − at_edge), higher is healthier; the label-free score by
         which the best checkpoint is kept.
+
+    Example:
+      Two clips with one answer, 72 bpm:
+
+      >>> wave = np.sin(2 * np.pi * 1.2 * np.arange(300, dtype=np.float32) / 30)
+      >>> health = wave_health(np.stack([wave, wave]), 30.0)
+      >>> {name: round(float(value), 2) for name, value in health.items()}
+      {'concentration': 1.0, 'alike': 1.0, 'at_edge': 0.0, 'score': 0.0}
     """
     wave = jnp.asarray(wave, jnp.float32)
     n, t = wave.shape
@@ -244,6 +252,11 @@ def collapse_warning(health: dict[str, float], *, one_person: bool = False) -> s
     Args:
       health: means of `wave_health` over an epoch, host floats.
       one_person: whether all clips show the same person, whose heart may well beat alike in all.
+
+    Example:
+      >>> collapse_warning({"alike": 0.97, "at_edge": 0.0})
+      'the waves of different clips are 0.97 alike: the network may have collapsed ...'
+      >>> collapse_warning({"alike": 0.3, "at_edge": 0.1})
     """
     if health["alike"] > ALIKE and not one_person:
         return (

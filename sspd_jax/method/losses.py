@@ -233,6 +233,16 @@ def total_loss(
 
     Raises:
       KeyError: a name is not in `TERMS`.
+
+    Example:
+      Waves that are opposite, weighed by a quarter:
+
+      >>> from sspd_jax.method.outputs import similarity_outputs
+      >>> rise = jnp.array([[1.0, 2.0, 3.0]])
+      >>> both = Outputs(similarity_outputs(rise, ()), similarity_outputs(-rise, ()))
+      >>> loss, terms = total_loss(both, 30.0, {"wave_pearson": {"weight": 0.25}})
+      >>> round(float(loss), 4), list(terms)
+      (0.5, ['wave_pearson'])
     """
     weighted = {}
     for name, settings in terms.items():

@@ -384,6 +384,18 @@ def forward(
 
     Returns:
       The output, and the statistics after this batch.
+
+    Example:
+      Two clips of 24 differences. The first scale's kernel, 5 wide, has 20 places in them; the second's, 3
+      wide, has 9 in those at stride 2:
+
+      >>> small = {"input_size": 22, "stages": ((4, 4),), "features": 8}
+      >>> settings = NetworkSettings(**small, ts_kernels=(5, 3), ts_strides=(1, 2))
+      >>> video = jax.ShapeDtypeStruct((2, 24, 22, 22, 3), jnp.float32)
+      >>> variables = abstract_variables(settings)
+      >>> output, _ = jax.eval_shape(lambda *arrays: forward(settings, *arrays), *variables, video)
+      >>> output.wave.shape, [ssm.shape for ssm in output.ssm]
+      ((2, 24), [(2, 20, 20), (2, 9, 9)])
     """
     (wave, features), updated = Network(settings, batch_axis=batch_axis).apply(
         {"params": params, "batch_stats": batch_stats}, video, train=True, mutable=["batch_stats"]

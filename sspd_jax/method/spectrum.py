@@ -29,6 +29,10 @@ def power_spectrum(wave: Float[ArrayLike, "*batch t"]) -> Float32[Array, "*batch
 
     Returns:
       float32 [..., t // 2 + 1]; bin 0 is 0 up to rounding.
+
+    Example:
+      >>> power_spectrum(jnp.array([5.0, 6.0, 5.0, 4.0])).tolist()
+      [0.0, 4.0, 0.0]
     """
     wave = jnp.asarray(wave, jnp.float32)
     bins = jnp.fft.rfft(wave - jnp.mean(wave, axis=-1, keepdims=True))

@@ -70,6 +70,14 @@ def make_view(
 
     Raises:
       ValueError: a random crop of `size` does not fit.
+
+    Example:
+      A clip that grows brighter by one level a frame:
+
+      >>> clip = np.ones((1, 4, 8, 8, 3), np.uint8) * np.arange(4, dtype=np.uint8)[:, None, None, None]
+      >>> view = make_view(clip, jax.random.key(0), ViewSettings(), size=4)
+      >>> view.shape, float(view.min()), float(view.max())
+      ((1, 3, 4, 4, 3), 1.0, 1.0)
     """
     clips = jnp.asarray(clips)
     keys = jax.vmap(lambda i: jax.random.fold_in(key, i))(first + jnp.arange(clips.shape[0]))

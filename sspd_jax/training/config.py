@@ -352,6 +352,13 @@ def method(config: ml_collections.ConfigDict, total_steps: int) -> StepConfig:
 
     Raises:
       ConfigError: one sentence naming the key, its value and what is allowed.
+
+    Example:
+      The target's momentum rises over the whole training:
+
+      >>> momentum = method(load("ubfc"), total_steps=100).momentum
+      >>> round(float(momentum(0)), 3), round(float(momentum(100)), 3)
+      (0.9, 1.0)
     """
     _check_keys(config, default(), "")
     for key in ("clip_frames", "crop_size", "batch_size", "epochs", "log_every"):

@@ -69,6 +69,13 @@ def init(network: NetworkSettings, optimizer: optax.GradientTransformation, seed
 
     Returns:
       A state at step 0.
+
+    Example:
+      >>> from sspd_jax.training.step import make_optimizer
+      >>> network = NetworkSettings(22, ((4, 4),), 4, ts_kernels=(3,), ts_strides=(1,))
+      >>> state = init(network, make_optimizer(1e-3, lambda step: 0.9), seed=0)
+      >>> int(state.step), sorted(state.params)
+      (0, ['backbone', 'predictor', 'ts'])
     """
     params, batch_stats = init_variables(network, jax.random.key(seed))
     return create(params, batch_stats, optimizer)
