@@ -7,10 +7,10 @@ configuration is said by `validate`, in one place, before any work begins.
 
 from __future__ import annotations
 
+import contextvars
 import copy
 import inspect
 import math
-import re
 import sys
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
@@ -20,7 +20,7 @@ import ml_collections
 from absl import flags
 from ml_collections import config_flags
 
-from sspd_jax.checkpoints.renamed_keys import REMOVED, RENAMED
+from sspd_jax.checkpoints.renamed_keys import EARLIER_TABLES, REMOVED, RENAMED
 from sspd_jax.datasets import splits
 from sspd_jax.datasets.readers.registry import READERS
 from sspd_jax.errors import ConfigError
@@ -39,6 +39,9 @@ from sspd_jax.training import presets
 from sspd_jax.training.compiled import STEP_COMPILERS
 from sspd_jax.training.step import StepConfig, make_optimizer
 from sspd_jax.video.face_detection import DETECTORS
+
+_READING_FILE = contextvars.ContextVar("_READING_FILE", default=False)
+"""Whether `default` is called for a file, which may set keys in tables of earlier versions."""
 
 
 def default(form: Mapping[str, Any] = presets.PAPER) -> ml_collections.ConfigDict:
@@ -104,6 +107,8 @@ def default(form: Mapping[str, Any] = presets.PAPER) -> ml_collections.ConfigDic
         }
     )
     apply_form(config, form)
+    if _READING_FILE.get():
+        config.update({table: {} for table in EARLIER_TABLES})
     return config
 
 
@@ -219,17 +224,21 @@ def load(spec: str, overrides: Iterable[str] = ()) -> ml_collections.ConfigDict:
     overrides = [*map(_with_current_name, overrides)]
     arguments = [f"--config={file}{colon}{variants}", *(f"--config.{assignment}" for assignment in overrides)]
     config_flags.DEFINE_config_file("config", flag_values=values, sys_argv=["sspd_jax", *arguments])
+    reading = _READING_FILE.set(True)
     try:
         values(["sspd_jax", *arguments])
+        if isinstance(values.config, ml_collections.ConfigDict):
+            _use_current_names(values.config, {assignment.partition("=")[0] for assignment in overrides})
     except ConfigError:
         raise
     except (flags.Error, AttributeError, KeyError, TypeError, ValueError) as error:
         raise ConfigError(f"{' '.join(arguments)}: {_one_line(error)}") from error
     except Exception as error:  # whatever the user's own file raises
         raise ConfigError(f"config file {path} fails with {type(error).__name__}: {error}") from error
+    finally:
+        _READING_FILE.reset(reading)
     if not isinstance(values.config, ml_collections.ConfigDict):
         raise ConfigError(f"config file {path}: get_config returns {values.config!r}, not a ConfigDict")
-    _use_current_names(values.config, {assignment.partition("=")[0] for assignment in overrides})
     return values.config
 
 
@@ -238,11 +247,14 @@ def _use_current_names(config: ml_collections.ConfigDict, overridden: Iterable[s
     with config.unlocked():
         for old, new in RENAMED.items():
             (old_table, old_name), (table, name) = old.split("."), new.split(".")
-            if old_table in config and old_name in config[old_table]:
+            if old_name in config.get(old_table, {}):
                 print(f"note: config key {old!r} is now {new!r}", file=sys.stderr)
                 if new not in overridden:
                     config[table][name] = config[old_table][old_name]
                 del config[old_table][old_name]
+        for table in EARLIER_TABLES:
+            if not config.get(table, True):
+                del config[table]
 
 
 def _with_current_name(assignment: str) -> str:
@@ -312,9 +324,7 @@ def _one_line(error: Exception) -> str:
     if not isinstance(error, AttributeError | KeyError):
         return text
     # ml_collections raises these with little more than the key's name.
-    names = re.findall(r"\w+", text)
-    renamed = [f"; {old!r} is now {new!r}" for old, new in RENAMED.items() if old.split(".")[0] in names[:1]]
-    return f"unknown key {text}{''.join(renamed)}"
+    return f"unknown key {text}"
 
 
 def validate(config: ml_collections.ConfigDict) -> StepConfig:
@@ -543,8 +553,8 @@ def _check_keys(table: Any, reference: Any, prefix: str) -> None:
     known = set(reference.keys())
     for name in table:
         if name not in known:
-            new = RENAMED.get(prefix + name)
-            hint = f"; it is now {new!r}" if new else did_you_mean(name, known)
+            moved = [new for old, new in RENAMED.items() if f"{old}.".startswith(f"{prefix}{name}.")]
+            hint = f"; it is now {moved[0]!r}" if moved else did_you_mean(name, known)
             raise ConfigError(f"config key '{prefix}{name}' is unknown{hint}")
     for name in sorted(known):
         if name not in table:
