@@ -185,16 +185,26 @@ def of_dataset(dataset: PreparedDataset, data: Mapping[str, Any]) -> Split:
         train, test = ([p for p in people if p in parts.get(part, ())] for part in ("train", "test"))
         return _someone(dataset, Split(tuple(train), tuple(test)))
     if kind == "own_folds":
-        fold = {s.person_id: s.meta.get("fold") for s in dataset.segments}
-        test = [person for person in people if fold[person] == settings["fold"]]
-        if not test:
-            known = sorted({f for f in fold.values() if f is not None})
-            raise UserError(
-                f"{dataset.data_dir}: has nobody of fold {settings['fold']} (it has {known or 'no folds'}); "
-                "copy the dataset's folder fold beside data before preparing, or set data.split.kind=folds"
-            )
-        return _tested([p for p in people if fold[p] is not None], test)
-    parts = {s.recording_id: s.meta.get("protocols", {}).get(settings["name"]) for s in dataset.segments}
+        return _own_fold(dataset, settings["fold"])
+    return _own_protocol(dataset, settings["name"])
+
+
+def _own_fold(dataset: PreparedDataset, number: int) -> Split:
+    """Test on one of the folds that the dataset's recordings name."""
+    fold = {s.person_id: s.meta.get("fold") for s in dataset.segments}
+    test = [person for person in dataset.people if fold[person] == number]
+    if not test:
+        known = sorted({f for f in fold.values() if f is not None})
+        raise UserError(
+            f"{dataset.data_dir}: has nobody of fold {number} (it has {known or 'no folds'}); "
+            "copy the dataset's folder fold beside data before preparing, or set data.split.kind=folds"
+        )
+    return _tested([person for person in dataset.people if fold[person] is not None], test)
+
+
+def _own_protocol(dataset: PreparedDataset, name: str) -> Split:
+    """Split as a protocol does that the dataset's recordings name."""
+    parts = {s.recording_id: s.meta.get("protocols", {}).get(name) for s in dataset.segments}
     person = {s.recording_id: s.person_id for s in dataset.segments}
     train, test = (
         tuple(dict.fromkeys(person[r] for r, is_in in parts.items() if is_in == part))
