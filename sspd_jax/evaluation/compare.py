@@ -46,7 +46,7 @@ def read_columns(
 
     Args:
       folders: work directories, or folders of reports.
-      methods: of each; () for its reader.
+      methods: of each; () for its primary one.
 
     Returns:
       The columns, the protocol in words, and its settings.
@@ -61,7 +61,7 @@ def read_columns(
         rows, settings = read(path / TABLE)
         try:
             scores = json.loads((path / SCORES).read_text())
-            reader, words = scores["reader"], scores["protocol"]
+            primary, words = scores["reader"], scores["protocol"]
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise UserError(f"{path / SCORES}: is missing or damaged; evaluate again") from error
         if first is None:
@@ -74,7 +74,7 @@ def read_columns(
             )
         span = summary.main_span(rows)
         known = dict.fromkeys(row.method for row in rows)
-        for method in methods or (reader,):
+        for method in methods or (primary,):
             if method not in known:
                 raise UserError(f"{path}: has no method {method!r}; it has {', '.join(known)}")
             mine = [row for row in rows if row.method == method and row.span == span]

@@ -88,7 +88,7 @@ def evaluate_checkpoint(
     """Test any checkpoint, or classical methods alone, on a prepared dataset.
 
     Args:
-      directory: of the checkpoint; None for classical methods alone, of which the first is the reader.
+      directory: of the checkpoint; None for classical methods alone, of which the first is the primary one.
       dataset: prepared.
       folders: protocol → where its report goes.
       people: whom to test on; () for everybody with a contact pulse wave.

@@ -50,7 +50,7 @@ def as_text(result: Mapping[str, Any]) -> str:
     for name, table in result["paired"].items():
         difference = cell(table["difference"], interval=True)
         lines.append(f"|error| of {result['reader']} − {name}: {difference} bpm in {count(table)} {level}s")
-    lines += [f"* the reader, fixed before testing. {result['protocol']}"]
+    lines += [f"* the primary method, fixed before testing. {result['protocol']}"]
     lines += [f"± standard error over {level}s; {INTERVAL}"]
     return "\n".join([*lines, *(f"note: {warning}" for warning in result["warnings"])])
 
@@ -111,7 +111,7 @@ def as_latex(result: Mapping[str, Any], *, caption: str = "") -> str:
         lines.append([label, *(_latex_cell(table.get(m)) for m in metrics), f"{table['rows'][0]:.0f}"])
     words = (
         f"{caption + ' ' if caption else ''}{result['protocol']}. Value $\\pm$ standard error over {level}s; "
-        f"{INTERVAL}. $^*$: the reader, fixed before testing."
+        f"{INTERVAL}. $^*$: the primary method, fixed before testing."
     )
     return latex_table(["Method", *(HEADS[m] for m in metrics), "n"], lines, words)
 

@@ -72,19 +72,20 @@ STUDY = ("part", "test", "fold", "seed")  # and in a study
 Cell = list[float | None]  # value, standard error, low, high
 
 
-def summarise(rows: Sequence[Row], protocol: Protocol, reader: str) -> dict[str, Any]:
+def summarise(rows: Sequence[Row], protocol: Protocol, primary: str) -> dict[str, Any]:
     """Score every method.
 
     Args:
       rows: of one protocol.
       protocol: theirs.
-      reader: the method that was fixed before testing; the others are compared with it.
+      primary: the method that was fixed before testing; the others are compared with it.
 
     Returns:
-      JSON's types: 'protocol' (in words), 'settings', 'source', 'compare_with', 'reader', 'people'; 'scores':
-      level → method → metric → [value, standard error, low, high]; 'by_person': person → method → metric →
-      value; 'paired': method → reader − method; 'strata': fact → value → method → metric; 'coverage' of the
-      reader's confidence, or None; 'warnings': sentences. A missing number is None.
+      JSON's types: 'protocol' (in words), 'settings', 'source', 'compare_with', 'reader' (the primary
+      method), 'people'; 'scores': level → method → metric → [value, standard error, low, high]; 'by_person':
+      person → method → metric → value; 'paired': method → primary − method; 'strata': fact → value → method →
+      metric; 'coverage' of the primary method's confidence, or None; 'warnings': sentences. A missing number
+      is None.
     """
     methods = list(dict.fromkeys(row.method for row in rows))
     span = main_span(rows)
@@ -105,13 +106,13 @@ def summarise(rows: Sequence[Row], protocol: Protocol, reader: str) -> dict[str,
         "settings": protocol.facts,
         "source": protocol.source,
         "compare_with": protocol.compare_with,
-        "reader": reader,
+        "reader": primary,
         "people": list(by_person),
         "scores": {level: table for level, table in found.items() if table},
         "by_person": by_person,
-        "paired": {name: plain(compare_methods(shown, reader, name)) for name in methods if name != reader},
+        "paired": {name: plain(compare_methods(shown, primary, name)) for name in methods if name != primary},
         "strata": _strata(shown, methods),
-        "coverage": _coverage([row for row in shown if row.method == reader]),
+        "coverage": _coverage([row for row in shown if row.method == primary]),
     }
     result["warnings"] = _warnings(result, shown)
     return result

@@ -35,7 +35,7 @@ TRAININGS, TESTS, DATA = "trainings", "tests", "data"
 KEYS = {"experiment", "overrides", "seeds", "protocols", "methods", "data", "parts"}
 PART_KEYS = {"train", "train_people", "test", "test_people", "folds"}
 DATA_KEYS = {"data_dir", "simulate"}
-READER = evaluate.NETWORK
+PRIMARY = evaluate.NETWORK
 
 
 @dataclasses.dataclass(frozen=True)
@@ -329,7 +329,7 @@ def _test(
     dataset: PreparedDataset,
     workdir: epath.Path,
     protocols: Sequence[Protocol],
-    reader: str,
+    primary: str,
     say: str,
 ) -> None:
     """Test, unless it is done."""
@@ -338,7 +338,7 @@ def _test(
     if not left:
         return
     print(f"{say}: testing", file=sys.stderr, flush=True)
-    network = workdir / TRAININGS / test.training.name / "network" / reader
+    network = workdir / TRAININGS / test.training.name / "network" / primary
     evaluate.evaluate_checkpoint(network, dataset, left, people=test.people, methods=study.methods)
 
 
@@ -400,9 +400,9 @@ def summarise(study: Study, tests: Sequence[Test], rows: Sequence[Row], p: Proto
             "people": len({person for test in own for person in test.people}),
             "methods": methods,
             "paired": {
-                method: summary.plain(summary.compare_methods(mine, READER, method))
+                method: summary.plain(summary.compare_methods(mine, PRIMARY, method))
                 for method in methods
-                if method != READER
+                if method != PRIMARY
             },
         }
     return {
@@ -481,7 +481,7 @@ def as_csv(result: Mapping[str, Any]) -> str:
             )
         ]
         scores += [
-            (f"{READER} − {method}", "difference", table["difference"])
+            (f"{PRIMARY} − {method}", "difference", table["difference"])
             for method, table in part["paired"].items()
         ]
         place = {"part": name, "train": part["train"], "test": part["test"]}
@@ -517,7 +517,7 @@ def as_html(result: Mapping[str, Any], rows: Sequence[Row]) -> str:
             for method, table in part["methods"].items()
         }
         mine = [row for row in rows if row.facts["part"] == name]
-        shown = figures.shown_methods(mine, READER)
+        shown = figures.shown_methods(mine, PRIMARY)
         parts[name] = [
             picture(figures.draw_rates(mine, shown), f"{name}: predicted against true"),
             picture(figures.draw_bland_altman(mine, shown), f"{name}: Bland–Altman"),
@@ -530,7 +530,7 @@ def as_html(result: Mapping[str, Any], rows: Sequence[Row]) -> str:
         result=result,
         heads=HEADS,
         lines=lines,
-        primary=READER,
+        primary=PRIMARY,
         note=NOTE,
         pictures={"seeds": seeds, "parts": parts},
     )

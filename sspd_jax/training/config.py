@@ -92,7 +92,7 @@ def default(form: Mapping[str, Any] = presets.PAPER) -> ml_collections.ConfigDic
                 "test_people": (),
             },
             "evaluation": {
-                "reader": "target",  # which of the two networks is *the* reader, fixed before testing
+                "reader": "target",  # which of the two networks is the primary one, fixed before testing
                 "hr_estimator": "spectrum",  # from wave to rate, see sspd_jax.heart_rate.estimators
                 "window_s": 10.0,  # s
                 "stride_s": 10.0,  # s
