@@ -7,6 +7,7 @@ import contextlib
 import os
 import sys
 import traceback
+import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -50,7 +51,11 @@ def start(
     args, args.unknown = parser.parse_known_args(argv)
     if args.unknown and not allow_unknown:
         parser.error(f"unrecognized arguments: {' '.join(args.unknown)}")
-    return run(lambda: work(args), debug=args.debug)
+    with warnings.catch_warnings():
+        # A full disk or a damaged file costs time, never the work: nobody who types a command needs to act.
+        said = "Error (reading|writing) persistent compilation cache entry"
+        warnings.filterwarnings("ignore", said, UserWarning, r"jax\._src\.compiler")
+        return run(lambda: work(args), debug=args.debug)
 
 
 def run(work: Callable[[], int | None], *, debug: bool = False) -> int:
