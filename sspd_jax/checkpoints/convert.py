@@ -21,14 +21,14 @@ def convert(weights: str | Path, output: str | Path) -> int:
     """Convert a PyTorch state dict of the published network.
 
     Args:
-      weights: a `.pth` file, the TS blocks' weights in it or not.
-      output: directory to make; must not exist yet.
+      weights: A `.pth` file, the TS blocks' weights in it or not.
+      output: Directory to make; it must not exist yet.
 
     Returns:
       The number of parameters converted.
 
     Raises:
-      UserError: the file is damaged, is not weights alone, or belongs to another network; or the output
+      UserError: The file is damaged, is not weights alone, or belongs to another network; or the output
         exists or cannot be written.
 
     Example:

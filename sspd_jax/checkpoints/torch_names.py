@@ -90,7 +90,7 @@ def from_torch(state_dict: Mapping[str, np.ndarray]) -> tuple[Tree, Tree]:
       takes RGB frames.
 
     Raises:
-      ValueError: a name is missing or unknown.
+      ValueError: A name is missing or unknown.
     """
     table = _table(*_counts_from_names(state_dict))
     missing = [e.torch_name for e in table if e.collection and e.torch_name not in state_dict]
@@ -115,15 +115,15 @@ def to_torch(params: Mapping[str, Any], batch_stats: Mapping[str, Any]) -> dict[
     keep, are 0.
 
     Args:
-      params: nested mapping of float arrays, of a network that takes RGB frames.
-      batch_stats: likewise.
+      params: Nested mapping of float arrays, of a network that takes RGB frames.
+      batch_stats: The same of its running statistics.
 
     Returns:
       {PyTorch's name: contiguous float32 array (int64 for the counters)} in PyTorch's order, of a network
       that takes BGR frames.
 
     Raises:
-      ValueError: a leaf is missing or unknown.
+      ValueError: A leaf is missing or unknown.
     """
     state_dict = {}
     for entry, leaf in _leaves(params, batch_stats):
@@ -140,14 +140,14 @@ def torch_layout_of(params: Mapping[str, Any], batch_stats: Mapping[str, Any]) -
     """Return the names and shapes that `to_torch` would give.
 
     Args:
-      params: nested mapping of anything with `.shape`, such as `jax.ShapeDtypeStruct`.
-      batch_stats: likewise.
+      params: Nested mapping of anything with `.shape`, such as `jax.ShapeDtypeStruct`.
+      batch_stats: The same of its running statistics.
 
     Returns:
       {PyTorch's name: shape} in PyTorch's order.
 
     Raises:
-      ValueError: a leaf is missing or unknown.
+      ValueError: A leaf is missing or unknown.
     """
     layout = {}
     for entry, leaf in _leaves(params, batch_stats):
@@ -165,12 +165,12 @@ def check_layout(
     from either side altogether. The counters `num_batches_tracked` are ignored.
 
     Args:
-      state_dict: as `read_state_dict` returns it.
-      expected: as `torch_layout_of` returns it.
-      path: the file, for the message.
+      state_dict: Name → array, as `read_state_dict` returns it.
+      expected: Name → shape, as `torch_layout_of` returns it.
+      path: Path of the file, for the message.
 
     Raises:
-      UserError: a tensor is missing, unexpected, of another shape, or does not hold floating-point numbers.
+      UserError: A tensor is missing, unexpected, of another shape, or does not hold floating-point numbers.
     """
     if not (_has_ts_blocks(state_dict) and _has_ts_blocks(expected)):
         state_dict = {name: array for name, array in state_dict.items() if not _is_ts(name)}

@@ -19,8 +19,8 @@ def add_arguments(parser: argparse.ArgumentParser, method: str | None) -> None:
     """Add the arguments.
 
     Args:
-      parser: of the command.
-      method: the default of --method; None leaves the choice to whether there is a checkpoint.
+      parser: Parser of the command.
+      method: Default of --method; None leaves the choice to whether there is a checkpoint.
     """
     parser.add_argument("--checkpoint", metavar="DIR", help="network to use (for --method=sspd)")
     parser.add_argument(

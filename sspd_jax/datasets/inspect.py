@@ -53,7 +53,7 @@ def make_overview(recording: Recording, detector: FaceDetector | None = None) ->
 
     Args:
       recording: Recording that a reader lists.
-      detector: Face detector.
+      detector: Face detector; Haar's if not given.
 
     Returns:
       What is drawn of it.

@@ -34,9 +34,9 @@ class Split:
     """A split of people.
 
     Attributes:
-      train: people to learn from.
-      test: people to test on, none of them in `train`.
-      recordings: ids of those that count, where the split leaves some out; else None.
+      train: Ids of the people to learn from.
+      test: Ids of the people to test on, none of them in `train`.
+      recordings: Ids of the recordings that count, where the split leaves some out; else None.
     """
 
     train: tuple[str, ...]
@@ -54,10 +54,10 @@ class Erratum:
     """Something known to be wrong in a dataset.
 
     Attributes:
-      recordings: ids or people it concerns; '*' is all.
-      what: is wrong.
-      done: about it here.
-      source: who says so.
+      recordings: Ids of the recordings or people that it concerns; '*' is all.
+      what: What is wrong.
+      done: What is done about it here.
+      source: Who says so.
     """
 
     recordings: tuple[str, ...]
@@ -74,15 +74,15 @@ def k_folds(people: Iterable[str], folds: int, seed: int | None) -> tuple[tuple[
     that trainings with other seeds share their folds.
 
     Args:
-      people: names; doubles count once.
-      folds: how many, from 2 to the number of people.
-      seed: other seeds give other folds; None for the order given.
+      people: Names of the people; doubles count once.
+      folds: Number of folds, from 2 to the number of people.
+      seed: Seed of the hash; other seeds give other folds; None for the order given.
 
     Returns:
       The folds; every person is in exactly one. With a seed people are sorted in each.
 
     Raises:
-      ConfigError: an impossible number of folds.
+      ConfigError: The number of folds is impossible.
     """
     names = tuple(dict.fromkeys(people))
     if not 2 <= folds <= len(names):
@@ -97,7 +97,7 @@ def published(dataset: str, split: str) -> dict[str, tuple[str, ...]]:
     """Return a published split: part ('train', 'dev', 'test') → people.
 
     Raises:
-      ConfigError: there is no such list.
+      ConfigError: There is no such list.
     """
     rows = [row for row in _rows("splits") if row["dataset"] == dataset]
     parts = {row["part"]: expand(row["people"]) for row in rows if row["split"] == split}
@@ -161,15 +161,15 @@ def of_dataset(dataset: PreparedDataset, data: Mapping[str, Any]) -> Split:
     - 'own_folds': VIPL-HR's own; fold number `fold` (from 1) is tested.
 
     Args:
-      dataset: prepared.
-      data: of a configuration.
+      dataset: The prepared dataset.
+      data: Table `data` of a configuration.
 
     Returns:
       The split; people whom the dataset lacks are left out of a published one.
 
     Raises:
-      ConfigError: an impossible setting.
-      UserError: the dataset has nobody for it.
+      ConfigError: A setting is impossible.
+      UserError: The dataset has nobody for it.
     """
     settings = data.get("split") or {"kind": "people"}  # runs of before there was a choice
     kind, people = settings["kind"], dataset.people
@@ -235,15 +235,15 @@ def choose_people(
     """Write who is learned from and who is tested on into a copy of the configuration.
 
     Args:
-      config: of the experiment; `data.split` says how, see `sspd_jax.datasets.splits.of_dataset`.
-      dataset: prepared.
+      config: The experiment's configuration; `data.split` says how, see `of_dataset`.
+      dataset: The prepared dataset.
 
     Returns:
       The copy, with both lists of people; and the dataset of the recordings that the split counts.
 
     Raises:
-      ConfigError: an impossible split.
-      UserError: the dataset has nobody for it.
+      ConfigError: The split is impossible.
+      UserError: The dataset has nobody for it.
     """
     split = of_dataset(dataset, config.data)
     config = config.copy_and_resolve_references()

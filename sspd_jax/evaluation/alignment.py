@@ -55,7 +55,7 @@ class Alignment(NamedTuple):
 
     Attributes:
       r: |Pearson| there, 0 to 1.
-      lag_s: by which the wave is late, s.
+      lag_s: Time by which the wave is late, s.
       sign: +1, or −1 where the wave is upside down.
     """
 
@@ -72,8 +72,8 @@ def align(wave: np.ndarray, truth: np.ndarray, fps: float, *, max_lag_s: float =
     Args:
       wave: [t], filtered.
       truth: [t], filtered.
-      fps: Hz.
-      max_lag_s: largest lag either way, s.
+      fps: Sampling rate, Hz.
+      max_lag_s: Largest lag either way, s.
 
     Returns:
       The best alignment; r is NaN where either is constant.
@@ -117,8 +117,8 @@ class IntervalError(NamedTuple):
     """How well the intervals between beats are read.
 
     Attributes:
-      error_ms: mean |interval − true interval| over the beats that were found, ms.
-      found: share of the true intervals that have both of their beats, 0 to 1.
+      error_ms: Mean |interval − true interval| over the beats that were found, ms.
+      found: Share of the true intervals that have both of their beats, 0 to 1.
     """
 
     error_ms: float
@@ -168,7 +168,7 @@ def both_ways(wave: np.ndarray, fps: float) -> dict[int, np.ndarray]:
 
     Args:
       wave: [t], filtered.
-      fps: Hz.
+      fps: Sampling rate, Hz.
 
     Returns:
       Times from the first sample on; empty where there are none.

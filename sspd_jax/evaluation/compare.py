@@ -31,8 +31,8 @@ class Column:
     """One method of one evaluation.
 
     Attributes:
-      name: in the comparison.
-      rows: its windows.
+      name: Name in the comparison.
+      rows: The method's windows.
     """
 
     name: str
@@ -45,14 +45,14 @@ def read_columns(
     """Read evaluations that were made by one protocol.
 
     Args:
-      folders: work directories, or folders of reports.
-      methods: of each; () for its primary one.
+      folders: Work directories, or folders of reports.
+      methods: Methods of each to compare; () for its primary one.
 
     Returns:
       The columns, the protocol in words, and its settings.
 
     Raises:
-      UserError: an evaluation is missing or damaged, lacks a method, or was made by another protocol.
+      UserError: An evaluation is missing or damaged, lacks a method, or was made by another protocol.
     """
     columns: list[Column] = []
     first: tuple[epath.Path, str, dict[str, str]] | None = None
@@ -107,9 +107,9 @@ def compare(columns: Sequence[Column], words: str, settings: Mapping[str, str]) 
     """Score every column, and the difference of each to the first on the windows both have.
 
     Args:
-      columns: two or more, of one protocol.
-      words: the protocol.
-      settings: its settings.
+      columns: Two or more columns of one protocol.
+      words: Their protocol in words.
+      settings: Settings of the protocol.
 
     Returns:
       JSON's types: 'protocol', 'settings', 'scores': column → metric → [value, standard error, low, high];

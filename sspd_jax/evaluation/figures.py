@@ -290,11 +290,11 @@ def draw_similarities(
     """Draw the self-similarity maps and waves of one test clip, a scale to a column.
 
     Args:
-      network: whose settings and statistics are used.
-      params: of the whole network, similarity blocks included.
-      dataset: that the clip is in.
-      samples: of the tested segments; the longest one is shown.
-      frames: difference frames of the clip, at the most.
+      network: Network whose settings and statistics are used.
+      params: Parameters of the whole network, similarity blocks included.
+      dataset: Dataset that the clip is in.
+      samples: Waves of the tested segments; the longest one is shown.
+      frames: Number of difference frames of the clip, at the most.
     """
     settings = network.network
     segment = max((sample.segment for sample in samples), key=lambda s: s.n_frames)

@@ -24,9 +24,9 @@ class Score(NamedTuple):
 
     Attributes:
       value: NaN where there are too few rows.
-      error: standard error over rows.
-      low: lower end of the 95 % bootstrap interval over people; NaN where there is one person or none.
-      high: its upper end.
+      error: Standard error over rows.
+      low: Lower end of the 95 % bootstrap interval over people; NaN where there is one person or none.
+      high: Upper end of the interval.
     """
 
     value: float
@@ -96,7 +96,7 @@ def score_mean(values: np.ndarray, people: Sequence[str] | None = None) -> Score
 
     Args:
       values: [n]; NaN is left out.
-      people: as in `score_rates`.
+      people: Who each row is of, see `score_rates`.
 
     Returns:
       The mean, σ/√n and the interval.
@@ -228,7 +228,7 @@ def _intervals(statistic, rows: np.ndarray, people: np.ndarray) -> dict[str, tup
     """Draw people with replacement and return the middle 95 % of what the statistic becomes.
 
     Args:
-      statistic: of sums [..., m] → name → [...].
+      statistic: Function of sums [..., m] → name → [...].
       rows: [n, m], summed over the rows of whoever is drawn.
       people: [n].
     """
@@ -273,9 +273,9 @@ def snr_db(
 
     Args:
       wave: [t].
-      fps: samples per second, Hz.
-      true_bpm: beats per minute.
-      band_hz: ends of the band, Hz.
+      fps: Sampling rate of the wave, Hz.
+      true_bpm: True rate, bpm.
+      band_hz: Ends of the band, Hz.
 
     Returns:
       dB; NaN where the wave is constant or the rate unknown.

@@ -120,9 +120,9 @@ def latex_table(heads: Sequence[str], lines: Sequence[Sequence[str]], caption: s
     """Write a LaTeX table: the first column to the left, the others to the right.
 
     Args:
-      heads: of the columns.
-      lines: their cells, text; mathematics stands in dollar signs.
-      caption: of the table.
+      heads: Heads of the columns.
+      lines: Cells of every line, text; mathematics stands in dollar signs.
+      caption: Caption of the table.
     """
     table = pd.DataFrame([list(map(latex, line)) for line in lines], columns=list(map(latex, heads)))
     return table.style.hide(axis="index").to_latex(

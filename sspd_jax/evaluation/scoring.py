@@ -30,11 +30,11 @@ class Sample:
     """The waves of one segment: what scores and pictures are made of.
 
     Attributes:
-      segment: what was read.
-      fps: of all waves, Hz.
-      truth: contact pulse wave. # float32 [t]
-      waves: method → wave.
-      cells: what `FaceCells` noted of the face, for the confidence. # float32 [t, width]
+      segment: The segment that was read.
+      fps: Sampling rate of all waves, Hz.
+      truth: Contact pulse wave, float32 [t].
+      waves: Method → its wave.
+      cells: What `FaceCells` measured of the face, for the confidence, float32 [t, width].
     """
 
     segment: Segment
@@ -49,9 +49,9 @@ class Evaluation:
     """What one protocol says.
 
     Attributes:
-      protocol: by which it was scored.
-      rows: every window of every method.
-      result: the scores, see `summary.summarise`.
+      protocol: Protocol by which it was scored.
+      rows: Every window of every method.
+      result: The scores, see `summary.summarise`.
     """
 
     protocol: Protocol
@@ -68,10 +68,10 @@ def read_segments(
     """Read every segment of some people by every method.
 
     Args:
-      dataset: prepared.
-      people: whose segments are read, those with a contact pulse wave.
-      networks: name → network.
-      methods: classical ones, names in `classical.METHODS`.
+      dataset: The prepared dataset.
+      people: Ids of the people whose segments with a contact pulse wave are read.
+      networks: Name → network.
+      methods: Classical methods, names in `classical.METHODS`.
 
     Yields:
       The waves of a segment. Memory is that of a few windows of video and of the waves.
@@ -101,9 +101,9 @@ def score_segment(sample: Sample, p: Protocol, primary: str | None = None) -> li
     """Compare every method's wave with the truth's, window by window and over the whole segment.
 
     Args:
-      sample: the waves of a segment.
-      p: the protocol.
-      primary: the method whose windows get a confidence, at most one window a second; None for none.
+      sample: The waves of a segment.
+      p: The protocol.
+      primary: The method whose windows get a confidence, at most one window a second; None for none.
 
     Returns:
       A row for each window and method, and one for the whole segment; windows without truth are left out.
@@ -194,13 +194,13 @@ def score(
     """Score what was read by a protocol.
 
     Args:
-      samples: the waves.
-      primary: the method that was fixed before testing.
-      p: the protocol.
-      with_confidence: whether to weigh the primary method's windows too: it takes as long as all else.
+      samples: The waves of every segment.
+      primary: The method that was fixed before testing.
+      p: The protocol.
+      with_confidence: Whether to weigh the primary method's windows too: it takes as long as all else.
 
     Raises:
-      UserError: there is no window with a truth.
+      UserError: There is no window with a truth.
     """
     weighed = primary if with_confidence else None
     rows = [row for sample in samples for row in score_segment(sample, p, weighed)]

@@ -76,9 +76,9 @@ def summarise(rows: Sequence[Row], protocol: Protocol, primary: str) -> dict[str
     """Score every method.
 
     Args:
-      rows: of one protocol.
-      protocol: theirs.
-      primary: the method that was fixed before testing; the others are compared with it.
+      rows: Rows of one protocol.
+      protocol: The protocol of the rows.
+      primary: The method that was fixed before testing; the others are compared with it.
 
     Returns:
       JSON's types: 'protocol' (in words), 'settings', 'source', 'compare_with', 'reader' (the primary
@@ -127,8 +127,8 @@ def score(rows: Sequence[Row], *, alone: bool = False) -> dict[str, Score]:
     """Score rows of one method: errors of the rate, and the means of what is known of the waves.
 
     Args:
-      rows: of one method and one span.
-      alone: of one person: no intervals.
+      rows: Rows of one method and one span.
+      alone: Whether all are of one person: there are no intervals then.
     """
     people = None if alone else [row.person for row in rows]
     table = score_rates(

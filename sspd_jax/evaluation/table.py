@@ -25,21 +25,21 @@ class Row:
     """What one method said of one window (or of a whole video), beside the truth.
 
     Attributes:
-      recording: segment of a recording.
-      person: who is seen.
+      recording: Id of the segment.
+      person: Id of the person who is seen.
       method: 'online', 'target', 'untrained', 'network', or a classical method's name.
       span: 'window' or 'video'.
-      start_s: of the window in the segment, s.
-      duration_s: of the window, s.
-      true_bpm: from the contact pulse wave in the same window, by the same read-out.
-      predicted_bpm: NaN where the method gave none.
-      snr_db: of the method's wave at the true rate.
-      macc: largest circular cross-correlation with the contact wave, 0 to 1.
-      wave_r: largest |Pearson| over lags of half a second, 0 to 1.
-      ibi_error_ms: mean error of the intervals between beats, ms; NaN where they cannot be compared.
-      beats_found: share of the contact wave's intervals that were found, 0 to 1.
-      confidence: chance that the rate is within 3 bpm, 0 to 1; NaN where it was not asked for.
-      facts: what else is known: the dataset's meta, and a study's part, fold and seed.
+      start_s: Start of the window in the segment, s.
+      duration_s: Length of the window, s.
+      true_bpm: Rate of the contact pulse wave in the same window, by the same estimator, bpm.
+      predicted_bpm: Rate that the method gave, bpm; NaN where it gave none.
+      snr_db: SNR of the method's wave at the true rate, dB.
+      macc: Largest circular cross-correlation with the contact wave, 0 to 1.
+      wave_r: Largest |Pearson| over lags of half a second, 0 to 1.
+      ibi_error_ms: Mean error of the intervals between beats, ms; NaN where they cannot be compared.
+      beats_found: Share of the contact wave's intervals that were found, 0 to 1.
+      confidence: Chance that the rate is within 3 bpm, 0 to 1; NaN where it was not asked for.
+      facts: What else is known: the dataset's meta, and a study's part, fold and seed.
     """
 
     recording: str
@@ -101,8 +101,8 @@ def write(rows: Sequence[Row], protocol: Protocol) -> str:
     """Write rows as CSV, the protocol's settings in every row.
 
     Args:
-      rows: of one protocol.
-      protocol: theirs.
+      rows: Rows of one protocol.
+      protocol: The protocol of the rows.
 
     Returns:
       The text; a missing number is an empty cell, which pandas reads as NaN.
@@ -122,13 +122,13 @@ def read(path: epath.PathLike) -> tuple[list[Row], dict[str, str]]:
     """Read a table back.
 
     Args:
-      path: of the file.
+      path: Path of the file.
 
     Returns:
       The rows, what is not a column of theirs as text in `facts`; and the protocol's settings, as text.
 
     Raises:
-      UserError: it is missing or damaged, or mixes protocols.
+      UserError: It is missing or damaged, or mixes protocols.
     """
     path = epath.Path(path)
     try:

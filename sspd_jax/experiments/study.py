@@ -43,9 +43,9 @@ class Training:
     """One training.
 
     Attributes:
-      data: name of its dataset in the study.
-      people: whom it learns from.
-      seed: of the training.
+      data: Name of its dataset in the study.
+      people: Ids of the people it learns from.
+      seed: Seed of the training.
     """
 
     data: str
@@ -65,11 +65,11 @@ class Test:
     """One test of a training.
 
     Attributes:
-      part: of the study.
-      fold: from 0; 0 where there are none.
-      training: whose network is tested.
-      data: name of the dataset it is tested on.
-      people: whom on.
+      part: Name of the part of the study.
+      fold: Number of the fold, from 0; 0 where there are none.
+      training: Training whose network is tested.
+      data: Name of the dataset it is tested on.
+      people: Ids of the people it is tested on.
     """
 
     part: str
@@ -84,13 +84,13 @@ class Study:
     """A study as its file describes it.
 
     Attributes:
-      experiment: file of the trainings' configuration.
-      overrides: 'key=value', of it.
-      seeds: of the trainings; the people stay the same.
-      protocols: by which everything is scored.
-      methods: classical ones beside the network.
-      data: name → {'data_dir': prepared} or {'simulate': settings of the simulator}.
-      parts: name → who learns and who is tested.
+      experiment: File of the trainings' configuration.
+      overrides: Assignments 'key=value' that change it.
+      seeds: Seeds of the trainings; the people stay the same.
+      protocols: Names of the protocols by which everything is scored.
+      methods: Classical methods beside the network.
+      data: Name → {'data_dir': prepared} or {'simulate': settings of the simulator}.
+      parts: Name → who learns and who is tested.
     """
 
     experiment: str
@@ -106,10 +106,10 @@ def load(path: str) -> Study:
     """Read a study's file.
 
     Args:
-      path: of the file, or the name of a shipped one, see `sspd_jax.training.config.find`.
+      path: Path of the file, or the name of a shipped one, see `sspd_jax.training.config.find`.
 
     Raises:
-      ConfigError: it is missing or something in it cannot be; one sentence.
+      ConfigError: It is missing, or something in it is impossible.
 
     Example:
       >>> study = load("simulated_study")
@@ -169,14 +169,14 @@ def plan(study: Study, datasets: Mapping[str, PreparedDataset]) -> list[Test]:
     """List every test of a study, part by part, fold by fold, seed by seed.
 
     Args:
-      study: what is asked for.
-      datasets: by their names in it.
+      study: The study that is asked for.
+      datasets: Name in the study → prepared dataset.
 
     Returns:
       The tests; equal trainings in them are run once.
 
     Raises:
-      ConfigError: somebody would be tested on who was learned from, is unknown, or nobody is left to test.
+      ConfigError: Somebody would be tested on who was learned from, is unknown, or nobody is left to test.
     """
     tests = []
     for part, entry in study.parts.items():
@@ -243,16 +243,16 @@ def run(study: Study, workdir: epath.PathLike, *, progress: bool = True) -> dict
     """Run what is left of a study and write its tables.
 
     Args:
-      study: what is asked for.
-      workdir: of the study; everything lands in it.
-      progress: whether to draw progress bars.
+      study: The study that is asked for.
+      workdir: Directory of the study; everything lands in it.
+      progress: Whether to draw progress bars.
 
     Returns:
       Protocol → the summary that `scores.json` holds.
 
     Raises:
-      ConfigError: the study cannot be.
-      UserError: data is missing, or a training fails.
+      ConfigError: The study is impossible.
+      UserError: Data is missing, or a training fails.
     """
     workdir = epath.Path(workdir)
     protocols = [protocol.load(name) for name in study.protocols]

@@ -63,7 +63,7 @@ def negative_pearson(x: Float[ArrayLike, "*batch t"], y: Float[ArrayLike, "*batc
 
     Args:
       x: Signals, float [..., t].
-      y: As many.
+      y: As many signals of the same length.
 
     Returns:
       float32 scalar in [0, 2]: 0 for the same shape, 1 for no correlation.
@@ -150,11 +150,11 @@ def similarity_deviation(
     """Keep the online network's diagonals even: mean deviation along them, over lags 1 … t_i − 2.
 
     Args:
-      outputs: Of both networks; only the online one's counts.
+      outputs: Outputs of both networks; only the online one's counts.
       fps: Not used.
       weight_by_length: Whether to multiply each lag's deviation by its diagonal's length / 20, as the
         released code does (which makes the term some 90 times the paper's).
-      ddof: Of the deviation; 0 in the paper form, 1 in the released one.
+      ddof: Degrees of freedom of the deviation; 0 in the paper form, 1 in the released one.
 
     Returns:
       float32 scalar, the mean over lags, clips and scales. The paper's L_SD.
@@ -224,7 +224,7 @@ def total_loss(
     """Sum the weighted terms of a form.
 
     Args:
-      outputs: Of both networks.
+      outputs: Outputs of both networks.
       fps: Frame rate of the clips in Hz.
       terms: Those of the form, `{name: {'weight': w, **settings}}`, names out of `TERMS`.
 
@@ -232,7 +232,7 @@ def total_loss(
       The sum, float32 scalar, and each term already weighted.
 
     Raises:
-      KeyError: a name is not in `TERMS`.
+      KeyError: A name is not in `TERMS`.
 
     Example:
       Waves that are opposite, weighed by a quarter:

@@ -129,7 +129,7 @@ class Stage(nn.Module):
     """Layers in a row: each convolved, normalised, taken the tanh of, and resized.
 
     Attributes:
-      settings: Of the network.
+      settings: Sizes and variants of the network.
       layers: Names of parameters, kernels, pools.
       batch_axis: See `BatchNorm`.
     """
@@ -209,11 +209,11 @@ def attend(
     instead of t²·c and keeps no t × t matrix.
 
     Args:
-      query: float [n, t, c].
-      key: float [n, t, c].
-      value: float [n, t, c].
-      heads: head h takes channels [h·c/heads, (h+1)·c/heads).
-      scale: s.
+      query: Queries Q, float [n, t, c].
+      key: Keys K, float [n, t, c].
+      value: Values V, float [n, t, c].
+      heads: Number of heads; head h takes channels [h·c/heads, (h+1)·c/heads).
+      scale: Divisor s of the products.
 
     Returns:
       float [n, t, c].
@@ -429,7 +429,7 @@ def fold_norms(params: Floats, batch_stats: Floats) -> tuple[Floats, Floats]:
     """Fold every normalisation that follows a convolution into its kernel, for evaluation.
 
     Args:
-      params: Of a network, or of a part of it.
+      params: Parameters of a network, or of a part of it.
       batch_stats: Its running statistics.
 
     Returns:

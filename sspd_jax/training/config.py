@@ -48,7 +48,7 @@ def default(form: Mapping[str, Any] = presets.PAPER) -> ml_collections.ConfigDic
     """Build the configuration of the published training, in the given form.
 
     Args:
-      form: a table out of `sspd_jax.training.presets`.
+      form: Table out of `sspd_jax.training.presets`.
 
     Returns:
       A new, unlocked ConfigDict.
@@ -158,9 +158,9 @@ def for_dataset(
     """Make the `get_config` of a dataset that is trained on as published for UBFC-rPPG.
 
     Args:
-      name: of its reader; the prepared dataset lands in data/<name>.
-      split: who is tested, see `sspd_jax.datasets.splits.of_dataset`.
-      data: other settings of `config.data`.
+      name: Name of the dataset's reader; the prepared dataset lands in data/<name>.
+      split: Table `data.split`: who is tested, see `sspd_jax.datasets.splits.of_dataset`.
+      data: Other settings of `config.data`.
 
     Returns:
       Function of comma-separated names out of `VARIANTS` → the configuration.
@@ -179,14 +179,14 @@ def with_variants(config: ml_collections.ConfigDict, variants: str) -> ml_collec
     """Apply comma-separated variants, in order, in place.
 
     Args:
-      config: the configuration without variants.
-      variants: names out of `VARIANTS`, or ''.
+      config: The configuration without variants.
+      variants: Names out of `VARIANTS`, or ''.
 
     Returns:
       The same configuration.
 
     Raises:
-      ConfigError: a variant is unknown.
+      ConfigError: A variant is unknown.
     """
     for name in filter(None, (part.strip() for part in variants.split(","))):
         if name not in VARIANTS:
@@ -199,7 +199,7 @@ def load(spec: str, overrides: Iterable[str] = ()) -> ml_collections.ConfigDict:
     """Load `path/to/config.py[:variants]` and override values in it.
 
     Args:
-      spec: a path to a file with `get_config(variants)`, or the name of a shipped one (see `find`), and
+      spec: Path to a file with `get_config(variants)`, or the name of a shipped one (see `find`), and
         variants after a colon.
       overrides: `key.subkey=value` assignments, as on the command line after `--config.`.
 
@@ -207,7 +207,7 @@ def load(spec: str, overrides: Iterable[str] = ()) -> ml_collections.ConfigDict:
       The locked configuration, not validated yet.
 
     Raises:
-      ConfigError: the file is missing or cannot be executed as a configuration, or an override names no
+      ConfigError: The file is missing or cannot be executed as a configuration, or an override names no
         key or has a value of another type. A key that an older version knew by another name is accepted, and
         the new name is printed.
 
@@ -293,11 +293,11 @@ def find(path: str, suffix: str) -> Path:
     what is written for the repository works where the package is installed.
 
     Args:
-      path: of a file, or a name.
+      path: Path of a file, or the name of a shipped one.
       suffix: '.py' or '.toml'.
 
     Raises:
-      ConfigError: there is neither.
+      ConfigError: There is neither.
     """
     given = Path(path)
     if given.is_file():
@@ -331,14 +331,14 @@ def validate(config: ml_collections.ConfigDict) -> StepConfig:
     """Check every value and every rule between values, and build the method they describe.
 
     Args:
-      config: of an experiment.
+      config: An experiment's configuration.
 
     Returns:
       The static part of a training step; `momentum` is for one step an epoch until `method` is given the
       number of recordings.
 
     Raises:
-      ConfigError: one sentence naming the key, its value and what is allowed.
+      ConfigError: A value is impossible; the sentence names the key, the value and what is allowed.
 
     Example:
       >>> validate(load("ubfc")).network.ts_kernels
@@ -354,14 +354,14 @@ def method(config: ml_collections.ConfigDict, total_steps: int) -> StepConfig:
     """Check a configuration and build the method it describes.
 
     Args:
-      config: of an experiment.
-      total_steps: optimiser steps of the whole training, over which the target's momentum rises.
+      config: An experiment's configuration.
+      total_steps: Number of optimiser steps of the whole training, over which the target's momentum rises.
 
     Returns:
       The static part of a training step.
 
     Raises:
-      ConfigError: one sentence naming the key, its value and what is allowed.
+      ConfigError: A value is impossible; the sentence names the key, the value and what is allowed.
 
     Example:
       The target's momentum rises over the whole training:

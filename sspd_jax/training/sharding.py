@@ -132,8 +132,8 @@ def cut_clips(
     batch's bytes travel, not the dataset's.
 
     Args:
-      frames: uint8 [all, s, s, 3], laid out by `frame_sharding`.
-      starts: int32 [n], number of each clip's first frame.
+      frames: All frames, uint8 [all, s, s, 3] RGB, laid out by `frame_sharding`.
+      starts: Number of each clip's first frame, int32 [n].
       mesh: From `data_mesh`; n is a multiple of its parts.
       length: Number of frames in a clip.
 

@@ -20,11 +20,11 @@ class TrainState:
     Random keys are folded out of the configuration's seed and `step`, so none is stored.
 
     Attributes:
-      step: optimiser steps taken. # shape=(), dtype=int32
-      params: the online network's parameters. # nested dict of float32
-      batch_stats: the online network's running statistics. # nested dict of float32
-      target_batch_stats: the target network's own running statistics. # nested dict of float32
-      opt_state: the optimiser's state; the target network's parameters are part of it.
+      step: Number of optimiser steps taken, int32 [].
+      params: The online network's parameters, nested dict of float32.
+      batch_stats: The online network's running statistics, nested dict of float32.
+      target_batch_stats: The target network's own running statistics, nested dict of float32.
+      opt_state: The optimiser's state; the target network's parameters are part of it.
     """
 
     step: jax.Array

@@ -275,15 +275,15 @@ def find_video(folder: Path, stem: str, usual: str = ".avi") -> Path:
     """Find a dataset's video, whatever container somebody keeps it in.
 
     Args:
-      folder: that holds it.
-      stem: its name without the suffix.
-      usual: suffix that the dataset's owner gave it; it counts where there are several.
+      folder: Folder that holds it.
+      stem: Name of the file without the suffix.
+      usual: Suffix that the dataset's owner gave it; it counts where there are several.
 
     Returns:
       Its path; where there is none, the path that it should have.
 
     Raises:
-      UserError: there are several, and none has the usual suffix.
+      UserError: There are several, and none has the usual suffix.
     """
     right = folder / f"{stem}{usual}"
     if os.path.lexists(right) or not folder.is_dir():
