@@ -11,6 +11,8 @@ from __future__ import annotations
 import hashlib
 from pathlib import Path
 
+import jax
+
 from sspd_jax.checkpoints import torch_names, torch_reader
 from sspd_jax.checkpoints.network import save_network
 from sspd_jax.method import network
@@ -53,8 +55,4 @@ def convert(weights: str | Path, output: str | Path) -> int:
         },
     }
     save_network(output, config, params, batch_stats)
-    return sum(leaf.size for part in params.values() for leaf in _leaves(part))
-
-
-def _leaves(tree):
-    return [leaf for part in tree.values() for leaf in (_leaves(part) if isinstance(part, dict) else [part])]
+    return sum(leaf.size for leaf in jax.tree.leaves(params))

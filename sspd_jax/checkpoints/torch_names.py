@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+from flax.traverse_util import flatten_dict, unflatten_dict
 
 from sspd_jax.checkpoints.torch_reader import printable
 from sspd_jax.errors import UserError
@@ -97,14 +98,14 @@ def from_torch(state_dict: Mapping[str, np.ndarray]) -> tuple[Tree, Tree]:
     unknown = sorted(set(state_dict) - {e.torch_name for e in table})
     if missing or unknown:
         raise ValueError(f"no state dict of this network: missing {missing}, unknown {unknown}")
-    trees: dict[str, Tree] = {"params": {}, "batch_stats": {}}
+    leaves = {}
     for entry in table:
         if entry.collection:
             array = _reverse_colours(np.asarray(state_dict[entry.torch_name]), entry)
             array = array.transpose(_axes_from_torch(array.ndim))
             # A copy: the file's arrays are read-only and may share memory.
-            array = np.array(array, np.float32, order="C")
-            _set(trees[entry.collection], entry.path, array)
+            leaves[entry.collection, *entry.path] = np.array(array, np.float32, order="C")
+    trees = unflatten_dict(leaves)
     return trees["params"], trees["batch_stats"]
 
 
@@ -229,31 +230,13 @@ def _leaves(params: Mapping, batch_stats: Mapping) -> list[tuple[_Entry, Any]]:
     """Pair every entry of the table with its leaf (None for a counter)."""
     stages = sum(re.fullmatch(r"stage\d+", name) is not None for name in params.get("backbone", ()))
     table = _table(stages, len(params.get("ts", ())))
-    leaves = {
-        (collection, *path): leaf
-        for collection, tree in (("params", params), ("batch_stats", batch_stats))
-        for path, leaf in _flatten(tree)
-    }
+    leaves = flatten_dict({"params": params, "batch_stats": batch_stats})
     wanted = {(e.collection, *e.path) for e in table if e.collection}
     if wanted != set(leaves):
         missing = sorted("/".join(path) for path in wanted - set(leaves))
         unknown = sorted("/".join(path) for path in set(leaves) - wanted)
         raise ValueError(f"no parameters of this network: missing {missing}, unknown {unknown}")
     return [(e, leaves.get((e.collection, *e.path))) for e in table]
-
-
-def _flatten(tree: Any, path: tuple[str, ...] = ()) -> Iterable[tuple[tuple[str, ...], Any]]:
-    if not isinstance(tree, Mapping):
-        yield path, tree
-        return
-    for name, branch in tree.items():
-        yield from _flatten(branch, (*path, name))
-
-
-def _set(tree: Tree, path: tuple[str, ...], value: Any) -> None:
-    for name in path[:-1]:
-        tree = tree.setdefault(name, {})
-    tree[path[-1]] = value
 
 
 def _axes_from_torch(ndim: int) -> tuple[int, ...]:

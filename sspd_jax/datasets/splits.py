@@ -99,7 +99,7 @@ def published(dataset: str, split: str) -> dict[str, tuple[str, ...]]:
     Raises:
       ConfigError: There is no such list.
     """
-    rows = [row for row in _rows("splits") if row["dataset"] == dataset]
+    rows = _rows("splits", dataset)
     parts = {row["part"]: expand(row["people"]) for row in rows if row["split"] == split}
     if not parts:
         known = sorted({row["split"] for row in rows})
@@ -112,20 +112,19 @@ def published(dataset: str, split: str) -> dict[str, tuple[str, ...]]:
 
 def known_people(dataset: str) -> tuple[str, ...]:
     """Return everyone a dataset has as its owner gives it away; () where that is not known."""
-    return next((expand(row["people"]) for row in _rows("people") if row["dataset"] == dataset), ())
+    return next((expand(row["people"]) for row in _rows("people", dataset)), ())
 
 
 def known_recordings(dataset: str) -> int | None:
     """Return how many recordings a dataset has as its owner gives it away; None where that is not known."""
-    return next((int(row["recordings"]) for row in _rows("people") if row["dataset"] == dataset), None)
+    return next((int(row["recordings"]) for row in _rows("people", dataset)), None)
 
 
 def errata(dataset: str) -> tuple[Erratum, ...]:
     """Return what is known to be wrong in a dataset."""
     return tuple(
         Erratum(tuple(row["recording"].split()), row["what"], row["what_is_done"], row["source"])
-        for row in _rows("errata")
-        if row["dataset"] == dataset
+        for row in _rows("errata", dataset)
     )
 
 
@@ -144,9 +143,9 @@ def expand(people: str) -> tuple[str, ...]:
 
 
 @functools.cache
-def _rows(table: str) -> tuple[Mapping[str, str], ...]:
+def _rows(table: str, dataset: str) -> tuple[Mapping[str, str], ...]:
     text = resources.files("sspd_jax.datasets").joinpath("manifests", f"{table}.csv").read_text("utf-8")
-    return tuple(csv.DictReader(text.splitlines()))
+    return tuple(row for row in csv.DictReader(text.splitlines()) if row["dataset"] == dataset)
 
 
 def of_dataset(dataset: PreparedDataset, data: Mapping[str, Any]) -> Split:

@@ -209,9 +209,10 @@ def as_html(result: Mapping[str, Any]) -> str:
 
 def write(result: Mapping[str, Any], folder: epath.Path) -> None:
     """Write compare.html, compare.csv, compare.tex and compare.json."""
-    forms = {"html": as_html(result), "csv": as_csv(result), "tex": as_latex(result)}
-    with storage.storing(folder):
-        folder.mkdir(parents=True, exist_ok=True)
-    for suffix, text in forms.items():
-        storage.write_text(folder / f"compare.{suffix}", text)
-    storage.write_text(folder / "compare.json", json.dumps(result, indent=2) + "\n")
+    texts = {
+        "compare.html": as_html(result),
+        "compare.csv": as_csv(result),
+        "compare.tex": as_latex(result),
+        "compare.json": json.dumps(result, indent=2) + "\n",
+    }
+    storage.write_texts(folder, texts)

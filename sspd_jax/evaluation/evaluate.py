@@ -169,10 +169,11 @@ def _score_and_write(
 
 def write(one: Evaluation, folder: epath.Path, page: str) -> None:
     """Write a report: windows.csv, scores.csv, scores.json, scores.tex and index.html."""
-    with storage.storing(folder):
-        folder.mkdir(parents=True, exist_ok=True)
-    storage.write_text(folder / "windows.csv", table.write(one.rows, one.protocol))
-    storage.write_text(folder / "scores.csv", render.as_csv(one.result))
-    storage.write_text(folder / "scores.tex", render.as_latex(one.result))
-    storage.write_text(folder / "scores.json", json.dumps(one.result, indent=2) + "\n")
-    storage.write_text(folder / "index.html", page)
+    texts = {
+        "windows.csv": table.write(one.rows, one.protocol),
+        "scores.csv": render.as_csv(one.result),
+        "scores.tex": render.as_latex(one.result),
+        "scores.json": json.dumps(one.result, indent=2) + "\n",
+        "index.html": page,
+    }
+    storage.write_texts(folder, texts)

@@ -249,7 +249,15 @@ def filtered(
 
 
 def read_rate(clean: np.ndarray, fps: float, protocol: Protocol) -> float:
-    """Read the rate of a wave that `filtered` returned: bpm, NaN where there is none.
+    """Estimate the rate of a wave.
+
+    Args:
+      clean: What `filtered` returned, [t].
+      fps: Sampling rate, Hz.
+      protocol: Protocol whose estimator and band are used.
+
+    Returns:
+      The rate in bpm; NaN where there is none.
 
     Example:
       >>> pulse = np.sin(2 * np.pi * 1.2 * np.arange(300) / 30)

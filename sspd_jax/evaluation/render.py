@@ -9,6 +9,8 @@ import pandas as pd
 
 from sspd_jax.evaluation.summary import HEADS, INTERVAL, NAMES, Cell
 
+METRICS = ("MAE", "RMSE", "MAPE", "r", "SNR", "MACC")  # of the short tables
+
 
 def cell(value: Cell | None, *, interval: bool = False) -> str:
     """Write a score and its standard error, and on wish its interval.
@@ -42,11 +44,10 @@ def as_text(result: Mapping[str, Any]) -> str:
       pos *     5.00 ± 3.54    7.07 ± 5.95    8.33 ± 5.89    –  3.00 ± 0.00        –
     """
     level = next(iter(result["scores"]))
-    metrics = ("MAE", "RMSE", "MAPE", "r", "SNR", "MACC")
-    lines = ["method".ljust(16) + "".join(HEADS[m].rjust(16) for m in metrics)]
+    lines = ["method".ljust(16) + "".join(HEADS[m].rjust(16) for m in METRICS)]
     for name, table in result["scores"][level].items():
         label = f"{name} *" if name == result["reader"] else name
-        lines.append(label.ljust(16) + "".join(cell(table.get(m)).rjust(16) for m in metrics))
+        lines.append(label.ljust(16) + "".join(cell(table.get(m)).rjust(16) for m in METRICS))
     for name, table in result["paired"].items():
         difference = cell(table["difference"], interval=True)
         lines.append(f"|error| of {result['reader']} − {name}: {difference} bpm in {count(table)} {level}s")
@@ -104,16 +105,15 @@ def _tables(result: Mapping[str, Any]) -> Iterator[tuple[str, str, str, str, Map
 def as_latex(result: Mapping[str, Any], *, caption: str = "") -> str:
     r"""Write the scores as a LaTeX table for `\input`; it needs the package booktabs."""
     level = next(iter(result["scores"]))
-    metrics = ("MAE", "RMSE", "MAPE", "r", "SNR", "MACC")
     lines = []
     for name, table in result["scores"][level].items():
         label = NAMES.get(name, name) + ("$^*$" if name == result["reader"] else "")
-        lines.append([label, *(_latex_cell(table.get(m)) for m in metrics), f"{table['rows'][0]:.0f}"])
+        lines.append([label, *(_latex_cell(table.get(m)) for m in METRICS), f"{table['rows'][0]:.0f}"])
     words = (
         f"{caption + ' ' if caption else ''}{result['protocol']}. Value $\\pm$ standard error over {level}s; "
         f"{INTERVAL}. $^*$: the primary method, fixed before testing."
     )
-    return latex_table(["Method", *(HEADS[m] for m in metrics), "n"], lines, words)
+    return latex_table(["Method", *(HEADS[m] for m in METRICS), "n"], lines, words)
 
 
 def latex_table(heads: Sequence[str], lines: Sequence[Sequence[str]], caption: str) -> str:

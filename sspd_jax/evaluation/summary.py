@@ -154,7 +154,15 @@ def _over_people(own: Mapping[str, Mapping[str, Score]]) -> dict[str, Score]:
 
 
 def compare_methods(rows: Sequence[Row], first: str, second: str) -> dict[str, Score]:
-    """Compare two methods on the same windows: |error| of the first − |error| of the second, bpm.
+    """Compare two methods on the windows that both have.
+
+    Args:
+      rows: Rows of one span and one protocol.
+      first: Name of a method.
+      second: Name of another.
+
+    Returns:
+      'difference': mean of |error| of the first − |error| of the second, bpm; see `paired_difference`.
 
     Example:
       Of a window at 60 bpm the first says 63 bpm and the second 58:

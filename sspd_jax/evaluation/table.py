@@ -14,7 +14,7 @@ import pandas as pd
 from etils import epath
 
 from sspd_jax.errors import UserError
-from sspd_jax.evaluation.protocol import Protocol
+from sspd_jax.evaluation.protocol import Protocol, default
 from sspd_jax.heart_rate.estimators import EARLIER_NAMES
 
 META = "meta."  # before the names of what the dataset tells
@@ -139,7 +139,7 @@ def read(path: epath.PathLike) -> tuple[list[Row], dict[str, str]]:
         raise UserError(f"{path}: cannot be read; make it with `sspd_jax evaluate`") from error
     try:
         table["read_out"] = table["read_out"].replace(EARLIER_NAMES)
-        settings = table[list(_SETTINGS)].drop_duplicates()
+        settings = table[list(default().facts)].drop_duplicates()
         rows = [_row(line) for line in table.to_dict("records")]
     except (KeyError, ValueError, TypeError) as error:
         reason = " ".join(str(error).split())
@@ -151,18 +151,13 @@ def read(path: epath.PathLike) -> tuple[list[Row], dict[str, str]]:
     return rows, settings.iloc[0].to_dict()
 
 
-_SETTINGS = (
-    *("protocol", "window_s", "stride_s", "detrend", "filter_order", "filter_low_hz", "filter_high_hz"),
-    *("read_out", "band_low_hz", "band_high_hz"),
-)
-
-
 def _row(line: Mapping[str, str]) -> Row:
     values = {
         name: line[name] if name in _TEXTS else float(line[name]) if line[name] else float("nan")
         for name in _COLUMNS
     }
-    facts = {key: value for key, value in line.items() if key not in _COLUMNS and key not in _SETTINGS}
+    known = {*_COLUMNS, *default().facts}
+    facts = {key: value for key, value in line.items() if key not in known}
     return Row(**values, facts=facts)
 
 

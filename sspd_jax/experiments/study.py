@@ -450,18 +450,20 @@ def as_text(result: Mapping[str, Any]) -> str:
 
 
 def _cells(result: Mapping[str, Any], part: Mapping[str, Any], table: Mapping[str, Any]) -> list[str]:
+    def cell(value: float | None, sd: float | None = None, *interval: float | None) -> str:
+        return render.cell([value, sd, *(interval or (None, None))], interval=True)
+
     metrics = table["scores"]
-    by_seed = ", ".join("–" if value is None else f"{value:.2f}" for value in table["by_seed"])
-    mean = "–" if table["mean"] is None else f"{table['mean']:.2f}"
-    if table["sd"] is not None:
-        mean += f" ± {table['sd']:.2f}"
     value, _, low, high = metrics["MAE"]
-    over_people = (
-        "–" if value is None else f"{value:.2f}" if low is None else f"{value:.2f} [{low:.2f}, {high:.2f}]"
-    )
-    rest = ["–" if metrics[m][0] is None else f"{metrics[m][0]:.2f}" for m in ("RMSE", "r")]
     windows = (metrics["rows"][0] + metrics["missing"][0]) / len(result["seeds"])
-    return [by_seed, mean, over_people, *rest, str(part["people"]), f"{windows:.0f}"]
+    return [
+        ", ".join(map(cell, table["by_seed"])),
+        cell(table["mean"], table["sd"]),
+        cell(value, None, low, high),
+        *(cell(metrics[metric][0]) for metric in ("RMSE", "r")),
+        str(part["people"]),
+        f"{windows:.0f}",
+    ]
 
 
 def as_csv(result: Mapping[str, Any]) -> str:
@@ -551,7 +553,4 @@ def _write(result: Mapping[str, Any], rows: Sequence[Row], p: Protocol, folder: 
         "index.html": as_html(result, rows),
         "scores.json": json.dumps(result, indent=2) + "\n",
     }
-    with storage.storing(folder):
-        folder.mkdir(parents=True, exist_ok=True)
-    for name, text in files.items():
-        storage.write_text(folder / name, text)
+    storage.write_texts(folder, files)

@@ -11,6 +11,7 @@ import contextvars
 import copy
 import inspect
 import math
+import operator
 import sys
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
@@ -371,9 +372,8 @@ def method(config: ml_collections.ConfigDict, total_steps: int) -> StepConfig:
       (0.9, 1.0)
     """
     _check_keys(config, default(), "")
-    for key in ("clip_frames", "crop_size", "batch_size", "epochs", "log_every"):
-        _require(isinstance(config[key], int) and config[key] >= 1, key, config[key], "a whole number ≥ 1")
-    _require(isinstance(config.seed, int) and config.seed >= 0, "seed", config.seed, "a whole number ≥ 0")
+    for key, least in _WHOLE_NUMBERS.items():
+        _require_whole(config, key, least)
     _require(6 <= config.fps <= 1000, "fps", config.fps, "6 to 1000 Hz (the pulse band ends at 3 Hz)")
     _require(config.clip_frames % 2 == 0, "clip_frames", config.clip_frames, "an even number")
     optimizer, momentum = config.optimizer, config.target.momentum
@@ -390,21 +390,12 @@ def method(config: ml_collections.ConfigDict, total_steps: int) -> StepConfig:
     _require(0 <= momentum <= 1, "target.momentum", momentum, "0 to 1")
     _check_people(config)
     _check_evaluation(config)
-    for key, least in (("keep", 1), ("every_steps", 0)):
-        value = config.checkpoint[key]
-        _require(
-            isinstance(value, int) and value >= least, f"checkpoint.{key}", value, f"a whole number ≥ {least}"
-        )
     for key, known in (("parallel", tuple(STEP_COMPILERS)), ("distributed", distributed.MODES)):
         _require(config[key] in known, key, config[key], f"one of {known}")
-    clips = config.health.clips
-    _require(isinstance(clips, int) and clips >= 0, "health.clips", clips, "a whole number ≥ 0")
-    patience = config.health.patience
-    _require(isinstance(patience, int) and patience >= 0, "health.patience", patience, "a whole number ≥ 0")
-    if patience and not clips:
+    if config.health.patience and not config.health.clips:
         raise ConfigError(
-            f"health.patience is {patience} and health.clips 0: without clips there is no trust to wait for; "
-            "set health.clips"
+            f"health.patience is {config.health.patience} and health.clips 0: without clips there is no "
+            "trust to wait for; set health.clips"
         )
     min_speed = config.time_stretch.min_speed
     _require(0.5 <= min_speed <= 1, "time_stretch.min_speed", min_speed, "from 0.5 to 1 (off)")
@@ -480,8 +471,6 @@ def _check_people(config: ml_collections.ConfigDict) -> None:
     """Check that nobody is both learned from and tested on."""
     lists = {key: tuple(config.data[key]) for key in ("train_people", "test_people")}
     _require(isinstance(config.data.keep_going, bool), "data.keep_going", config.data.keep_going, "a boolean")
-    workers = config.data.workers
-    _require(isinstance(workers, int) and workers >= 0, "data.workers", workers, "a whole number ≥ 0")
     if config.data.source:
         known = tuple(sorted(READERS))
         _require(config.data.name in READERS, "data.name", config.data.name, f"one of {known}")
@@ -497,8 +486,7 @@ def _check_people(config: ml_collections.ConfigDict) -> None:
         _require(split.name in known, "data.split.name", split.name, f"one of {known}")
     if split.kind == "folds":
         for key, least in (("folds", 2), ("fold", 0), ("seed", 0)):
-            whole = isinstance(split[key], int) and split[key] >= least
-            _require(whole, f"data.split.{key}", split[key], f"a whole number ≥ {least}")
+            _require_whole(config, f"data.split.{key}", least)
         _require(
             split.fold < split.folds, "data.split.fold", split.fold, f"below data.split.folds, {split.folds}"
         )
@@ -543,6 +531,18 @@ def _check_scales(config: ml_collections.ConfigDict, network: NetworkSettings) -
 def _require(holds: bool, key: str, value: Any, allowed: str) -> None:
     if not holds:
         raise ConfigError(f"config {key} is {value!r}; it must be {allowed}")
+
+
+_WHOLE_NUMBERS = {
+    **dict.fromkeys(("clip_frames", "crop_size", "batch_size", "epochs", "log_every", "checkpoint.keep"), 1),
+    **dict.fromkeys(("seed", "checkpoint.every_steps", "health.clips", "health.patience", "data.workers"), 0),
+}
+"""Keys of whole numbers, and the least that each may be."""
+
+
+def _require_whole(config: ml_collections.ConfigDict, key: str, least: int) -> None:
+    value = operator.attrgetter(key)(config)
+    _require(isinstance(value, int) and value >= least, key, value, f"a whole number ≥ {least}")
 
 
 _FREE_TABLES = ("terms",)  # their keys are checked against the registry, not against the default

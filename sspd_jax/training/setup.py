@@ -64,6 +64,10 @@ def set_up(config: ml_collections.ConfigDict, dataset: PreparedDataset) -> tuple
 
     Returns:
       What a run steps with, and the number of steps of an epoch.
+
+    Raises:
+      UserError: Somebody has no recording, none holds a clip, or the devices lack room for all frames.
+      ConfigError: The configuration is impossible.
     """
     people = tuple(config.data.train_people)
     choice = input_pipeline.choose(dataset, people, config.clip_frames)

@@ -130,7 +130,7 @@ def read_table(path: Path, columns: tuple[str, ...], remedy: str = COPY_IT) -> d
     return dict(zip(columns, _numbers(path, rows[1:], places, 2, remedy), strict=True))
 
 
-def read_columns(path: Path, count: int, remedy: str = COPY_IT) -> list[np.ndarray]:
+def read_columns(path: Path, count: int) -> list[np.ndarray]:
     r"""Read a CSV file that has no names: its first `count` columns, float64 [rows] each.
 
     Raises:
@@ -144,8 +144,8 @@ def read_columns(path: Path, count: int, remedy: str = COPY_IT) -> list[np.ndarr
       ...     [column.tolist() for column in read_columns(path, 2)]
       [[0.0, 0.1], [61.0, 64.0]]
     """
-    rows = [row for row in csv.reader(io.StringIO(read_text(path, remedy))) if any(c.strip() for c in row)]
-    return _numbers(path, rows, range(count), 1, remedy)
+    rows = [row for row in csv.reader(io.StringIO(read_text(path))) if any(cell.strip() for cell in row)]
+    return _numbers(path, rows, range(count), 1, COPY_IT)
 
 
 def _numbers(path, rows, places, first_line, remedy) -> list[np.ndarray]:
@@ -271,21 +271,20 @@ def by_second(times_s: np.ndarray, values: np.ndarray) -> list[float | None]:
 # Videos.
 
 
-def find_video(folder: Path, stem: str, usual: str = ".avi") -> Path:
-    """Find a dataset's video, whatever container somebody keeps it in.
+def find_video(folder: Path, stem: str) -> Path:
+    """Find a dataset's video, `stem`.avi as its owner gives it away, or another container of that name.
 
     Args:
       folder: Folder that holds it.
       stem: Name of the file without the suffix.
-      usual: Suffix that the dataset's owner gave it; it counts where there are several.
 
     Returns:
       Its path; where there is none, the path that it should have.
 
     Raises:
-      UserError: There are several, and none has the usual suffix.
+      UserError: There are several, and none is an AVI file.
     """
-    right = folder / f"{stem}{usual}"
+    right = folder / f"{stem}.avi"
     if os.path.lexists(right) or not folder.is_dir():
         return right
     found = sorted(p for p in folder.iterdir() if p.stem == stem and p.suffix.lower() in SUFFIXES)
