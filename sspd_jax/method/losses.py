@@ -128,20 +128,22 @@ def wave_out_of_band(outputs: Outputs, fps: float) -> Float32[Array, ""]:
 # --- on the self-similarities -----------------------------------------------------------------------
 
 
+def _similarities(outputs: Outputs) -> list[tuple[Array, Array]]:
+    """Pair the SSM of each scale, then each SSW, of the online network with the target's."""
+    o, t = outputs.online, outputs.target
+    return [*zip(o.ssm, t.ssm, strict=True), *zip(o.ssw, t.ssw, strict=True)]
+
+
 def similarity_mse(outputs: Outputs, fps: float) -> Float32[Array, ""]:
     """Let the similarities agree: Σ_i MSE(SSM) + MSE(SSW). The paper's L_MSE; in both forms."""
     del fps
-    o, t = outputs.online, outputs.target
-    pairs = [*zip(o.ssm, t.ssm, strict=True), *zip(o.ssw, t.ssw, strict=True)]
-    return sum(_mean_squared(a, b) for a, b in pairs)
+    return sum(_mean_squared(a, b) for a, b in _similarities(outputs))
 
 
 def similarity_pearson(outputs: Outputs, fps: float) -> Float32[Array, ""]:
     """Let the similarities agree in shape: Σ_i NP(SSM rows) + NP(SSW). Released form."""
     del fps
-    o, t = outputs.online, outputs.target
-    pairs = [*zip(o.ssm, t.ssm, strict=True), *zip(o.ssw, t.ssw, strict=True)]
-    return sum(negative_pearson(a, b) for a, b in pairs)
+    return sum(negative_pearson(a, b) for a, b in _similarities(outputs))
 
 
 def similarity_deviation(

@@ -376,18 +376,7 @@ def method(config: ml_collections.ConfigDict, total_steps: int) -> StepConfig:
         _require_whole(config, key, least)
     _require(6 <= config.fps <= 1000, "fps", config.fps, "6 to 1000 Hz (the pulse band ends at 3 Hz)")
     _require(config.clip_frames % 2 == 0, "clip_frames", config.clip_frames, "an even number")
-    optimizer, momentum = config.optimizer, config.target.momentum
-    _require(optimizer.learning_rate > 0, "optimizer.learning_rate", optimizer.learning_rate, "more than 0")
-    _require(optimizer.eps > 0, "optimizer.eps", optimizer.eps, "more than 0")
-    for key in ("b1", "b2"):
-        _require(0 <= optimizer[key] < 1, f"optimizer.{key}", optimizer[key], "0 or more and less than 1")
-    _require(
-        set(optimizer.frozen) <= set(param_labels.LABELS),
-        "optimizer.frozen",
-        tuple(optimizer.frozen),
-        f"a choice of {param_labels.LABELS}",
-    )
-    _require(0 <= momentum <= 1, "target.momentum", momentum, "0 to 1")
+    _check_optimizer(config)
     _check_people(config)
     _check_evaluation(config)
     for key, known in (("parallel", tuple(STEP_COMPILERS)), ("distributed", distributed.MODES)):
@@ -408,15 +397,10 @@ def method(config: ml_collections.ConfigDict, total_steps: int) -> StepConfig:
     _require(on_device in known, "data.on_device", on_device, f"one of {known}")
 
     network = network_settings(config)
-    local, whole = (_view_settings(config, name) for name in ("online", "target"))
-    for name, view in (("online", local), ("target", whole)):
-        if view.crop == "random" and network.input_size > config.crop_size:
-            raise ConfigError(
-                f"views.{name}.crop cuts {network.input_size} pixels (network.input_size) out of crops of "
-                f"{config.crop_size} (crop_size); make crop_size larger or input_size smaller"
-            )
+    local, whole = (_view_settings(config, network, name) for name in ("online", "target"))
     terms = _check_terms(config)
     _check_scales(config, network)
+    optimizer, momentum = config.optimizer, config.target.momentum
     schedule = target_ema.target_momentum(total_steps, base=momentum)
     return StepConfig(
         network=network,
@@ -438,10 +422,27 @@ def method(config: ml_collections.ConfigDict, total_steps: int) -> StepConfig:
     )
 
 
-def _view_settings(config: ml_collections.ConfigDict, name: str) -> views.ViewSettings:
+def _check_optimizer(config: ml_collections.ConfigDict) -> None:
+    optimizer, momentum = config.optimizer, config.target.momentum
+    _require(optimizer.learning_rate > 0, "optimizer.learning_rate", optimizer.learning_rate, "more than 0")
+    _require(optimizer.eps > 0, "optimizer.eps", optimizer.eps, "more than 0")
+    for key in ("b1", "b2"):
+        _require(0 <= optimizer[key] < 1, f"optimizer.{key}", optimizer[key], "0 or more and less than 1")
+    _require(
+        set(optimizer.frozen) <= set(param_labels.LABELS),
+        "optimizer.frozen",
+        tuple(optimizer.frozen),
+        f"a choice of {param_labels.LABELS}",
+    )
+    _require(0 <= momentum <= 1, "target.momentum", momentum, "0 to 1")
+
+
+def _view_settings(
+    config: ml_collections.ConfigDict, network: NetworkSettings, name: str
+) -> views.ViewSettings:
     table = config.views[name]
     try:
-        return views.ViewSettings(
+        view = views.ViewSettings(
             crop=table.crop,
             flip_horizontal=table.flip.horizontal,
             flip_vertical=table.flip.vertical,
@@ -450,6 +451,12 @@ def _view_settings(config: ml_collections.ConfigDict, name: str) -> views.ViewSe
         )
     except ValueError as error:
         raise ConfigError(f"config views.{name}: {error}") from error
+    if view.crop == "random" and network.input_size > config.crop_size:
+        raise ConfigError(
+            f"views.{name}.crop cuts {network.input_size} pixels (network.input_size) out of crops of "
+            f"{config.crop_size} (crop_size); make crop_size larger or input_size smaller"
+        )
+    return view
 
 
 def _check_terms(config: ml_collections.ConfigDict) -> dict[str, dict[str, Any]]:
