@@ -33,7 +33,7 @@ def main(argv: list[str] | None = None) -> int:
     """Run the command that the first argument names.
 
     Args:
-      argv: arguments without the program's name; by default the process's own.
+      argv: Arguments without the program's name; by default the process's own.
 
     Returns:
       The command's exit code; 2 where there is no such command.

@@ -168,6 +168,11 @@ def spans(frames: int, fps: float, settings: Settings) -> list[tuple[int, int]]:
     return [(start, start + length) for start in starts]
 
 
+def fills(wave: np.ndarray, frames: int) -> bool:
+    """Return whether a wave [t] fills a window: CHROM's can end early, and a tenth of the frames may lack."""
+    return len(wave) >= 0.9 * frames
+
+
 def judge_window(
     wave: np.ndarray,
     fps: float,
@@ -198,9 +203,8 @@ def judge_window(
     blank = functools.partial(Window, start_s, frames / fps, None, 0.0)
     if in_view < IN_VIEW:
         return blank(OUT_OF_VIEW, None), 0.0
-    # CHROM's wave can end early: a window that lacks more than a tenth has no rate.
     wave = np.asarray(wave, np.float64)
-    if len(wave) < 0.9 * frames or not np.isfinite(wave).all():
+    if not fills(wave, frames) or not np.isfinite(wave).all():
         return blank("the wave ends before the window does", None), 0.0
     try:
         bpm = estimators.estimate(settings.hr_estimator or estimators.DEFAULT, wave, fps)

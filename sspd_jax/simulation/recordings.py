@@ -95,6 +95,13 @@ def write_recordings(
     Raises:
       ConfigError: A setting is outside its range, or is another one than the folder was begun with.
       UserError: The folder holds something else, or cannot be written to.
+
+    Example:
+      >>> import tempfile
+      >>> with tempfile.TemporaryDirectory() as folder:
+      ...     (subject,) = write_recordings(folder, people=1, seconds=1, size=(160, 120))
+      ...     subject.name, sorted(file.name for file in subject.iterdir())
+      ('subject1', ['ground_truth.txt', 'vid.avi'])
     """
     out = Path(out)
     _validate(preset, people, seconds, seed, size)

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from typing import Any
 
 import ml_collections
 from etils import epath
+from flax.traverse_util import flatten_dict
 
 from sspd_jax.checkpoints import renamed_keys
 from sspd_jax.errors import ConfigError, UserError
@@ -38,10 +37,10 @@ def claim_workdir(config: ml_collections.ConfigDict, workdir: epath.Path) -> Non
         storage.write_text(path, json.dumps(ours, indent=2) + "\n", otherwise=metrics_log.ELSEWHERE)
         return
     try:
-        theirs = _flat(renamed_keys.translate(json.loads(found)))
+        theirs = flatten_dict(renamed_keys.translate(json.loads(found)), sep=".")
     except (ValueError, AttributeError, TypeError) as error:
         raise UserError(f"{path}: is damaged; delete it, or choose another --workdir") from error
-    ours = _flat(ours)
+    ours = flatten_dict(ours, sep=".")
     if unknown := sorted(set(theirs) - set(ours)):
         key = unknown[0]
         raise ConfigError(
@@ -86,13 +85,3 @@ IGNORED_ON_RESUME = frozenset(
     }
 )
 """Keys that may change between a run and its continuation: they change no number, beyond rounding."""
-
-
-def _flat(table: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, value in table.items():
-        if isinstance(value, Mapping):
-            flat |= _flat(value, f"{prefix}{key}.")
-        else:
-            flat[prefix + key] = value
-    return flat
