@@ -91,6 +91,11 @@ def concentration(shares: np.ndarray, hz: np.ndarray) -> np.ndarray:
     return np.where(np.abs(hz - peak) <= PEAK_HZ, shares, 0).sum(-1)
 
 
+def readable(fps: float) -> tuple[str, ...]:
+    """Return which of `ESTIMATORS` can read so many samples per second: CHROM filters inside short windows."""
+    return tuple(name for name in ESTIMATORS if fps >= host_classical.LEAST_FPS.get(name, 0))
+
+
 def estimator_waves(rgb: np.ndarray, fps: float, names: tuple[str, ...] = ESTIMATORS) -> np.ndarray:
     """Run the classical estimators over a whole recording.
 

@@ -93,6 +93,9 @@ METHODS: Mapping[str, Callable[[np.ndarray, float], np.ndarray]] = {
 }
 """Name → function."""
 
+LEAST_FPS = {"chrom": 14.0}
+"""Rate in Hz below which a method cannot filter inside its windows."""
+
 
 def _window_samples(fps: float) -> int:
     return math.ceil(WINDOW_S * fps)

@@ -59,7 +59,7 @@ class SkinWindow:
       behind: float [t, 3], of what lies around the face; NaN where nothing does.
       track: float [t, 7], see `track`.
       waves: name → float [t], pulse waves of the skin by estimators and networks.
-      patch_waves: float [k, p, t], of the patches by `fusion.ESTIMATORS`.
+      patch_waves: float [k, p, t], of the patches by `names`.
     """
 
     fps: float
@@ -73,6 +73,11 @@ class SkinWindow:
     track: np.ndarray
     waves: Mapping[str, np.ndarray]
     patch_waves: np.ndarray
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Those of `fusion.ESTIMATORS` that can read this rate."""
+        return fusion.readable(self.fps)
 
 
 def track(geometry: np.ndarray, residual: np.ndarray, pose: np.ndarray) -> np.ndarray:
@@ -98,7 +103,7 @@ def track(geometry: np.ndarray, residual: np.ndarray, pose: np.ndarray) -> np.nd
 
 def fuse(window: SkinWindow) -> FusedRate:
     """Estimate one rate from all estimators, all patches and the network; see `fusion.fused_rate`."""
-    waves = np.stack([window.waves[name] for name in fusion.ESTIMATORS])
+    waves = np.stack([window.waves[name] for name in window.names])
     network = window.waves.get("sspd")
     return fusion.fused_rate(
         waves,
@@ -106,6 +111,7 @@ def fuse(window: SkinWindow) -> FusedRate:
         patch_waves=window.patch_waves,
         patch_area=window.patch_area,
         network=network if network is not None and np.isfinite(network).all() else None,
+        names=window.names,
     )
 
 
@@ -227,8 +233,8 @@ def _of_spectra(window: SkinWindow, wave: np.ndarray, hz: float, fused: FusedRat
     near = np.abs(fused.hz - hz) <= PEAK_HZ
     elsewhere = (np.abs(fused.hz - hz) > RIVAL_HZ) & (np.abs(fused.hz - 2 * hz) > RIVAL_HZ)
     height = np.log(fused.share + 1e-12)
-    off = np.array([_apart(fused.rates_bpm[name], 60 * hz) for name in fusion.ESTIMATORS])
-    waves = np.stack([window.waves[name] for name in fusion.ESTIMATORS], axis=1)
+    off = np.array([_apart(fused.rates_bpm[name], 60 * hz) for name in window.names])
+    waves = np.stack([window.waves[name] for name in window.names], axis=1)
     return {
         "wave_share": float(share_near(wave[:, None], window.fps, hz)[0]),
         "fused_share": float(fused.share[near].sum()),
@@ -358,7 +364,7 @@ def without_motion(signals: np.ndarray, moved: np.ndarray, fps: float) -> np.nda
 def _of_time(window: SkinWindow, skin: np.ndarray, bpm: float) -> dict[str, float]:
     hz, fps = bpm / 60, window.fps
     half = len(skin) // 2
-    waves = np.stack([window.waves[name] for name in fusion.ESTIMATORS])
+    waves = np.stack([window.waves[name] for name in window.names])
     rates = [fusion.fused_rate(part, fps).bpm for part in (waves[:, :half], waves[:, half:])]
     one, other = (amplitude_at(part, fps, hz) for part in (skin[:half], skin[half:]))
     sizes = np.linalg.norm(one) * np.linalg.norm(other)

@@ -14,7 +14,7 @@ from operator import itemgetter
 
 import numpy as np
 
-from sspd_jax.heart_rate import classical, confidence, estimators, fusion, host_classical, skin_evidence
+from sspd_jax.heart_rate import classical, confidence, estimators, fusion, skin_evidence
 from sspd_jax.heart_rate.skin_evidence import SkinWindow
 from sspd_jax.heart_rate.wave import Wave
 from sspd_jax.inference import windows
@@ -63,7 +63,7 @@ class SkinSegment:
       traces: on the clock, [t, ...].
       fps: of the clock, Hz.
       waves: name → wave, float64 [t], of the skin's mean by the classical estimators, and of networks.
-      patch_waves: float64 [k, p, t], of the patches by `fusion.ESTIMATORS`.
+      patch_waves: float64 [k, p, t], of the patches by those of `fusion.ESTIMATORS` that can read the rate.
     """
 
     traces: SkinTraces
@@ -105,9 +105,10 @@ def read_waves(traces: SkinTraces, fps: float, method: str, learned: Sequence[Wa
     # A patch that was never seen has no colour; its area is 0, and what stands here is not read.
     patches = np.where(np.isfinite(traces.patches), traces.patches, 1.0)
     every = np.concatenate([traces.skin[:, None], patches], axis=1)
-    by_part = fusion.estimator_waves(np.moveaxis(every, 1, 0), fps)  # [k, 1 + p, t]
-    waves = dict(zip(fusion.ESTIMATORS, by_part[:, 0], strict=True))
-    if method in classical.METHODS and method not in host_classical.METHODS:
+    names = fusion.readable(fps)
+    by_part = fusion.estimator_waves(np.moveaxis(every, 1, 0), fps, names)  # [k, 1 + p, t]
+    waves = dict(zip(names, by_part[:, 0], strict=True))
+    if method in classical.METHODS and method not in waves:
         wave = classical.read_trace(method, traces.skin, fps)
         waves[method] = np.pad(wave, (0, len(traces.skin) - len(wave)), "edge")
     if learned:
@@ -130,9 +131,9 @@ def check_rate(method: str, fps: float, frames: int) -> None:
     Raises:
       ValueError: too few frames or too low a rate for a method.
     """
-    waves = fusion.estimator_waves(np.ones((frames, 3)), fps)
-    fusion.power_shares(waves, fps)
-    if method in classical.METHODS and method not in host_classical.METHODS:
+    names = fusion.readable(fps)
+    fusion.power_shares(fusion.estimator_waves(np.ones((frames, 3)), fps, names), fps)
+    if method in classical.METHODS and method not in names:
         classical.read_trace(method, np.ones((frames, 3)), fps)
 
 
