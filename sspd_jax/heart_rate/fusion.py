@@ -92,7 +92,7 @@ def concentration(shares: np.ndarray, hz: np.ndarray) -> np.ndarray:
 
 
 def readable(fps: float) -> tuple[str, ...]:
-    """Return which of `ESTIMATORS` can read so many samples per second: CHROM filters inside short windows."""
+    """Return which of `ESTIMATORS` can read so many samples per second."""
     return tuple(name for name in ESTIMATORS if fps >= host_classical.LEAST_FPS.get(name, 0))
 
 

@@ -365,7 +365,8 @@ def _of_time(window: SkinWindow, skin: np.ndarray, bpm: float) -> dict[str, floa
     hz, fps = bpm / 60, window.fps
     half = len(skin) // 2
     waves = np.stack([window.waves[name] for name in window.names])
-    rates = [fusion.fused_rate(part, fps).bpm for part in (waves[:, :half], waves[:, half:])]
+    halves = (waves[:, :half], waves[:, half:])
+    rates = [fusion.fused_rate(part, fps, names=window.names).bpm for part in halves]
     one, other = (amplitude_at(part, fps, hz) for part in (skin[:half], skin[half:]))
     sizes = np.linalg.norm(one) * np.linalg.norm(other)
     return {

@@ -185,7 +185,7 @@ class _View:
         frames: Iterable[tuple[float, np.ndarray]],
         size: int,
         keep_s: float,
-        recorder: SkinRecorder | None,
+        recorder: SkinRecorder | None = None,
     ):
         self.frames, self._source = iter(frames), frames
         self._size, self._keep_s = size, keep_s

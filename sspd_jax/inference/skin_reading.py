@@ -117,11 +117,12 @@ def read_waves(traces: SkinTraces, fps: float, method: str, learned: Sequence[Wa
 
 
 def _sampled(waves: Sequence[Wave], times_s: np.ndarray) -> np.ndarray:
-    """Read waves at given times; NaN where there is none, but for half a frame at an end."""
+    """Read waves at given times, the nearest sample of each; NaN where there is none within a frame."""
     values = np.full(len(times_s), np.nan)
     for wave in waves:
-        inside = (times_s >= wave.times_s[0] - 1 / wave.fps) & (times_s <= wave.times_s[-1] + 1 / wave.fps)
-        values[inside] = np.interp(times_s[inside], wave.times_s, wave.values)
+        at = np.floor((times_s - wave.start_s) * wave.fps + 0.5).astype(int)
+        inside = (at >= -1) & (at <= len(wave.values))
+        values[inside] = wave.values[np.clip(at[inside], 0, len(wave.values) - 1)]
     return values
 
 

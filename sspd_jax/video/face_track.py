@@ -161,7 +161,8 @@ class MeshTracker:
             )
             for face in self.faces:
                 where = face.expected(time_s)
-                best = max(boxes, key=lambda box: overlap(box, box_of(where)), default=None)
+                known = boxes if where is not None else []  # one away for long is found as a new one is
+                best = max(known, key=lambda box: overlap(box, box_of(where)), default=None)
                 near = best is not None and overlap(best, box_of(where)) >= SAME_FACE
                 found[face.number] = _placed(best) if near else None
             return found

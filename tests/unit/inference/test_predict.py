@@ -396,7 +396,7 @@ def test_json_that_cannot_be_written_is_said_before_the_work(face, tmp_path):
 
 
 def test_wrong_arguments_end_with_2(face, tmp_path):
-    refused(command("predict", face, folder=tmp_path), "--checkpoint=DIR", "convert", code=2)
+    refused(command("predict", face, "--method=sspd", folder=tmp_path), "--checkpoint=DIR", "convert", code=2)
     for main, arguments in (
         (cli_predict.main, [str(face), "--method=magic"]),
         (cli_predict.main, []),
