@@ -202,11 +202,12 @@ class MeshTracker:
             candidates = [c for c in candidates if overlap(box_of(c), self._near) > 0]
             candidates.sort(key=lambda c: -overlap(box_of(c), self._near))
         for points in candidates:
-            lost = [face for face in self.faces if found.get(face.number) is None and face.last is not None]
-            same = max(lost, key=lambda f: overlap(box_of(f.last.points), box_of(points)), default=None)
+            lost = [face for face in self.faces if found.get(face.number) is None]
+            same = max(lost, key=lambda face: _overlap_with_last(face, points), default=None)
             # A face that was away for long may come back anywhere.
             if same is not None and (
-                overlap(box_of(same.last.points), box_of(points)) >= SAME_FACE / 2
+                same.last is None
+                or _overlap_with_last(same, points) >= SAME_FACE / 2
                 or len(self.faces) == self._most == 1
                 or time_s - same.last.time_s > FORGET_AFTER_S
             ):
@@ -348,6 +349,10 @@ def _steady(old: FaceRegion | None, new: FaceRegion) -> FaceRegion:
     off = max(abs(new.x - old.x), abs(new.y - old.y), abs(new.side - old.side))
     turn = abs((new.angle - old.angle + np.pi) % (2 * np.pi) - np.pi)
     return old if off < REGION_OFF * old.side and turn < REGION_TURN else new
+
+
+def _overlap_with_last(face: Face, points: np.ndarray) -> float:
+    return 0.0 if face.last is None else overlap(box_of(face.last.points), box_of(points))
 
 
 def _in_view(face: Face) -> bool:
