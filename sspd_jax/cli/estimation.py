@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING
 
-from sspd_jax.heart_rate import estimators
+from sspd_jax.heart_rate import confidence, estimators
 from sspd_jax.inference.methods import AUTO, METHODS
 from sspd_jax.inference.windows import REGIONS, Settings
 
@@ -51,8 +51,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--min_confidence",
         type=float,
-        default=DEFAULT.min_confidence,
-        help="least chance of being within 3 bpm; below it there is no reading (default: %(default)g)",
+        help="least chance of being within 3 bpm; below it there is no reading (default: "
+        f"{confidence.SKIN_THRESHOLD:g} for skin, {confidence.THRESHOLD:g} for a crop)",
     )
 
 

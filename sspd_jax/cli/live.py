@@ -84,7 +84,7 @@ def _page(args: argparse.Namespace, feed: Feed, settings: Settings) -> Iterator[
         "source": feed.name,
         "method": args.method,
         "window_s": settings.window_s,
-        "min_confidence": settings.min_confidence,
+        "min_confidence": settings.least_confidence,
         "every_s": args.every,
         "speed": args.speed if args.video else 1.0,
     }

@@ -93,8 +93,33 @@ METHODS: Mapping[str, Callable[[np.ndarray, float], np.ndarray]] = {
 }
 """Name → function."""
 
+NAMES = ("green", "ica", "chrom", "pos", "pbv", "lgi", "omit")
+"""Every classical method; those that are not in `METHODS` are compiled."""
+
 LEAST_FPS = {"chrom": 14.0}
 """Rate in Hz below which a method cannot filter inside its windows."""
+
+
+def read_trace(name: str, rgb: np.ndarray, fps: float) -> np.ndarray:
+    """Extract the pulse wave from a colour trace, compiled only where there is no other way.
+
+    Args:
+      name: in `NAMES`.
+      rgb: [..., t, 3], mean colour of every frame, finite.
+      fps: samples per second, Hz.
+
+    Returns:
+      float64 [..., t_out], see `classical.read_trace`.
+
+    Raises:
+      KeyError: an unknown name.
+      ValueError: as `classical.read_trace`.
+    """
+    if name in METHODS and np.isfinite(rgb).all():
+        return METHODS[name](np.asarray(rgb, np.float64), fps)
+    from sspd_jax.heart_rate import classical  # JAX takes a second to import
+
+    return classical.read_trace(name, rgb, fps)
 
 
 def _window_samples(fps: float) -> int:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from sspd_jax.errors import ConfigError
-from sspd_jax.heart_rate import classical
+from sspd_jax.heart_rate import host_classical
 from sspd_jax.heart_rate.wave import Wave
 from sspd_jax.inference import skin_reading, windows
 from sspd_jax.inference.cell_colors import FaceCells
@@ -174,7 +174,7 @@ class _Plan:
         elif self.settings.region == "skin":
             skin_reading.check_rate(self.method, self.rate, self.frames)
         else:
-            classical.read_trace(self.method, np.zeros((self.frames, 3)), self.rate)
+            host_classical.read_trace(self.method, np.zeros((self.frames, 3)), self.rate)
 
 
 class _View:

@@ -14,7 +14,7 @@ from operator import itemgetter
 
 import numpy as np
 
-from sspd_jax.heart_rate import classical, confidence, estimators, fusion, skin_evidence
+from sspd_jax.heart_rate import confidence, estimators, fusion, host_classical, skin_evidence
 from sspd_jax.heart_rate.skin_evidence import SkinWindow
 from sspd_jax.heart_rate.wave import Wave
 from sspd_jax.inference import windows
@@ -108,8 +108,8 @@ def read_waves(traces: SkinTraces, fps: float, method: str, learned: Sequence[Wa
     names = fusion.readable(fps)
     by_part = fusion.estimator_waves(np.moveaxis(every, 1, 0), fps, names)  # [k, 1 + p, t]
     waves = dict(zip(names, by_part[:, 0], strict=True))
-    if method in classical.METHODS and method not in waves:
-        wave = classical.read_trace(method, traces.skin, fps)
+    if method in host_classical.NAMES and method not in waves:
+        wave = host_classical.read_trace(method, traces.skin, fps)
         waves[method] = np.pad(wave, (0, len(traces.skin) - len(wave)), "edge")
     if learned:
         waves["sspd"] = _sampled(learned, traces.time_s)
@@ -134,8 +134,8 @@ def check_rate(method: str, fps: float, frames: int) -> None:
     """
     names = fusion.readable(fps)
     fusion.power_shares(fusion.estimator_waves(np.ones((frames, 3)), fps, names), fps)
-    if method in classical.METHODS and method not in names:
-        classical.read_trace(method, np.ones((frames, 3)), fps)
+    if method in host_classical.NAMES and method not in names:
+        host_classical.read_trace(method, np.ones((frames, 3)), fps)
 
 
 def estimator_of(method: str, settings: Settings) -> str:
@@ -204,7 +204,7 @@ def judge_window(
     name = method if method != AUTO else skin_evidence.clearest(window, bpm)
     found = skin_evidence.extract(window, window.waves[name], bpm, fused)
     chance, why = confidence.of_skin(found)
-    trusted = chance >= settings.min_confidence and not is_grey
+    trusted = chance >= settings.least_confidence and not is_grey
     if trusted:
         why = ""
     elif is_grey:

@@ -47,7 +47,8 @@ class Settings:
       stride_s: Time from one window's start to the next's in s.
       hr_estimator: How a rate is estimated from a window's wave, a name in `estimators.OF_RAW_WAVES`; None
         for what suits the method and the region.
-      min_confidence: Least confidence of a reading; a window below it has none.
+      min_confidence: Least confidence of a reading; a window below it has none. None for what was chosen for
+        the region, see `least_confidence`.
       region: What of the picture is read, a name in `REGIONS`.
 
     Raises:
@@ -57,7 +58,7 @@ class Settings:
     window_s: float = 10.0
     stride_s: float = 5.0
     hr_estimator: str | None = None
-    min_confidence: float = confidence.THRESHOLD
+    min_confidence: float | None = None
     region: str = "skin"
 
     def __post_init__(self):
@@ -70,8 +71,15 @@ class Settings:
             raise ConfigError(f"window_s {self.window_s:g} is not {MIN_DURATION_S:g} s or more")
         if not 0 < self.stride_s < math.inf:
             raise ConfigError(f"stride_s {self.stride_s:g} is not above 0 s")
-        if not 0 <= self.min_confidence <= 1:
+        if not 0 <= self.least_confidence <= 1:
             raise ConfigError(f"min_confidence {self.min_confidence:g} is not 0 to 1")
+
+    @property
+    def least_confidence(self) -> float:
+        """Least confidence of a reading, of the region's own where none was asked for."""
+        if self.min_confidence is not None:
+            return self.min_confidence
+        return confidence.SKIN_THRESHOLD if self.region == "skin" else confidence.THRESHOLD
 
 
 @dataclasses.dataclass(frozen=True)
@@ -214,7 +222,7 @@ def judge_window(
     if not np.isfinite(bpm):
         return blank(NO_COLOUR if is_grey else FLAT, None), 0.0
     chance, why = confidence_of(wave, fps, bpm, traces, background)
-    trusted = chance >= settings.min_confidence
+    trusted = chance >= settings.least_confidence
     if trusted:
         why = ""
     elif is_grey:

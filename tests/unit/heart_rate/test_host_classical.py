@@ -36,3 +36,16 @@ def test_too_short_a_trace_is_refused_in_the_same_words(name):
     with pytest.raises(ValueError, match="samples") as there:
         compiled(name, short, 30.0)
     assert str(here.value) == str(there.value)
+
+
+def test_every_method_has_its_name_here():
+    assert set(host_classical.NAMES) == set(classical.METHODS)
+    assert set(host_classical.METHODS) < set(host_classical.NAMES)
+
+
+def test_a_method_without_a_twin_is_compiled_and_bad_values_are_refused_alike():
+    rgb = 100 + np.random.default_rng(2).normal(size=(120, 3))
+    assert host_classical.read_trace("lgi", rgb, 30.0).shape == (120,)
+    rgb[3] = np.nan
+    with pytest.raises(ValueError, match="3 values that are not finite"):
+        host_classical.read_trace("pos", rgb, 30.0)
