@@ -175,7 +175,8 @@ def _read_skin(
     for part in skin_reading.on_clock(traces, fps):
         start_s, duration_s = part.time_s[0], len(part.time_s) / fps
         if end_s is not None:
-            away = ((traces.time_s > end_s) & (traces.time_s < start_s)).any()
+            between = (traces.time_s > end_s) & (traces.time_s < start_s)
+            away = (between & ~traces.found).any()
             cause = windows.OUT_OF_VIEW if away else "a gap in time"
             notes.append(f"{cause}, {end_s:.1f}–{start_s:.1f} s")
         end_s, longest_s = part.time_s[-1], max(longest_s, duration_s)

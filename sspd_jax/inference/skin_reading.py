@@ -24,6 +24,7 @@ from sspd_jax.video import resample
 from sspd_jax.video.skin_traces import SkinTraces, as_table, as_traces
 
 MAX_GAP_S = 0.5
+STILL = 1e-5  # relative: what rounding leaves of skin that does not change
 
 
 def on_clock(traces: SkinTraces, fps: float, *, max_gap_s: float = MAX_GAP_S) -> Iterator[SkinTraces]:
@@ -188,6 +189,8 @@ def judge_window(
         return Window(start_s, duration_s, None, 0.0, why, None), _named(method), 0.0
 
     is_grey = bool(np.ptp(window.skin, axis=-1).max() < windows.GREY_LEVELS)
+    if (np.ptp(window.skin, axis=0) <= STILL * window.skin.mean(axis=0)).all():
+        return blank(windows.NO_COLOUR if is_grey else windows.FLAT)
     try:
         fused = skin_evidence.fuse(window)
         bpm, estimates = fused.bpm, dict(fused.rates_bpm)
@@ -223,7 +226,8 @@ def rate_of(wave: np.ndarray, fps: float, method: str, settings: Settings) -> fl
     """
     name = settings.hr_estimator
     if name is None and method != "sspd":
-        return fusion.peak_bpm(*fusion.power_shares(wave, fps))
+        hz, share = fusion.power_shares(wave, fps)
+        return fusion.peak_bpm(hz, share, share)
     return estimators.estimate(name or estimators.DEFAULT, wave, fps)
 
 
