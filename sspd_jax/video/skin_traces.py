@@ -249,15 +249,9 @@ class SkinMapper:
           skin, every patch, the whole crop; and float32 [1 + p], how many pixels of the map the skin and the
           patches weigh. None before any face was seen.
         """
-        if not self._maps:
+        mean = self._mean(at_s)
+        if mean is None:
             return None
-        off = np.array([time_s for time_s, _ in self._maps]) - at_s
-        kernel = np.exp(-0.5 * (off / MAP_SMOOTH_S) ** 2)
-        kernel[off > self._ahead_s + 0.01] = 0
-        if kernel.sum() < 1e-6:
-            return None
-        kernel = (kernel / kernel.sum()).astype(np.float32)
-        mean = sum(k * drawn for k, (_, drawn) in zip(kernel, self._maps, strict=True))
         skin, patches = mean[0], mean[2:]
         # What moves is known from all maps held: a weight that changes by itself draws a wave of its own.
         moved = sum(drawn[1] for _, drawn in self._maps) / len(self._maps)
@@ -274,20 +268,46 @@ class SkinMapper:
         whole = np.full((1, weights.shape[1]), 1 / weights.shape[1], np.float32)
         return np.concatenate([weights, whole]).astype(np.float32), area
 
+    def skin(self, at_s: float) -> np.ndarray | None:
+        """Return where the skin is at a moment, whatever it can be trusted.
+
+        Args:
+          at_s: the moment, s.
+
+        Returns:
+          float32 [size, size], 0 to 1, over the crop. None before any face was seen.
+        """
+        mean = self._mean(at_s)
+        return None if mean is None else mean[0]
+
+    def _mean(self, at_s: float) -> np.ndarray | None:
+        """Average the drawn maps around a moment, float32 [2 + p, size, size]."""
+        if not self._maps:
+            return None
+        off = np.array([time_s for time_s, _ in self._maps]) - at_s
+        kernel = np.exp(-0.5 * (off / MAP_SMOOTH_S) ** 2)
+        kernel[off > self._ahead_s + 0.01] = 0
+        if kernel.sum() < 1e-6:
+            return None
+        kernel = (kernel / kernel.sum()).astype(np.float32)
+        return sum(k * drawn for k, (_, drawn) in zip(kernel, self._maps, strict=True))
+
 
 def record_skin(
-    faces: Iterable[AlignedFace], *, look_ahead_s: float = LOOK_AHEAD_S
+    faces: Iterable[AlignedFace], *, look_ahead_s: float = LOOK_AHEAD_S, mapper: SkinMapper | None = None
 ) -> Iterator[dict[str, np.ndarray | float]]:
     """Weigh the pixels of aligned faces and sum them up.
 
     Args:
       faces: from `align_faces`.
       look_ahead_s: how long a face waits for the maps after it, s; 0 for a live picture.
+      mapper: draws the maps, with the same look-ahead; at every row it holds those around the row's time. By
+        default one of its own.
 
     Yields:
       One row of `SkinTraces` for every face, in order: its fields by their names.
     """
-    mapper = SkinMapper(look_ahead_s=look_ahead_s)
+    mapper = SkinMapper(look_ahead_s=look_ahead_s) if mapper is None else mapper
     held: deque[AlignedFace] = deque()
     weights, until_s, last_s = None, -np.inf, -np.inf
     link = np.ones((2 + len(skin_map.PATCHES), 3), np.float32)
