@@ -5,26 +5,26 @@ Of simulated people:
     sspd_jax simulate OUT --preset=default --people=12 --seconds=30 --seed=0
 
 writes OUT/subject1 … subject12, each with vid.avi and ground_truth.txt (three lines: PPG, heart rate in bpm,
-time in s; one value per frame). All people are made from one portrait (`sspd_jax/simulation/portrait.png`), so
-they differ less than real ones: a method that reads them has been shown to work on them, not on people.
+time in s; one value per frame). All people are made from one portrait (`sspd_jax/simulation/portrait.png`),
+so they differ less than real ones: a method that reads them has been shown to work on them, not on people.
 
 Of your own footage, with a pulse of a known rate put in:
 
     sspd_jax simulate OUT --from=my_own_clip.mp4 --bpm=84
 
-finds the skin, weakens the clip's own pulse where one is found, puts the new one in and encodes anew. It shows
-what a reader makes of your camera, light and room. Several --from and --bpm give a recording each. Short clips
-are played to and fro. subjectN/footage.json says what was put in, what was taken out and what the codec left.
+finds the skin, weakens the clip's own pulse where one is found, puts the new one in and encodes anew: what a
+reader makes of your camera, light and room. Several --from and --bpm give a recording each. Short clips are
+played to and fro. subjectN/footage.json says what was put in, taken out and left by the codec.
 
-Of the same footage without any pulse, in which something else beats or moves, to test what a reader refuses:
+Of the same footage without any pulse, while something else beats or moves, to test what a reader refuses:
 
     sspd_jax simulate OUT --from=my_own_clip.mp4 --pulse_free=nod
 
---pulse_free=all gives every kind. Rates and strengths are drawn by the seed. The heart rate line of
-ground_truth.txt is nan, the PPG 0.
+--pulse_free=all gives every kind. Rates and strengths are drawn by the seed. The PPG of ground_truth.txt is
+0, its heart rate nan.
 
-Run again, it adds the subjects that are missing and keeps the others. Each subject depends on the seed and its
-own number only.
+Run again, it adds the subjects that are missing and keeps the others. Each subject depends on the seed, its
+own number and its clip only.
 """
 
 from __future__ import annotations

@@ -22,7 +22,7 @@ LEAST_FPS = 8.0  # a pulse of 180 bpm needs more than twice its 3 Hz
 HOLD_BYTES = 192 * 2**20  # of pictures that are held to play a clip backwards
 LEAST_SKIN = 0.02  # of an aligned crop; an ordinary face shows 0.1 to 0.3
 LEAST_GREEN = 12.0  # grey levels: in darker skin a pulse is less than rounding
-SKIN_FROM, SKIN_TO = 0.15, 0.5  # likeness at which a pixel begins to be skin and is skin altogether
+SKIN_FROM, SKIN_TO = 0.05, 0.25  # likeness at which a pixel begins to be skin and is skin altogether
 EDGE_PX = 1.2  # softness of the skin's edge in its map, where the colour makes it sharp
 
 
@@ -140,8 +140,9 @@ def firm(likeness: np.ndarray) -> np.ndarray:
     Returns:
       float32 [s, s], 0 to 1.
     """
-    skin = np.clip((likeness - SKIN_FROM) / (SKIN_TO - SKIN_FROM), 0, 1)
-    return cv2.GaussianBlur(skin.astype(np.float32), (0, 0), EDGE_PX)
+    skin = np.clip((likeness - SKIN_FROM) / (SKIN_TO - SKIN_FROM), 0, 1).astype(np.float32)
+    skin = cv2.morphologyEx(skin, cv2.MORPH_CLOSE, np.ones((3, 3), np.uint8))  # moles, single hairs
+    return cv2.GaussianBlur(skin, (0, 0), EDGE_PX)
 
 
 def to_and_fro(frames: int, length: int) -> np.ndarray:

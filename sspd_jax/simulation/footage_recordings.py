@@ -1,7 +1,7 @@
-"""Recordings made of people's own footage: a known pulse put into it, or none at all and something else that beats.
+"""Recordings made of people's own footage: with a known pulse, or with none and something else that beats.
 
-They lie on disk as UBFC-rPPG's DATASET_2, each with a sheet beside it that says what was done: `footage.json`.
-The clip's sound is left out.
+They lie on disk as UBFC-rPPG's DATASET_2, each with a sheet that says what was done: `footage.json`. The
+clip's sound is left out.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from sspd_jax.simulation import footage as footages
 from sspd_jax.simulation import known_pulse, own_pulse, pulse_free, sample_video
 from sspd_jax.simulation.footage import Footage
 from sspd_jax.simulation.recordings import begin, film_crew
-from sspd_jax.video import decode
+from sspd_jax.video import decode, skin_traces
 from sspd_jax.video.face_mesh import FaceNetworks, load_networks
 
 VERSION = 1  # of the drawing: raise it whenever the same clip and seed give other recordings
@@ -32,6 +32,7 @@ SHEET = "footage.json"
 LEAST_SECONDS, MOST_SECONDS = 4.0, 3600.0
 LEAST_KBPS, MOST_KBPS = 50, 50_000
 CRF = 23
+OWN_REACH = 2.0  # the clip's own pulse beats in the skin's soft edge, too
 MEASURED_HZ = (0.6, 4.5)  # of a pulse and its second harmonic
 FPS = 30.0  # of the clock on which strengths are measured, Hz
 ALL_KINDS = "all"
@@ -257,43 +258,43 @@ def _write_pulse(
     wave = known_pulse.draw_wave([*seed, 0], bpm, float(times_s[-1]))
     maps = known_pulse.draw_maps(np.random.default_rng([*seed, 1]), footage.mean_skin())
     gains = own.over_face(footage.maps.shape[-1])
-    before, after = [], []  # mean linear light of the skin
+    put_in = []  # mean linear light of the skin
 
     def pictures() -> Iterator[np.ndarray]:
         shown = zip(order, times_s, footages.play(footage, order), strict=True)
         for number, (frame, time_s, picture) in enumerate(shown):
             skin = footage.skin(frame)
             light = known_pulse.darkening(wave, maps, skin, strength, time_s)
-            laid = _lay(footage, frame, np.dstack([skin, light, skin * gains]))
+            reach = np.minimum(1, OWN_REACH * skin)[..., None]
+            laid = _lay(
+                footage, frame, np.dstack([skin, light, reach * gains * own.change[frame].astype(np.float32)])
+            )
             if laid is not None:
                 values, rows, columns = laid
                 box = np.ascontiguousarray(picture[rows, columns])
-                native = values[..., 2:] * own.change[frame].astype(np.float32) if own.lines_bpm else None
+                native = values[..., 2:] if own.lines_bpm else None
                 changed = known_pulse.change_light(box, values[..., 1], native)
                 rng = np.random.default_rng([*seed, 2, number])
                 box_after = known_pulse.dithered(changed, values[..., 0] > 0, rng)
-                before.append(_mean_light(box, values[..., 0]))
-                after.append(_mean_light(box_after, values[..., 0]))
+                put_in.append(_mean_light(box_after, values[..., 0]))
                 picture[rows, columns] = box_after
             else:
-                before.append(np.full(3, np.nan))
-                after.append(np.full(3, np.nan))
+                put_in.append(np.full(3, np.nan))
             yield picture
 
     _encode(video, pictures(), times_s, encoding)
     encoded = np.stack(list(_encoded_light(video, footage, order)))
     ppg, rate = wave.at(times_s), wave.rate_at(times_s)
-    lights = {"before": np.stack(before), "put_in": np.stack(after), "encoded": encoded}
     told = {
         "pulse": {
             "bpm": bpm,
             "strength_percent": 100 * strength,
             "of": "the skin's green in linear light (sRGB), amplitude of one unit of PPG, mean over the skin",
             "colour": [round(float(c), 4) for c in known_pulse.PULSE_COLOUR],
-            "measured_percent": _measured_strength(lights["put_in"], ppg, times_s),
-            "measured_percent_encoded": _measured_strength(encoded, ppg, times_s),
+            "measured_percent": _strength(np.stack(put_in)[:, 1], ppg, times_s),
+            "measured_percent_encoded": _strength(encoded[:, 1], ppg, times_s),
         },
-        "own_pulse": _own_told(own, lights, ppg, times_s),
+        "own_pulse": _own_told(own, footage.traces.skin[order, 1], _read_back(video), ppg, times_s),
     }
     return ppg, rate, told
 
@@ -375,9 +376,14 @@ def _encoded_light(video: Path, footage: Footage, order: np.ndarray) -> Iterator
         yield _mean_light(np.ascontiguousarray(picture[rows, columns]), weights[..., 0])
 
 
-def _relative_green(light: np.ndarray, times_s: np.ndarray) -> np.ndarray:
-    """Return green's relative change on a clock of `FPS`, float64 [k]."""
-    green, seen = light[:, 1], np.isfinite(light[:, 1])
+def _read_back(video: Path) -> np.ndarray:
+    """Return the mean green of the skin in a written video as anybody finds it, float64 [t]."""
+    return skin_traces.skin_traces(decode.frames(video), _networks()).skin[:, 1]
+
+
+def _relative(green: np.ndarray, times_s: np.ndarray) -> np.ndarray:
+    """Return green's relative change on a clock of `FPS`, float64 [k]; NaN is bridged."""
+    seen = np.isfinite(green)
     even = np.interp(_clock(times_s), times_s[seen], green[seen])
     return even / even.mean() - 1
 
@@ -386,34 +392,36 @@ def _clock(times_s: np.ndarray) -> np.ndarray:
     return np.arange(0, times_s[-1], 1 / FPS)
 
 
-def _fit(light: np.ndarray, ppg: np.ndarray, times_s: np.ndarray) -> tuple[float, np.ndarray]:
-    """Return how strongly green follows the pulse, and what of green does not, float64 [k]."""
-    change = _relative_green(light, times_s)
+def _fit(green: np.ndarray, ppg: np.ndarray, times_s: np.ndarray) -> tuple[float, np.ndarray]:
+    """Return how strongly green follows the pulse, and what of its change does not, float64 [k]."""
+    change = _relative(green, times_s)
     pulse = np.interp(_clock(times_s), times_s, ppg)
     seen, due = (filters.bandpass(x, *MEASURED_HZ, FPS, 2) for x in (change, pulse))
     slope = float(due @ seen / (due @ due))
     return -slope, change - slope * pulse
 
 
-def _measured_strength(light: np.ndarray, ppg: np.ndarray, times_s: np.ndarray) -> float:
-    return round(100 * _fit(light, ppg, times_s)[0], 4)
+def _strength(green: np.ndarray, ppg: np.ndarray, times_s: np.ndarray) -> float:
+    return round(100 * _fit(green, ppg, times_s)[0], 4)
 
 
-def _own_told(own: own_pulse.OwnPulse, lights: dict, ppg: np.ndarray, times_s: np.ndarray) -> dict[str, Any]:
-    """Tell what was taken out and what is left: amplitudes of green around each line, per cent."""
+def _own_told(
+    own: own_pulse.OwnPulse, before: np.ndarray, after: np.ndarray, ppg: np.ndarray, times_s: np.ndarray
+) -> dict[str, Any]:
+    """Tell what was taken out and what is left around each line, of the skin's mean green [t], 0 to 255."""
 
     def around(change, line):
         band = own_pulse.in_bands(1 + change, _clock(times_s), (line,))
         return round(float(100 * math.sqrt(2) * band.std()), 4)
 
-    before = _relative_green(lights["before"], times_s)
-    after, encoded = (_fit(lights[name], ppg, times_s)[1] for name in ("put_in", "encoded"))
+    strength, left = _fit(after, ppg, times_s)
     return {
         "lines_bpm": [round(line, 1) for line in own.lines_bpm],
-        "found_percent": [around(before, line) for line in own.lines_bpm],
-        "left_percent": [around(after, line) for line in own.lines_bpm],
-        "left_percent_encoded": [around(encoded, line) for line in own.lines_bpm],
-        "of": "the skin's green in linear light, within 0.2 Hz of each line, the put-in pulse taken off",
+        "found_percent": [around(_relative(before, times_s), line) for line in own.lines_bpm],
+        "left_percent": [around(left, line) for line in own.lines_bpm],
+        "beside_put_in_percent": round(100 * strength, 4),
+        "of": "the skin's mean green as pixel values, before and in the written video, within 0.2 Hz of a "
+        "line, without the pulse that was put in",
     }
 
 

@@ -59,7 +59,7 @@ class PulseMaps:
     """How a pulse differs over a face, in its aligned crop.
 
     Attributes:
-      strength: float32 [s, s], relative; its mean over the skin is 1.
+      strength: float32 [s, s], relative: 1 is what the mean over the skin, soft edges and all, is to show.
       delay_s: float32 [s, s], s; its mean over the skin is 0.
     """
 
@@ -110,7 +110,7 @@ def draw_maps(rng: np.random.Generator, skin: np.ndarray) -> PulseMaps:
 
     strength = np.clip(1 + UNEVENNESS * field(), LEAST_SHARE, MOST_SHARE)
     delay_s = np.clip(DELAY_S * field(), -MOST_DELAY_S, MOST_DELAY_S)
-    strength /= (share * strength).sum()
+    strength /= (share * skin * strength).sum()  # at its soft edge skin beats less
     return PulseMaps(strength.astype(np.float32), (delay_s - (share * delay_s).sum()).astype(np.float32))
 
 

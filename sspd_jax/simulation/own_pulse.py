@@ -33,7 +33,7 @@ class OwnPulse:
     Attributes:
       lines_bpm: Rates of the lines, the strongest first, bpm; empty where none was found.
       change: float64 [n, 3], relative change of the skin's red, green and blue at each frame.
-      gains: float64 [p], by how much more or less each of `skin_map.PATCHES` changes.
+      gains: float64 [p, 3], by how much more or less each of `skin_map.PATCHES` changes in each colour.
     """
 
     lines_bpm: tuple[float, ...]
@@ -41,14 +41,15 @@ class OwnPulse:
     gains: np.ndarray
 
     def over_face(self, side: int) -> np.ndarray:
-        """Return the gains over an aligned crop, float32 [side, side]."""
+        """Return the gains over an aligned crop, float32 [side, side, 3]."""
         points = face_track.TEMPLATE[:, :2] / face_track.CROP_SIDE + 0.5
         middles = np.array([points[list(corners)].mean(0) for corners in skin_map.PATCHES.values()])
         at = (np.arange(side) + 0.5) / side
         across, down = (
             np.exp(-0.5 * ((at[:, None] - middles[:, axis]) / REACH) ** 2) + 1e-6 for axis in (0, 1)
         )
-        return ((down * self.gains) @ across.T / (down @ across.T)).astype(np.float32)
+        by_colour = [(down * gains) @ across.T / (down @ across.T) for gains in self.gains.T]
+        return np.dstack(by_colour).astype(np.float32)
 
 
 def find_lines(traces: SkinTraces) -> tuple[float, ...]:
@@ -93,14 +94,19 @@ def measure_own_pulse(traces: SkinTraces) -> OwnPulse:
     lines = find_lines(traces)
     parts = traces.patches.shape[1]
     if not lines:
-        return OwnPulse((), np.zeros((len(traces.time_s), 3)), np.ones(parts))
-    change = np.stack([in_bands(c, traces.time_s, lines) for c in traces.skin.T], 1)
-    patches = np.stack([in_bands(c, traces.time_s, lines) for c in traces.patches[:, :, 1].T], 1)
-    power, together = (change[:, 1] ** 2).sum(), change[:, 1] @ patches
-    gains = np.clip(together / max(power, 1e-12), 0, MOST_GAIN)
-    # A patch that goes its own way says nothing of how strongly it goes with the others.
-    trusted = together**2 / np.maximum(power * (patches**2).sum(0), 1e-12)
-    return OwnPulse(lines, np.clip(change, -MOST_CHANGE, MOST_CHANGE), 1 + trusted * (gains - 1))
+        return OwnPulse((), np.zeros((len(traces.time_s), 3)), np.ones((parts, 3)))
+    hidden = np.median(traces.patch_area, 0) <= 0
+    changes, all_gains = [], []
+    for colour in range(3):
+        change = in_bands(traces.skin[:, colour], traces.time_s, lines)
+        patches = np.stack([in_bands(c, traces.time_s, lines) for c in traces.patches[:, :, colour].T], 1)
+        power, together = (change**2).sum(), change @ patches
+        gains = np.clip(together / max(power, 1e-12), 0, MOST_GAIN)
+        # A patch that goes its own way says nothing of how strongly it goes with the others.
+        trusted = together**2 / np.maximum(power * (patches**2).sum(0), 1e-12)
+        changes.append(np.clip(change, -MOST_CHANGE, MOST_CHANGE))
+        all_gains.append(np.where(hidden, 1, 1 + trusted * (gains - 1)))
+    return OwnPulse(lines, np.stack(changes, 1), np.stack(all_gains, 1))
 
 
 def in_bands(values: np.ndarray, times_s: np.ndarray, lines_bpm: tuple[float, ...]) -> np.ndarray:

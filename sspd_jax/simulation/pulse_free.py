@@ -109,7 +109,7 @@ class Kind:
     show: Callable[[Scene, float, Drawn], np.ndarray]
     moving: bool = False
     noise: float = 1.0
-    options: Callable[[Drawn, float], Mapping[str, str]] = lambda drawn, fps: {}
+    options: Callable[[Drawn, float], Mapping[str, str]] = lambda _drawn, _fps: {}
 
 
 def draw(rng: np.random.Generator) -> Drawn:
@@ -227,7 +227,7 @@ def _bent(s: Scene, across: np.ndarray | float, down: np.ndarray | float) -> np.
     return cv2.remap(s.picture, *maps, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT)
 
 
-def _tracked(s: Scene, t: float, d: Drawn) -> np.ndarray:
+def _tracked(s: Scene, t: float, _d: Drawn) -> np.ndarray:
     """Move the frozen frame as the clip's head moves, played to and fro."""
     length = max(s.track[-1, 0] - s.track[0, 0], 1e-3)
     at = s.track[0, 0] + length - abs(t % (2 * length) - length)
@@ -299,7 +299,7 @@ def _exposed(s: Scene, t: float, d: Drawn) -> np.ndarray:
 
 
 def _shadow(s: Scene, t: float, d: Drawn) -> np.ndarray:
-    """A soft shadow that goes back and forth across the face."""
+    """Let a soft shadow go to and fro over the face."""
     at = np.float32(1.2) * d.beat(t)
     return _lit(s, -0.06 * d.strength * np.exp(-(((s.across - at) / 0.8) ** 2))[..., None])
 
@@ -313,7 +313,7 @@ def _cartoon(s: Scene) -> np.ndarray:
 
 
 def _mannequin(s: Scene) -> np.ndarray:
-    """Grey skin whose mean brightness is the same in every picture, whatever the person's was."""
+    """Turn skin grey, its mean brightness the same in every picture, whatever the person's was."""
     luma = s.picture @ _colour(0.299, 0.587, 0.114)
     weight = s.skin.sum()
     mean = (luma * s.skin).sum() / weight if weight > 0 else luma.mean()
@@ -323,7 +323,7 @@ def _mannequin(s: Scene) -> np.ndarray:
 
 
 def _mask(s: Scene) -> np.ndarray:
-    """A cloth over all of the face."""
+    """Lay a cloth over all of the face."""
     weave = 1 + 0.04 * np.sin(s.across * 60) * np.sin(s.down * 60)
     cloth = weave[..., None] * _colour(92, 128, 168) * (1 - 0.12 * s.across**2)[..., None].clip(0.5, 1)
     face = s.face[..., None]
@@ -331,7 +331,7 @@ def _mask(s: Scene) -> np.ndarray:
 
 
 def _empty_chair(s: Scene) -> np.ndarray:
-    """The head painted over with what lies around it."""
+    """Paint the head over with what lies around it."""
     height, width = s.face.shape
     step = max(1, min(height, width) // 96)
     size = (max(8, width // step), max(8, height // step))
@@ -348,17 +348,17 @@ def _of(s: Scene, picture: np.ndarray) -> Scene:
 
 
 def _groups(d: Drawn, fps: float) -> dict[str, str]:
-    """One picture that stands alone in every beat, so that the codec refreshes in step with it."""
+    """Let one picture stand alone in every beat, so that the codec refreshes in step with it."""
     return {"g": str(max(2, round(fps / d.hz))), "keyint_min": "2", "sc_threshold": "0"}
 
 
 KINDS: dict[str, Kind] = {
     # Nothing beats.
-    "frozen": Kind("a frozen frame", lambda s, t, d: s.picture),
-    "camera_noise": Kind("a frozen frame, much noise of the sensor", lambda s, t, d: s.picture, noise=4.0),
+    "frozen": Kind("a frozen frame", lambda s, _t, _d: s.picture),
+    "camera_noise": Kind("a frozen frame, much noise of the sensor", lambda s, _t, _d: s.picture, noise=4.0),
     "codec": Kind(
         "a frozen frame, refreshed by the codec at a pulse's rate",
-        lambda s, t, d: s.picture,
+        lambda s, _t, _d: s.picture,
         noise=0.5,
         options=_groups,
     ),

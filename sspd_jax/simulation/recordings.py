@@ -118,7 +118,14 @@ def write_recordings(
 
 @contextmanager
 def film_crew(workers: int) -> Iterator[Callable[..., Iterator[Path]]]:
-    """Keep processes that film: yields what calls `one(folder, number=…)` and yields each folder that is written."""
+    """Keep processes that film.
+
+    Args:
+      workers: How many; below 2 this process films.
+
+    Yields:
+      What calls `one(folder, number=…)` for every item of `missing` and yields each folder that is written.
+    """
     if workers < 2:
 
         def in_turn(one, missing):
