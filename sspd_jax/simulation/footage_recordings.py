@@ -180,7 +180,7 @@ def write_footage_recordings(
         with film_crew(min(workers, len(missing))) as film_all:
             for folder in film_all(one, missing):
                 if on_written:
-                    on_written(f"{folder}: {treatments[folders.index(folder)]}")
+                    on_written(f"{folder}: {treatments[folders.index(folder)]}{_in_words(folder)}")
     except OSError as error:
         why = (error.strerror or str(error)).lower()
         raise UserError(f"{out}: cannot be written ({why}); free space or choose another folder") from error
@@ -241,6 +241,15 @@ def write_footage_recording(
         aside.rename(folder)
     finally:
         shutil.rmtree(aside, ignore_errors=True)
+
+
+def _in_words(folder: Path) -> str:
+    """Return what became of the pulse on its way through the codec."""
+    pulse = json.loads((folder / SHEET).read_text())["pulse"]
+    if pulse is None:
+        return ""
+    left = 100 * pulse["measured_percent_encoded"] / pulse["strength_percent"]
+    return f", {pulse['strength_percent']:g} % put in, the codec left {max(0, round(left))} % of it"
 
 
 def _write_pulse(

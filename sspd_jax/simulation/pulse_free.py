@@ -31,7 +31,8 @@ class Scene:
 
     Attributes:
       picture: float32 [h, w, 3] RGB, 0 to 255.
-      face: float32 [h, w], 1 on the face, soft at its edge.
+      face: float32 [h, w], 1 on the face, with a wide soft edge: where light on the face falls.
+      oval: float32 [h, w], 1 on the face, with a narrow edge.
       head: float32 [h, w], the same of the head with its hair.
       skin: float32 [h, w], 1 on skin.
       centre: Column and row of the face's centre, pixels.
@@ -46,6 +47,7 @@ class Scene:
 
     picture: np.ndarray
     face: np.ndarray
+    oval: np.ndarray
     head: np.ndarray
     skin: np.ndarray
     centre: tuple[float, float]
@@ -167,6 +169,7 @@ def look_at(footage: Footage, frame: int, picture: np.ndarray) -> Scene:
     return Scene(
         picture=picture.astype(np.float32),
         face=np.exp(-((upright[0] / 1.75) ** 4) - ((upright[1] / 2.1) ** 4)),
+        oval=np.exp(-(((upright[0] / 1.6) ** 2 + (upright[1] / 2.05) ** 2) ** 6)),
         head=np.exp(-((upright[0] / 2.3) ** 6) - (((upright[1] + 0.5) / 2.9) ** 6)),
         skin=skin,
         centre=(x, y),
@@ -318,7 +321,7 @@ def _mannequin(s: Scene) -> np.ndarray:
     weight = s.skin.sum()
     mean = (luma * s.skin).sum() / weight if weight > 0 else luma.mean()
     grey = (luma / max(float(mean), 1.0))[..., None] * GREY_SKIN
-    face = np.maximum(s.skin, s.face)[..., None]
+    face = np.maximum(s.skin, s.oval)[..., None]
     return s.picture * (1 - face) + grey * face
 
 
@@ -326,7 +329,7 @@ def _mask(s: Scene) -> np.ndarray:
     """Lay a cloth over all of the face."""
     weave = 1 + 0.04 * np.sin(s.across * 60) * np.sin(s.down * 60)
     cloth = weave[..., None] * _colour(92, 128, 168) * (1 - 0.12 * s.across**2)[..., None].clip(0.5, 1)
-    face = s.face[..., None]
+    face = s.oval[..., None]
     return s.picture * (1 - face) + cloth.astype(np.float32) * face
 
 
