@@ -84,7 +84,7 @@ def test_a_pulse_of_the_clip_s_own_is_less_than_what_is_put_in(put_in):
     told = sheet(put_in / "subject2")["own_pulse"]
     assert told["lines_bpm"][0] == pytest.approx(66, abs=2)
     assert told["found_percent"][0] == pytest.approx(0.8, abs=0.3)  # 1 %, its first harmonic
-    assert told["left_percent"][0] < 0.15 * told["found_percent"][0]
+    assert told["left_percent"][0] < 0.25 * told["found_percent"][0]
     assert told["left_percent"][0] < 0.5 * told["beside_put_in_percent"]
     ppg, _, times_s = truth(put_in / "subject2")
     seen = green(put_in / "subject2")
@@ -166,37 +166,49 @@ def test_command_says_what_it_wrote(clips, tmp_path, capsys):
     assert (tmp_path / "out" / "subject1" / "vid.webm").exists()
 
 
-def test_wrong_arguments_are_one_sentence_of_a_real_process(clips, tmp_path):
-    still = f"--from={clips / 'still.mp4'}"
-    (tmp_path / "text.mp4").write_text("no video")
-    sample_video.write_video(
-        tmp_path / "wall.mp4", [np.full((128, 128, 3), 120, np.uint8)] * 30, np.arange(30) / 30
-    )
-    (tmp_path / "file").write_text("")
-    for arguments, code, words in (
-        ([still, "--bpm=200"], 2, "200 bpm is outside 40 to 180"),
-        ([still, "--pulse_free=earthquake"], 2, "none of frozen"),
-        ([f"--from={tmp_path / 'text.mp4'}"], 1, "not a video"),
-        ([f"--from={tmp_path / 'wall.mp4'}"], 1, "no face is found"),
-        ([still, f"{tmp_path / 'file' / 'out'}"], 1, "cannot be written"),
-    ):
-        out = [] if not arguments[-1].startswith("/") else [arguments.pop()]
-        command = [
-            sys.executable,
-            "-m",
-            "sspd_jax",
-            "simulate",
-            *(out or [str(tmp_path / "out")]),
-            *arguments,
-        ]
-        done = subprocess.run(
-            [*command, "--workers=1"], capture_output=True, text=True, timeout=120, check=False
-        )
-        assert done.returncode == code, done.stderr
-        (line,) = done.stderr.splitlines()
-        assert line.startswith("error: ")
-        assert words in line
-    assert not list(tmp_path.glob("out/subject*"))
+WRONG = [
+    (["--from=still.mp4", "--bpm=200"], 2, "200 bpm is outside 40 to 180"),
+    (["--from=still.mp4", "--pulse_free=earthquake"], 2, "none of frozen"),
+    (["--from=text.mp4"], 1, "not a video"),
+    (["--from=missing.mp4"], 1, "no such file"),
+    (["--from=wall.mp4"], 1, "no face is found"),
+]
+
+
+@pytest.fixture(scope="module")
+def odd(clips):
+    """Besides good clips, a text and a wall."""
+    (clips / "text.mp4").write_text("no video")
+    wall = [np.full((128, 128, 3), 120, np.uint8)] * 30
+    sample_video.write_video(clips / "wall.mp4", wall, np.arange(30) / 30)
+    return clips
+
+
+@pytest.mark.parametrize(("arguments", "code", "words"), WRONG)
+def test_what_goes_wrong_is_one_sentence(odd, tmp_path, monkeypatch, capsys, arguments, code, words):
+    monkeypatch.chdir(odd)
+    assert simulate.main([str(tmp_path / "out"), *arguments, "--workers=1"]) == code
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("error: ")
+    assert words in line
+    assert not list(tmp_path.glob("out/*subject*"))
+
+
+def test_a_place_that_cannot_be_written_to_is_one_sentence(odd, capsys):
+    assert simulate.main([str(odd / "text.mp4" / "out"), f"--from={odd / 'still.mp4'}"]) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "cannot be written" in line
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("arguments", "code", "words"), WRONG)
+def test_what_goes_wrong_is_one_sentence_of_a_real_process(odd, tmp_path, arguments, code, words):
+    command = [sys.executable, "-m", "sspd_jax", "simulate", str(tmp_path / "out"), *arguments]
+    done = subprocess.run(command, cwd=odd, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == code, done.stderr
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("error: ")
+    assert words in line
 
 
 @pytest.mark.parametrize(
