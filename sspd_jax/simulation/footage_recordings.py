@@ -12,7 +12,7 @@ import hashlib
 import json
 import math
 import shutil
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -230,7 +230,7 @@ def write_footage_recording(
                 video, footage, order, times_s, treatment.bpm, strength / 100, encoding, [seed, number]
             )
         else:
-            told = _write_pulse_free(video, footage, order, times_s, treatment.kind, encoding, [seed, number])
+            told = _write_pulse_free(video, footage, times_s, treatment.kind, encoding, [seed, number])
             ppg, rate = np.zeros(len(times_s)), np.full(len(times_s), np.nan)
         kbps = 8 * video.stat().st_size / times_s[-1] / 1000
         coded = {**dataclasses.asdict(encoding), "kbit_per_s": round(kbps, 1)}
@@ -319,7 +319,6 @@ def _write_pulse(
 def _write_pulse_free(
     video: Path,
     footage: Footage,
-    order: np.ndarray,
     times_s: np.ndarray,
     name: str,
     encoding: Encoding,
@@ -331,38 +330,24 @@ def _write_pulse_free(
     drawn = pulse_free.draw(rng)
     frozen = int(rng.choice(np.flatnonzero(footage.traces.found)))
 
-    def pictures() -> Iterator[np.ndarray]:
-        shown: Iterable[tuple[int, np.ndarray]]
-        if kind.moving:
-            shown = zip(order, footages.play(footage, order), strict=True)
-        else:
-            (still,) = footages.play(footage, np.array([frozen]))
-            shown = ((frozen, still) for _ in order)
-        scene, seen = None, -1
-        for number, ((frame, picture), time_s) in enumerate(zip(shown, times_s, strict=True)):
-            if frame != seen and footage.region(frame) is not None:
-                scene, seen = pulse_free.look_at(footage, frame, picture), frame
-            noise = np.random.default_rng([*seed, 4, number])
-            # A moving face that is out of view for a moment leaves the last scene that showed it.
-            yield pulse_free.film(kind, scene or _first_scene(footage), float(time_s), drawn, noise)
-
+    (still,) = footages.play(footage, np.array([frozen]))
+    scene = pulse_free.look_at(footage, frozen, still)
+    noises = (np.random.default_rng([*seed, 4, number]) for number in range(len(times_s)))
+    pictures = (
+        pulse_free.film(kind, scene, float(time_s), drawn, noise)
+        for time_s, noise in zip(times_s, noises, strict=True)
+    )
     options = kind.options(drawn, footage.fps) if encoding.codec in ("h264", "hevc") else {}
-    _encode(video, pictures(), times_s, encoding, options)
+    _encode(video, pictures, times_s, encoding, options)
     return {
         "pulse": None,
         "pulse_free": {
             "kind": name,
             "says": kind.says,
-            "frozen_frame": None if kind.moving else frozen,
+            "frozen_frame": frozen,
             **dataclasses.asdict(drawn),
         },
     }
-
-
-def _first_scene(footage: Footage) -> pulse_free.Scene:
-    frame = int(np.flatnonzero(footage.traces.found)[0])
-    (picture,) = footages.play(footage, np.array([frame]))
-    return pulse_free.look_at(footage, frame, picture)
 
 
 def _encode(video: Path, pictures, times_s, encoding: Encoding, more: dict[str, str] | None = None) -> None:
@@ -431,9 +416,12 @@ def _own_told(
         band = own_pulse.in_bands(1 + change, _clock(times_s), (line,))
         return round(float(100 * math.sqrt(2) * band.std()), 4)
 
+    found = {"lines_bpm": [round(line, 1) for line in own.lines_bpm]}
+    if not np.isfinite(after).any():  # the codec left no face to be found
+        return found
     strength, left = _fit(after, ppg, times_s)
     return {
-        "lines_bpm": [round(line, 1) for line in own.lines_bpm],
+        **found,
         "found_percent": [around(_relative(before, times_s), line) for line in own.lines_bpm],
         "left_percent": [around(left, line) for line in own.lines_bpm],
         "beside_put_in_percent": round(100 * strength, 4),

@@ -1,7 +1,7 @@
 """Footage of a face without a pulse, in which something else beats or moves: for tests of trust.
 
 Every kind is a pure function of a scene (a picture and where the face in it is), a time and the numbers that
-were drawn for the recording; noise and codec come after it. Most show one frozen frame of a clip, so that no
+were drawn for the recording; noise and codec come after it. All show one frozen frame of a clip, so that no
 pulse of its person can be in it. A reading of any of them is a false one.
 """
 
@@ -42,7 +42,6 @@ class Scene:
       track: How the clip's face moves: times in s and, from the first frame, columns and rows in units, the
         scale's logarithm and the turn in radians; float64 [n, 5].
       rate_hz: Frames a second, Hz.
-      skin_colour: float32 [3], mean RGB of the skin in the clip.
     """
 
     picture: np.ndarray
@@ -56,7 +55,6 @@ class Scene:
     down: np.ndarray
     track: np.ndarray
     rate_hz: float
-    skin_colour: np.ndarray
 
 
 @dataclasses.dataclass(frozen=True)
@@ -102,14 +100,12 @@ class Kind:
     Attributes:
       says: What is seen, in words.
       show: Function of (scene, time in s, drawn numbers): float32 [h, w, 3], not rounded.
-      moving: Whether the clip goes on; if not, one of its frames is frozen.
       noise: Times the drawn noise of the sensor.
       options: Of the encoder for (drawn numbers, frames/s), by FFmpeg's names, over the usual ones.
     """
 
     says: str
     show: Callable[[Scene, float, Drawn], np.ndarray]
-    moving: bool = False
     noise: float = 1.0
     options: Callable[[Drawn, float], Mapping[str, str]] = lambda _drawn, _fps: {}
 
@@ -178,7 +174,6 @@ def look_at(footage: Footage, frame: int, picture: np.ndarray) -> Scene:
         down=down,
         track=track,
         rate_hz=footage.fps,
-        skin_colour=np.nanmean(footage.traces.skin, axis=0).astype(np.float32),
     )
 
 
@@ -187,7 +182,7 @@ def film(kind: Kind, scene: Scene, time_s: float, drawn: Drawn, rng: np.random.G
 
     Args:
       kind: The kind.
-      scene: The scene; of a kind that moves, that of the moment.
+      scene: The scene.
       time_s: The moment, s.
       drawn: The recording's numbers.
       rng: Draws the sensor's noise; where there is none, nothing is drawn.
@@ -316,7 +311,7 @@ def _cartoon(s: Scene) -> np.ndarray:
 
 
 def _mannequin(s: Scene) -> np.ndarray:
-    """Turn skin grey, its mean brightness the same in every picture, whatever the person's was."""
+    """Turn skin grey, its mean brightness the same whatever the person's was."""
     luma = s.picture @ _colour(0.299, 0.587, 0.114)
     weight = s.skin.sum()
     mean = (luma * s.skin).sum() / weight if weight > 0 else luma.mean()
@@ -474,9 +469,8 @@ KINDS: dict[str, Kind] = {
         ),
     ),
     "mannequin": Kind(
-        "grey skin on the moving head, lit by a white lamp",
-        lambda s, t, d: _lit(_of(s, _mannequin(s)), 0.006 * d.strength * d.beat(t)),
-        moving=True,
+        "grey skin on a frozen head that moves as the clip's did, under a white lamp that beats",
+        lambda s, t, d: _lit(_of(s, _tracked(_of(s, _mannequin(s)), t, d)), 0.006 * d.strength * d.beat(t)),
     ),
     "mask": Kind(
         "cloth over the face, which nods",
