@@ -289,15 +289,9 @@ class SkinMapper:
           skin, every patch, the eyes, the whole crop; and float32 [2 + p], how many pixels of the map all but
           the last weigh. None before any face was seen.
         """
-        if not self._maps:
+        mean = self._mean(at_s)
+        if mean is None:
             return None
-        off = np.array([time_s for time_s, _ in self._maps]) - at_s
-        kernel = np.exp(-0.5 * (off / MAP_SMOOTH_S) ** 2)
-        kernel[off > self._ahead_s + 0.01] = 0
-        if kernel.sum() < 1e-6:
-            return None
-        kernel = (kernel / kernel.sum()).astype(np.float32)
-        mean = sum(k * drawn for k, (_, drawn) in zip(kernel, self._maps, strict=True))
         skin, patches, eyes = mean[0], mean[2:-1], mean[-1:]
         # What moves is known from all maps held: a weight that changes by itself draws a wave of its own.
         moved = sum(drawn[1] for _, drawn in self._maps) / len(self._maps)
@@ -314,6 +308,30 @@ class SkinMapper:
         whole = np.full((1, weights.shape[1]), 1 / weights.shape[1], np.float32)
         return np.concatenate([weights, whole]).astype(np.float32), area
 
+    def skin(self, at_s: float) -> np.ndarray | None:
+        """Return where the skin is at a moment, whatever it can be trusted.
+
+        Args:
+          at_s: the moment, s.
+
+        Returns:
+          float32 [size, size], 0 to 1, over the crop. None before any face was seen.
+        """
+        mean = self._mean(at_s)
+        return None if mean is None else mean[0]
+
+    def _mean(self, at_s: float) -> np.ndarray | None:
+        """Average the drawn maps around a moment, float32 [2 + p, size, size]."""
+        if not self._maps:
+            return None
+        off = np.array([time_s for time_s, _ in self._maps]) - at_s
+        kernel = np.exp(-0.5 * (off / MAP_SMOOTH_S) ** 2)
+        kernel[off > self._ahead_s + 0.01] = 0
+        if kernel.sum() < 1e-6:
+            return None
+        kernel = (kernel / kernel.sum()).astype(np.float32)
+        return sum(k * drawn for k, (_, drawn) in zip(kernel, self._maps, strict=True))
+
 
 class SkinWeigher:
     """Weighs the pixels of aligned faces and sums them up."""
@@ -325,7 +343,7 @@ class SkinWeigher:
           look_ahead_s: how long a face waits for the maps after it, s; 0 for a live picture.
         """
         self._ahead_s = look_ahead_s
-        self._mapper = SkinMapper(look_ahead_s=look_ahead_s)
+        self.mapper = SkinMapper(look_ahead_s=look_ahead_s)
         self._held: deque[AlignedFace] = deque()
         self._weights, self._until_s, self._last_s = None, -np.inf, -np.inf
         self._link = np.ones((3 + len(skin_map.PATCHES), 3), np.float32)
@@ -333,7 +351,7 @@ class SkinWeigher:
 
     def see(self, face: AlignedFace) -> Iterator[np.ndarray]:
         """Take the next aligned face; yield the rows of `FIELDS` of those that have waited long enough."""
-        self._mapper.see(face)
+        self.mapper.see(face)
         self._held.append(face)
         while self._held and self._held[0].time_s <= face.time_s - self._ahead_s:
             yield self._weigh(self._held.popleft())
@@ -354,7 +372,7 @@ class SkinWeigher:
         self._link = self._link ** np.float32(np.exp(-since_s / LINK_S))
         self._last_s = face.time_s
         if face.time_s >= self._until_s:
-            old, self._weights = self._weights, self._mapper.weights(face.time_s)
+            old, self._weights = self._weights, self.mapper.weights(face.time_s)
             self._until_s = face.time_s + MAP_EVERY_S - 0.002
             if old is None or self._weights is None:
                 self._link = np.ones_like(self._link)
@@ -436,10 +454,20 @@ class SkinRecorder:
         """The face that is recorded, None before it came."""
         return self._aligner.face
 
-    def see(self, time_s: float, rgb: np.ndarray) -> None:
-        """Take the next frame: its time in s, increasing, and uint8 [h, w, 3] RGB."""
-        for face in self._aligner.see(time_s, rgb):
-            self._rows.extend(self._weigher.see(face))
+    def see(self, time_s: float, rgb: np.ndarray) -> list[float]:
+        """Take the next frame: its time in s, increasing, and uint8 [h, w, 3] RGB.
+
+        Returns:
+          Times in s of the frames that are recorded now and in which the face is in view.
+        """
+        rows = [row for face in self._aligner.see(time_s, rgb) for row in self._weigher.see(face)]
+        self._rows.extend(rows)
+        placed = _SLICES["geometry"].start
+        return [float(row[0]) for row in rows if np.isfinite(row[placed])]
+
+    def skin_at(self, at_s: float) -> np.ndarray | None:
+        """Return where in the aligned crop the skin is at a moment near the last ones, see `SkinMapper`."""
+        return self._weigher.mapper.skin(at_s)
 
     def watch(self, frames: Iterable[tuple[float, np.ndarray]]) -> Iterator[tuple[float, np.ndarray]]:
         """Pass frames on, (time in s, uint8 [h, w, 3] RGB), each recorded before it is passed."""
