@@ -5,8 +5,8 @@
 Four sorts, a row of skin_confidence.csv for every window and method:
 
 - *frozen*: one frame of a real face in which something that is no pulse beats, or a pulse does, by
-  `cases/pulse_free.py`: nods, sway, zoom, lights, screens, flicker; besides these, the track of a talking head
-  replayed on the frame, and pulses together with a nod or a light;
+  `cases/pulse_free.py`: nods, sway, zoom, lights, screens, flicker; besides these, the track of a talking
+  head replayed on the frame, and pulses together with a nod or a light;
 - *moving*: real clips with a pulse put in, by `cases/repulse.py`;
 - *real*: people with an oximeter, UBFC-rPPG compressed, `real/ubfc_crf23`;
 - *simulated*: `clips.py`'s kinds, and the sample video.
@@ -55,6 +55,12 @@ TRACES = HERE.parents[1] / "workdir" / "skin_confidence"
 FPS, SECONDS, WINDOW_S = 30.0, 11.0, 10.0
 LONG_SIDE = 640  # pixels of a moving clip
 CRF_FROZEN, CRF_MOVING = (16, 18, 21, 23, 26), (17, 20, 23, 26, 28)
+STREAMS = {"frozen": 11, "moving": 12}  # of random numbers
+SAMPLES = (  # bpm, frames/s, codec
+    *((72, 30, "libx264"), (84, 30, "libx264"), (60, 30, "libx264"), (96, 15, "libx264")),
+    *((72, 25, "mjpeg"), (54, 30, "libx264"), (110, 30, "libx264"), (72, 24, "libx264")),
+    (66, 60, "libx264"),
+)
 MIXED = ("replay", "replay_light", "control_nod", "control_light")
 NO_PULSE = "talk_d11"  # a photograph that a machine animated
 
@@ -76,8 +82,8 @@ class Clip:
 
     def rng(self) -> np.random.Generator:
         """Draw what is random in it from its own name."""
-        name = f"{self.sort} {self.kind} {self.person} {self.number}"
-        return np.random.default_rng(int(hashlib.md5(name.encode()).hexdigest()[:8], 16))
+        name = hashlib.md5(f"{self.person}{self.kind}".encode()).hexdigest()
+        return np.random.default_rng([self.number + int(name[:6], 16), STREAMS[self.sort]])
 
 
 @dataclasses.dataclass(frozen=True)
@@ -122,7 +128,10 @@ def listed(frozen: int, moving: int, simulated: int) -> list[Clip]:
     kinds = [*case("pulse_free").clips(_portrait(), 1.2, 1.0, np.random.default_rng(0)), *MIXED]
     found = [Clip("frozen", kind, person, n) for n in range(frozen) for person in faces() for kind in kinds]
     found += [
-        Clip("moving", "pulse", person, n) for n in range(moving) for person in faces() if person != NO_PULSE
+        Clip("moving", "repulse", person, n)
+        for n in (number + 5 * (number // 5) for number in range(moving))
+        for person in faces()
+        if person != NO_PULSE
     ]
     found += [Clip("real", "ubfc", path.name, 0) for path in sorted((SHARED / "real/ubfc_crf23").iterdir())]
     found += [
@@ -131,7 +140,7 @@ def listed(frozen: int, moving: int, simulated: int) -> list[Clip]:
         for kind in clips.KINDS
         for seed in clips.FITTED
     ]
-    found += [Clip("simulated", "sample", "portrait", number) for number in range(9)]
+    found += [Clip("simulated", "sample", "portrait", number) for number in range(len(SAMPLES))]
     return found
 
 
@@ -275,9 +284,10 @@ def _encode(path: Path, pictures: Iterator[np.ndarray], fps: float, crf: int) ->
 
 def _simulated(clip: Clip, path: Path) -> dict[str, np.ndarray]:
     if clip.kind == "sample":
-        rng = clip.rng()
-        bpm, fps = float(rng.uniform(50, 120)), float(rng.choice([15, 24, 25, 30, 60]))
-        sample_video.write_face_video(path, seconds=SECONDS, fps=fps, bpm=bpm, seed=clip.number)
+        bpm, fps, codec = SAMPLES[clip.number]
+        path = path.with_suffix(".avi") if codec == "mjpeg" else path
+        sample_video.write_face_video(path, seconds=SECONDS, fps=fps, bpm=bpm, seed=clip.number, codec=codec)
+        path.rename(path.with_suffix(".mp4"))
         times_s = np.arange(round(SECONDS * FPS)) / FPS
         return {"pulse_s": times_s, "pulse": sample_video.ppg(times_s, bpm)}
     clips.SECONDS = SECONDS
