@@ -4,7 +4,7 @@
 
 A logistic regression with a ridge; evidence speaks only the way it can (`confidence.SKIN_AGAINST`).
 Each window counts once, however many methods read it; real people count `REAL` times. Whoever is judged in
-the tables was left out of the fit that judges them, with all their clips: the weights that are shipped, fitted to
+the tables was left out of the fit that judges them, with all their clips; the shipped weights, fitted to
 everybody, were judged by nobody. The tables go to skin_confidence.md, the weights to
 sspd_jax/heart_rate/confidence.json.
 """

@@ -227,7 +227,7 @@ def rate_of(wave: np.ndarray, fps: float, method: str, settings: Settings) -> fl
     name = settings.hr_estimator
     if name is None and method != "sspd":
         hz, share = fusion.power_shares(wave, fps)
-        return fusion.peak_bpm(hz, share, share)
+        return fusion.peak_bpm(hz, share, len(wave) / fps)
     return estimators.estimate(name or estimators.DEFAULT, wave, fps)
 
 
