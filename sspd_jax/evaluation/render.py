@@ -39,7 +39,22 @@ def as_text(result: Mapping[str, Any]) -> str:
         lines.append(f"|error| of {result['reader']} − {name}: {difference} bpm in {count(table)} {level}s")
     lines += [f"* the reader, fixed before testing. {result['protocol']}"]
     lines += [f"± standard error over {level}s; {INTERVAL}"]
-    return "\n".join([*lines, *(f"note: {warning}" for warning in result["warnings"])])
+    lines += [f"note: {warning}" for warning in result["warnings"]]
+    return "\n".join([*lines, *left_out(result)])
+
+
+def left_out(result: Mapping[str, Any]) -> list[str]:
+    """Say what of the data is in no table, a line for each recording; earlier versions did not note it."""
+    by_recording: dict[str, dict[str, list[str]]] = {}
+    for one in result.get("left_out", ()):
+        spans = by_recording.setdefault(one["recording"], {}).setdefault(one["why"], [])
+        if one["start_s"] is not None:
+            spans.append(f"{one['start_s']:.2f}–{one['end_s']:.2f} s")
+    return [
+        f"left out: {recording}: "
+        + "; ".join(f"{why} at {', '.join(spans)}" if spans else why for why, spans in reasons.items())
+        for recording, reasons in by_recording.items()
+    ]
 
 
 def as_csv(result: Mapping[str, Any]) -> str:

@@ -64,15 +64,18 @@ def _recording(recording_id: str, path: Path) -> Recording:
     file = matlab.MatFile(path)
     n_frames = file.video_shape(VIDEO)[0]
     values = file.wave(TRUTH)
-    ppg = files.check_ppg(path, files.evenly(values, HZ), values, where=TRUTH)
+    notes: list[str] = []
+    ppg = files.check_ppg(path, files.evenly(values, HZ), values, where=TRUTH, notes=notes)
     files.check_span(path, len(values) / HZ, path, n_frames / HZ)
     meta: dict[str, Any] = {"dataset": "MMPD"}
     for label in LABELS:
         if label in file.shapes:
             meta[label] = _label(file.value(label))
     if meta.get("motion") in MOTION_ERRATUM:
-        meta["notes"] = [f"the label motion was {meta['motion']!r}, which stands for walking"]
+        notes.append(f"the label motion was {meta['motion']!r}, which stands for walking")
         meta["motion"] = MOTION_ERRATUM[meta["motion"]]
+    if notes:
+        meta["notes"] = notes
     return Recording(
         recording_id=recording_id,
         person_id=path.parent.name,

@@ -64,7 +64,8 @@ def _recording(recording_id: str, path: Path) -> Recording:
     video = next((name for name in VIDEOS if name in file.shapes), VIDEOS[0])
     n_frames = file.video_shape(video)[0]
     values = file.wave(TRUTH)
-    ppg = files.check_ppg(path, files.evenly(values, HZ), values, where=TRUTH)
+    notes: list[str] = []
+    ppg = files.check_ppg(path, files.evenly(values, HZ), values, where=TRUTH, notes=notes)
     files.check_span(path, len(values) / HZ, path, n_frames / HZ)
     return Recording(
         recording_id=recording_id,
@@ -72,7 +73,7 @@ def _recording(recording_id: str, path: Path) -> Recording:
         frames=functools.partial(_frames, file, video),
         ppg=ppg,
         file=path,
-        meta={"dataset": "SCAMPS", "video": video},
+        meta={"dataset": "SCAMPS", "video": video} | ({"notes": notes} if notes else {}),
     )
 
 

@@ -106,7 +106,7 @@ def _recording(recording_id: str, folder: Path, folds: dict[str, int]) -> Record
     period_s = float(np.median(np.diff(times_s)))
     duration_s = float(times_s[-1]) + period_s
     ppg_hz = len(values) / duration_s
-    ppg = files.check_ppg(wave, np.arange(len(values)) / ppg_hz, values, where="Wave")
+    ppg = files.check_ppg(wave, np.arange(len(values)) / ppg_hz, values, where="Wave", notes=meta["notes"])
     if not PPG_HZ[0] <= ppg_hz <= PPG_HZ[1]:
         raise UserError(
             f"{wave}: its {len(values)} values beside {duration_s:.1f} s of video would be {ppg_hz:.1f} Hz: "
