@@ -12,6 +12,8 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from sspd_jax.runtime import processes
+
 if TYPE_CHECKING:
     import numpy as np
 
@@ -38,6 +40,7 @@ def load(checkpoint: str | Path) -> RppgModel:
       >>> model.fps, model.crop_size
       (30.0, 42)
     """
+    processes.require_whole()
     from sspd_jax.inference.model import load_model  # JAX takes seconds to import: not before it is needed
 
     return load_model(checkpoint)
@@ -80,6 +83,7 @@ def read(
       >>> f"{prediction.heart_rate_bpm:.0f} bpm by {prediction.method}"
       '84 bpm by pos'
     """
+    processes.require_whole()
     from sspd_jax.errors import ConfigError
     from sspd_jax.inference import predict
     from sspd_jax.inference.windows import Settings
@@ -118,6 +122,7 @@ def watch(frames: Iterable[tuple[float, np.ndarray]], fps: float, **options: Any
       0.0 s: watched for 0 of 10 s
       2.0 s: watched for 2 of 10 s
     """
+    processes.require_whole()
     from sspd_jax.inference import live
 
     return live.watch(frames, fps, **_renamed(options, reader="model"))

@@ -20,7 +20,7 @@ from sspd_jax.datasets.readers import registry
 from sspd_jax.datasets.recording import Broken, Recording
 from sspd_jax.datasets.workers import build_in_processes, decoder_threads, worker_count
 from sspd_jax.errors import ConfigError, UserError
-from sspd_jax.runtime import storage
+from sspd_jax.runtime import processes, storage
 from sspd_jax.video import decode, face_stream
 from sspd_jax.video.crop import INTERPOLATION, Resize
 from sspd_jax.video.face_detection import FaceDetector, make_detector
@@ -170,6 +170,12 @@ def _run_jobs(
     """Do all jobs: broken recordings at once, the others by Beam, in several processes or in this one."""
     whole = [job for job in jobs if isinstance(job.recording, Recording)]
     count = worker_count(workers, len(whole))
+    if count > 1 and beam_options is None and (script := processes.script_without_guard()):
+        bar.print(
+            f'note: {script} has no `if __name__ == "__main__":` around what it does, and each process '
+            "would run all of it again: one recording is prepared at a time"
+        )
+        count = 1
     for job in jobs:
         if isinstance(job.recording, Broken):
             yield job, Outcome(None, job.recording.why)

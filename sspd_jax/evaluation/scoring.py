@@ -20,6 +20,7 @@ from sspd_jax.heart_rate import classical
 from sspd_jax.heart_rate.wave import Wave
 from sspd_jax.inference import cell_colors, model, windows
 from sspd_jax.inference.cell_colors import FaceCells
+from sspd_jax.runtime import processes
 
 CLASSICAL = ("green", "chrom", "pos")
 """The methods that reports show unless others are named."""
@@ -106,6 +107,7 @@ def read_segments(
       wave begins late, ends early or has holes, every stretch of it is read as if the video had been cut
       there: what lies beyond changes nothing.
     """
+    processes.require_whole()
     fps = dataset.fps
     # The confidence is that of the networks, which see the same of a video, or of a method if there are none.
     change = next((network.network.input_transform for network in networks.values()), "difference")

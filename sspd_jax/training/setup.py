@@ -13,7 +13,7 @@ import numpy as np
 
 from sspd_jax.datasets import device_cache, input_pipeline
 from sspd_jax.datasets.dataset import PreparedDataset
-from sspd_jax.runtime import distributed
+from sspd_jax.runtime import distributed, processes
 from sspd_jax.training import compiled, monitor, sharding
 from sspd_jax.training import config as experiments
 from sspd_jax.training.state import TrainState
@@ -65,6 +65,7 @@ def set_up(config: ml_collections.ConfigDict, dataset: PreparedDataset) -> tuple
     Returns:
       What a run steps with, and the number of steps of an epoch.
     """
+    processes.require_whole()
     people = tuple(config.data.train_people)
     choice = input_pipeline.choose(dataset, people, config.clip_frames)
     sizes = input_pipeline.epoch_sizes(len(choice.segments), config.batch_size)
