@@ -83,6 +83,7 @@ def prepare(
     workers: int = 1,
     beam_options: Sequence[str] | None = None,
     progress: bool = True,
+    leave_out_by: str = f"`{format.PREPARE} … --keep_going`",
 ) -> Report:
     """Prepare recordings; `sspd_jax.datasets.format` says what is written.
 
@@ -112,6 +113,7 @@ def prepare(
         `if __name__ == "__main__":`.
       beam_options: Options of the Apache Beam pipeline that does the work instead; None uses no Beam.
       progress: Whether to draw a progress bar on stderr.
+      leave_out_by: How the caller's user asks for `keep_going`, for messages.
 
     Returns:
       What it came to.
@@ -121,8 +123,14 @@ def prepare(
       UserError: Recordings cannot be prepared (each was named on stderr), the directory was made with other
         settings or from other recordings, or it cannot be written.
     """
-    settings = format.Settings(
-        float(fps), crop_size, resize, max_gap_s, face_search_s, face_detector, float(follow_every_s)
+    settings = settings_of(
+        fps=fps,
+        crop_size=crop_size,
+        resize=resize,
+        max_gap_s=max_gap_s,
+        face_search_s=face_search_s,
+        face_detector=face_detector,
+        follow_every_s=follow_every_s,
     )
     _validate(settings, name, recordings)
     detector = make_detector(face_detector, face_model)
@@ -151,11 +159,62 @@ def prepare(
         if failures and not keep_going:
             raise UserError(
                 f"{len(failures)} of {len(jobs)} recordings cannot be prepared ({', '.join(failures)}: see "
-                f"above); mend them and run again, or leave them out by `{format.PREPARE} … --keep_going`; "
+                f"above); mend them and run again, or leave them out by {leave_out_by}; "
                 f"{len(facts)} are done and stay"
             )
         made = len(todo) - len(failures)
         return _finish(data_dir, name, settings, [facts[job.recording_id] for job in jobs], made)
+
+
+def settings_of(
+    *,
+    fps: float = 30.0,
+    crop_size: int = face_stream.SIZE,
+    resize: Resize = "linear",
+    max_gap_s: float = 0.5,
+    face_search_s: float = 30.0,
+    face_detector: str = "haar",
+    follow_every_s: float = 0.0,
+) -> format.Settings:
+    """Return settings as they are written; those that are not given have the defaults of `prepare`."""
+    return format.Settings(
+        float(fps), crop_size, resize, max_gap_s, face_search_s, face_detector, float(follow_every_s)
+    )
+
+
+def require_place(
+    data_dir: epath.PathLike,
+    name: str,
+    settings: format.Settings,
+    recordings: Sequence[Recording | Broken],
+) -> None:
+    """Check that `prepare` will accept its directory and these recordings; writes nothing.
+
+    Raises:
+      ConfigError: A setting is impossible.
+      UserError: The directory was made with other settings or from other recordings, or cannot be.
+    """
+    _validate(settings, name, recordings)
+    data_dir = epath.Path(data_dir)
+    _require_parent(data_dir)
+    if data_dir.exists():
+        _match_plan(data_dir, _plan(name, settings, [r.recording_id for r in recordings]), write=False)
+
+
+def _plan(name: str, settings: format.Settings, ids: list[str]) -> dict[str, Any]:
+    return {
+        "format": format.FORMAT,
+        "name": name,
+        "settings": dataclasses.asdict(settings),
+        "recordings": ids,
+    }
+
+
+def _require_parent(data_dir: epath.Path) -> None:
+    # Folders are made below where one works; elsewhere a missing one is a disk that is not there.
+    remote, below = storage.is_remote(data_dir), not data_dir.is_absolute()
+    if not remote and not below and not data_dir.parent.is_dir():
+        raise UserError(f"{data_dir}: {data_dir.parent} is no folder; make it, or choose another --data_dir")
 
 
 def _run_jobs(
@@ -220,17 +279,10 @@ def _validate(settings: format.Settings, name: str, recordings: Sequence[Recordi
 @contextmanager
 def _claimed(data_dir: epath.Path, name: str, settings: format.Settings, ids: list[str]) -> Iterator[None]:
     """Make the directory or check that it is of this preparation; keep a second process out meanwhile."""
-    plan = {
-        "format": format.FORMAT,
-        "name": name,
-        "settings": dataclasses.asdict(settings),
-        "recordings": ids,
-    }
+    plan = _plan(name, settings, ids)
     remote = storage.is_remote(data_dir)
-    # Folders are made below where one works; elsewhere a missing one is a disk that is not there.
     below = not data_dir.is_absolute()
-    if not remote and not below and not data_dir.parent.is_dir():
-        raise UserError(f"{data_dir}: {data_dir.parent} is no folder; make it, or choose another --data_dir")
+    _require_parent(data_dir)
     with storage.storing(data_dir, format.ELSEWHERE):
         data_dir.mkdir(parents=below, exist_ok=True)
         lock = None if remote else os.open(data_dir, os.O_RDONLY)
@@ -253,7 +305,7 @@ def _claimed(data_dir: epath.Path, name: str, settings: format.Settings, ids: li
             os.close(lock)
 
 
-def _match_plan(data_dir: epath.Path, plan: dict[str, Any]) -> None:
+def _match_plan(data_dir: epath.Path, plan: dict[str, Any], *, write: bool = True) -> None:
     path = data_dir / format.PLAN
     before = format.read_json(path)
     if before is None:
@@ -262,7 +314,8 @@ def _match_plan(data_dir: epath.Path, plan: dict[str, Any]) -> None:
             raise UserError(
                 f"{data_dir}: holds other files ({min(strangers)}, …); choose another --data_dir, a new one"
             )
-        format.write_json(path, plan)
+        if write:
+            format.write_json(path, plan)
         return
     remedy = "choose another --data_dir, or delete this one"
     # What is not in an older plan had the value that is the default now.

@@ -261,6 +261,7 @@ def not_read(dataset: PreparedDataset, people: Sequence[str], asked_for: bool = 
         for s in dataset.segments
         if not s.has_ppg and (not asked_for or s.person_id in people)
     ]
+    left += [LeftOut(p, p, "not in the dataset") for p in people if p not in dataset.people]
     return left + [LeftOut(name, "", f"not prepared: {why}") for name, why in dataset.left_out.items()]
 
 

@@ -28,15 +28,31 @@ def claim_workdir(config: ml_collections.ConfigDict, workdir: epath.Path) -> Non
       ConfigError: It holds another experiment; the message names the first key that differs.
       UserError: It cannot be written.
     """
+    path = workdir / CONFIG
+    if refuse_another(config, workdir):
+        return
+    ours = json.loads(config.to_json())
+    with storage.storing(workdir, metrics_log.ELSEWHERE, (OSError,)):
+        workdir.mkdir(parents=True, exist_ok=True)
+    storage.write_text(path, json.dumps(ours, indent=2) + "\n", otherwise=metrics_log.ELSEWHERE)
+
+
+def refuse_another(config: ml_collections.ConfigDict, workdir: epath.Path) -> bool:
+    """Check that a work directory, if it is there, belongs to this experiment; writes nothing.
+
+    Returns:
+      Whether it is there.
+
+    Raises:
+      ConfigError: It holds another experiment; the message names the first key that differs.
+      UserError: It is damaged or cannot be read.
+    """
     ours = json.loads(config.to_json())
     path = workdir / CONFIG
     with storage.storing(workdir, metrics_log.ELSEWHERE, (OSError,)):
         found = path.read_text() if path.exists() else None
     if found is None:
-        with storage.storing(workdir, metrics_log.ELSEWHERE, (OSError,)):
-            workdir.mkdir(parents=True, exist_ok=True)
-        storage.write_text(path, json.dumps(ours, indent=2) + "\n", otherwise=metrics_log.ELSEWHERE)
-        return
+        return False
     try:
         theirs = _flat(renamed_keys.translate(json.loads(found)))
     except (ValueError, AttributeError, TypeError) as error:
@@ -54,6 +70,7 @@ def claim_workdir(config: ml_collections.ConfigDict, workdir: epath.Path) -> Non
                 f"{workdir}: holds an experiment with {key} = {theirs.get(key)!r}, not {value!r}; "
                 "choose another --workdir, or delete this one"
             )
+    return True
 
 
 def require_shared(workdir: epath.Path) -> None:
