@@ -47,13 +47,17 @@ def main(argv: list[str] | None = None) -> int:
         help="check everything that can be known beforehand, print the plan and what it takes, do nothing",
     )
     parser.add_argument("--no_progress", action="store_true", help="draw no progress bar")
-    return common.start(parser, _train, argv, allow_unknown=True)
+    goes_on = "what is prepared and the last checkpoint stay, and the same command goes on from them"
+    return common.start(parser, _train, argv, allow_unknown=True, goes_on=goes_on)
 
 
 def _train(args: argparse.Namespace) -> None:
     for argument in args.unknown:
         if not argument.startswith("--config.") or "=" not in argument:
-            raise ConfigError(f"argument {argument!r} is unknown; overrides look like --config.seed=1")
+            name, equals, value = argument.removeprefix("--").partition("=")
+            keys = experiments.keys_named(name.removeprefix("config."))
+            like = f"--config.{keys[0]}{equals or '='}{value or 'VALUE'}" if keys else "--config.seed=1"
+            raise ConfigError(f"argument {argument!r} is unknown; overrides look like {like}")
     config = experiments.load(args.config, [argument.removeprefix("--config.") for argument in args.unknown])
     experiments.validate(config)
     distributed.start(

@@ -257,7 +257,7 @@ def print_findings(name: str, source: str | PathLike, detector: FaceDetector, *,
                 print(finding, flush=True)
 
     with ProgressBar(0, len(recordings), progress) as bar:
-        report(check_dataset(name, recordings))
+        report(check_dataset(registry.EXPERIMENTS.get(name, name), recordings))
         for recording in recordings:
             if isinstance(recording, Recording):
                 bar.begin(recording)

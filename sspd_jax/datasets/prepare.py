@@ -63,7 +63,8 @@ def prepare_dataset(name: str, source: epath.PathLike, data_dir: epath.PathLike,
       ConfigError: There is no such reader, or see `prepare`.
       UserError: The recordings are not found, or see `prepare`.
     """
-    return prepare(registry.read(name, source), data_dir, name=name, **settings)
+    recordings = registry.read(name, source)
+    return prepare(recordings, data_dir, name=registry.EXPERIMENTS.get(name, name), **settings)
 
 
 def prepare(

@@ -34,6 +34,7 @@ from sspd_jax.runtime import storage
 from sspd_jax.training import compiled, sharding
 from sspd_jax.training import config as experiments
 from sspd_jax.training import state as train_state
+from sspd_jax.training.warm_start import init_from
 from sspd_jax.training.workdir import refuse_another
 from sspd_jax.video.face_detection import make_detector
 
@@ -118,7 +119,9 @@ def check(config: ml_collections.ConfigDict, workdir: epath.PathLike | None = No
     if workdir is not None:
         chosen = config.copy_and_resolve_references()
         chosen.data.train_people, chosen.data.test_people = split.train, split.test
-        refuse_another(chosen, epath.Path(workdir))
+        begun = refuse_another(chosen, epath.Path(workdir))
+        if config.init_from and not begun:
+            init_from(chosen, known, experiments.validate(config))
     train, short = _long_enough(config, known, split.train)
     protocol, test, untested = _testable(config, known, split.test)
     size_bytes = 0.0
