@@ -21,6 +21,7 @@ from pathlib import Path
 from sspd_jax.datasets.readers import files
 from sspd_jax.datasets.recording import Broken, Ppg, Recording
 from sspd_jax.errors import UserError
+from sspd_jax.video import decode
 from sspd_jax.video.files import find_videos
 
 GET_IT = "give a folder with videos in it or in its folders (.mp4, .mov, .avi, .mkv, .webm, …)"
@@ -71,7 +72,7 @@ def _recording(recording_id: str, video: Path, source: Path) -> Recording:
     facts = files.look_into(video, MEND_IT)
     files.require_whole(video, MEND_IT)
     inside = video.relative_to(source)
-    notes: list[str] = []
+    notes: list[str] = [facts.clock_note] if facts.clock == decode.ASSUMED else []
     ppg = _read_ppg(video.with_suffix(".csv"), video, facts.duration_s, notes)
     return Recording(
         recording_id=recording_id,
