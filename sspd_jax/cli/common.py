@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from sspd_jax.errors import DONE, FAILED, UserError
+from sspd_jax.runtime import text
 
 
 def make_parser(module: str, doc: str | None, **options: Any) -> argparse.ArgumentParser:
@@ -49,6 +50,7 @@ def start(
     Returns:
       The exit code for `sys.exit`.
     """
+    text.use_any_terminal()
     parser.add_argument("--debug", action="store_true", help="show tracebacks")
     args, args.unknown = parser.parse_known_args(argv)
     if args.unknown and not allow_unknown:
@@ -75,6 +77,7 @@ def run(work: Callable[[], int | None], *, debug: bool = False, goes_on: str = "
     Returns:
       The exit code for `sys.exit`.
     """
+    text.use_any_terminal()
     try:
         return work() or DONE
     except KeyboardInterrupt:
@@ -88,7 +91,7 @@ def run(work: Callable[[], int | None], *, debug: bool = False, goes_on: str = "
         if debug:
             traceback.print_exc()
         if isinstance(error, UserError):
-            print(f"error: {error}", file=sys.stderr)
+            print(f"error: {text.printable(str(error))}", file=sys.stderr)
             return error.exit_code
         what = " ".join(str(error).split())[:300] or "no further detail"
         hint = "" if debug else " (--debug shows where)"

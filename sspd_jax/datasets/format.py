@@ -150,7 +150,7 @@ def read_json(path: epath.Path) -> dict[str, Any] | None:
       UserError: It is damaged or cannot be read.
     """
     try:
-        table = json.loads(path.read_text())
+        table = json.loads(path.read_bytes().decode("utf-8", "surrogateescape"))
     except FileNotFoundError:
         return None
     except (ValueError, OSError) as error:

@@ -8,6 +8,7 @@ from typing import Any
 import pandas as pd
 
 from sspd_jax.evaluation.summary import HEADS, INTERVAL, NAMES, Cell
+from sspd_jax.runtime.text import printable, spreadsheet_safe
 
 
 def cell(value: Cell | None, *, interval: bool = False) -> str:
@@ -51,7 +52,7 @@ def left_out(result: Mapping[str, Any]) -> list[str]:
         if one["start_s"] is not None:
             spans.append(f"{one['start_s']:.2f}–{one['end_s']:.2f} s")
     return [
-        f"left out: {recording}: "
+        f"left out: {printable(recording)}: "
         + "; ".join(f"{why} at {', '.join(spans)}" if spans else why for why, spans in reasons.items())
         for recording, reasons in by_recording.items()
     ]
@@ -87,7 +88,8 @@ def as_cells(numbers: Cell, counts: Mapping[str, Cell]) -> dict[str, float | Non
 
 def tidy_csv(lines: Iterable[Mapping[str, Any]]) -> str:
     """Write lines that have the same names as CSV; what is missing is an empty cell."""
-    return pd.DataFrame(list(lines), dtype=object).to_csv(index=False, lineterminator="\n")
+    table = pd.DataFrame(list(lines), dtype=object).map(spreadsheet_safe)
+    return table.to_csv(index=False, lineterminator="\n")
 
 
 def _tables(result: Mapping[str, Any]) -> Iterator[tuple[str, str, str, str, Mapping[str, Cell]]]:
