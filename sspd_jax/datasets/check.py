@@ -77,7 +77,7 @@ def check_recording(
     found = [(NOTE, note) for note in recording.meta.get("notes", ())]
     try:
         times_s = _frame_times(recording, max_gap_s, face_search_s, detector, on_progress)
-    except (UserError, ValueError, OSError) as error:
+    except Exception as error:  # as in preparing: one that is damaged does not end the check of the others
         found.append((BROKEN, preparation.failure(recording, error)))
     else:
         found += _about_times(times_s, max_gap_s)

@@ -239,7 +239,7 @@ def build(
         return Outcome(job.run(settings, detector, on_progress))
     except errors.StorageError:
         raise
-    except (UserError, ValueError, OSError) as error:
+    except Exception as error:  # one recording that is damaged, however, does not end the others' work
         return Outcome(None, failure(job.recording, error))
 
 

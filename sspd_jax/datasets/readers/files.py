@@ -75,7 +75,17 @@ def list_each(
             where = error.filename or item
             reason = (error.strerror or str(error)).lower()
             listed.append(Broken(recording_id, f"{where}: cannot be read ({reason}); {COPY_IT}"))
+        except Exception as error:  # what damage makes of a file no list foresees; the others are whole
+            where = next((part for part in (item, *_parts(item)) if isinstance(part, Path)), recording_id)
+            reason = " ".join(str(error).split())[:200] or "no further detail"
+            listed.append(
+                Broken(recording_id, f"{where}: is damaged ({type(error).__name__}: {reason}); {COPY_IT}")
+            )
     return listed
+
+
+def _parts(item: object) -> tuple[object, ...]:
+    return tuple(item) if isinstance(item, tuple | list) else ()
 
 
 # Texts and tables.

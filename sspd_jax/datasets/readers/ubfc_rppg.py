@@ -83,6 +83,17 @@ def recordings(source: str | Path) -> list[Recording | Broken]:
         if (match := SUBJECT.fullmatch(path.name)) and path.is_dir():
             subjects[int(match[1])] = path
     if not subjects:
+        inner = source / "DATASET_1"
+        if any(
+            path.name.endswith("-gt")
+            for place in (folder, inner)
+            if place.is_dir()
+            for path in place.iterdir()
+        ):
+            raise UserError(
+                f"{source}: holds folders 1-gt, 5-gt, …, which are UBFC-rPPG's DATASET_1; read it as "
+                "ubfc_rppg_1 (--config=ubfc1)"
+            )
         raise UserError(f"{folder}: holds no folder subject1, subject2, …; {GET_IT}")
     simulation = _simulation(folder)
     items = [(path.name, path) for _, path in sorted(subjects.items())]

@@ -42,6 +42,14 @@ def recordings(source: str | Path) -> list[Recording | Broken]:
     folder = source / FOLDER if (source / FOLDER).is_dir() else source
     people = {int(m[1]): p for p in folder.iterdir() if (m := PERSON.fullmatch(p.name)) and p.is_dir()}
     if not people:
+        inner = source / "DATASET_2"
+        if any(
+            path.name.startswith("subject") for p in (folder, inner) if p.is_dir() for path in p.iterdir()
+        ):
+            raise UserError(
+                f"{source}: holds folders subject1, subject2, …, which are UBFC-rPPG's DATASET_2; read it as "
+                "ubfc_rppg (--config=ubfc)"
+            )
         raise UserError(f"{folder}: holds no folder 5-gt, 6-gt, …; {GET_IT}")
     return files.list_each(((p.name, p) for _, p in sorted(people.items())), _recording)
 
