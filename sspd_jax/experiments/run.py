@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import zlib
 from typing import Any
@@ -16,7 +17,7 @@ from sspd_jax.experiments import plan
 from sspd_jax.runtime import compilation_cache, compile_options, distributed, preemption, storage
 from sspd_jax.training import config as experiments
 from sspd_jax.training.loop import train
-from sspd_jax.training.workdir import CACHE, claim_workdir, require_shared
+from sspd_jax.training.workdir import CACHE, alone_in, claim_workdir, require_shared
 
 
 def train_and_evaluate(
@@ -65,13 +66,16 @@ def train_and_evaluate(
     compile_options.give_memory_back()
     if config.compilation_cache and not storage.is_remote(workdir):
         compilation_cache.enable(workdir / CACHE)
-    with preemption.watching() as watch:
-        train(config, dataset, workdir, progress=progress, watch=watch)
-    if config.data.split.kind == "everyone":
-        return {}
-    results = distributed.together(
-        "evaluate", lambda: evaluate.evaluate_run(config, dataset, workdir), first_only=True
-    )
+    with contextlib.ExitStack() as stack:
+        lock = alone_in(workdir)
+        distributed.together("alone", lambda: stack.enter_context(lock), first_only=True)
+        with preemption.watching() as watch:
+            train(config, dataset, workdir, progress=progress, watch=watch)
+        if config.data.split.kind == "everyone":
+            return {}
+        results = distributed.together(
+            "evaluate", lambda: evaluate.evaluate_run(config, dataset, workdir), first_only=True
+        )
     return next(iter(results.values())) if results else {}
 
 

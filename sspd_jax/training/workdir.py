@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import json
-from collections.abc import Mapping
+import os
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import ml_collections
@@ -71,6 +74,34 @@ def refuse_another(config: ml_collections.ConfigDict, workdir: epath.Path) -> bo
                 "choose another --workdir, or delete this one"
             )
     return True
+
+
+@contextlib.contextmanager
+def alone_in(workdir: epath.Path) -> Iterator[None]:
+    """Keep a second training out of a work directory, until this block, or this process, ends.
+
+    Remote storage, and file systems without locks, keep nobody out.
+
+    Raises:
+      UserError: Another process trains there.
+    """
+    if storage.is_remote(workdir):
+        yield
+        return
+    with storage.storing(workdir, metrics_log.ELSEWHERE, (OSError,)):
+        lock = os.open(workdir, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise UserError(
+                f"{workdir}: another process trains in it; wait until it is done, or choose another --workdir"
+            ) from error
+        except OSError:
+            pass  # a file system without locks
+        yield
+    finally:
+        os.close(lock)
 
 
 def require_shared(workdir: epath.Path) -> None:

@@ -5,6 +5,8 @@ import shutil
 import time
 
 import dataset_files
+import h5py
+import numpy as np
 import pytest
 
 from sspd_jax.datasets.readers import registry
@@ -81,6 +83,62 @@ def test_a_damaged_text_breaks_its_recording_alone(tmp_path, name):
 @pytest.mark.parametrize("name", sorted(dataset_files.WRITERS))
 def test_three_hundred_mutations_of_every_readers_files(tmp_path, name):
     assert damage(tmp_path, name, 300) > 10
+
+
+def replaced(old, new):
+    def do(path):
+        text = path.read_text()
+        assert old in text
+        path.write_text(text.replace(old, new, 1))
+
+    return do
+
+
+def hdf5(**changes):
+    def do(path):
+        with h5py.File(path, "r+") as file:
+            for name, value in changes.items():
+                if name == "rate":
+                    file.attrs["sample-rate-hz"] = value
+                else:
+                    del file[name]
+                    file[name] = value
+
+    return do
+
+
+CRAFTED = [
+    ("pure", "01-01/01-01.json", replaced('"Timestamp": 1', '"Timestamp": Infinity, "x": 1')),
+    ("pure", "01-01/01-01.json", replaced('"Timestamp": 1', f'"Timestamp": 1{"0" * 40}, "x": 1')),
+    ("pure", "01-01/01-01.json", replaced('"Timestamp": 1', '"Timestamp": "soon", "x": 1')),
+    ("pure", "01-01/01-01.json", replaced('"waveform": ', '"waveform": [], "x": ')),
+    ("pure", "01-01/01-01.json", lambda path: path.write_text("[" * 200_000)),
+    ("pure", "01-01/01-01.json", lambda path: path.write_text('{"a":' * 200_000)),
+    ("cohface", "1/0/data.hdf5", hdf5(pulse=np.zeros((3, 512)))),
+    ("cohface", "1/0/data.hdf5", hdf5(pulse=1.0)),
+    ("cohface", "1/0/data.hdf5", hdf5(time=2.0)),
+    ("cohface", "1/0/data.hdf5", hdf5(rate=np.zeros(0))),
+    ("cohface", "1/0/data.hdf5", hdf5(rate="fast")),
+    ("cohface", "1/0/data.hdf5", hdf5(rate=np.inf)),
+    ("vipl_hr", "data/p1/v1-2/source1/wave.csv", lambda path: path.write_text("Wave\n" + "1" * 131_073)),
+    ("ubfc_phys", "s1/bvp_s1_T1.csv", lambda path: path.write_text("1" * 131_073)),
+    ("ubfc_rppg_1", "DATASET_1/5-gt/gtdump.xmp", lambda path: path.write_text("1" * 131_073)),
+    ("folder", "Zoë/a clip.csv", lambda path: path.write_text("time_s,ppg\n" + "1" * 131_073)),
+    ("ubfc_rppg", "DATASET_2/subject1/ground_truth.txt", lambda path: path.write_text("1e999 " * 99 + "\n")),
+]
+
+
+@pytest.mark.parametrize(
+    ("name", "path", "harm"), CRAFTED, ids=[f"{name}-{number}" for number, (name, *_) in enumerate(CRAFTED)]
+)
+def test_a_file_that_was_made_to_do_harm_breaks_its_recording_alone(tmp_path, name, path, harm):
+    dataset_files.WRITERS[name](tmp_path, seconds=2)
+    whole = [r.recording_id for r in registry.read(name, tmp_path)]
+    harm(tmp_path / path)
+    listed = registry.read(name, tmp_path)
+    assert [r.recording_id for r in listed] == whole
+    (broken,) = [r for r in listed if isinstance(r, Broken)]
+    assert broken.why.startswith(str(tmp_path)) and "\n" not in broken.why and "; " in broken.why
 
 
 @pytest.mark.parametrize(("dataset", "reader"), [("ubfc_rppg_1", "ubfc_rppg"), ("ubfc_rppg", "ubfc_rppg_1")])
