@@ -61,9 +61,9 @@ def read(
         [h, w, 3] RGB).
       fps: Frame rate of the pictures in Hz; a file states its own.
       checkpoint: A network's directory, or what `load` returned; a classical method needs none.
-      method: 'sspd' (with a checkpoint, the default), 'pos' (without one, the default), 'chrom', …
+      method: 'auto' (the default), 'sspd' (the network alone), 'pos', 'chrom', …
       **settings: Fields of `sspd_jax.inference.windows.Settings`: window_s, stride_s, hr_estimator,
-        min_confidence.
+        min_confidence, region.
 
     Returns:
       The prediction: `heart_rate_bpm` (None where there is no reading), `confidence`, `windows`, `wave`, …
@@ -81,7 +81,7 @@ def read(
       >>> frames = sample_video.face_frames(times_s, bpm=84, seed=0)
       >>> prediction = sspd_jax.read(zip(times_s, frames), fps=15)
       >>> f"{prediction.heart_rate_bpm:.0f} bpm by {prediction.method}"
-      '84 bpm by pos'
+      '84 bpm by auto'
     """
     processes.require_whole()
     from sspd_jax.errors import ConfigError
@@ -91,7 +91,7 @@ def read(
     model = load(checkpoint) if isinstance(checkpoint, str | Path) else checkpoint
     options = {
         "model": model,
-        "method": method or ("sspd" if model else "pos"),
+        "method": method or "auto",
         "settings": _settings(Settings, settings),
     }
     if isinstance(video, str | Path):

@@ -21,7 +21,7 @@ COMMANDS = {
     "convert": "turn the authors' .pth file into a checkpoint",
     "export": "write a network for use elsewhere",
     "inspect": "draw a picture of every recording",
-    "simulate": "write recordings of simulated people",
+    "simulate": "write recordings with a known pulse, of simulated people or of your own footage",
     "sample": "write one short video of a face with a known pulse",
 }
 """Name → what it does; its module is `sspd_jax.cli.NAME`, `main` stands beside this one."""
@@ -34,7 +34,7 @@ def main(argv: list[str] | None = None) -> int:
     """Run the command that the first argument names.
 
     Args:
-      argv: arguments without the program's name; by default the process's own.
+      argv: Arguments without the program's name; by default the process's own.
 
     Returns:
       The command's exit code; 2 where there is no such command.

@@ -11,6 +11,8 @@ from __future__ import annotations
 import hashlib
 from pathlib import Path
 
+import jax
+
 from sspd_jax.checkpoints import torch_names, torch_reader
 from sspd_jax.checkpoints.network import save_network
 from sspd_jax.method import network
@@ -21,15 +23,22 @@ def convert(weights: str | Path, output: str | Path) -> int:
     """Convert a PyTorch state dict of the published network.
 
     Args:
-      weights: a `.pth` file, the TS blocks' weights in it or not.
-      output: directory to make; must not exist yet.
+      weights: A `.pth` file, the TS blocks' weights in it or not.
+      output: Directory to make; it must not exist yet.
 
     Returns:
       The number of parameters converted.
 
     Raises:
-      UserError: the file is damaged, is not weights alone, or belongs to another network; or the output
+      UserError: The file is damaged, is not weights alone, or belongs to another network; or the output
         exists or cannot be written.
+
+    Example:
+      A file that holds something else is refused before anything is written:
+
+      >>> convert("README.md", "checkpoint")
+      Traceback (most recent call last):
+      sspd_jax.errors.UserError: README.md ...
     """
     settings = NetworkSettings()
     state_dict = torch_reader.read_state_dict(weights)
@@ -46,8 +55,4 @@ def convert(weights: str | Path, output: str | Path) -> int:
         },
     }
     save_network(output, config, params, batch_stats)
-    return sum(leaf.size for part in params.values() for leaf in _leaves(part))
-
-
-def _leaves(tree):
-    return [leaf for part in tree.values() for leaf in (_leaves(part) if isinstance(part, dict) else [part])]
+    return sum(leaf.size for leaf in jax.tree.leaves(params))

@@ -13,6 +13,9 @@ RENAMED: Mapping[str, str] = {
 }
 """What a key of version 0.1 is called now."""
 
+EARLIER_TABLES = {old.split(".")[0] for old in RENAMED} - {new.split(".")[0] for new in RENAMED.values()}
+"""Tables of version 0.1 of which nothing is left: all their keys have moved."""
+
 REMOVED: Mapping[str, str] = {
     "disturb": "disturbed views helped nothing, see benchmarks/robustness/rejected.md",
 }

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+from flax.traverse_util import flatten_dict, unflatten_dict
 
 from sspd_jax.checkpoints.torch_reader import printable
 from sspd_jax.errors import UserError
@@ -90,21 +91,21 @@ def from_torch(state_dict: Mapping[str, np.ndarray]) -> tuple[Tree, Tree]:
       takes RGB frames.
 
     Raises:
-      ValueError: a name is missing or unknown.
+      ValueError: A name is missing or unknown.
     """
     table = _table(*_counts_from_names(state_dict))
     missing = [e.torch_name for e in table if e.collection and e.torch_name not in state_dict]
     unknown = sorted(set(state_dict) - {e.torch_name for e in table})
     if missing or unknown:
         raise ValueError(f"no state dict of this network: missing {missing}, unknown {unknown}")
-    trees: dict[str, Tree] = {"params": {}, "batch_stats": {}}
+    leaves = {}
     for entry in table:
         if entry.collection:
             array = _reverse_colours(np.asarray(state_dict[entry.torch_name]), entry)
             array = array.transpose(_axes_from_torch(array.ndim))
             # A copy: the file's arrays are read-only and may share memory.
-            array = np.array(array, np.float32, order="C")
-            _set(trees[entry.collection], entry.path, array)
+            leaves[entry.collection, *entry.path] = np.array(array, np.float32, order="C")
+    trees = unflatten_dict(leaves)
     return trees["params"], trees["batch_stats"]
 
 
@@ -115,15 +116,15 @@ def to_torch(params: Mapping[str, Any], batch_stats: Mapping[str, Any]) -> dict[
     keep, are 0.
 
     Args:
-      params: nested mapping of float arrays, of a network that takes RGB frames.
-      batch_stats: likewise.
+      params: Nested mapping of float arrays, of a network that takes RGB frames.
+      batch_stats: The same of its running statistics.
 
     Returns:
       {PyTorch's name: contiguous float32 array (int64 for the counters)} in PyTorch's order, of a network
       that takes BGR frames.
 
     Raises:
-      ValueError: a leaf is missing or unknown.
+      ValueError: A leaf is missing or unknown.
     """
     state_dict = {}
     for entry, leaf in _leaves(params, batch_stats):
@@ -140,14 +141,14 @@ def torch_layout_of(params: Mapping[str, Any], batch_stats: Mapping[str, Any]) -
     """Return the names and shapes that `to_torch` would give.
 
     Args:
-      params: nested mapping of anything with `.shape`, such as `jax.ShapeDtypeStruct`.
-      batch_stats: likewise.
+      params: Nested mapping of anything with `.shape`, such as `jax.ShapeDtypeStruct`.
+      batch_stats: The same of its running statistics.
 
     Returns:
       {PyTorch's name: shape} in PyTorch's order.
 
     Raises:
-      ValueError: a leaf is missing or unknown.
+      ValueError: A leaf is missing or unknown.
     """
     layout = {}
     for entry, leaf in _leaves(params, batch_stats):
@@ -165,12 +166,12 @@ def check_layout(
     from either side altogether. The counters `num_batches_tracked` are ignored.
 
     Args:
-      state_dict: as `read_state_dict` returns it.
-      expected: as `torch_layout_of` returns it.
-      path: the file, for the message.
+      state_dict: Name → array, as `read_state_dict` returns it.
+      expected: Name → shape, as `torch_layout_of` returns it.
+      path: Path of the file, for the message.
 
     Raises:
-      UserError: a tensor is missing, unexpected, of another shape, or does not hold floating-point numbers.
+      UserError: A tensor is missing, unexpected, of another shape, or does not hold floating-point numbers.
     """
     if not (_has_ts_blocks(state_dict) and _has_ts_blocks(expected)):
         state_dict = {name: array for name, array in state_dict.items() if not _is_ts(name)}
@@ -229,31 +230,13 @@ def _leaves(params: Mapping, batch_stats: Mapping) -> list[tuple[_Entry, Any]]:
     """Pair every entry of the table with its leaf (None for a counter)."""
     stages = sum(re.fullmatch(r"stage\d+", name) is not None for name in params.get("backbone", ()))
     table = _table(stages, len(params.get("ts", ())))
-    leaves = {
-        (collection, *path): leaf
-        for collection, tree in (("params", params), ("batch_stats", batch_stats))
-        for path, leaf in _flatten(tree)
-    }
+    leaves = flatten_dict({"params": params, "batch_stats": batch_stats})
     wanted = {(e.collection, *e.path) for e in table if e.collection}
     if wanted != set(leaves):
         missing = sorted("/".join(path) for path in wanted - set(leaves))
         unknown = sorted("/".join(path) for path in set(leaves) - wanted)
         raise ValueError(f"no parameters of this network: missing {missing}, unknown {unknown}")
     return [(e, leaves.get((e.collection, *e.path))) for e in table]
-
-
-def _flatten(tree: Any, path: tuple[str, ...] = ()) -> Iterable[tuple[tuple[str, ...], Any]]:
-    if not isinstance(tree, Mapping):
-        yield path, tree
-        return
-    for name, branch in tree.items():
-        yield from _flatten(branch, (*path, name))
-
-
-def _set(tree: Tree, path: tuple[str, ...], value: Any) -> None:
-    for name in path[:-1]:
-        tree = tree.setdefault(name, {})
-    tree[path[-1]] = value
 
 
 def _axes_from_torch(ndim: int) -> tuple[int, ...]:

@@ -64,7 +64,7 @@ def read_state_dict(path: str | Path) -> dict[str, np.ndarray]:
     that starts every name (left there by DataParallel) is taken off.
 
     Args:
-      path: a file written by `torch.save` of PyTorch 1.6 or newer.
+      path: Path of a file written by `torch.save` of PyTorch 1.6 or newer.
 
     Returns:
       {name: array} in the file's order, in native byte order and with PyTorch's shapes. bfloat16 becomes
@@ -72,7 +72,7 @@ def read_state_dict(path: str | Path) -> dict[str, np.ndarray]:
       and share memory where the file's tensors share a storage.
 
     Raises:
-      UserError: the file is missing, damaged, too large, of another format, or asks for anything but
+      UserError: The file is missing, damaged, too large, of another format, or asks for anything but
         tensors.
     """
     path = Path(path)
@@ -133,7 +133,7 @@ def printable(text: str) -> str:
     """Make a name that a stranger chose fit for a message of one line.
 
     Args:
-      text: any string.
+      text: Any string.
 
     Returns:
       Its first 80 characters, those that are not printable ASCII escaped, with an ellipsis where cut.

@@ -80,11 +80,11 @@ def archive(
     """Return the zip around a pickle and its storages.
 
     Args:
-      description: the pickle.
-      storages: their bytes by key.
-      name: of the folder that the entries lie in.
-      byte_order: of the storages; None leaves it unsaid, as old files do.
-      compression: as `zipfile` has it; PyTorch stores.
+      description: The pickle.
+      storages: Bytes of the storages by key.
+      name: Name of the folder that the entries lie in.
+      byte_order: Byte order of the storages; None leaves it unsaid, as old files do.
+      compression: Method of `zipfile`; PyTorch stores.
     """
     entries = {"data.pkl": description}
     if byte_order is not None:

@@ -8,6 +8,7 @@ import difflib
 import os
 import sys
 import traceback
+import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -19,9 +20,9 @@ def make_parser(module: str, doc: str | None, **options: Any) -> argparse.Argume
     """Make the parser of a command, which has no arguments yet.
 
     Args:
-      module: the command's `__name__`; its last part is what people type.
-      doc: the command's docstring: the help shows it as it is.
-      **options: of `argparse.ArgumentParser`.
+      module: The command's `__name__`; its last part is what people type.
+      doc: The command's docstring: the help shows it as it is.
+      **options: Options of `argparse.ArgumentParser`.
     """
     options = {"prog": f"sspd_jax {module.rpartition('.')[2]}", "allow_abbrev": False, **options}
     return argparse.ArgumentParser(
@@ -40,11 +41,11 @@ def start(
     """Parse a command's arguments and do its work.
 
     Args:
-      parser: with all arguments but --debug.
-      work: does the job, see `run`.
-      argv: arguments without the program's name; by default the process's own.
-      allow_unknown: give `work` the arguments that the parser does not know, as `args.unknown`, instead of
-        refusing them.
+      parser: Parser with all arguments but --debug.
+      work: Function that does the job, see `run`.
+      argv: Arguments without the program's name; by default the process's own.
+      allow_unknown: Whether to give `work` the arguments that the parser does not know, as `args.unknown`,
+        instead of refusing them.
       goes_on: What an interruption leaves and which command goes on, for the sentence that it ends with.
 
     Returns:
@@ -55,7 +56,11 @@ def start(
     args, args.unknown = parser.parse_known_args(argv)
     if args.unknown and not allow_unknown:
         parser.error(f"unrecognized arguments: {' '.join(args.unknown)}{_did_you_mean(parser, args.unknown)}")
-    return run(lambda: work(args), debug=args.debug, goes_on=goes_on)
+    with warnings.catch_warnings():
+        # A full disk or a damaged file costs time, never the work: nobody who types a command needs to act.
+        said = "Error (reading|writing) persistent compilation cache entry"
+        warnings.filterwarnings("ignore", said, UserWarning, r"jax\._src\.compiler")
+        return run(lambda: work(args), debug=args.debug, goes_on=goes_on)
 
 
 def _did_you_mean(parser: argparse.ArgumentParser, unknown: Sequence[str]) -> str:
@@ -70,9 +75,9 @@ def run(work: Callable[[], int | None], *, debug: bool = False, goes_on: str = "
     """Run `work` and turn what goes wrong into a sentence on stderr and an exit code.
 
     Args:
-      work: does the job; may return an exit code (None means done).
-      debug: let the traceback of a failure be printed before the sentence.
-      goes_on: see `start`.
+      work: Function that does the job; it may return an exit code (None means done).
+      debug: Whether to print the traceback of a failure before the sentence.
+      goes_on: See `start`.
 
     Returns:
       The exit code for `sys.exit`.

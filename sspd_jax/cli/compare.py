@@ -20,7 +20,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument(
         "folders", nargs="+", metavar="DIR", help="work directories or reports; the first is compared with"
     )
-    parser.add_argument("--methods", metavar="A,B", default="", help="of each (default: its reader)")
+    parser.add_argument("--methods", metavar="A,B", default="", help="of each (default: its primary one)")
     parser.add_argument("--output", metavar="DIR", help="write compare.html, .csv, .tex and .json there")
     return common.start(parser, _compare, argv)
 

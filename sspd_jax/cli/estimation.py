@@ -5,9 +5,9 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING
 
-from sspd_jax.heart_rate import estimators
-from sspd_jax.inference.methods import METHODS
-from sspd_jax.inference.windows import Settings
+from sspd_jax.heart_rate import confidence, estimators
+from sspd_jax.inference.methods import AUTO, METHODS
+from sspd_jax.inference.windows import REGIONS, Settings
 
 if TYPE_CHECKING:
     from sspd_jax.inference.model import RppgModel
@@ -15,26 +15,23 @@ if TYPE_CHECKING:
 DEFAULT = Settings()
 
 
-def add_arguments(parser: argparse.ArgumentParser, method: str | None) -> None:
-    """Add the arguments.
-
-    Args:
-      parser: of the command.
-      method: the default of --method; None leaves the choice to whether there is a checkpoint.
-    """
-    parser.add_argument("--checkpoint", metavar="DIR", help="network to use (for --method=sspd)")
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments."""
+    parser.add_argument("--checkpoint", metavar="DIR", help="network to use (for --method=auto or sspd)")
     parser.add_argument(
         "--method",
-        default=method,
+        default=AUTO,
         choices=METHODS,
-        help=f"how to find the pulse (default: {method or 'sspd where there is a checkpoint, else pos'})",
+        help="how to find the pulse: all estimators side by side, the network among them where there is one "
+        "(auto, the default), the network alone (sspd), or one classical method",
     )
     parser.add_argument(
         "--hr_estimator",
         default=DEFAULT.hr_estimator,
         choices=estimators.OF_RAW_WAVES,
-        help="from wave to rate: spectral peak with harmonics handled (default), mean interval between "
-        "beats, plain spectral peak, or wavelet selection and mean beat-to-beat rate as published",
+        help="from wave to rate: spectral peak with harmonics handled (harmonic), mean interval between "
+        "beats, plain spectral peak, or wavelet selection and mean beat-to-beat rate as published (default: "
+        "what suits the method)",
     )
     parser.add_argument(  # its earlier name
         *("--read_out", "--read-out"),
@@ -43,12 +40,19 @@ def add_arguments(parser: argparse.ArgumentParser, method: str | None) -> None:
         choices=estimators.OF_RAW_WAVES,
         help=argparse.SUPPRESS,
     )
+    parser.add_argument(
+        "--region",
+        default=DEFAULT.region,
+        choices=REGIONS,
+        help="what of the picture is read: the skin of a face followed by its landmarks (default), or the "
+        "mean of a box around it, as published toolboxes do",
+    )
     parser.add_argument("--window", type=float, default=DEFAULT.window_s, help="s (default: %(default)g)")
     parser.add_argument(
         "--min_confidence",
         type=float,
-        default=DEFAULT.min_confidence,
-        help="least chance of being within 3 bpm; below it there is no reading (default: %(default)g)",
+        help="least chance of being within 3 bpm; below it there is no reading (default: "
+        f"{confidence.SKIN_THRESHOLD:g} for skin, {confidence.THRESHOLD:g} for a crop)",
     )
 
 

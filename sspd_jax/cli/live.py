@@ -24,7 +24,7 @@ from collections.abc import Iterator
 
 from sspd_jax.cli import common, estimation
 from sspd_jax.inference.live import UPDATE_S, as_json, describe, watch
-from sspd_jax.inference.methods import check_method
+from sspd_jax.inference.methods import AUTO, check_method
 from sspd_jax.inference.server import PORT, Page
 from sspd_jax.inference.windows import Settings
 from sspd_jax.video.camera import Feed, as_live, camera
@@ -36,7 +36,7 @@ def main(argv: list[str] | None = None) -> int:
     add = parser.add_argument
     add("video", nargs="?", metavar="VIDEO", help="a file to play; by default the camera")
     add("--camera", default="0", metavar="NUMBER", help="which camera (default: %(default)s)")
-    estimation.add_arguments(parser, None)
+    estimation.add_arguments(parser)
     add("--every", type=float, default=UPDATE_S, help="s between updates (default: %(default)g)")
     add("--port", type=int, default=PORT, help="of the page (default: %(default)d; 0: any)")
     add("--speed", type=float, default=1.0, help="of a file, times life (default: %(default)g)")
@@ -46,8 +46,12 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _watch(args: argparse.Namespace) -> None:
-    args.method = args.method or ("sspd" if args.checkpoint else "pos")
-    settings = Settings(args.window, hr_estimator=args.hr_estimator, min_confidence=args.min_confidence)
+    settings = Settings(
+        args.window,
+        hr_estimator=args.hr_estimator,
+        min_confidence=args.min_confidence,
+        region=args.region,
+    )
     if not args.checkpoint:
         check_method(args.method, None)
     if args.video:
@@ -55,7 +59,8 @@ def _watch(args: argparse.Namespace) -> None:
     else:
         feed = camera(int(args.camera) if args.camera.isdecimal() else args.camera)
     with contextlib.closing(feed), _page(args, feed, settings) as page:
-        model = estimation.load_model(args.checkpoint) if args.method == "sspd" else None
+        wanted = args.checkpoint and args.method in (AUTO, "sspd")
+        model = estimation.load_model(args.checkpoint) if wanted else None
         for update in watch(
             feed, feed.fps, model=model, method=args.method, settings=settings, every_s=args.every
         ):
@@ -79,7 +84,7 @@ def _page(args: argparse.Namespace, feed: Feed, settings: Settings) -> Iterator[
         "source": feed.name,
         "method": args.method,
         "window_s": settings.window_s,
-        "min_confidence": settings.min_confidence,
+        "min_confidence": settings.least_confidence,
         "every_s": args.every,
         "speed": args.speed if args.video else 1.0,
     }

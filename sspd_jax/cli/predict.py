@@ -1,8 +1,8 @@
 """Estimate heart rates in face videos, each with its confidence, or say that there is no reading.
 
-    sspd_jax predict face.mp4 --checkpoint=DIR
-    sspd_jax predict face.mp4 --method=pos --json=face.json --plot=face.png
-    sspd_jax predict recordings/ --checkpoint=DIR --csv=rates.csv
+    sspd_jax predict face.mp4
+    sspd_jax predict face.mp4 --checkpoint=DIR --json=face.json --plot=face.png
+    sspd_jax predict recordings/ --method=pos --csv=rates.csv
 
 Each window of 10 s gets a rate and the chance that it is within 3 bpm of the truth; below --min_confidence
 there is no reading. The rate of the whole video is the median of its windows'.
@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 from sspd_jax.cli import common, estimation
 from sspd_jax.errors import UserError
-from sspd_jax.inference.methods import check_method
+from sspd_jax.inference.methods import AUTO, check_method
 from sspd_jax.inference.predict import find_faces, predict
 from sspd_jax.inference.prediction import Prediction, describe, write_csv, write_json, write_plot
 from sspd_jax.inference.windows import Settings
@@ -37,7 +37,7 @@ def main(argv: list[str] | None = None) -> int:
     parser = common.make_parser(__name__, __doc__)
     add = parser.add_argument
     add("videos", nargs="+", metavar="VIDEO", help="files that FFmpeg can decode, or folders of them")
-    estimation.add_arguments(parser, "sspd")
+    estimation.add_arguments(parser)
     stride_s = estimation.DEFAULT.stride_s
     add("--stride", type=float, default=stride_s, help="of the windows, s (default: %(default)g)")
     add("--all_faces", action="store_true", help="everybody in the picture, left to right")
@@ -57,9 +57,9 @@ def _predict(args: argparse.Namespace) -> int:
     for path in filter(None, (args.json, args.csv, args.plot)):
         if not Path(path).absolute().parent.is_dir():
             raise UserError(f"{path}: cannot be written (no such folder); choose another place")
-    settings = Settings(args.window, args.stride, args.hr_estimator, args.min_confidence)
+    settings = Settings(args.window, args.stride, args.hr_estimator, args.min_confidence, args.region)
     model = None
-    if args.method == "sspd" and args.checkpoint:
+    if args.method in (AUTO, "sspd") and args.checkpoint:
         model = estimation.load_model(args.checkpoint, use_cache=not args.no_cache)
     check_method(args.method, model)
     estimate = functools.partial(predict, model=model, method=args.method, settings=settings)

@@ -71,6 +71,10 @@ def check_recording(
 
     Returns:
       What was found; a recording with a 'broken' finding cannot be prepared.
+
+    Example:
+      >>> check_recording(Broken("subject1", "subject1/vid.avi: missing; copy it again"))[0].kind
+      'broken'
     """
     if isinstance(recording, Broken):
         return [Finding(recording.recording_id, BROKEN, recording.why)]

@@ -53,13 +53,25 @@ def make_overview(recording: Recording, detector: FaceDetector | None = None) ->
 
     Args:
       recording: Recording that a reader lists.
-      detector: Face detector.
+      detector: Face detector; Haar's if not given.
 
     Returns:
       What is drawn of it.
 
     Raises:
       UserError: It cannot be read, or shows no face.
+
+    Example:
+      Two seconds of a simulated face, whose crop is looked at in every frame:
+
+      >>> from pathlib import Path
+      >>> from sspd_jax.simulation import sample_video
+      >>> def frames():
+      ...     times_s = np.arange(30) / 15
+      ...     yield from zip(times_s, sample_video.face_frames(times_s, bpm=84, seed=0))
+      >>> overview = make_overview(Recording("visit1", "anna", frames, None, Path("visit1.avi")))
+      >>> overview.colours.shape, len(overview.thumbs), overview.true_bpm
+      ((30, 3), 2, [])
     """
     thumbs: list[tuple[float, np.ndarray, float]] = []
     clip = face_stream.cut_face(
@@ -117,6 +129,12 @@ def draw(recording: Recording, overview: Overview) -> bytes:
 
     Returns:
       The picture, PNG.
+
+    Example:
+      >>> from pathlib import Path
+      >>> overview = Overview(np.arange(3) / 30, np.ones((3, 3)), [], FaceBox(0, 0, 8, 8), [], [])
+      >>> draw(Recording("visit1", "anna", iter, None, Path("visit1.avi")), overview)[1:4]
+      b'PNG'
     """
     figure = Figure(figsize=(11, 9), layout="constrained")
     top, below = figure.subfigures(2, 1, height_ratios=(1, 2.2))

@@ -34,9 +34,9 @@ class Split:
     """A split of people.
 
     Attributes:
-      train: people to learn from.
-      test: people to test on, none of them in `train`.
-      recordings: ids of those that count, where the split leaves some out; else None.
+      train: Ids of the people to learn from.
+      test: Ids of the people to test on, none of them in `train`.
+      recordings: Ids of the recordings that count, where the split leaves some out; else None.
     """
 
     train: tuple[str, ...]
@@ -54,10 +54,10 @@ class Erratum:
     """Something known to be wrong in a dataset.
 
     Attributes:
-      recordings: ids or people it concerns; '*' is all.
-      what: is wrong.
-      done: about it here.
-      source: who says so.
+      recordings: Ids of the recordings or people that it concerns; '*' is all.
+      what: What is wrong.
+      done: What is done about it here.
+      source: Who says so.
     """
 
     recordings: tuple[str, ...]
@@ -74,15 +74,15 @@ def k_folds(people: Iterable[str], folds: int, seed: int | None) -> tuple[tuple[
     that trainings with other seeds share their folds.
 
     Args:
-      people: names; doubles count once.
-      folds: how many, from 2 to the number of people.
-      seed: other seeds give other folds; None for the order given.
+      people: Names of the people; doubles count once.
+      folds: Number of folds, from 2 to the number of people.
+      seed: Seed of the hash; other seeds give other folds; None for the order given.
 
     Returns:
       The folds; every person is in exactly one. With a seed people are sorted in each.
 
     Raises:
-      ConfigError: an impossible number of folds.
+      ConfigError: The number of folds is impossible.
     """
     names = tuple(dict.fromkeys(people))
     if not 2 <= folds <= len(names):
@@ -97,9 +97,9 @@ def published(dataset: str, split: str) -> dict[str, tuple[str, ...]]:
     """Return a published split: part ('train', 'dev', 'test') → people.
 
     Raises:
-      ConfigError: there is no such list.
+      ConfigError: There is no such list.
     """
-    rows = [row for row in _rows("splits") if row["dataset"] == dataset]
+    rows = _rows("splits", dataset)
     parts = {row["part"]: expand(row["people"]) for row in rows if row["split"] == split}
     if not parts:
         known = sorted({row["split"] for row in rows})
@@ -112,20 +112,19 @@ def published(dataset: str, split: str) -> dict[str, tuple[str, ...]]:
 
 def known_people(dataset: str) -> tuple[str, ...]:
     """Return everyone a dataset has as its owner gives it away; () where that is not known."""
-    return next((expand(row["people"]) for row in _rows("people") if row["dataset"] == dataset), ())
+    return next((expand(row["people"]) for row in _rows("people", dataset)), ())
 
 
 def known_recordings(dataset: str) -> int | None:
     """Return how many recordings a dataset has as its owner gives it away; None where that is not known."""
-    return next((int(row["recordings"]) for row in _rows("people") if row["dataset"] == dataset), None)
+    return next((int(row["recordings"]) for row in _rows("people", dataset)), None)
 
 
 def errata(dataset: str) -> tuple[Erratum, ...]:
     """Return what is known to be wrong in a dataset."""
     return tuple(
         Erratum(tuple(row["recording"].split()), row["what"], row["what_is_done"], row["source"])
-        for row in _rows("errata")
-        if row["dataset"] == dataset
+        for row in _rows("errata", dataset)
     )
 
 
@@ -144,9 +143,9 @@ def expand(people: str) -> tuple[str, ...]:
 
 
 @functools.cache
-def _rows(table: str) -> tuple[Mapping[str, str], ...]:
+def _rows(table: str, dataset: str) -> tuple[Mapping[str, str], ...]:
     text = resources.files("sspd_jax.datasets").joinpath("manifests", f"{table}.csv").read_text("utf-8")
-    return tuple(csv.DictReader(text.splitlines()))
+    return tuple(row for row in csv.DictReader(text.splitlines()) if row["dataset"] == dataset)
 
 
 def of_dataset(dataset: PreparedDataset, data: Mapping[str, Any]) -> Split:
@@ -161,15 +160,15 @@ def of_dataset(dataset: PreparedDataset, data: Mapping[str, Any]) -> Split:
     - 'own_folds': VIPL-HR's own; fold number `fold` (from 1) is tested.
 
     Args:
-      dataset: prepared.
-      data: of a configuration.
+      dataset: The prepared dataset.
+      data: Table `data` of a configuration.
 
     Returns:
       The split; people whom the dataset lacks are left out of a published one.
 
     Raises:
-      ConfigError: an impossible setting.
-      UserError: the dataset has nobody for it.
+      ConfigError: A setting is impossible.
+      UserError: The dataset has nobody for it.
     """
     settings = data.get("split") or {"kind": "people"}  # runs of before there was a choice
     kind, people = settings["kind"], dataset.people
@@ -191,16 +190,26 @@ def of_dataset(dataset: PreparedDataset, data: Mapping[str, Any]) -> Split:
         train, test = ([p for p in people if p in parts.get(part, ())] for part in ("train", "test"))
         return _someone(dataset, Split(tuple(train), tuple(test)))
     if kind == "own_folds":
-        fold = {s.person_id: s.meta.get("fold") for s in dataset.segments}
-        test = [person for person in people if fold[person] == settings["fold"]]
-        if not test:
-            known = sorted({f for f in fold.values() if f is not None})
-            raise UserError(
-                f"{dataset.data_dir}: has nobody of fold {settings['fold']} (it has {known or 'no folds'}); "
-                "copy the dataset's folder fold beside data before preparing, or set data.split.kind=folds"
-            )
-        return _tested([p for p in people if fold[p] is not None], test)
-    parts = {s.recording_id: s.meta.get("protocols", {}).get(settings["name"]) for s in dataset.segments}
+        return _own_fold(dataset, settings["fold"])
+    return _own_protocol(dataset, settings["name"])
+
+
+def _own_fold(dataset: PreparedDataset, number: int) -> Split:
+    """Test on one of the folds that the dataset's recordings name."""
+    fold = {s.person_id: s.meta.get("fold") for s in dataset.segments}
+    test = [person for person in dataset.people if fold[person] == number]
+    if not test:
+        known = sorted({f for f in fold.values() if f is not None})
+        raise UserError(
+            f"{dataset.data_dir}: has nobody of fold {number} (it has {known or 'no folds'}); "
+            "copy the dataset's folder fold beside data before preparing, or set data.split.kind=folds"
+        )
+    return _tested([person for person in dataset.people if fold[person] is not None], test)
+
+
+def _own_protocol(dataset: PreparedDataset, name: str) -> Split:
+    """Split as a protocol does that the dataset's recordings name."""
+    parts = {s.recording_id: s.meta.get("protocols", {}).get(name) for s in dataset.segments}
     person = {s.recording_id: s.person_id for s in dataset.segments}
     train, test = (
         tuple(dict.fromkeys(person[r] for r, is_in in parts.items() if is_in == part))
@@ -267,15 +276,15 @@ def choose_people(
     """Write who is learned from and who is tested on into a copy of the configuration.
 
     Args:
-      config: of the experiment; `data.split` says how, see `sspd_jax.datasets.splits.of_dataset`.
-      dataset: prepared.
+      config: The experiment's configuration; `data.split` says how, see `of_dataset`.
+      dataset: The prepared dataset.
 
     Returns:
       The copy, with both lists of people; and the dataset of the recordings that the split counts.
 
     Raises:
-      ConfigError: an impossible split.
-      UserError: the dataset has nobody for it.
+      ConfigError: The split is impossible.
+      UserError: The dataset has nobody for it.
     """
     split = of_dataset(dataset, config.data)
     config = config.copy_and_resolve_references()

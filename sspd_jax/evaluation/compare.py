@@ -31,8 +31,8 @@ class Column:
     """One method of one evaluation.
 
     Attributes:
-      name: in the comparison.
-      rows: its windows.
+      name: Name in the comparison.
+      rows: The method's windows.
     """
 
     name: str
@@ -45,14 +45,14 @@ def read_columns(
     """Read evaluations that were made by one protocol.
 
     Args:
-      folders: work directories, or folders of reports.
-      methods: of each; () for its reader.
+      folders: Work directories, or folders of reports.
+      methods: Methods of each to compare; () for its primary one.
 
     Returns:
       The columns, the protocol in words, and its settings.
 
     Raises:
-      UserError: an evaluation is missing or damaged, lacks a method, or was made by another protocol.
+      UserError: An evaluation is missing or damaged, lacks a method, or was made by another protocol.
     """
     columns: list[Column] = []
     first: tuple[epath.Path, str, dict[str, str]] | None = None
@@ -61,7 +61,7 @@ def read_columns(
         rows, settings = read(path / TABLE)
         try:
             scores = json.loads((path / SCORES).read_text())
-            reader, words = scores["reader"], scores["protocol"]
+            primary, words = scores["reader"], scores["protocol"]
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise UserError(f"{path / SCORES}: is missing or damaged; evaluate again") from error
         if first is None:
@@ -74,7 +74,7 @@ def read_columns(
             )
         span = summary.main_span(rows)
         known = dict.fromkeys(row.method for row in rows)
-        for method in methods or (reader,):
+        for method in methods or (primary,):
             if method not in known:
                 raise UserError(f"{path}: has no method {method!r}; it has {', '.join(known)}")
             mine = [row for row in rows if row.method == method and row.span == span]
@@ -107,9 +107,9 @@ def compare(columns: Sequence[Column], words: str, settings: Mapping[str, str]) 
     """Score every column, and the difference of each to the first on the windows both have.
 
     Args:
-      columns: two or more, of one protocol.
-      words: the protocol.
-      settings: its settings.
+      columns: Two or more columns of one protocol.
+      words: Their protocol in words.
+      settings: Settings of the protocol.
 
     Returns:
       JSON's types: 'protocol', 'settings', 'scores': column → metric → [value, standard error, low, high];
@@ -209,9 +209,10 @@ def as_html(result: Mapping[str, Any]) -> str:
 
 def write(result: Mapping[str, Any], folder: epath.Path) -> None:
     """Write compare.html, compare.csv, compare.tex and compare.json."""
-    forms = {"html": as_html(result), "csv": as_csv(result), "tex": as_latex(result)}
-    with storage.storing(folder):
-        folder.mkdir(parents=True, exist_ok=True)
-    for suffix, text in forms.items():
-        storage.write_text(folder / f"compare.{suffix}", text)
-    storage.write_text(folder / "compare.json", json.dumps(result, indent=2) + "\n")
+    texts = {
+        "compare.html": as_html(result),
+        "compare.csv": as_csv(result),
+        "compare.tex": as_latex(result),
+        "compare.json": json.dumps(result, indent=2) + "\n",
+    }
+    storage.write_texts(folder, texts)

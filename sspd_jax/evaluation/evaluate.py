@@ -47,20 +47,20 @@ def evaluate_run(
     """Test a trained run and write its reports.
 
     Args:
-      config: of the run.
-      dataset: prepared; only `config.data.test_people` are looked at.
-      workdir: with the run's exported networks.
-      protocols: by which it is scored, a report for each; by default the one of `config.evaluation`, whose
-        report is `workdir/report`; the others' are folders in it.
-      methods: classical ones beside the networks.
-      with_confidence: see `scoring.score`.
-      faces: whether the reports may show face pictures.
+      config: The run's configuration.
+      dataset: The prepared dataset; only `config.data.test_people` are looked at.
+      workdir: The run's directory, with its exported networks.
+      protocols: Protocols by which it is scored, a report for each; by default that of `config.evaluation`,
+        whose report is `workdir/report`; the others' are folders in it.
+      methods: Classical methods beside the networks.
+      with_confidence: See `scoring.score`.
+      faces: Whether the reports may show face pictures.
 
     Returns:
       Folder of each report → its scores, as in its `scores.json`.
 
     Raises:
-      UserError: the run is not trained, or there is nobody to test on.
+      UserError: The run is not trained, or there is nobody to test on.
     """
     workdir = epath.Path(workdir)
     own = protocol_of(config)
@@ -89,20 +89,22 @@ def evaluate_checkpoint(
     """Test any checkpoint, or classical methods alone, on a prepared dataset.
 
     Args:
-      directory: of the checkpoint; None for classical methods alone, of which the first is the reader.
-      dataset: prepared.
-      folders: protocol → where its report goes.
-      people: whom to test on; () for everybody with a contact pulse wave.
-      methods: classical ones.
-      with_confidence: see `scoring.score`.
-      faces: whether the reports may show face pictures.
+      directory: Directory of the checkpoint; None for classical methods alone, of which the first is the
+        primary one.
+      dataset: The prepared dataset.
+      folders: Protocol → folder of its report.
+      people: Ids of the people to test on; () for everybody with a contact pulse wave.
+      methods: Classical methods.
+      with_confidence: See `scoring.score`.
+      faces: Whether the reports may show face pictures.
 
     Returns:
       Folder of each report → its scores.
 
     Raises:
-      ConfigError: the network was trained on one of the people, somebody is unknown, or nothing is to test.
-      UserError: the checkpoint or the dataset is damaged, or they do not fit.
+      ConfigError: The network was trained on one of the people, somebody is unknown, or there is nothing
+        to test.
+      UserError: The checkpoint or the dataset is damaged, or they do not fit.
     """
     networks, config, notes = {}, None, ()
     if directory is not None:
@@ -171,10 +173,11 @@ def _score_and_write(
 
 def write(one: Evaluation, folder: epath.Path, page: str) -> None:
     """Write a report: windows.csv, scores.csv, scores.json, scores.tex and index.html."""
-    with storage.storing(folder):
-        folder.mkdir(parents=True, exist_ok=True)
-    storage.write_text(folder / "windows.csv", table.write(one.rows, one.protocol))
-    storage.write_text(folder / "scores.csv", render.as_csv(one.result))
-    storage.write_text(folder / "scores.tex", render.as_latex(one.result))
-    storage.write_text(folder / "scores.json", json.dumps(one.result, indent=2) + "\n")
-    storage.write_text(folder / "index.html", page)
+    texts = {
+        "windows.csv": table.write(one.rows, one.protocol),
+        "scores.csv": render.as_csv(one.result),
+        "scores.tex": render.as_latex(one.result),
+        "scores.json": json.dumps(one.result, indent=2) + "\n",
+        "index.html": page,
+    }
+    storage.write_texts(folder, texts)

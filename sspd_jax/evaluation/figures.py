@@ -66,7 +66,12 @@ DPI = 100
 
 
 def embed(figure: Figure, alt: str) -> str:
-    """Return a figure as an HTML image that needs no other file."""
+    """Return a figure as an HTML image that needs no other file.
+
+    Example:
+      >>> embed(Figure(figsize=(1, 1)), "an empty page")[:41]
+      '<img alt="an empty page" src="data:image/'
+    """
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=DPI, bbox_inches="tight")
     data = base64.b64encode(buffer.getvalue()).decode()
@@ -78,10 +83,10 @@ def style_of(method: str) -> dict[str, Any]:
     return {"color": COLOURS.get(method, "#333333"), "marker": MARKERS.get(method, "o")}
 
 
-def shown_methods(rows: Sequence[Row], reader: str) -> list[str]:
-    """Choose the methods for pictures side by side: the reader, then those that say most beside it."""
+def shown_methods(rows: Sequence[Row], primary: str) -> list[str]:
+    """Choose the methods for pictures side by side: the primary one, then those that say most beside it."""
     there = {row.method for row in rows}
-    order = [reader, "pos", "chrom", "untrained", "green", *sorted(there)]
+    order = [primary, "pos", "chrom", "untrained", "green", *sorted(there)]
     return [name for name in dict.fromkeys(order) if name in there][:MOST_SHOWN]
 
 
@@ -132,13 +137,13 @@ def draw_bland_altman(rows: Sequence[Row], methods: Sequence[str]) -> Figure:
     return figure
 
 
-def draw_over_time(rows: Sequence[Row], reader: str) -> Figure:
-    """Draw the reader's heart rate over time beside the true one, a video to a panel.
+def draw_over_time(rows: Sequence[Row], primary: str) -> Figure:
+    """Draw the primary method's heart rate over time beside the true one, a video to a panel.
 
     Filled where the confidence, written above, is enough for a reading; hollow where it is not. The first 12
     videos.
     """
-    mine = [row for row in rows if row.method == reader and row.span == main_span(rows)]
+    mine = [row for row in rows if row.method == primary and row.span == main_span(rows)]
     videos = list(dict.fromkeys(row.recording for row in mine))[:MOST_VIDEOS]
     columns = min(4, len(videos))
     lines = -(-len(videos) // columns)
@@ -147,35 +152,10 @@ def draw_over_time(rows: Sequence[Row], reader: str) -> Figure:
     for axis in axes[len(videos) :]:
         axis.axis("off")
     low, high = _limits([v for row in mine for v in (row.true_bpm, row.predicted_bpm)])
-    limits, label = (low, high + 10), NAMES.get(reader, reader)
     for axis, video in zip(axes, videos, strict=False):
         part = sorted((row for row in mine if row.recording == video), key=lambda row: row.start_s)
-        middle = [row.start_s + row.duration_s / 2 for row in part]
-        # Wide and pale, so that it is seen where the two agree.
-        axis.plot(
-            middle,
-            [row.true_bpm for row in part],
-            color="#BBBBBB",
-            linewidth=5,
-            marker="s",
-            markersize=9,
-            label="true",
-        )
-        rates = np.array([row.predicted_bpm for row in part])
-        sure = np.array([not row.confidence < THRESHOLD for row in part])  # NaN: nobody asked
-        own = COLOURS.get(reader, "#333333")
-        axis.plot(middle, rates, color=own, linewidth=0.8, marker="o", markersize=5, label=label)
-        if not sure.all():
-            hollow = {"color": own, "markerfacecolor": "white", "label": "not sure"}
-            axis.plot(np.array(middle)[~sure], rates[~sure], "o", markersize=5, **hollow)
-        for row, at in zip(part, middle, strict=True):
-            if np.isfinite(row.confidence) and len(part) <= MOST_TOLD:
-                beside = {"textcoords": "offset points", "xytext": (0, 7), "ha": "center", "fontsize": 6.5}
-                axis.annotate(f"{row.confidence:.2f}", (at, row.predicted_bpm), **beside)
-        end = max(row.start_s + row.duration_s for row in part)
-        axis.set(title=video, xlim=(0, end), ylim=limits)
-        axis.title.set_fontsize(8)
-        axis.tick_params(labelsize=7)
+        _draw_video(axis, part, primary)
+        axis.set_ylim(low, high + 10)
     for axis in axes[::columns]:
         axis.set_ylabel("bpm", fontsize=8)
     handles = {
@@ -186,6 +166,28 @@ def draw_over_time(rows: Sequence[Row], reader: str) -> Figure:
     figure.legend(handles.values(), handles, loc="outside upper left", ncols=3, fontsize=8, frameon=False)
     figure.supxlabel("s", fontsize=8)
     return figure
+
+
+def _draw_video(axis: Axes, rows: Sequence[Row], primary: str) -> None:
+    """Draw the windows of a video, in their order."""
+    middle = np.array([row.start_s + row.duration_s / 2 for row in rows])
+    # Wide and pale, so that it is seen where the two agree.
+    wide = {"color": "#BBBBBB", "linewidth": 5, "marker": "s", "markersize": 9}
+    axis.plot(middle, [row.true_bpm for row in rows], label="true", **wide)
+    rates = np.array([row.predicted_bpm for row in rows])
+    own, label = COLOURS.get(primary, "#333333"), NAMES.get(primary, primary)
+    axis.plot(middle, rates, color=own, linewidth=0.8, marker="o", markersize=5, label=label)
+    sure = np.array([not row.confidence < THRESHOLD for row in rows])  # NaN: nobody asked
+    if not sure.all():
+        hollow = {"color": own, "markerfacecolor": "white", "label": "not sure"}
+        axis.plot(middle[~sure], rates[~sure], "o", markersize=5, **hollow)
+    for row, at in zip(rows, middle, strict=True):
+        if np.isfinite(row.confidence) and len(rows) <= MOST_TOLD:
+            beside = {"textcoords": "offset points", "xytext": (0, 7), "ha": "center", "fontsize": 6.5}
+            axis.annotate(f"{row.confidence:.2f}", (at, row.predicted_bpm), **beside)
+    axis.set(title=rows[0].recording, xlim=(0, max(row.start_s + row.duration_s for row in rows)))
+    axis.title.set_fontsize(8)
+    axis.tick_params(labelsize=7)
 
 
 def draw_by_range(rows: Sequence[Row], methods: Sequence[str]) -> Figure:
@@ -229,9 +231,9 @@ def draw_by_range(rows: Sequence[Row], methods: Sequence[str]) -> Figure:
     return figure
 
 
-def draw_waves(rows: Sequence[Row], samples: Sequence[Sample], reader: str, p: Protocol) -> Figure:
-    """Draw waves and spectra of the reader's windows with the smallest, the median and the largest error."""
-    mine = [row for row in rows if row.method == reader and row.span == main_span(rows)]
+def draw_waves(rows: Sequence[Row], samples: Sequence[Sample], primary: str, p: Protocol) -> Figure:
+    """Draw waves and spectra of the primary method's windows of smallest, median and largest error."""
+    mine = [row for row in rows if row.method == primary and row.span == main_span(rows)]
     mine = sorted((row for row in mine if np.isfinite(row.error_bpm)), key=lambda row: abs(row.error_bpm))
     picked = [mine[0], mine[len(mine) // 2], mine[-1]] if mine else []
     figure = Figure(figsize=(11, 6.2), layout="constrained")
@@ -240,7 +242,7 @@ def draw_waves(rows: Sequence[Row], samples: Sequence[Sample], reader: str, p: P
         sample = next(s for s in samples if s.segment.segment_id == row.recording)
         start, count = round(row.start_s * sample.fps), round(row.duration_s * sample.fps)
         truth = sample.truth[start : start + count]
-        wave = part_of(sample.waves[reader], start, start + count)
+        wave = part_of(sample.waves[primary], start, start + count)
         pair = [protocol.shaped(w, protocol.filtered(w, sample.fps, p), sample.fps, p) for w in (truth, wave)]
         length = len(pair[1])
         best = alignment.align(pair[1], pair[0][:length], sample.fps)
@@ -250,9 +252,9 @@ def draw_waves(rows: Sequence[Row], samples: Sequence[Sample], reader: str, p: P
         left.plot(
             time - best.lag_s,
             best.sign * _unit(pair[1]),
-            color=COLOURS.get(reader),
+            color=COLOURS.get(primary),
             linewidth=1.2,
-            label=f"{NAMES.get(reader, reader)}, turned and moved",
+            label=f"{NAMES.get(primary, primary)}, turned and moved",
         )
         left.set_title(
             f"{what}: {row.recording}, {row.predicted_bpm:.1f} bpm, true {row.true_bpm:.1f}; wave r "
@@ -260,7 +262,7 @@ def draw_waves(rows: Sequence[Row], samples: Sequence[Sample], reader: str, p: P
             fontsize=9,
         )
         left.set(yticks=[], xlim=(time[0], min(time[-1], time[0] + 20)))
-        for w, colour, style in ((pair[0], TRUTH, "--"), (pair[1], COLOURS.get(reader), "-")):
+        for w, colour, style in ((pair[0], TRUTH, "--"), (pair[1], COLOURS.get(primary), "-")):
             _draw_spectrum(right, w, sample.fps, colour, style)
         right.set(yticks=[], xlim=(30, 230))
     handles, labels = axes[0, 0].get_legend_handles_labels()
@@ -289,11 +291,11 @@ def draw_similarities(
     """Draw the self-similarity maps and waves of one test clip, a scale to a column.
 
     Args:
-      network: whose settings and statistics are used.
-      params: of the whole network, similarity blocks included.
-      dataset: that the clip is in.
-      samples: of the tested segments; the longest one is shown.
-      frames: difference frames of the clip, at the most.
+      network: Network whose settings and statistics are used.
+      params: Parameters of the whole network, similarity blocks included.
+      dataset: Dataset that the clip is in.
+      samples: Waves of the tested segments; the longest one is shown.
+      frames: Number of difference frames of the clip, at the most.
     """
     settings = network.network
     segment = max((sample.segment for sample in samples), key=lambda s: s.n_frames)
@@ -325,7 +327,13 @@ def draw_similarities(
 
 
 def draw_training(metrics: Sequence[Mapping[str, Any]]) -> Figure:
-    """Draw the weighted loss terms and the health of a training over its steps."""
+    """Draw the weighted loss terms and the health of a training over its steps.
+
+    Example:
+      >>> figure = draw_training([{"step": 5, "terms/snr": 0.5}, {"step": 10, "terms/snr": 0.4}])
+      >>> [axis.get_title() for axis in figure.axes]
+      ['weighted loss terms', 'health']
+    """
     figure = Figure(figsize=(11, 3.4), layout="constrained")
     losses, healths = figure.subplots(1, 2)
     steps = [row["step"] for row in metrics]

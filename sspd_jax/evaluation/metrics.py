@@ -24,9 +24,9 @@ class Score(NamedTuple):
 
     Attributes:
       value: NaN where there are too few rows.
-      error: standard error over rows.
-      low: lower end of the 95 % bootstrap interval over people; NaN where there is one person or none.
-      high: its upper end.
+      error: Standard error over rows.
+      low: Lower end of the 95 % bootstrap interval over people; NaN where there is one person or none.
+      high: Upper end of the interval.
     """
 
     value: float
@@ -54,6 +54,13 @@ def score_rates(
       rPPG-Toolbox prints: σ/√n, for RMSE √(σ(error²)/√n), for r √((1 − r²)/(n − 2)). They take rows for
       independent, which windows of one person are not; the intervals do not. 'rows' and 'missing' count rows.
       NaN where there are too few rows.
+
+    Example:
+      Errors of +2 and −2 bpm, and a window without a rate:
+
+      >>> scores = score_rates(np.array([62.0, 78.0, np.nan]), np.array([60.0, 80.0, 90.0]))
+      >>> [scores[name].value for name in ("MAE", "RMSE", "ME", "rows", "missing")]
+      [2.0, 2.0, 0.0, 2.0, 1.0]
     """
     predicted, true = np.asarray(predicted_bpm, np.float64), np.asarray(true_bpm, np.float64)
     there = np.isfinite(predicted) & np.isfinite(true)
@@ -89,10 +96,14 @@ def score_mean(values: np.ndarray, people: Sequence[str] | None = None) -> Score
 
     Args:
       values: [n]; NaN is left out.
-      people: as in `score_rates`.
+      people: Who each row is of, see `score_rates`.
 
     Returns:
       The mean, σ/√n and the interval.
+
+    Example:
+      >>> score_mean(np.array([1.0, 3.0, np.nan]))[:2] == (2.0, 1 / np.sqrt(2))
+      True
     """
     values = np.asarray(values, np.float64)
     there = np.isfinite(values)
@@ -119,6 +130,11 @@ def paired_difference(first: np.ndarray, second: np.ndarray, people: Sequence[st
       'difference': mean of first − second over the rows that both have (below 0: the first is better), its
       standard error over rows and its interval over people; 'rows': how many; 'missing': those that one of
       them lacks. An interval that does not hold 0 says that other people would hardly turn the order round.
+
+    Example:
+      >>> table = paired_difference(np.array([1.0, 2.0]), np.array([4.0, 3.0]), ["anna", "ben"])
+      >>> table["difference"].value
+      -2.0
     """
     difference = np.asarray(first, np.float64) - np.asarray(second, np.float64)
     there = np.isfinite(difference)
@@ -141,6 +157,10 @@ def limits_of_agreement(predicted_bpm: np.ndarray, true_bpm: np.ndarray) -> tupl
 
     References:
       Bland & Altman, Lancet 327 (1986), 307–310.
+
+    Example:
+      >>> limits_of_agreement(np.array([61.0, 79.0]), np.array([60.0, 80.0]))[0]
+      0.0
     """
     error = np.asarray(predicted_bpm, np.float64) - np.asarray(true_bpm, np.float64)
     error = error[np.isfinite(error)]
@@ -155,6 +175,11 @@ def is_suspicious(scores: Mapping[str, Score]) -> bool:
 
     Two sensors, or a camera and a sensor, never agree to a millionth of a beat: then the truth was scored
     against itself, or both were rounded to the same wide bins.
+
+    Example:
+      >>> true = np.array([60.0, 70.0, 85.0])
+      >>> is_suspicious(score_rates(true, true)), is_suspicious(score_rates(true + 0.5, true))
+      (True, False)
     """
     rows, mae, r = scores["rows"].value, scores["MAE"].value, scores["r"].value
     least_error, most_r = SUSPICIOUS
@@ -162,7 +187,12 @@ def is_suspicious(scores: Mapping[str, Score]) -> bool:
 
 
 def rate_range(true_bpm: float) -> str:
-    """Name the range that a true rate lies in: 'below 60 bpm', '60–80 bpm', …, '120 bpm and above'."""
+    """Name the range that a true rate lies in: 'below 60 bpm', '60–80 bpm', …, '120 bpm and above'.
+
+    Example:
+      >>> rate_range(59.9), rate_range(60.0), rate_range(130.0)
+      ('below 60 bpm', '60–80 bpm', '120 bpm and above')
+    """
     at = int(np.searchsorted(RANGES_BPM, true_bpm, side="right"))
     low, high = RANGES_BPM[at - 1], RANGES_BPM[at]
     if low == 0:
@@ -198,7 +228,7 @@ def _intervals(statistic, rows: np.ndarray, people: np.ndarray) -> dict[str, tup
     """Draw people with replacement and return the middle 95 % of what the statistic becomes.
 
     Args:
-      statistic: of sums [..., m] → name → [...].
+      statistic: Function of sums [..., m] → name → [...].
       rows: [n, m], summed over the rows of whoever is drawn.
       people: [n].
     """
@@ -243,15 +273,23 @@ def snr_db(
 
     Args:
       wave: [t].
-      fps: samples per second, Hz.
-      true_bpm: beats per minute.
-      band_hz: ends of the band, Hz.
+      fps: Sampling rate of the wave, Hz.
+      true_bpm: True rate, bpm.
+      band_hz: Ends of the band, Hz.
 
     Returns:
       dB; NaN where the wave is constant or the rate unknown.
 
     References:
       de Haan & Jeanne 2013, with the widths of rPPG-Toolbox.
+
+    Example:
+      A minute of a pulse at 72 bpm and of a tenth of its amplitude, a hundredth of its power, at 120 bpm:
+
+      >>> time_s = np.arange(1800) / 30
+      >>> wave = np.sin(2 * np.pi * 1.2 * time_s) + 0.1 * np.sin(2 * np.pi * 2 * time_s)
+      >>> round(snr_db(wave, 30.0, 72.0), 1)
+      20.0
     """
     wave = np.asarray(wave, np.float64)
     if not (np.isfinite(wave).all() and np.isfinite(true_bpm) and np.ptp(wave) > 0):

@@ -39,8 +39,8 @@ def picture(figure: Any, text: str) -> Markup:
     """Embed a figure in a page.
 
     Args:
-      figure: of matplotlib.
-      text: what it shows, for those who do not see it.
+      figure: Figure of matplotlib.
+      text: What it shows, for those who do not see it.
     """
     return Markup(figures.embed(figure, text))
 
@@ -49,9 +49,9 @@ def render_page(template: str, title: str, **context: Any) -> str:
     """Fill a template.
 
     Args:
-      template: its file's name.
-      title: of the page.
-      **context: what the template asks for; a name that is missing raises.
+      template: Name of the template's file.
+      title: Title of the page.
+      **context: What the template asks for; a name that is missing raises.
 
     Returns:
       The page, self-contained.

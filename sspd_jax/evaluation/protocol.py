@@ -38,9 +38,9 @@ class Filter:
     """What is taken off a wave before anything is read from it.
 
     Attributes:
-      detrend: a name in `DETRENDING`.
-      order: of the Butterworth band-pass, forwards and backwards; 0 for none.
-      band_hz: its edges, Hz.
+      detrend: Name in `DETRENDING`.
+      order: Order of the Butterworth band-pass, forwards and backwards; 0 for none.
+      band_hz: Edges of the band-pass, Hz.
     """
 
     detrend: str
@@ -63,17 +63,17 @@ class Protocol:
     """How waves are scored.
 
     Attributes:
-      name: of the preset, or of the file.
-      title: for tables.
-      source: where it is written down.
-      compare_with: which published numbers may stand beside one made so.
-      window_s: length of a window, s; 0: the whole video.
-      stride_s: from one window's start to the next's, s; 0: one frame.
-      filter: before the rate and the SNR are read.
-      hr_estimator: a name in `estimators.ESTIMATORS`.
-      band_hz: where a rate is looked for, Hz.
+      name: Name of the preset, or of the file.
+      title: Title for tables.
+      source: Where the protocol is written down.
+      compare_with: Which published numbers may stand beside one made so.
+      window_s: Length of a window, s; 0: the whole video.
+      stride_s: Time from one window's start to the next's, s; 0: one frame.
+      filter: Filter before the rate and the SNR are estimated.
+      hr_estimator: Name in `estimators.ESTIMATORS`.
+      band_hz: Band in which a rate is looked for, Hz.
       snr_spectrum: 'hann' or 'periodogram'.
-      shape: before MACC and correlation; None: `filter` does.
+      shape: Filter before MACC and correlation; None: `filter` does.
     """
 
     name: str
@@ -127,14 +127,18 @@ def load(name: str, **changes: float) -> Protocol:
     """Load a protocol.
 
     Args:
-      name: of a preset (see `names`), or a path to a file of the same form that ends with '.toml'.
-      changes: fields to change, such as window_s.
+      name: Name of a preset (see `names`), or a path to a file of the same form that ends with '.toml'.
+      changes: Fields to change, such as window_s.
 
     Returns:
       The protocol; one that was changed says so in its name.
 
     Raises:
-      ConfigError: no such preset or file, or a value that is impossible; one sentence.
+      ConfigError: There is no such preset or file, or a value is impossible.
+
+    Example:
+      >>> load("toolbox").name, load("toolbox", window_s=10).name
+      ('toolbox', 'toolbox(window_s=10)')
     """
     path = Path(name) if name.endswith(".toml") else PRESETS / f"{name}.toml"
     try:
@@ -220,14 +224,18 @@ def filtered(
 
     Args:
       wave: [t], any unit.
-      fps: Hz.
-      protocol: whose filter.
-      difference: the wave is the difference of a pulse wave: it is summed up first, in its own dtype, as
-        rPPG-Toolbox does. The truth then takes the same path.
+      fps: Sampling rate, Hz.
+      protocol: Protocol whose filter is used.
+      difference: Whether the wave is the difference of a pulse wave: it is summed up first, in its own
+        dtype, as rPPG-Toolbox does. The truth then takes the same path.
 
     Returns:
       float64 [t]; None where there is nothing to read: a value that is not finite, a constant, or a wave too
       short for the filter.
+
+    Example:
+      >>> filtered(np.ones(300), 30.0, load("ours")) is None
+      True
     """
     wave = np.cumsum(wave) if difference else np.asarray(wave)
     if len(wave) < 8 or not np.isfinite(wave).all():
@@ -241,7 +249,21 @@ def filtered(
 
 
 def read_rate(clean: np.ndarray, fps: float, protocol: Protocol) -> float:
-    """Read the rate of a wave that `filtered` returned: bpm, NaN where there is none."""
+    """Estimate the rate of a wave.
+
+    Args:
+      clean: What `filtered` returned, [t].
+      fps: Sampling rate, Hz.
+      protocol: Protocol whose estimator and band are used.
+
+    Returns:
+      The rate in bpm; NaN where there is none.
+
+    Example:
+      >>> pulse = np.sin(2 * np.pi * 1.2 * np.arange(300) / 30)
+      >>> round(read_rate(filtered(pulse, 30.0, load("ours")), 30.0, load("ours")))
+      72
+    """
     try:
         return estimators.estimate(protocol.hr_estimator, clean, fps, protocol.band_hz)
     except ValueError:  # too short, or too low an fps
@@ -253,8 +275,8 @@ def read_snr(clean: np.ndarray, fps: float, true_bpm: float, protocol: Protocol)
 
     Args:
       clean: [t], what `filtered` returned.
-      fps: Hz.
-      true_bpm: by the same protocol.
+      fps: Sampling rate, Hz.
+      true_bpm: True rate by the same protocol, bpm.
       protocol: 'periodogram' is rPPG-Toolbox's SNR: its bins, and the harmonics count outside the band too;
         'hann' is `metrics.snr_db`.
 

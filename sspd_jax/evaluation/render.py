@@ -10,9 +10,16 @@ import pandas as pd
 from sspd_jax.evaluation.summary import HEADS, INTERVAL, NAMES, Cell
 from sspd_jax.runtime.text import printable, spreadsheet_safe
 
+METRICS = ("MAE", "RMSE", "MAPE", "r", "SNR", "MACC")  # of the short tables
+
 
 def cell(value: Cell | None, *, interval: bool = False) -> str:
-    """Write a score and its standard error, and on wish its interval."""
+    """Write a score and its standard error, and on wish its interval.
+
+    Example:
+      >>> cell([2.0, 0.5, 1.2, 3.1]), cell([2.0, 0.5, 1.2, 3.1], interval=True), cell(None)
+      ('2.00 ± 0.50', '2.00 ± 0.50 [1.20, 3.10]', '–')
+    """
     if value is None or value[0] is None:
         return "–"
     text = f"{value[0]:.2f}" if value[1] is None else f"{value[0]:.2f} ± {value[1]:.2f}"
@@ -28,17 +35,24 @@ def count(metrics: Mapping[str, Cell]) -> str:
 
 
 def as_text(result: Mapping[str, Any]) -> str:
-    """Write the scores as a table in plain text, the protocol below it."""
+    r"""Write the scores as a table in plain text, the protocol below it.
+
+    Example:
+      >>> from sspd_jax.evaluation import protocol, summary, table
+      >>> rows = [table.Row("a", "anna", "pos", "window", t, 10.0, 60.0, 60.0 + t, 3.0) for t in (0.0, 10.0)]
+      >>> print("\n".join(as_text(summary.summarise(rows, protocol.default(), "pos")).splitlines()[:2]))
+      method       MAE, bpm      RMSE, bpm        MAPE, %    r      SNR, dB     MACC
+      pos *     5.00 ± 3.54    7.07 ± 5.95    8.33 ± 5.89    –  3.00 ± 0.00        –
+    """
     level = next(iter(result["scores"]))
-    metrics = ("MAE", "RMSE", "MAPE", "r", "SNR", "MACC")
-    lines = ["method".ljust(16) + "".join(HEADS[m].rjust(16) for m in metrics)]
+    lines = ["method".ljust(16) + "".join(HEADS[m].rjust(16) for m in METRICS)]
     for name, table in result["scores"][level].items():
         label = f"{name} *" if name == result["reader"] else name
-        lines.append(label.ljust(16) + "".join(cell(table.get(m)).rjust(16) for m in metrics))
+        lines.append(label.ljust(16) + "".join(cell(table.get(m)).rjust(16) for m in METRICS))
     for name, table in result["paired"].items():
         difference = cell(table["difference"], interval=True)
         lines.append(f"|error| of {result['reader']} − {name}: {difference} bpm in {count(table)} {level}s")
-    lines += [f"* the reader, fixed before testing. {result['protocol']}"]
+    lines += [f"* the primary method, fixed before testing. {result['protocol']}"]
     lines += [f"± standard error over {level}s; {INTERVAL}"]
     lines += [f"note: {warning}" for warning in result["warnings"]]
     return "\n".join([*lines, *left_out(result)])
@@ -108,25 +122,24 @@ def _tables(result: Mapping[str, Any]) -> Iterator[tuple[str, str, str, str, Map
 def as_latex(result: Mapping[str, Any], *, caption: str = "") -> str:
     r"""Write the scores as a LaTeX table for `\input`; it needs the package booktabs."""
     level = next(iter(result["scores"]))
-    metrics = ("MAE", "RMSE", "MAPE", "r", "SNR", "MACC")
     lines = []
     for name, table in result["scores"][level].items():
         label = NAMES.get(name, name) + ("$^*$" if name == result["reader"] else "")
-        lines.append([label, *(_latex_cell(table.get(m)) for m in metrics), f"{table['rows'][0]:.0f}"])
+        lines.append([label, *(_latex_cell(table.get(m)) for m in METRICS), f"{table['rows'][0]:.0f}"])
     words = (
         f"{caption + ' ' if caption else ''}{result['protocol']}. Value $\\pm$ standard error over {level}s; "
-        f"{INTERVAL}. $^*$: the reader, fixed before testing."
+        f"{INTERVAL}. $^*$: the primary method, fixed before testing."
     )
-    return latex_table(["Method", *(HEADS[m] for m in metrics), "n"], lines, words)
+    return latex_table(["Method", *(HEADS[m] for m in METRICS), "n"], lines, words)
 
 
 def latex_table(heads: Sequence[str], lines: Sequence[Sequence[str]], caption: str) -> str:
     """Write a LaTeX table: the first column to the left, the others to the right.
 
     Args:
-      heads: of the columns.
-      lines: their cells, text; mathematics stands in dollar signs.
-      caption: of the table.
+      heads: Heads of the columns.
+      lines: Cells of every line, text; mathematics stands in dollar signs.
+      caption: Caption of the table.
     """
     table = pd.DataFrame([list(map(latex, line)) for line in lines], columns=list(map(latex, heads)))
     return table.style.hide(axis="index").to_latex(

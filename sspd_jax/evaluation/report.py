@@ -24,13 +24,13 @@ class Page:
     """What a report shows beside scores.
 
     Attributes:
-      title: of the page.
-      dataset: that the samples were read from.
-      network: whose similarity maps are drawn; None for none.
-      faces: whether face pictures may be shown.
-      workdir: of a training, for its curves; None for none.
-      notes: sentences for the top of the page.
-      keeps_best: whether the network is that of the training's most trusted epoch, not of its last.
+      title: Title of the page.
+      dataset: Dataset that the samples were read from.
+      network: Network whose similarity maps are drawn; None for none.
+      faces: Whether face pictures may be shown.
+      workdir: Directory of a training, for its curves; None for none.
+      notes: Sentences for the top of the page.
+      keeps_best: Whether the network is that of the training's most trusted epoch, not of its last.
     """
 
     title: str
@@ -46,9 +46,9 @@ def render(one: Evaluation, samples: Sequence[Sample], page: Page) -> str:
     """Write the page of an evaluation.
 
     Args:
-      one: rows and scores by one protocol.
-      samples: the waves of every tested segment.
-      page: title, dataset, network and what else is shown.
+      one: Rows and scores by one protocol.
+      samples: The waves of every tested segment.
+      page: Title, dataset, network and what else is shown.
 
     Returns:
       HTML, pictures embedded.

@@ -26,7 +26,6 @@ CLASSICAL = ("green", "chrom", "pos")
 """The methods that reports show unless others are named."""
 
 LEAST_BETWEEN_S = 1.0  # windows whose confidence is weighed: it takes as long as all the rest
-WHOLE = 0.9  # CHROM's wave can end early: a window that lacks more than a tenth has no rate
 LEAST_S = 4.0  # of truth without a break: what is shorter holds too few beats to be scored
 
 
@@ -35,11 +34,11 @@ class Sample:
     """The waves of one segment: what scores and pictures are made of.
 
     Attributes:
-      segment: what was read.
-      fps: of all waves, Hz.
-      truth: contact pulse wave, NaN where there is none. # float32 [t]
-      waves: method → wave; where the truth has breaks, each stretch was read on its own, NaN between them.
-      cells: what `FaceCells` noted of the face, for the confidence. # float32 [t, width]
+      segment: The segment that was read.
+      fps: Sampling rate of all waves, Hz.
+      truth: Contact pulse wave, NaN where there is none, float32 [t].
+      waves: Method → its wave; where the truth has breaks, each stretch was read on its own, NaN between.
+      cells: What `FaceCells` measured of the face, for the confidence, float32 [t, width].
     """
 
     segment: Segment
@@ -78,9 +77,9 @@ class Evaluation:
     """What one protocol says.
 
     Attributes:
-      protocol: by which it was scored.
-      rows: every window of every method.
-      result: the scores, see `summary.summarise`; 'left_out' lists what is in no row, as `LeftOut`'s fields.
+      protocol: Protocol by which it was scored.
+      rows: Every window of every method.
+      result: The scores, see `summary.summarise`; 'left_out' lists what is in no row, as `LeftOut`'s fields.
     """
 
     protocol: Protocol
@@ -97,10 +96,10 @@ def read_segments(
     """Read every segment of some people by every method.
 
     Args:
-      dataset: prepared.
-      people: whose segments are read, those with a contact pulse wave.
-      networks: name → reader.
-      methods: classical ones, names in `classical.METHODS`.
+      dataset: The prepared dataset.
+      people: Ids of the people whose segments with a contact pulse wave are read.
+      networks: Name → network.
+      methods: Classical methods, names in `classical.METHODS`.
 
     Yields:
       The waves of a segment. Memory is that of a few windows of video and of the waves. Where the contact
@@ -188,9 +187,9 @@ def score_segment(sample: Sample, p: Protocol, primary: str | None = None) -> li
     """Compare every method's wave with the truth's, window by window and over the whole segment.
 
     Args:
-      sample: the waves of a segment.
-      p: the protocol.
-      primary: the method whose windows get a confidence, at most one window a second; None for none.
+      sample: The waves of a segment.
+      p: The protocol.
+      primary: The method whose windows get a confidence, at most one window a second; None for none.
 
     Returns:
       A row for each window and method, and one for every stretch of truth as a whole: windows are laid from
@@ -279,41 +278,26 @@ def _score_stretch(sample: Sample, first: int, last: int, p: Protocol, primary: 
     }
     rows, weighed_at = [], -np.inf
     for span, start, count in spans:
-        truth = sample.truth[start : start + count]
-        clean_truth = protocol.filtered(truth, fps, p)
-        if clean_truth is None:
-            continue
-        true_bpm = protocol.read_rate(clean_truth, fps, p)
+        true_bpm, true_shape = _true_rate(sample.truth[start : start + count], fps, p)
         if not np.isfinite(true_bpm):
             continue
-        true_shape = protocol.shaped(truth, clean_truth, fps, p)
         start_s, end_s = start / fps, (start + count) / fps
         inside = true_beats[(true_beats >= start_s) & (true_beats <= end_s)]
         for name, wave in sample.waves.items():
             part = part_of(wave, start, start + count)
             numbers = _score_wave(part, count, true_bpm, true_shape, fps, p)
-            if numbers["wave_r"] == numbers["wave_r"]:
+            if "sign" in numbers:
                 moved = beats[name][numbers.pop("sign")] - numbers.pop("lag_s")
                 near = moved[(moved >= start_s - 1) & (moved <= end_s + 1)]
                 intervals = alignment.interval_error(near, inside)
                 numbers |= {"ibi_error_ms": intervals.error_ms, "beats_found": intervals.found}
-            weighs = span == "window" or not length  # a video that was read in windows is not weighed again
+            weighs = span == "window" or not p.window_s  # read in windows, a video is not weighed again
             if name == primary and weighs and start_s >= weighed_at + LEAST_BETWEEN_S:
                 numbers["confidence"] = _confidence(part, sample, start, count, numbers["predicted_bpm"])
                 weighed_at = start_s
-            rows.append(
-                Row(
-                    recording=segment.segment_id,
-                    person=segment.person_id,
-                    method=name,
-                    span=span,
-                    start_s=start_s,
-                    duration_s=count / fps,
-                    true_bpm=true_bpm,
-                    facts=facts,
-                    **numbers,
-                )
-            )
+            place = {"span": span, "start_s": start_s, "duration_s": count / fps, "true_bpm": true_bpm}
+            ids = {"recording": segment.segment_id, "person": segment.person_id, "method": name}
+            rows.append(Row(**ids, **place, **numbers, facts=facts))
     return rows
 
 
@@ -322,6 +306,13 @@ def part_of(wave: Wave, first: int, last: int) -> np.ndarray:
     part = wave.values[first:last]
     there = np.flatnonzero(np.isfinite(part))
     return part[: there[-1] + 1] if len(there) else part[:0]
+
+
+def _true_rate(truth: np.ndarray, fps: float, p: Protocol) -> tuple[float, np.ndarray]:
+    """Return the rate of a window's contact wave in bpm, NaN where it has none, and its shape."""
+    clean = protocol.filtered(truth, fps, p)
+    bpm = float("nan") if clean is None else protocol.read_rate(clean, fps, p)
+    return bpm, protocol.shaped(truth, clean, fps, p) if np.isfinite(bpm) else truth
 
 
 def _beats(wave: np.ndarray, fps: float, p: Protocol) -> dict[int, np.ndarray]:
@@ -336,7 +327,7 @@ def _score_wave(
     part: np.ndarray, count: int, true_bpm: float, true_shape: np.ndarray, fps: float, p: Protocol
 ) -> dict[str, Any]:
     """Score one method's wave in a window of `count` samples; 'sign' and 'lag_s' say how it lies best."""
-    clean = protocol.filtered(part, fps, p) if len(part) >= WHOLE * count else None
+    clean = protocol.filtered(part, fps, p) if windows.fills(part, count) else None
     if clean is None:
         return {"predicted_bpm": float("nan"), "snr_db": float("nan"), "wave_r": float("nan")}
     shape = protocol.shaped(part, clean, fps, p)
@@ -371,14 +362,14 @@ def score(
     """Score what was read by a protocol.
 
     Args:
-      samples: the waves.
-      primary: the method that was fixed before testing.
-      p: the protocol.
-      with_confidence: whether to weigh the reader's windows too: it takes as long as all else.
-      not_read: what is left out beside that, see `not_read`.
+      samples: The waves of every segment.
+      primary: The method that was fixed before testing.
+      p: The protocol.
+      with_confidence: Whether to weigh the primary method's windows too: it takes as long as all else.
+      not_read: What is left out beside that, see `not_read`.
 
     Raises:
-      UserError: there is no window with a truth.
+      UserError: There is no window with a truth.
     """
     weighed = primary if with_confidence else None
     rows, left_out = [], [*not_read]

@@ -72,19 +72,20 @@ STUDY = ("part", "test", "fold", "seed")  # and in a study
 Cell = list[float | None]  # value, standard error, low, high
 
 
-def summarise(rows: Sequence[Row], protocol: Protocol, reader: str) -> dict[str, Any]:
+def summarise(rows: Sequence[Row], protocol: Protocol, primary: str) -> dict[str, Any]:
     """Score every method.
 
     Args:
-      rows: of one protocol.
-      protocol: theirs.
-      reader: the method that was fixed before testing; the others are compared with it.
+      rows: Rows of one protocol.
+      protocol: The protocol of the rows.
+      primary: The method that was fixed before testing; the others are compared with it.
 
     Returns:
-      JSON's types: 'protocol' (in words), 'settings', 'source', 'compare_with', 'reader', 'people'; 'scores':
-      level → method → metric → [value, standard error, low, high]; 'by_person': person → method → metric →
-      value; 'paired': method → reader − method; 'strata': fact → value → method → metric; 'coverage' of the
-      reader's confidence, or None; 'warnings': sentences. A missing number is None.
+      JSON's types: 'protocol' (in words), 'settings', 'source', 'compare_with', 'reader' (the primary
+      method), 'people'; 'scores': level → method → metric → [value, standard error, low, high]; 'by_person':
+      person → method → metric → value; 'paired': method → primary − method; 'strata': fact → value → method →
+      metric; 'coverage' of the primary method's confidence, or None; 'warnings': sentences. A missing number
+      is None.
     """
     methods = list(dict.fromkeys(row.method for row in rows))
     span = main_span(rows)
@@ -105,13 +106,13 @@ def summarise(rows: Sequence[Row], protocol: Protocol, reader: str) -> dict[str,
         "settings": protocol.facts,
         "source": protocol.source,
         "compare_with": protocol.compare_with,
-        "reader": reader,
+        "reader": primary,
         "people": list(by_person),
         "scores": {level: table for level, table in found.items() if table},
         "by_person": by_person,
-        "paired": {name: plain(compare_methods(shown, reader, name)) for name in methods if name != reader},
+        "paired": {name: plain(compare_methods(shown, primary, name)) for name in methods if name != primary},
         "strata": _strata(shown, methods),
-        "coverage": _coverage([row for row in shown if row.method == reader]),
+        "coverage": _coverage([row for row in shown if row.method == primary]),
     }
     result["warnings"] = _warnings(result, shown)
     return result
@@ -126,8 +127,8 @@ def score(rows: Sequence[Row], *, alone: bool = False) -> dict[str, Score]:
     """Score rows of one method: errors of the rate, and the means of what is known of the waves.
 
     Args:
-      rows: of one method and one span.
-      alone: of one person: no intervals.
+      rows: Rows of one method and one span.
+      alone: Whether all are of one person: there are no intervals then.
     """
     people = None if alone else [row.person for row in rows]
     table = score_rates(
@@ -153,7 +154,24 @@ def _over_people(own: Mapping[str, Mapping[str, Score]]) -> dict[str, Score]:
 
 
 def compare_methods(rows: Sequence[Row], first: str, second: str) -> dict[str, Score]:
-    """Compare two methods on the same windows: |error| of the first − |error| of the second, bpm."""
+    """Compare two methods on the windows that both have.
+
+    Args:
+      rows: Rows of one span and one protocol.
+      first: Name of a method.
+      second: Name of another.
+
+    Returns:
+      'difference': mean of |error| of the first − |error| of the second, bpm; see `paired_difference`.
+
+    Example:
+      Of a window at 60 bpm the first says 63 bpm and the second 58:
+
+      >>> bpm = {"pos": 63.0, "chrom": 58.0}
+      >>> rows = [Row("a", "anna", name, "window", 0.0, 10.0, 60.0, bpm[name], 0.0) for name in bpm]
+      >>> compare_methods(rows, "pos", "chrom")["difference"].value
+      1.0
+    """
     table = frame(rows)
     keys = [key for key in (*WINDOW, *STUDY) if key in table]
     table["error"] = [abs(row.error_bpm) for row in rows]

@@ -14,7 +14,7 @@ import pandas as pd
 from etils import epath
 
 from sspd_jax.errors import UserError
-from sspd_jax.evaluation.protocol import Protocol
+from sspd_jax.evaluation.protocol import Protocol, default
 from sspd_jax.heart_rate.estimators import EARLIER_NAMES
 from sspd_jax.runtime.text import from_spreadsheet, spreadsheet_safe
 
@@ -26,21 +26,21 @@ class Row:
     """What one method said of one window (or of a whole video), beside the truth.
 
     Attributes:
-      recording: segment of a recording.
-      person: who is seen.
+      recording: Id of the segment.
+      person: Id of the person who is seen.
       method: 'online', 'target', 'untrained', 'network', or a classical method's name.
       span: 'window' or 'video'.
-      start_s: of the window in the segment, s.
-      duration_s: of the window, s.
-      true_bpm: from the contact pulse wave in the same window, by the same read-out.
-      predicted_bpm: NaN where the method gave none.
-      snr_db: of the method's wave at the true rate.
-      macc: largest circular cross-correlation with the contact wave, 0 to 1.
-      wave_r: largest |Pearson| over lags of half a second, 0 to 1.
-      ibi_error_ms: mean error of the intervals between beats, ms; NaN where they cannot be compared.
-      beats_found: share of the contact wave's intervals that were found, 0 to 1.
-      confidence: chance that the rate is within 3 bpm, 0 to 1; NaN where it was not asked for.
-      facts: what else is known: the dataset's meta, and a study's part, fold and seed.
+      start_s: Start of the window in the segment, s.
+      duration_s: Length of the window, s.
+      true_bpm: Rate of the contact pulse wave in the same window, by the same estimator, bpm.
+      predicted_bpm: Rate that the method gave, bpm; NaN where it gave none.
+      snr_db: SNR of the method's wave at the true rate, dB.
+      macc: Largest circular cross-correlation with the contact wave, 0 to 1.
+      wave_r: Largest |Pearson| over lags of half a second, 0 to 1.
+      ibi_error_ms: Mean error of the intervals between beats, ms; NaN where they cannot be compared.
+      beats_found: Share of the contact wave's intervals that were found, 0 to 1.
+      confidence: Chance that the rate is within 3 bpm, 0 to 1; NaN where it was not asked for.
+      facts: What else is known: the dataset's meta, and a study's part, fold and seed.
     """
 
     recording: str
@@ -74,6 +74,10 @@ def flatten_metadata(meta: Mapping[str, Any], prefix: str = META) -> dict[str, s
     """Keep what a dataset tells of a recording in a word or a number, with dots for what is nested.
 
     Lists, such as a device's heart rate over time, and notes are left out.
+
+    Example:
+      >>> flatten_metadata({"light": "dim", "device": {"hz": 60}, "notes": "moved"})
+      {'meta.light': 'dim', 'meta.device.hz': 60}
     """
     flat: dict[str, str | float | bool] = {}
     for key, value in meta.items():
@@ -98,8 +102,8 @@ def write(rows: Sequence[Row], protocol: Protocol) -> str:
     """Write rows as CSV, the protocol's settings in every row.
 
     Args:
-      rows: of one protocol.
-      protocol: theirs.
+      rows: Rows of one protocol.
+      protocol: The protocol of the rows.
 
     Returns:
       The text; a missing number is an empty cell, which pandas reads as NaN.
@@ -120,13 +124,13 @@ def read(path: epath.PathLike) -> tuple[list[Row], dict[str, str]]:
     """Read a table back.
 
     Args:
-      path: of the file.
+      path: Path of the file.
 
     Returns:
       The rows, what is not a column of theirs as text in `facts`; and the protocol's settings, as text.
 
     Raises:
-      UserError: it is missing or damaged, or mixes protocols.
+      UserError: It is missing or damaged, or mixes protocols.
     """
     path = epath.Path(path)
     try:
@@ -137,7 +141,7 @@ def read(path: epath.PathLike) -> tuple[list[Row], dict[str, str]]:
         raise UserError(f"{path}: cannot be read; make it with `sspd_jax evaluate`") from error
     try:
         table["read_out"] = table["read_out"].replace(EARLIER_NAMES)
-        settings = table[list(_SETTINGS)].drop_duplicates()
+        settings = table[list(default().facts)].drop_duplicates()
         rows = [_row(line) for line in table.map(from_spreadsheet).to_dict("records")]
     except (KeyError, ValueError, TypeError) as error:
         reason = " ".join(str(error).split())
@@ -149,18 +153,13 @@ def read(path: epath.PathLike) -> tuple[list[Row], dict[str, str]]:
     return rows, settings.iloc[0].to_dict()
 
 
-_SETTINGS = (
-    *("protocol", "window_s", "stride_s", "detrend", "filter_order", "filter_low_hz", "filter_high_hz"),
-    *("read_out", "band_low_hz", "band_high_hz"),
-)
-
-
 def _row(line: Mapping[str, str]) -> Row:
     values = {
         name: line[name] if name in _TEXTS else float(line[name]) if line[name] else float("nan")
         for name in _COLUMNS
     }
-    facts = {key: value for key, value in line.items() if key not in _COLUMNS and key not in _SETTINGS}
+    known = {*_COLUMNS, *default().facts}
+    facts = {key: value for key, value in line.items() if key not in known}
     return Row(**values, facts=facts)
 
 

@@ -46,6 +46,13 @@ def train_and_evaluate(
       UserError: The data is missing or damaged, the work directory cannot be written, the loss stops being
         finite; or something went wrong in another process.
       Stopped: SIGTERM came while training; what was learned is on disk.
+
+    Example:
+      An impossible experiment is refused before anything is written:
+
+      >>> train_and_evaluate(experiments.load("ubfc:smoke", ["batch_size=0"]), "workdir/never")
+      Traceback (most recent call last):
+      sspd_jax.errors.ConfigError: config batch_size is 0; it must be a whole number ≥ 1
     """
     from sspd_jax.evaluation import evaluate  # it draws pictures: not needed while training
 

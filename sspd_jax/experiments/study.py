@@ -35,7 +35,7 @@ TRAININGS, TESTS, DATA = "trainings", "tests", "data"
 KEYS = {"experiment", "overrides", "seeds", "protocols", "methods", "data", "parts"}
 PART_KEYS = {"train", "train_people", "test", "test_people", "folds"}
 DATA_KEYS = {"data_dir", "simulate"}
-READER = evaluate.NETWORK
+PRIMARY = evaluate.NETWORK
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,9 +43,9 @@ class Training:
     """One training.
 
     Attributes:
-      data: name of its dataset in the study.
-      people: whom it learns from.
-      seed: of the training.
+      data: Name of its dataset in the study.
+      people: Ids of the people it learns from.
+      seed: Seed of the training.
     """
 
     data: str
@@ -65,11 +65,11 @@ class Test:
     """One test of a training.
 
     Attributes:
-      part: of the study.
-      fold: from 0; 0 where there are none.
-      training: whose network is tested.
-      data: name of the dataset it is tested on.
-      people: whom on.
+      part: Name of the part of the study.
+      fold: Number of the fold, from 0; 0 where there are none.
+      training: Training whose network is tested.
+      data: Name of the dataset it is tested on.
+      people: Ids of the people it is tested on.
     """
 
     part: str
@@ -84,13 +84,13 @@ class Study:
     """A study as its file describes it.
 
     Attributes:
-      experiment: file of the trainings' configuration.
-      overrides: 'key=value', of it.
-      seeds: of the trainings; the people stay the same.
-      protocols: by which everything is scored.
-      methods: classical ones beside the network.
-      data: name → {'data_dir': prepared} or {'simulate': settings of the simulator}.
-      parts: name → who learns and who is tested.
+      experiment: File of the trainings' configuration.
+      overrides: Assignments 'key=value' that change it.
+      seeds: Seeds of the trainings; the people stay the same.
+      protocols: Names of the protocols by which everything is scored.
+      methods: Classical methods beside the network.
+      data: Name → {'data_dir': prepared} or {'simulate': settings of the simulator}.
+      parts: Name → who learns and who is tested.
     """
 
     experiment: str
@@ -106,10 +106,15 @@ def load(path: str) -> Study:
     """Read a study's file.
 
     Args:
-      path: of the file, or the name of a shipped one, see `sspd_jax.training.config.find`.
+      path: Path of the file, or the name of a shipped one, see `sspd_jax.training.config.find`.
 
     Raises:
-      ConfigError: it is missing or something in it cannot be; one sentence.
+      ConfigError: It is missing, or something in it is impossible.
+
+    Example:
+      >>> study = load("simulated_study")
+      >>> len(study.seeds), list(study.parts)
+      (3, ['within', 'across'])
     """
     file = experiments.find(path, ".toml")
     try:
@@ -164,14 +169,14 @@ def plan(study: Study, datasets: Mapping[str, PreparedDataset]) -> list[Test]:
     """List every test of a study, part by part, fold by fold, seed by seed.
 
     Args:
-      study: what is asked for.
-      datasets: by their names in it.
+      study: The study that is asked for.
+      datasets: Name in the study → prepared dataset.
 
     Returns:
       The tests; equal trainings in them are run once.
 
     Raises:
-      ConfigError: somebody would be tested on who was learned from, is unknown, or nobody is left to test.
+      ConfigError: Somebody would be tested on who was learned from, is unknown, or nobody is left to test.
     """
     tests = []
     for part, entry in study.parts.items():
@@ -238,16 +243,16 @@ def run(study: Study, workdir: epath.PathLike, *, progress: bool = True) -> dict
     """Run what is left of a study and write its tables.
 
     Args:
-      study: what is asked for.
-      workdir: of the study; everything lands in it.
-      progress: whether to draw progress bars.
+      study: The study that is asked for.
+      workdir: Directory of the study; everything lands in it.
+      progress: Whether to draw progress bars.
 
     Returns:
       Protocol → the summary that `scores.json` holds.
 
     Raises:
-      ConfigError: the study cannot be.
-      UserError: data is missing, or a training fails.
+      ConfigError: The study is impossible.
+      UserError: Data is missing, or a training fails.
     """
     workdir = epath.Path(workdir)
     protocols = [protocol.load(name) for name in study.protocols]
@@ -326,7 +331,7 @@ def _test(
     dataset: PreparedDataset,
     workdir: epath.Path,
     protocols: Sequence[Protocol],
-    reader: str,
+    primary: str,
     say: str,
 ) -> None:
     """Test, unless it is done."""
@@ -335,7 +340,7 @@ def _test(
     if not left:
         return
     print(f"{say}: testing", file=sys.stderr, flush=True)
-    network = workdir / TRAININGS / test.training.name / "network" / reader
+    network = workdir / TRAININGS / test.training.name / "network" / primary
     evaluate.evaluate_checkpoint(network, dataset, left, people=test.people, methods=study.methods)
 
 
@@ -409,9 +414,9 @@ def summarise(study: Study, tests: Sequence[Test], rows: Sequence[Row], p: Proto
             "people": len({person for test in own for person in test.people}),
             "methods": methods,
             "paired": {
-                method: summary.plain(summary.compare_methods(mine, READER, method))
+                method: summary.plain(summary.compare_methods(mine, PRIMARY, method))
                 for method in methods
-                if method != READER
+                if method != PRIMARY
             },
         }
     return {
@@ -460,18 +465,20 @@ def as_text(result: Mapping[str, Any]) -> str:
 
 
 def _cells(result: Mapping[str, Any], part: Mapping[str, Any], table: Mapping[str, Any]) -> list[str]:
+    def cell(value: float | None, sd: float | None = None, *interval: float | None) -> str:
+        return render.cell([value, sd, *(interval or (None, None))], interval=True)
+
     metrics = table["scores"]
-    by_seed = ", ".join("–" if value is None else f"{value:.2f}" for value in table["by_seed"])
-    mean = "–" if table["mean"] is None else f"{table['mean']:.2f}"
-    if table["sd"] is not None:
-        mean += f" ± {table['sd']:.2f}"
     value, _, low, high = metrics["MAE"]
-    over_people = (
-        "–" if value is None else f"{value:.2f}" if low is None else f"{value:.2f} [{low:.2f}, {high:.2f}]"
-    )
-    rest = ["–" if metrics[m][0] is None else f"{metrics[m][0]:.2f}" for m in ("RMSE", "r")]
     windows = (metrics["rows"][0] + metrics["missing"][0]) / len(result["seeds"])
-    return [by_seed, mean, over_people, *rest, str(part["people"]), f"{windows:.0f}"]
+    return [
+        ", ".join(map(cell, table["by_seed"])),
+        cell(table["mean"], table["sd"]),
+        cell(value, None, low, high),
+        *(cell(metrics[metric][0]) for metric in ("RMSE", "r")),
+        str(part["people"]),
+        f"{windows:.0f}",
+    ]
 
 
 def as_csv(result: Mapping[str, Any]) -> str:
@@ -491,7 +498,7 @@ def as_csv(result: Mapping[str, Any]) -> str:
             )
         ]
         scores += [
-            (f"{READER} − {method}", "difference", table["difference"])
+            (f"{PRIMARY} − {method}", "difference", table["difference"])
             for method, table in part["paired"].items()
         ]
         place = {"part": name, "train": part["train"], "test": part["test"]}
@@ -527,7 +534,7 @@ def as_html(result: Mapping[str, Any], rows: Sequence[Row]) -> str:
             for method, table in part["methods"].items()
         }
         mine = [row for row in rows if row.facts["part"] == name]
-        shown = figures.shown_methods(mine, READER)
+        shown = figures.shown_methods(mine, PRIMARY)
         parts[name] = [
             picture(figures.draw_rates(mine, shown), f"{name}: predicted against true"),
             picture(figures.draw_bland_altman(mine, shown), f"{name}: Bland–Altman"),
@@ -540,7 +547,7 @@ def as_html(result: Mapping[str, Any], rows: Sequence[Row]) -> str:
         result=result,
         heads=HEADS,
         lines=lines,
-        primary=READER,
+        primary=PRIMARY,
         note=NOTE,
         left_out={name: render.left_out(part) for name, part in result["parts"].items()},
         pictures={"seeds": seeds, "parts": parts},
@@ -562,7 +569,4 @@ def _write(result: Mapping[str, Any], rows: Sequence[Row], p: Protocol, folder: 
         "index.html": as_html(result, rows),
         "scores.json": json.dumps(result, indent=2) + "\n",
     }
-    with storage.storing(folder):
-        folder.mkdir(parents=True, exist_ok=True)
-    for name, text in files.items():
-        storage.write_text(folder / name, text)
+    storage.write_texts(folder, files)

@@ -17,11 +17,14 @@ from typing import Any
 import numpy as np
 
 from sspd_jax.heart_rate.signal_quality import Evidence
+from sspd_jax.heart_rate.skin_evidence import SkinEvidence
 
 WEIGHTS = Path(__file__).with_name("confidence.json")
 WITHIN_BPM = 3.0
 THRESHOLD = 0.9
 """Below it there is no reading. Chosen on the people whom the weights were fitted to."""
+SKIN_THRESHOLD = 0.8
+"""The same where the skin is read, see `benchmarks/confidence/skin_confidence.md`."""
 WAVE_THRESHOLD = 0.5
 """The same of a wave without a picture, such as a finger's on a lens: nothing there passes for a pulse, and
 what can go wrong is noise."""
@@ -68,6 +71,8 @@ def features(evidence: Evidence) -> dict[str, float]:
 
 
 def _odds(share: float) -> float:
+    if np.isnan(share):
+        return share
     share = min(max(share, 0.005), 0.995)
     return float(np.log(share / (1 - share)))
 
@@ -122,6 +127,86 @@ def confidence(evidence: Evidence) -> tuple[float, str]:
     return weighed(evidence, weights(kind))
 
 
+SKIN_REASONS = {
+    "rhythm": "the wave has no clear rhythm",
+    "agreement": "what looks at the skin in different ways finds different rates",
+    "patches": "the parts of the face do not beat together",
+    "blood": "what beats does not have the colour of blood",
+    "faint": "the skin's colour changes too little: it is too dark, too small or compressed too much",
+    "motion": "the head moves at this rate",
+    "light": "light on the face changes at this rate",
+    "time": "the rate does not hold through the window",
+}
+BLOOD_RED_GREEN, BLOOD_BLUE_GREEN = 0.43, 0.69  # of `signal_quality.BLOOD`
+STEADY = -1.7  # log10: a heart's momentary rate wanders by 2 % and more, a lamp's does not
+UNSTEADY = -1.3
+ABRUPT = -2.2  # log10 of a relative change of colour: a pulse of 0.6 % is a strong one
+
+
+def skin_features(evidence: SkinEvidence) -> dict[str, float]:
+    """Turn the evidence of a face's skin into the numbers that are weighed, named after what they speak of.
+
+    Args:
+      evidence: of one window.
+
+    Returns:
+      Name → number; NaN where the recording cannot tell. The first word of a name is the sort of reason.
+    """
+    e = evidence
+    return {
+        "rhythm wave": _odds(e.wave_share),
+        "rhythm fused": _odds(e.fused_share),
+        "rhythm rival": float(np.clip(e.rival, -3, 3)),
+        "agreement share": e.estimators_agree,
+        "agreement off": e.estimators_off / 10,
+        "agreement power": _odds(e.estimators_share),
+        "patches agree": e.patches_agree,
+        "patches share": _odds(e.patches_share),
+        "patches step": _odds(e.in_step),
+        "patches green": _odds(e.green_in_step),
+        "patches spread": float(np.clip(e.spread, 0, 1.5)),
+        "blood cosine": float(np.log10(max(1 - e.blood, 1e-3))),
+        "blood grey": float(np.clip(e.blood - e.grey, -0.2, 0.2)) * 10,
+        "blood red": min(abs(e.red_green - BLOOD_RED_GREEN), 1.5),
+        "blood blue": min(abs(e.blue_green - BLOOD_BLUE_GREEN), 1.5),
+        "blood patches": float(np.log10(np.clip(1 - e.patches_blood, 1e-3, 1))),
+        "blood same": _odds(e.same_colour),
+        "blood halves": _odds(e.halves_colour),
+        "faint colour": max(0.0, FAINT - e.strength),
+        "faint area": min(e.area, 4.0),
+        "faint light": min(e.brightness, 2.2),
+        "light strong": max(0.0, e.strength - ABRUPT),
+        "light eyes": float(np.clip(e.eyes_in_step, 0, 1.5)),
+        "light behind": float(np.clip(e.behind + 1, 0, 2)) * e.behind_share,
+        "light behind colour": float(np.clip(e.behind_colour + 1, 0, 1.5)),
+        "light sides": e.sides,
+        "light steady": max(0.0, STEADY - e.wander),
+        "motion size": max(0.0, e.moved) * e.moved_share,
+        "motion share": e.moved_share,
+        "motion pose": max(0.0, e.posed),
+        "motion green": min(e.green_left, 1.0),
+        "motion wave": min(e.wave_left, 1.0),
+        "motion off": e.left_off / 10,
+        "time halves": e.halves_off / 10,
+        "time wander": max(0.0, e.wander - UNSTEADY),
+    }
+
+
+SKIN_AGAINST = (
+    *("agreement off", "patches spread", "blood cosine", "blood red", "blood blue", "blood patches"),
+    *("faint colour", "light strong", "light eyes", "light behind", "light behind colour", "light sides"),
+    *("light steady", "motion size", "motion share", "motion pose", "motion off", "time halves"),
+    "time wander",
+)
+"""Features that can only speak against a rate; all others can only speak for it."""
+
+
+def of_skin(evidence: SkinEvidence) -> tuple[float, str]:
+    """Weigh the evidence of a window of a face's skin; see `confidence`."""
+    table = weights("skin")
+    return _sum_up(skin_features(evidence), table, SKIN_REASONS)
+
+
 def max_confidence(evidence: Iterable[Evidence]) -> tuple[float, str]:
     """Return the highest confidence of a window for which there is more than one sort of evidence."""
     return max(map(confidence, evidence), key=lambda weighed: weighed[0])
@@ -137,12 +222,16 @@ def weighed(evidence: Evidence, weights: Weights) -> tuple[float, str]:
     Returns:
       See `confidence`.
     """
-    numbers = features(evidence)
+    return _sum_up(features(evidence), weights, REASONS)
+
+
+def _sum_up(numbers: Mapping[str, float], weights: Weights, reasons: Mapping[str, str]) -> tuple[float, str]:
     x = np.array([numbers[name] for name in weights.names])
-    pull = weights.weight * (x - weights.centre)
+    # What cannot be told speaks neither way.
+    pull = weights.weight * np.where(np.isfinite(x), x - weights.centre, 0)
     by_kind: dict[str, float] = {}
     for name, part in zip(weights.names, pull, strict=True):
         kind = name.split()[0]
         by_kind[kind] = by_kind.get(kind, 0.0) + part
     worst = min(by_kind, key=by_kind.get)
-    return float(1 / (1 + np.exp(-(weights.bias + pull.sum())))), REASONS[worst]
+    return float(1 / (1 + np.exp(-(weights.bias + pull.sum())))), reasons[worst]

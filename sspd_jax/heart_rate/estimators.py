@@ -116,6 +116,8 @@ ESTIMATORS: Mapping[str, Estimator] = {
 OF_RAW_WAVES = tuple(name for name, estimator in ESTIMATORS.items() if estimator.filters)
 """Names of those that need no filter before them, the default first."""
 
+DEFAULT = OF_RAW_WAVES[0]
+
 EARLIER_NAMES = {"interpolated_peak": "spectrum", "interpolated_fundamental": "harmonic"}
 """Names that some had once; files that hold them are still understood."""
 

@@ -109,31 +109,31 @@ def _weigh(
     hz = bpm / 60
     nan = float("nan")
     found = dict.fromkeys((field.name for field in dataclasses.fields(Evidence)), nan)
-    found["wave_share"] = float(_share_near(wave[:, None], fps, hz)[0])
+    found["wave_share"] = float(share_near(wave[:, None], fps, hz)[0])
     if cells is not None:
         change = relative_change(cells)
         pulse = chrominance(change, fps)  # [t, cells]
         whole = relative_change(cells.mean(axis=1))
         whole_pulse = chrominance(whole, fps)
         own = np.array([spectral_peak_rate(one, fps) for one in pulse.T])
-        at_rate = _at(pulse, fps, hz)
+        at_rate = amplitude_at(pulse, fps, hz)
         size = np.abs(at_rate)
-        found["colour_share"] = float(_share_near(whole_pulse[:, None], fps, hz)[0])
+        found["colour_share"] = float(share_near(whole_pulse[:, None], fps, hz)[0])
         found["cells_agree"] = float((np.abs(own - bpm) <= AGREE_BPM).mean())
-        found["cells_share"] = float(_share_near(pulse, fps, hz).mean())
+        found["cells_share"] = float(share_near(pulse, fps, hz).mean())
         found["in_step"] = float(np.abs(at_rate.sum()) / max(size.sum(), FAINTEST * len(size)))
         apart = abs(spectral_peak_rate(whole_pulse, fps) - bpm)
         found["rates_apart_bpm"] = float(apart) if np.isfinite(apart) else 60.0
-        colour = _at(whole, fps, hz)
+        colour = amplitude_at(whole, fps, hz)
         found["blood"] = _cosine(colour, BLOOD) - _cosine(colour, GREY)
         found["strength"] = float(np.log10(max(np.linalg.norm(colour), FAINTEST)))
         if background is not None and np.isfinite(background).all():
             behind = relative_change(background)
-            ratio = max(abs(_at(behind, fps, hz)[1]), FAINTEST) / max(abs(colour[1]), FAINTEST)
+            ratio = max(abs(amplitude_at(behind, fps, hz)[1]), FAINTEST) / max(abs(colour[1]), FAINTEST)
             found["behind"] = float(np.log10(ratio))
-            tints = [np.linalg.norm(at - at.mean()) for at in (_at(behind, fps, hz), colour)]
+            tints = [np.linalg.norm(at - at.mean()) for at in (amplitude_at(behind, fps, hz), colour)]
             found["behind_colour"] = float(np.log10(max(tints[0], FAINTEST) / max(tints[1], FAINTEST)))
-            found["behind_share"] = float(_share_near(behind[:, 1:2], fps, hz)[0])
+            found["behind_share"] = float(share_near(behind[:, 1:2], fps, hz)[0])
     return Evidence(**found)
 
 
@@ -164,13 +164,13 @@ def chrominance(change: np.ndarray, fps: float) -> np.ndarray:
       Wang, den Brinker, Stuijk & de Haan, IEEE Trans. Biomed. Eng. 64 (2017), 1479–1491.
     """
     red, green, blue = np.moveaxis(change, -1, 0)
-    x, y = _in_band(green - blue, fps), _in_band(green + blue - 2 * red, fps)
+    x, y = in_band(green - blue, fps), in_band(green + blue - 2 * red, fps)
     spread = y.std(axis=0)
     ratio = np.divide(x.std(axis=0), spread, out=np.zeros_like(spread), where=spread > FAINTEST * 1e-3)
     return x + ratio * y
 
 
-def _in_band(x: np.ndarray, fps: float) -> np.ndarray:
+def in_band(x: np.ndarray, fps: float) -> np.ndarray:
     """Keep what lies in 0.6–3.6 Hz, by its Fourier bins."""
     hz = np.fft.rfftfreq(len(x), 1 / fps)
     bins = np.fft.rfft(x, axis=0)
@@ -178,14 +178,14 @@ def _in_band(x: np.ndarray, fps: float) -> np.ndarray:
     return np.fft.irfft(bins, len(x), axis=0)
 
 
-def _at(x: np.ndarray, fps: float, hz: float) -> np.ndarray:
+def amplitude_at(x: np.ndarray, fps: float, hz: float) -> np.ndarray:
     """Return the complex amplitude at a frequency, Hann-weighted, over the first axis."""
     window = 2 * np.hanning(len(x)) / np.hanning(len(x)).sum()  # a sine of amplitude 1 has 1
     turn = window * np.exp(-2j * np.pi * hz * np.arange(len(x)) / fps)
     return np.tensordot(turn, x, axes=(0, 0))
 
 
-def _share_near(x: np.ndarray, fps: float, hz: float) -> np.ndarray:
+def share_near(x: np.ndarray, fps: float, hz: float) -> np.ndarray:
     """Return the share of the power in 0.6–3.6 Hz near a frequency or its double: [t, n] → [n]."""
     at, power = hann_periodogram(signal.detrend(np.asarray(x, np.float64), axis=0), fps, padding=4)
     band = (at >= WIDE_BAND_HZ[0]) & (at <= WIDE_BAND_HZ[1])
@@ -216,7 +216,7 @@ def upright(wave: np.ndarray, fps: float, bpm: float, cells: np.ndarray) -> floa
     """
     n = min(len(wave), len(cells))
     pulse = -chrominance(relative_change(cells[:n].mean(axis=1)), fps)
-    turn = _at(signal.detrend(np.asarray(wave[:n], np.float64)), fps, bpm / 60) * np.conj(
-        _at(pulse, fps, bpm / 60)
+    turn = amplitude_at(signal.detrend(np.asarray(wave[:n], np.float64)), fps, bpm / 60) * np.conj(
+        amplitude_at(pulse, fps, bpm / 60)
     )
     return float(turn.real / max(abs(turn), 1e-300))

@@ -10,18 +10,23 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import cv2
-import jax
-import jax.numpy as jnp
 import numpy as np
 
 from sspd_jax.heart_rate import signal_quality
-from sspd_jax.method import input_transform
+
+if TYPE_CHECKING:
+    import jax
 
 _SIDE = 32  # pixels: the light is smooth, the means of cells need no more
 _DARKEST = 1.0  # grey level: what is darker has no colour to change
 _WIDTH = 3 * signal_quality.GRID**2
+
+
+PLAIN = "difference"
+"""What every method but a network of its own is given of a video."""
 
 
 def mean_of_cells(crop: np.ndarray) -> np.ndarray:
@@ -37,13 +42,13 @@ class FaceCells:
       width: How many numbers a frame has.
     """
 
-    def __init__(self, transform: str = "difference"):
+    def __init__(self, transform: str = PLAIN):
         """Begin a segment.
 
         Args:
           transform: What the method is given of the video, a name in `input_transform.INPUT_TRANSFORMS`.
         """
-        self._is_steady = input_transform.without_light in input_transform.INPUT_TRANSFORMS[transform]
+        self._is_steady = transform != PLAIN and _takes_light_out(transform)
         self._last: np.ndarray | None = None
         self._course = np.zeros((signal_quality.GRID, signal_quality.GRID, 3))
         self.width = 2 * _WIDTH if self._is_steady else _WIDTH
@@ -85,9 +90,19 @@ def cell_traces(measured: np.ndarray) -> tuple[np.ndarray, ...]:
     return filmed, mean * np.exp(course - (course.mean(axis=0) if len(filmed) else 0.0))
 
 
+def _takes_light_out(transform: str) -> bool:
+    from sspd_jax.method import input_transform  # JAX takes a second to import
+
+    return input_transform.without_light in input_transform.INPUT_TRANSFORMS[transform]
+
+
 @functools.cache
 def _steady_step() -> Callable[[np.ndarray, np.ndarray], jax.Array]:
     """How much a frame's cells changed since the one before, relative, without the light: [4, 4, 3]."""
+    import jax
+    import jax.numpy as jnp
+
+    from sspd_jax.method import input_transform
 
     def means(frame: jax.Array) -> jax.Array:
         part = _SIDE // signal_quality.GRID

@@ -13,17 +13,20 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from sspd_jax.errors import ConfigError
-from sspd_jax.heart_rate import classical
+from sspd_jax.heart_rate import host_classical
 from sspd_jax.heart_rate.wave import Wave
-from sspd_jax.inference import windows
+from sspd_jax.inference import skin_reading, windows
 from sspd_jax.inference.cell_colors import FaceCells
-from sspd_jax.inference.methods import check_method, classical_wave, input_transform_of
+from sspd_jax.inference.methods import AUTO, check_method, classical_wave, input_transform_of
 from sspd_jax.inference.windows import Settings, Window
 from sspd_jax.method import streaming
 from sspd_jax.video import face_stream, face_tracking, resample
 from sspd_jax.video.camera import FPS_OVER_S, Feed
 from sspd_jax.video.crop import crop
 from sspd_jax.video.face_detection import FaceBox, HaarDetector, widen
+from sspd_jax.video.face_mesh import load_networks
+from sspd_jax.video.face_track import TrackedFace
+from sspd_jax.video.skin_traces import SkinRecorder
 
 if TYPE_CHECKING:
     from sspd_jax.inference.model import RppgModel, Stream
@@ -31,6 +34,8 @@ if TYPE_CHECKING:
 UPDATE_S = 1.0
 IMAGES_AT_ONCE = 8  # through the network: fewer would cost more, and more would make the wave wait
 MAX_GAP_S = 0.5  # as for files
+UNREAD_SIZE = 8  # pixels, of crops that no network reads
+BEFORE = 2  # windows of the skin's traces that are kept: estimators are unsure of both ends
 
 NO_FACE_YET = "no face found yet"
 GAP = "a gap in time"
@@ -85,7 +90,7 @@ def watch(
     fps: float,
     *,
     model: RppgModel | None = None,
-    method: str = "pos",
+    method: str = AUTO,
     settings: Settings | None = None,
     every_s: float = UPDATE_S,
 ) -> Iterator[Update]:
@@ -99,8 +104,8 @@ def watch(
       frames: (time in s, uint8 [h, w, 3] RGB), times increasing: a `Feed`, or anything else. Where they have
         `close`, it is called at the end.
       fps: Their rate in Hz, about.
-      model: The network, for 'sspd'.
-      method: 'sspd' or a classical one, see `methods.METHODS`.
+      model: The network, for 'sspd' and 'auto'.
+      method: 'auto' for all estimators side by side, 'sspd' or a classical one, see `methods.METHODS`.
       settings: Windows, estimator and least confidence; the stride is not used.
       every_s: Time from one update to the next in s, about.
 
@@ -117,9 +122,13 @@ def watch(
     if not 0 < fps < math.inf or not 0 < every_s < math.inf:
         raise ConfigError(f"a rate of {fps:g} Hz or an update every {every_s:g} s is not above 0")
     check_method(method, model)
-    if method != "sspd":
+    if method not in ("sspd", AUTO):
         model = None
-    rate, size = (model.clock_rate(fps), model.crop_size) if model else (fps, face_stream.SIZE)
+    is_skin = settings.region == "skin"
+    if method == AUTO and not is_skin:
+        method = "sspd" if model else "pos"
+    size = UNREAD_SIZE if is_skin else face_stream.SIZE
+    rate, size = (model.clock_rate(fps), model.crop_size) if model else (fps, size)
     plan = _Plan(
         method=method,
         model=model,
@@ -132,7 +141,8 @@ def watch(
         plan.compile(size)
     except ValueError as error:
         raise ConfigError(f"{method} cannot read {rate:g} frames/s ({error})") from error
-    return _updates(_View(frames, size, plan.kept / rate + 1), plan)
+    recorder = SkinRecorder(load_networks()[0], look_ahead_s=0) if is_skin else None
+    return _updates(_View(frames, size, BEFORE * plan.kept / rate + 1, recorder), plan)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -140,7 +150,7 @@ class _Plan:
     """What stays the same while one watches: rates in Hz, lengths in frames of the clock."""
 
     method: str
-    model: RppgModel | None  # for 'sspd' alone
+    model: RppgModel | None  # for 'sspd' and 'auto' alone
     settings: Settings
     rate: float
     frames: int  # in a window
@@ -161,17 +171,28 @@ class _Plan:
         if stream := self.stream():
             black = np.zeros((size, size, 3), np.uint8)
             stream.push([black] * (IMAGES_AT_ONCE + 1))
+        elif self.settings.region == "skin":
+            skin_reading.check_rate(self.method, self.rate, self.frames)
         else:
-            classical.read_trace(self.method, np.zeros((self.frames, 3)), self.rate)
+            host_classical.read_trace(self.method, np.zeros((self.frames, 3)), self.rate)
 
 
 class _View:
     """What is known of the picture: where the face is, what lies around it, how fast frames come."""
 
-    def __init__(self, frames: Iterable[tuple[float, np.ndarray]], size: int, keep_s: float):
+    def __init__(
+        self,
+        frames: Iterable[tuple[float, np.ndarray]],
+        size: int,
+        keep_s: float,
+        recorder: SkinRecorder | None = None,
+    ):
         self.frames, self._source = iter(frames), frames
         self._size, self._keep_s = size, keep_s
-        self._follower = face_tracking.FaceFollower(HaarDetector())
+        self.recorder = recorder
+        self._follower = face_tracking.FaceFollower(
+            TrackedFace(recorder.tracker) if recorder else HaarDetector()
+        )
         self.detections = self._follower.detections
         self.around: deque[tuple[float, np.ndarray]] = deque()
         self.box: FaceBox | None = None
@@ -186,6 +207,9 @@ class _View:
             self.gap = TOO_SLOW if self.dropped > self._dropped else GAP
         self.time_s, self._dropped = time_s, self.dropped
         self._arrived_s = self._source.arrived_s if isinstance(self._source, Feed) else time.monotonic()
+        if self.recorder:
+            self.recorder.see(time_s, rgb)
+            self.recorder.forget(time_s - self._keep_s)
         marked = self._follower.see(time_s, rgb)
         self.box = None if marked is None else widen(marked, rgb.shape[1], rgb.shape[0])
         around = np.full(3, np.nan) if self.box is None else face_stream.mean_around(rgb, self.box)
@@ -277,10 +301,13 @@ class _GrowingSegment:
         self._cells: deque[tuple[float, np.ndarray]] = deque(maxlen=plan.kept)
         self._wave: deque[float] = deque(maxlen=plan.frames)
         self._taken = self._known = 0  # frames; those whose sample of the wave is known
+        self._start_s = math.nan
         self._upright = 0.0
 
     def take(self, tick_s: float, image: np.ndarray) -> bool:
         """Take the next image on the clock; returns whether an update is due."""
+        if not self._taken:
+            self._start_s = tick_s
         self._cells.append((tick_s, self._face.measure(image)))
         self._taken += 1
         known = self._known
@@ -295,11 +322,11 @@ class _GrowingSegment:
     def update(self, view: _View) -> Update:
         plan, settings = self._plan, self._plan.settings
         if self._known < plan.frames:
-            why = f"watched for {self._known / plan.rate:.0f} of {settings.window_s:g} s"
-            why += f", anew since {self._cause}" if self._cause else ""
             start_s = self._cells[0][0] if self._cells else view.time_s
-            window = Window(start_s, self._known / plan.rate, None, 0.0, why, None)
-            return view.update(window, self._as_wave(np.array(self._wave), start_s))
+            wave = self._as_wave(np.array(self._wave), start_s)
+            return view.update(self._too_short(start_s, self._known / plan.rate, self._cause), wave)
+        if view.recorder:
+            return self._update_skin(view)
         # Where the wave lags behind the frames, the window ends with the wave.
         first = len(self._cells) - (self._taken - self._known) - plan.frames
         inside = list(islice(self._cells, first, first + plan.frames))
@@ -321,6 +348,41 @@ class _GrowingSegment:
         )
         self._upright += turn
         return view.update(window, self._as_wave(-values if self._upright < 0 else values, times_s[0]))
+
+    def _too_short(self, start_s: float, known_s: float, cause: str) -> Window:
+        why = f"watched for {known_s:.0f} of {self._plan.settings.window_s:g} s"
+        why += f", anew since {cause}" if cause else ""
+        return Window(start_s, known_s, None, 0.0, why, None)
+
+    def _update_skin(self, view: _View) -> Update:
+        """Read the skin in the last window; what is kept from before it steadies the estimators."""
+        plan = self._plan
+        seen = view.recorder.traces()
+        # The wave of a network lags behind the frames: the window ends with it.
+        end_s = self._start_s + (self._known - 0.5) / plan.rate
+        seen = seen.between(self._start_s - 0.5 / plan.rate, end_s)
+        parts = list(skin_reading.on_clock(seen, plan.rate, max_gap_s=MAX_GAP_S))
+        if not parts or len(parts[-1].time_s) < plan.frames - 1:
+            start_s = float(parts[-1].time_s[0]) if parts else view.time_s
+            known_s = len(parts[-1].time_s) / plan.rate if parts else 0.0
+            return view.update(
+                self._too_short(start_s, known_s, "the face was out of view"),
+                Wave(np.zeros(0), plan.rate, start_s),
+            )
+        part = parts[-1]
+        learned = [self._as_wave(np.array(self._wave), self._wave_start_s())] if self._stream else []
+        segment = skin_reading.read_waves(part, plan.rate, plan.method, learned)
+        start = max(0, len(part.time_s) - plan.frames)
+        start_s = float(part.time_s[start])
+        window, name, turn = skin_reading.judge_window(
+            segment.window(start, len(part.time_s)), plan.method, plan.settings, start_s=start_s
+        )
+        values = np.nan_to_num(segment.waves[name][start:])
+        return view.update(window, Wave(-values if turn < 0 else values, plan.rate, start_s))
+
+    def _wave_start_s(self) -> float:
+        """Return the time of the first sample of the wave that is kept, on the frames' clock, s."""
+        return self._start_s + (self._known - len(self._wave)) / self._plan.rate
 
     def _as_wave(self, values: np.ndarray, start_s: float) -> Wave:
         # A learned sample lies between two frames.

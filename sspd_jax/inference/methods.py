@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from sspd_jax.errors import ConfigError
-from sspd_jax.heart_rate import classical
+from sspd_jax.heart_rate import host_classical
 from sspd_jax.heart_rate.wave import Wave
 from sspd_jax.inference import cell_colors
 from sspd_jax.inference.cell_colors import FaceCells
@@ -17,8 +17,9 @@ from sspd_jax.video.face_stream import Trace
 if TYPE_CHECKING:
     from sspd_jax.inference.model import RppgModel
 
-METHODS = ("sspd", *classical.METHODS)
-"""The network's, and the classical ones."""
+AUTO = "auto"
+METHODS = (AUTO, "sspd", *host_classical.NAMES)
+"""All side by side, the network's, and the classical ones."""
 
 PulseExtractor = Callable[[Iterable[np.ndarray], float], tuple[Wave, Trace]]
 """From (crops on a uniform clock, time of the first in s) to the pulse wave and what `FaceCells` measured."""
@@ -35,7 +36,7 @@ def check_method(method: str, model: RppgModel | None) -> None:
     if method == "sspd" and model is None:
         raise ConfigError(
             "the method sspd needs --checkpoint=DIR (`python -m sspd_jax convert` makes one); "
-            f"{', '.join(classical.METHODS)} need none"
+            f"{', '.join(host_classical.NAMES)} need none"
         )
 
 
@@ -80,12 +81,12 @@ def classical_wave(method: str, cells: np.ndarray, fps: float) -> np.ndarray:
     """Extract the pulse wave of a classical method from the colours of a face's cells.
 
     Args:
-      method: a name in `classical.METHODS`.
+      method: a name in `host_classical.NAMES`.
       cells: float32 [t, width], what `FaceCells` measured.
       fps: frame rate in Hz.
 
     Returns:
-      float64 [t_out], see `classical.read_trace`.
+      float64 [t_out], see `host_classical.read_trace`.
     """
     mean = cell_colors.cell_traces(cells)[0].mean(axis=1, dtype=np.float64)
-    return classical.read_trace(method, mean, fps)
+    return host_classical.read_trace(method, mean, fps)

@@ -13,20 +13,25 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from sspd_jax.errors import UserError
-from sspd_jax.inference import windows
-from sspd_jax.inference.methods import PulseExtractor, check_method, pulse_extractor
+from sspd_jax.heart_rate.wave import Wave
+from sspd_jax.inference import skin_reading, windows
+from sspd_jax.inference.methods import AUTO, PulseExtractor, check_method, pulse_extractor
 from sspd_jax.inference.prediction import Prediction
 from sspd_jax.inference.windows import MIN_DURATION_S, Segment, Settings
 from sspd_jax.video import decode, face_stream
-from sspd_jax.video.face_detection import FaceBox, HaarDetector, overlap
+from sspd_jax.video.face_detection import FaceBox, FaceDetector, HaarDetector, overlap
+from sspd_jax.video.face_mesh import load_networks
 from sspd_jax.video.face_stream import FaceClip
+from sspd_jax.video.face_track import MeshDetector, TrackedFace
 from sspd_jax.video.face_tracking import SAME_FACE, SEARCH_EVERY_S
+from sspd_jax.video.skin_traces import SkinRecorder
 
 if TYPE_CHECKING:  # restoring a network takes seconds to import
     from sspd_jax.inference.model import RppgModel
 
 FACES_WITHIN_S = 3.0  # of the first face, the others are searched
 RATE_OFF = 0.2  # a header that is that far from the timestamps is wrong, or an average of an uneven rate
+UNREAD_SIZE = 8  # pixels, of crops that no network reads
 MOST_FPS = 60.0  # a pulse needs no more: denser frames are averaged
 
 
@@ -34,7 +39,7 @@ def predict(
     path: str | Path,
     *,
     model: RppgModel | None = None,
-    method: str = "sspd",
+    method: str = AUTO,
     settings: Settings | None = None,
     near: FaceBox | None = None,
 ) -> Prediction:
@@ -42,9 +47,9 @@ def predict(
 
     Args:
       path: A file that FFmpeg can decode.
-      model: The network, for the method 'sspd'.
-      method: 'sspd' or a classical one, see `methods.METHODS`.
-      settings: Windows, estimator and least confidence.
+      model: The network, for the methods 'sspd' and 'auto'.
+      method: 'auto' for all estimators side by side, 'sspd' or a classical one, see `methods.METHODS`.
+      settings: Windows, estimator, least confidence, and what of the picture is read.
       near: Which face, by where it is in the first frame with faces; by default the largest, central one.
 
     Raises:
@@ -74,7 +79,7 @@ def predict_frames(
     fps: float,
     *,
     model: RppgModel | None = None,
-    method: str = "sspd",
+    method: str = AUTO,
     settings: Settings | None = None,
     name: str = "frames",
 ) -> Prediction:
@@ -111,25 +116,104 @@ def _predict(
     near: FaceBox | None,
 ) -> Prediction:
     check_method(method, model)
-    if method != "sspd":
+    if method not in ("sspd", AUTO):
         model = None
     if model:
         fps = model.clock_rate(fps)
-    size = model.crop_size if model else face_stream.SIZE
-    clip = face_stream.cut_face(frames, file, size=size, follow=True, near=near, watch_background=True)
-    segments, notes = segments_of(clip, fps, pulse_extractor(method, model, fps), settings)
+    if settings.region == "skin":
+        segments, notes, box = _read_skin(frames, file, fps, model, method, settings, near)
+    else:
+        if method == AUTO:
+            method = "sspd" if model else "pos"
+        size = model.crop_size if model else face_stream.SIZE
+        clip = face_stream.cut_face(frames, file, size=size, follow=True, near=near, watch_background=True)
+        segments, notes = segments_of(clip, fps, pulse_extractor(method, model, fps), settings)
+        box = clip.box
     bpm, confidence = windows.summary(segments)
     return Prediction(
         file=str(file),
         method=method,
-        hr_estimator=settings.hr_estimator,
+        hr_estimator=skin_reading.estimator_of(method, settings),
         heart_rate_bpm=bpm,
         confidence=confidence,
         segments=tuple(segments),
         variability=windows.variability(segments),
-        face_box=dataclasses.astuple(clip.box),
+        face_box=dataclasses.astuple(box),
         checkpoint=model.name if model else None,
         notes=tuple(notes),
+    )
+
+
+def _read_skin(
+    frames: Iterable[tuple[float, np.ndarray]],
+    file: Path,
+    fps: float,
+    model: RppgModel | None,
+    method: str,
+    settings: Settings,
+    near: FaceBox | None,
+) -> tuple[list[Segment], list[str], FaceBox]:
+    """Read the skin of a face in one pass over the frames: segments, notes and the last box."""
+    networks, fallback = load_networks()
+    recorder = SkinRecorder(networks, near=near and dataclasses.astuple(near))
+    clip = face_stream.cut_face(
+        recorder.watch(frames),
+        file,
+        size=model.crop_size if model else UNREAD_SIZE,
+        follow=True,
+        detector=TrackedFace(recorder.tracker),
+    )
+    learned = _waves_of(clip, fps, model) if model else []
+    for _ in clip:  # what no network asked for
+        pass
+    traces = recorder.finish()
+    segments: list[Segment] = []
+    notes = [fallback] if fallback else []
+    if clip.start_s > 0:
+        notes.append(f"no face before {clip.start_s:.1f} s")
+    longest_s, end_s = 0.0, None
+    for part in skin_reading.on_clock(traces, fps):
+        start_s, duration_s = part.time_s[0], len(part.time_s) / fps
+        if end_s is not None:
+            between = (traces.time_s > end_s) & (traces.time_s < start_s)
+            away = (between & ~traces.found).any()
+            cause = windows.OUT_OF_VIEW if away else "a gap in time"
+            notes.append(f"{cause}, {end_s:.1f}–{start_s:.1f} s")
+        end_s, longest_s = part.time_s[-1], max(longest_s, duration_s)
+        if duration_s < MIN_DURATION_S:
+            notes.append(f"left out {start_s:.1f}–{end_s:.1f} s: too short to hold a few beats")
+            continue
+        try:
+            waves = skin_reading.read_waves(part, fps, method, learned)
+        except ValueError as error:
+            raise _unreadable(file, fps, error) from error
+        segments.append(skin_reading.judge(waves, method, settings))
+    if not segments:
+        raise _too_short(file, longest_s)
+    return segments, notes, clip.box
+
+
+def _waves_of(clip: FaceClip, fps: float, model: RppgModel) -> list[Wave]:
+    """Let a network go through a clip: a wave for each part that is long enough."""
+    waves = []
+    for _, ticks in groupby(clip.on_clock(fps), key=itemgetter(0)):
+        head = list(islice(ticks, math.ceil(MIN_DURATION_S * fps)))
+        if len(head) >= MIN_DURATION_S * fps:
+            try:
+                waves.append(model.infer((image for *_, image in chain(head, ticks)), fps, head[0][1]))
+            except ValueError as error:
+                raise _unreadable(clip.file, fps, error) from error
+    return waves
+
+
+def _unreadable(file: Path, fps: float, error: ValueError) -> UserError:
+    return UserError(f"{file}: cannot be read by this method at {fps:g} frames/s ({error}); choose another")
+
+
+def _too_short(file: Path, longest_s: float) -> UserError:
+    return UserError(
+        f"{file}: has only {longest_s:.1f} s of unbroken video with a face; "
+        f"film for {MIN_DURATION_S:g} s or more, better 10"
     )
 
 
@@ -166,16 +250,11 @@ def segments_of(
         try:
             wave, cells = extract((image for _, _, image in chain(head, ticks)), start_s)
         except ValueError as error:
-            raise UserError(
-                f"{clip.file}: cannot be read by this method at {fps:g} frames/s ({error}); choose another"
-            ) from error
+            raise _unreadable(clip.file, fps, error) from error
         end_s = float(cells.times_s[-1])
         segments.append(windows.judge_segment(wave, cells, clip, settings))
     if not segments:
-        raise UserError(
-            f"{clip.file}: has only {longest_s:.1f} s of unbroken video with a face; "
-            f"film for {MIN_DURATION_S:g} s or more, better 10"
-        )
+        raise _too_short(clip.file, longest_s)
     return segments, notes
 
 
@@ -197,7 +276,8 @@ def find_faces(path: str | Path, *, search_s: float = 30.0) -> list[FaceBox]:
     Raises:
       UserError: The video cannot be decoded or shows no face.
     """
-    detector = HaarDetector()
+    networks, _ = load_networks()
+    detector: FaceDetector = MeshDetector(networks) if networks else HaarDetector()
     people: list[list[FaceBox]] = []
     first_s, last_search = None, -1
     for time_s, rgb in decode.frames(path):

@@ -25,7 +25,7 @@ class Prediction:
 
     Attributes:
       file: The video.
-      method: 'sspd' or the name of a classical method.
+      method: 'auto', 'sspd' or the name of a classical method.
       hr_estimator: How a rate was estimated from a window's wave.
       heart_rate_bpm: Median of the windows that have a reading in bpm; None where none has.
       confidence: Median of theirs; the highest of all windows where there is no reading.
@@ -114,13 +114,14 @@ def write_csv(path: str | Path, predictions: Sequence[Prediction]) -> None:
     """
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["file", "face", "method", *(field.name for field in dataclasses.fields(Window))])
+    columns = [field.name for field in dataclasses.fields(Window) if field.name != "estimates_bpm"]
+    writer.writerow(["file", "face", "method", *columns])
     numbers: dict[str, int] = {}
     for prediction in predictions:
         face = numbers[prediction.file] = numbers.get(prediction.file, 0) + 1
         for window in prediction.windows:
-            values = windows.as_json(window).values()
-            row = ["" if value is None else value for value in values]
+            values = windows.as_json(window)
+            row = ["" if values[name] is None else values[name] for name in columns]
             writer.writerow([prediction.file, face, prediction.method, *row])
     storage.write_text(path, text.getvalue())
 

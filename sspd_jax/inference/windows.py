@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from itertools import groupby
 from typing import Any
 
@@ -30,8 +30,12 @@ IN_VIEW = 0.5  # least share of a window's detections that found the face
 FLAT = "the wave is flat"
 NO_COLOUR = "the picture is black and white, and a pulse shows in colour"
 GREY_LEVELS = 0.5  # colours that differ by less are rounding
-# The confidence was fitted on 10 s; a shorter window has to be clearer.
-ENOUGH_S = 0.9 * signal_quality.PART_S
+PART_S = signal_quality.PART_S
+ENOUGH_S = 0.9 * PART_S
+"""The confidence was fitted on windows of 10 s; a shorter one has to be clearer."""
+
+REGIONS = ("skin", "crop")
+"""What of the picture is read: the skin of a face that is followed by its landmarks, or a box around it."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,8 +45,11 @@ class Settings:
     Attributes:
       window_s: Length of a window in s.
       stride_s: Time from one window's start to the next's in s.
-      hr_estimator: How a rate is estimated from a window's wave, a name in `estimators.OF_RAW_WAVES`.
-      min_confidence: Least confidence of a reading; a window below it has none.
+      hr_estimator: How a rate is estimated from a window's wave, a name in `estimators.OF_RAW_WAVES`; None
+        for what suits the method and the region.
+      min_confidence: Least confidence of a reading; a window below it has none. None for what was chosen for
+        the region, see `least_confidence`.
+      region: What of the picture is read, a name in `REGIONS`.
 
     Raises:
       ConfigError: A value is out of its range.
@@ -50,19 +57,29 @@ class Settings:
 
     window_s: float = 10.0
     stride_s: float = 5.0
-    hr_estimator: str = "harmonic"
-    min_confidence: float = confidence.THRESHOLD
+    hr_estimator: str | None = None
+    min_confidence: float | None = None
+    region: str = "skin"
 
     def __post_init__(self):
-        if self.hr_estimator not in estimators.OF_RAW_WAVES:
+        if self.region not in REGIONS:
+            raise ConfigError(f"region {self.region!r} is none of {', '.join(REGIONS)}")
+        if self.hr_estimator not in (None, *estimators.OF_RAW_WAVES):
             known = ", ".join(estimators.OF_RAW_WAVES)
             raise ConfigError(f"heart-rate estimator {self.hr_estimator!r} is none of {known}")
         if not MIN_DURATION_S <= self.window_s < math.inf:
             raise ConfigError(f"window_s {self.window_s:g} is not {MIN_DURATION_S:g} s or more")
         if not 0 < self.stride_s < math.inf:
             raise ConfigError(f"stride_s {self.stride_s:g} is not above 0 s")
-        if not 0 <= self.min_confidence <= 1:
+        if not 0 <= self.least_confidence <= 1:
             raise ConfigError(f"min_confidence {self.min_confidence:g} is not 0 to 1")
+
+    @property
+    def least_confidence(self) -> float:
+        """Least confidence of a reading, of the region's own where none was asked for."""
+        if self.min_confidence is not None:
+            return self.min_confidence
+        return confidence.SKIN_THRESHOLD if self.region == "skin" else confidence.THRESHOLD
 
 
 @dataclasses.dataclass(frozen=True)
@@ -76,6 +93,7 @@ class Window:
       confidence: Chance that the rate is within 3 bpm of the truth, 0 to 1.
       why: Why there is no reading; '' where there is one.
       candidate_bpm: The rate in bpm that was estimated, trusted or not; None where there is not even that.
+      estimates_bpm: What each method says by itself, where several were asked.
     """
 
     start_s: float
@@ -84,6 +102,7 @@ class Window:
     confidence: float
     why: str
     candidate_bpm: float | None
+    estimates_bpm: Mapping[str, float] = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -129,6 +148,11 @@ def judge_segment(wave: Wave, cells: Trace, clip: FaceClip, settings: Settings) 
         upright += turn
     if upright < 0:
         wave = dataclasses.replace(wave, values=-wave.values)
+    return with_beats(wave, windows)
+
+
+def with_beats(wave: Wave, windows: list[Window]) -> Segment:
+    """Put a wave and its windows together, and find the beats of those that have a reading."""
     return Segment(wave, _beats(wave, windows), tuple(windows))
 
 
@@ -150,6 +174,11 @@ def spans(frames: int, fps: float, settings: Settings) -> list[tuple[int, int]]:
     if frames - (starts[-1] + length) >= stride / 2:
         starts.append(frames - length)
     return [(start, start + length) for start in starts]
+
+
+def fills(wave: np.ndarray, frames: int) -> bool:
+    """Return whether a wave [t] fills a window: CHROM's can end early, and a tenth of the frames may lack."""
+    return len(wave) >= 0.9 * frames
 
 
 def judge_window(
@@ -182,19 +211,18 @@ def judge_window(
     blank = functools.partial(Window, start_s, frames / fps, None, 0.0)
     if in_view < IN_VIEW:
         return blank(OUT_OF_VIEW, None), 0.0
-    # CHROM's wave can end early: a window that lacks more than a tenth has no rate.
     wave = np.asarray(wave, np.float64)
-    if len(wave) < 0.9 * frames or not np.isfinite(wave).all():
+    if not fills(wave, frames) or not np.isfinite(wave).all():
         return blank("the wave ends before the window does", None), 0.0
     try:
-        bpm = estimators.estimate(settings.hr_estimator, wave, fps)
+        bpm = estimators.estimate(settings.hr_estimator or estimators.DEFAULT, wave, fps)
     except ValueError as error:
         return blank(f"at {fps:g} frames/s no pulse can be read ({error})", None), 0.0
     is_grey = traces[0] is not None and bool(np.ptp(traces[0], axis=-1).max() < GREY_LEVELS)
     if not np.isfinite(bpm):
         return blank(NO_COLOUR if is_grey else FLAT, None), 0.0
     chance, why = confidence_of(wave, fps, bpm, traces, background)
-    trusted = chance >= settings.min_confidence
+    trusted = chance >= settings.least_confidence
     if trusted:
         why = ""
     elif is_grey:
@@ -246,7 +274,7 @@ def judge_wave(wave: Wave, settings: Settings) -> Segment:
         judge_window(wave.values[start:end], wave.fps, settings, start_s=wave.start_s + start / wave.fps)[0]
         for start, end in spans(len(wave.values), wave.fps, settings)
     ]
-    return Segment(wave, _beats(wave, windows), tuple(windows))
+    return with_beats(wave, windows)
 
 
 def _on_clock(trace: Trace, times_s: np.ndarray) -> np.ndarray | None:
@@ -307,5 +335,12 @@ def variability(segments: Iterable[Segment]) -> beats.Variability | None:
 
 def as_json(window: Window) -> dict[str, Any]:
     """Return a window as JSON's types, times to the millisecond."""
-    table = dataclasses.asdict(window)
-    return {k: round(v, 3) if isinstance(v, float) else v for k, v in table.items()}
+    table = {key: _rounded(value) for key, value in dataclasses.asdict(window).items()}
+    table["estimates_bpm"] = {name: _rounded(bpm) for name, bpm in window.estimates_bpm.items()}
+    return table
+
+
+def _rounded(value: Any) -> Any:
+    if not isinstance(value, float):
+        return value
+    return round(value, 3) if math.isfinite(value) else None

@@ -46,6 +46,14 @@ def wave_health(wave: Float[ArrayLike, "n t"], fps: float) -> dict[str, Float32[
       - 'at_edge': share of clips whose strongest frequency is the band's first or last;
       - 'score': concentration · (1 − alike) · (1 − at_edge), higher is healthier; the label-free score by
         which the best checkpoint is kept.
+
+    Example:
+      Two clips with one answer, 72 bpm:
+
+      >>> wave = np.sin(2 * np.pi * 1.2 * np.arange(300, dtype=np.float32) / 30)
+      >>> health = wave_health(np.stack([wave, wave]), 30.0)
+      >>> {name: round(float(value), 2) for name, value in health.items()}
+      {'concentration': 1.0, 'alike': 1.0, 'at_edge': 0.0, 'score': 0.0}
     """
     wave = jnp.asarray(wave, jnp.float32)
     n, t = wave.shape
@@ -201,8 +209,8 @@ def repetition(wave: Float[ArrayLike, "n t"], people: Sequence[str] | None = Non
     """Compute how far the waves of different people are one wave, whatever its lag and sign.
 
     Args:
-      wave: float [n, t].
-      people: whose each is; everybody is another one, if not given.
+      wave: Waves of different clips, float [n, t].
+      people: Who is seen in each clip; everybody is another one, if not given.
 
     Returns:
       float32 scalar: the mean over pairs of different people's waves of the largest absolute circular
@@ -242,8 +250,13 @@ def collapse_warning(health: dict[str, float], *, one_person: bool = False) -> s
     """Describe in a sentence what looks wrong with an epoch's mean health, or None.
 
     Args:
-      health: means of `wave_health` over an epoch, host floats.
-      one_person: whether all clips show the same person, whose heart may well beat alike in all.
+      health: Means of `wave_health` over an epoch, host floats.
+      one_person: Whether all clips show the same person, whose heart may well beat alike in all.
+
+    Example:
+      >>> collapse_warning({"alike": 0.97, "at_edge": 0.0})
+      'the waves of different clips are 0.97 alike: the network may have collapsed ...'
+      >>> collapse_warning({"alike": 0.3, "at_edge": 0.1})
     """
     if health["alike"] > ALIKE and not one_person:
         return (
@@ -268,7 +281,7 @@ def confounder_warning(probed: dict[str, float]) -> str | None:
     """Describe in a sentence what a probe found wrong and what to do, or None.
 
     Args:
-      probed: what `probe` returned, host floats; {} where nothing was probed.
+      probed: What `probe` returned, host floats; {} where nothing was probed.
     """
     if not probed or probed.get("trust", 1.0) >= TRUSTED:  # logs of older runs have none
         return None

@@ -42,8 +42,8 @@ def without_brightness(change: Frames, mean: Frames) -> Frames:
     """Take out of every pixel's change its part along the pixel's colour.
 
     Args:
-      change: float32 [..., t, h, w, 3], intensity levels.
-      mean: float32 [..., t, h, w, 3], the pixel's colour while it changes.
+      change: Change of every pixel from one frame to the next, float32 [..., t, h, w, 3], intensity levels.
+      mean: The pixel's colour while it changes, float32 [..., t, h, w, 3], intensity levels.
 
     Returns:
       float32 [..., t, h, w, 3], at right angles to `mean`.
@@ -60,8 +60,8 @@ def without_light(change: Frames, mean: Frames) -> Frames:
     probable light, where a pixel's change has a camera's noise and, at edges, what a small motion does.
 
     Args:
-      change: float32 [..., t, h, w, 3], intensity levels.
-      mean: float32 [..., t, h, w, 3], the pixel's colour while it changes.
+      change: Change of every pixel from one frame to the next, float32 [..., t, h, w, 3], intensity levels.
+      mean: The pixel's colour while it changes, float32 [..., t, h, w, 3], intensity levels.
 
     Returns:
       float32 [..., t, h, w, 3].
@@ -81,8 +81,8 @@ def without_surround(change: Frames, mean: Frames) -> Frames:
     """Keep what lies in the ellipse that fills the picture: the face, and little of its moving outline.
 
     Args:
-      change: float32 [..., t, h, w, 3].
-      mean: not used.
+      change: Change of every pixel, float32 [..., t, h, w, 3].
+      mean: Not used.
 
     Returns:
       float32 [..., t, h, w, 3], 0 outside.

@@ -63,7 +63,7 @@ def negative_pearson(x: Float[ArrayLike, "*batch t"], y: Float[ArrayLike, "*batc
 
     Args:
       x: Signals, float [..., t].
-      y: As many.
+      y: As many signals of the same length.
 
     Returns:
       float32 scalar in [0, 2]: 0 for the same shape, 1 for no correlation.
@@ -128,20 +128,22 @@ def wave_out_of_band(outputs: Outputs, fps: float) -> Float32[Array, ""]:
 # --- on the self-similarities -----------------------------------------------------------------------
 
 
+def _similarities(outputs: Outputs) -> list[tuple[Array, Array]]:
+    """Pair the SSM of each scale, then each SSW, of the online network with the target's."""
+    o, t = outputs.online, outputs.target
+    return [*zip(o.ssm, t.ssm, strict=True), *zip(o.ssw, t.ssw, strict=True)]
+
+
 def similarity_mse(outputs: Outputs, fps: float) -> Float32[Array, ""]:
     """Let the similarities agree: Σ_i MSE(SSM) + MSE(SSW). The paper's L_MSE; in both forms."""
     del fps
-    o, t = outputs.online, outputs.target
-    pairs = [*zip(o.ssm, t.ssm, strict=True), *zip(o.ssw, t.ssw, strict=True)]
-    return sum(_mean_squared(a, b) for a, b in pairs)
+    return sum(_mean_squared(a, b) for a, b in _similarities(outputs))
 
 
 def similarity_pearson(outputs: Outputs, fps: float) -> Float32[Array, ""]:
     """Let the similarities agree in shape: Σ_i NP(SSM rows) + NP(SSW). Released form."""
     del fps
-    o, t = outputs.online, outputs.target
-    pairs = [*zip(o.ssm, t.ssm, strict=True), *zip(o.ssw, t.ssw, strict=True)]
-    return sum(negative_pearson(a, b) for a, b in pairs)
+    return sum(negative_pearson(a, b) for a, b in _similarities(outputs))
 
 
 def similarity_deviation(
@@ -150,11 +152,11 @@ def similarity_deviation(
     """Keep the online network's diagonals even: mean deviation along them, over lags 1 … t_i − 2.
 
     Args:
-      outputs: Of both networks; only the online one's counts.
+      outputs: Outputs of both networks; only the online one's counts.
       fps: Not used.
       weight_by_length: Whether to multiply each lag's deviation by its diagonal's length / 20, as the
         released code does (which makes the term some 90 times the paper's).
-      ddof: Of the deviation; 0 in the paper form, 1 in the released one.
+      ddof: Degrees of freedom of the deviation; 0 in the paper form, 1 in the released one.
 
     Returns:
       float32 scalar, the mean over lags, clips and scales. The paper's L_SD.
@@ -224,7 +226,7 @@ def total_loss(
     """Sum the weighted terms of a form.
 
     Args:
-      outputs: Of both networks.
+      outputs: Outputs of both networks.
       fps: Frame rate of the clips in Hz.
       terms: Those of the form, `{name: {'weight': w, **settings}}`, names out of `TERMS`.
 
@@ -232,7 +234,17 @@ def total_loss(
       The sum, float32 scalar, and each term already weighted.
 
     Raises:
-      KeyError: a name is not in `TERMS`.
+      KeyError: A name is not in `TERMS`.
+
+    Example:
+      Waves that are opposite, weighed by a quarter:
+
+      >>> from sspd_jax.method.outputs import similarity_outputs
+      >>> rise = jnp.array([[1.0, 2.0, 3.0]])
+      >>> both = Outputs(similarity_outputs(rise, ()), similarity_outputs(-rise, ()))
+      >>> loss, terms = total_loss(both, 30.0, {"wave_pearson": {"weight": 0.25}})
+      >>> round(float(loss), 4), list(terms)
+      (0.5, ['wave_pearson'])
     """
     weighted = {}
     for name, settings in terms.items():

@@ -129,7 +129,7 @@ class Stage(nn.Module):
     """Layers in a row: each convolved, normalised, taken the tanh of, and resized.
 
     Attributes:
-      settings: Of the network.
+      settings: Sizes and variants of the network.
       layers: Names of parameters, kernels, pools.
       batch_axis: See `BatchNorm`.
     """
@@ -209,11 +209,11 @@ def attend(
     instead of t²·c and keeps no t × t matrix.
 
     Args:
-      query: float [n, t, c].
-      key: float [n, t, c].
-      value: float [n, t, c].
-      heads: head h takes channels [h·c/heads, (h+1)·c/heads).
-      scale: s.
+      query: Queries Q, float [n, t, c].
+      key: Keys K, float [n, t, c].
+      value: Values V, float [n, t, c].
+      heads: Number of heads; head h takes channels [h·c/heads, (h+1)·c/heads).
+      scale: Divisor s of the products.
 
     Returns:
       float [n, t, c].
@@ -384,6 +384,18 @@ def forward(
 
     Returns:
       The output, and the statistics after this batch.
+
+    Example:
+      Two clips of 24 differences. The first scale's kernel, 5 wide, has 20 places in them; the second's, 3
+      wide, has 9 in those at stride 2:
+
+      >>> small = {"input_size": 22, "stages": ((4, 4),), "features": 8}
+      >>> settings = NetworkSettings(**small, ts_kernels=(5, 3), ts_strides=(1, 2))
+      >>> video = jax.ShapeDtypeStruct((2, 24, 22, 22, 3), jnp.float32)
+      >>> variables = abstract_variables(settings)
+      >>> output, _ = jax.eval_shape(lambda *arrays: forward(settings, *arrays), *variables, video)
+      >>> output.wave.shape, [ssm.shape for ssm in output.ssm]
+      ((2, 24), [(2, 20, 20), (2, 9, 9)])
     """
     (wave, features), updated = Network(settings, batch_axis=batch_axis).apply(
         {"params": params, "batch_stats": batch_stats}, video, train=True, mutable=["batch_stats"]
@@ -417,7 +429,7 @@ def fold_norms(params: Floats, batch_stats: Floats) -> tuple[Floats, Floats]:
     """Fold every normalisation that follows a convolution into its kernel, for evaluation.
 
     Args:
-      params: Of a network, or of a part of it.
+      params: Parameters of a network, or of a part of it.
       batch_stats: Its running statistics.
 
     Returns:

@@ -50,6 +50,13 @@ def similarity_outputs(
 
     Returns:
       The network's output, its SSMs and SSWs computed in float32.
+
+    Example:
+      Two moments whose features are at right angles:
+
+      >>> output = similarity_outputs(jnp.zeros((1, 2)), (jnp.eye(2)[None],))
+      >>> output.ssm[0].round(4).tolist(), output.ssw[0].round(4).tolist()
+      ([[[1.0, 0.0], [0.0, 1.0]]], [[1.0, 0.0]])
     """
     ssm = tuple(self_similarity.similarity_matrix(a) for a in features)
     ssw = tuple(self_similarity.similarity_wave(m) for m in ssm)

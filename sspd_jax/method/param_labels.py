@@ -25,13 +25,13 @@ def labels(params: Any) -> Any:
     """Name the part of the network each parameter belongs to.
 
     Args:
-      params: parameters of a network, a nested dict.
+      params: Parameters of a network, a nested dict.
 
     Returns:
       The same nesting with 'backbone', 'ts' or 'predictor' in place of every array.
 
     Raises:
-      ValueError: a parameter belongs to none of them.
+      ValueError: A parameter belongs to none of them.
     """
 
     def label(path: tuple[Any, ...], _: Any) -> str:

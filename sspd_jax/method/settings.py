@@ -40,25 +40,25 @@ class NetworkSettings:
     """Sizes and variants of the network; the defaults are the released ones.
 
     Attributes:
-      input_size: height and width of the video in pixels.
-      stages: channels of the two convolutions (3×5×5, 3×3×3) of each stage before its pool.
-      features: channels of F2 and F1.
-      predictor_width: channels inside the predictor.
-      ts_kernels: width in samples of each TS block's embedding; their number is L.
-      ts_strides: stride of each embedding; every stride divides the rate of all later scales.
-      ts_heads: attention heads; they divide `features`.
+      input_size: Height and width of the video in pixels.
+      stages: Channels of the two convolutions (3×5×5, 3×3×3) of each stage before its pool.
+      features: Number of channels of F2 and F1.
+      predictor_width: Number of channels inside the predictor.
+      ts_kernels: Width in samples of each TS block's embedding; their number is L.
+      ts_strides: Stride of each embedding; every stride divides the rate of all later scales.
+      ts_heads: Number of attention heads; it divides `features`.
       ts_attention_scale: 'keys' divides Q Kᵀ by the number of keys (released), 'channels' by C (paper).
       ts_projection: 'tanh' for tanh(Linear(A')) (released), 'linear' for A'W (paper).
       ts_residual: 'input' adds the resized block input (released), 'embedding' adds E (paper).
-      input_transform: what is made of each two frames before the network sees them, a name in
+      input_transform: What is made of each two frames before the network sees them, a name in
         `input_transform.INPUT_TRANSFORMS`.
-      predictor_isolated: whether the wave's losses stop at the predictor, as published; if not, they move the
+      predictor_isolated: Whether the wave's losses stop at the predictor, as published; if not, they move the
         backbone too.
-      conv: form of the convolutions, see `conv3d`.
-      dtype: compute dtype, 'float32' or 'bfloat16'; parameters, statistics, spectra and losses stay
+      conv: Form of the convolutions, see `conv3d`.
+      dtype: Compute dtype, 'float32' or 'bfloat16'; parameters, statistics, spectra and losses stay
         float32. With 'bfloat16' the golden wave is within 0.7 % of its largest value, and the similarity
         waves of the three scales are within 0.4, 2.3 and 9.5 %.
-      rematerialise: whether the stages keep less for their gradients and compute it again, see `norm_tanh`.
+      rematerialise: Whether the stages keep less for their gradients and compute it again, see `norm_tanh`.
     """
 
     input_size: int = 128
@@ -125,7 +125,7 @@ class NetworkSettings:
         """T_i of each scale for `t` difference frames: floor((T_{i−1} − k_i) / r_i) + 1.
 
         Raises:
-          ValueError: a scale would have fewer than 3 samples.
+          ValueError: A scale would have fewer than 3 samples.
         """
         lengths = []
         last = t
@@ -147,7 +147,7 @@ def network_settings(config: Any) -> NetworkSettings:
       config: Anything with a table 'network': a dict, or a ConfigDict (which is no `Mapping`).
 
     Raises:
-      ConfigError: a key is unknown or a value impossible.
+      ConfigError: A key is unknown or a value is impossible.
     """
     table = {name: as_tuple(value) for name, value in dict(config["network"]).items()}
     known = NetworkSettings.__dataclass_fields__

@@ -29,6 +29,10 @@ def power_spectrum(wave: Float[ArrayLike, "*batch t"]) -> Float32[Array, "*batch
 
     Returns:
       float32 [..., t // 2 + 1]; bin 0 is 0 up to rounding.
+
+    Example:
+      >>> power_spectrum(jnp.array([5.0, 6.0, 5.0, 4.0])).tolist()
+      [0.0, 4.0, 0.0]
     """
     wave = jnp.asarray(wave, jnp.float32)
     bins = jnp.fft.rfft(wave - jnp.mean(wave, axis=-1, keepdims=True))
@@ -70,9 +74,7 @@ def band_bins(t: int, fps: float, low_hz: float, high_hz: float) -> Bool[np.ndar
     return (frequency >= low_hz - slack) & (frequency <= high_hz + slack)
 
 
-def snr(
-    wave: Float[ArrayLike, "*batch t"], fps: float, *, band_hz: tuple[float, float] = PULSE_BAND_HZ
-) -> Float32[Array, "*batch"]:
+def snr(wave: Float[ArrayLike, "*batch t"], fps: float) -> Float32[Array, "*batch"]:
     """Compute the share of a wave's power that lies in the pulse band.
 
     SNR = power in [0.5, 3] Hz ÷ power in (0, min(15, fps/2)] Hz; the mean (DC) is never counted.
@@ -80,7 +82,6 @@ def snr(
     Args:
       wave: Waves, float [..., t].
       fps: Sampling rate of the wave in Hz.
-      band_hz: Ends of the pulse band in Hz, both included.
 
     Returns:
       float32 [...] in (0, 1]; 1 for a wave without any power.
@@ -101,7 +102,7 @@ def snr(
     """
     power = power_spectrum(wave)
     t = jnp.shape(wave)[-1]
-    in_band = _require_band(t, fps, band_hz)
+    in_band = _require_band(t, fps)
     in_total = band_bins(t, fps, fps / t, min(TOTAL_LIMIT_HZ, fps / 2))
     # The same small power in both keeps the quotient of an empty spectrum at 1 with gradient 0.
     return _sum_bins(power, in_band, _NO_POWER) / _sum_bins(power, in_total, _NO_POWER)
@@ -113,23 +114,18 @@ def _sum_bins(
     return jnp.sum(jnp.where(mask, power, 0), axis=-1) + floor
 
 
-def _require_band(t: int, fps: float, band_hz: tuple[float, float]) -> Bool[np.ndarray, " {t}//2+1"]:
-    if fps < 2 * band_hz[1]:
-        raise ValueError(f"a wave at {fps:g} Hz cannot hold {band_hz[1]:g} Hz; needed: {2 * band_hz[1]:g} Hz")
-    mask = band_bins(t, fps, *band_hz)
+def _require_band(t: int, fps: float) -> Bool[np.ndarray, " {t}//2+1"]:
+    low, high = PULSE_BAND_HZ
+    if fps < 2 * high:
+        raise ValueError(f"a wave at {fps:g} Hz cannot hold {high:g} Hz; needed: {2 * high:g} Hz")
+    mask = band_bins(t, fps, low, high)
     if not mask.any():
-        raise ValueError(
-            f"{t} samples at {fps:g} Hz have no spectral bin in {band_hz[0]:g}–{band_hz[1]:g} Hz"
-        )
+        raise ValueError(f"{t} samples at {fps:g} Hz have no spectral bin in {low:g}–{high:g} Hz")
     return mask
 
 
 def out_of_band_ratio(
-    wave: Float[ArrayLike, "*batch t"],
-    fps: float,
-    *,
-    n_bins: int,
-    band_hz: tuple[float, float] = PULSE_BAND_HZ,
+    wave: Float[ArrayLike, "*batch t"], fps: float, *, n_bins: int
 ) -> Float32[Array, "*batch"]:
     """Compute the amplitude outside the pulse band per amplitude inside it: ΣP / ΣP[band] − 1.
 
@@ -139,7 +135,6 @@ def out_of_band_ratio(
       wave: Waves, float [..., t].
       fps: Sampling rate of the wave in Hz.
       n_bins: How many bins count, DC first.
-      band_hz: Ends of the pulse band in Hz.
 
     Returns:
       float32 [...], 0 or more.
@@ -151,10 +146,9 @@ def out_of_band_ratio(
       The authors' released code.
     """
     t = jnp.shape(wave)[-1]
-    low, high = (int(edge * t / fps) for edge in band_hz)
-    if fps < 2 * band_hz[1] or not low < min(high, n_bins):
-        raise ValueError(
-            f"{t} samples at {fps:g} Hz have no spectral bin in {band_hz[0]:g}–{band_hz[1]:g} Hz"
-        )
+    low_hz, high_hz = PULSE_BAND_HZ
+    low, high = (int(edge * t / fps) for edge in PULSE_BAND_HZ)
+    if fps < 2 * high_hz or not low < min(high, n_bins):
+        raise ValueError(f"{t} samples at {fps:g} Hz have no spectral bin in {low_hz:g}–{high_hz:g} Hz")
     spectrum = amplitude_spectrum(wave, n_bins)
     return jnp.sum(spectrum, axis=-1) / (jnp.sum(spectrum[..., low:high], axis=-1) + _TINY) - 1

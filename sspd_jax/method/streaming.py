@@ -33,7 +33,7 @@ def begin(settings: NetworkSettings) -> ConvState:
     """Return the state before the first difference: the zeros that pad it in time.
 
     Args:
-      settings: Of the network.
+      settings: Sizes and variants of the network.
 
     Returns:
       For each convolution that spans three frames, zeros [1, 2, h, w, c] of the network's dtype.
@@ -74,7 +74,7 @@ def advance(
       from `end` on, mean nothing.
 
     Raises:
-      ValueError: t is odd.
+      ValueError: The number of differences t is odd.
     """
     if jnp.shape(video)[1] % 2:
         raise ValueError(

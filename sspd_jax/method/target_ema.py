@@ -27,8 +27,8 @@ def target_momentum(total_steps: int, *, base: float = 0.9) -> optax.Schedule:
     m_s = 1 + ½·(base − 1)·(1 + cos(π·s / S)), s = 0 … S − 1, so the first update uses `base`.
 
     Args:
-      total_steps: S.
-      base: m_0.
+      total_steps: Number S of updates of the whole training.
+      base: Momentum m_0 of the first update.
 
     Returns:
       A function of the count of updates made before, to float32.
@@ -44,7 +44,7 @@ def target_ema(momentum: optax.Schedule) -> optax.GradientTransformation:
     """Average the parameters after each update into a target network's.
 
     Args:
-      momentum: m as a function of the count of updates made before.
+      momentum: Momentum m as a function of the count of updates made before.
 
     Returns:
       A transformation that leaves updates as they are and whose state is a `TargetState`; its `update`

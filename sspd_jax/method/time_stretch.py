@@ -51,7 +51,7 @@ def play(
 
     Args:
       signal: Clips of frames, or waves, [n, t, ...].
-      speed: Of each, above 0, at most 1.
+      speed: Speed of each, above 0, at most 1.
 
     Returns:
       float32 [n, t, ...]: sample k is the old one at c + speed · (k − c), c the middle.
@@ -72,8 +72,8 @@ def play_output(output: outputs.NetworkOutput, speed: Float32[ArrayLike, " n"]) 
     """Turn what a network says of clips at their own speed into what it should say of them in slow motion.
 
     Args:
-      output: Of n clips.
-      speed: Of each, float32 [n].
+      output: Output of a network for n clips.
+      speed: Speed of each, float32 [n].
 
     Returns:
       The output whose wave and self-similarities run as slowly.

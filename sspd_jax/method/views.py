@@ -24,11 +24,11 @@ class ViewSettings:
     Attributes:
       crop: 'random' cuts a window of the network's input size at a random place of each clip; 'whole'
         resizes the whole face to it.
-      flip_horizontal: probability of a left-right flip of a clip.
-      flip_vertical: probability of an upside-down flip of a clip.
+      flip_horizontal: Probability of a left-right flip of a clip.
+      flip_vertical: Probability of an upside-down flip of a clip.
       mask_unit: 'none', 'frame' (a difference frame is kept or dropped whole) or 'pixel' (each pixel of
         each difference frame is, its three colours together).
-      mask_keep: probability of being kept.
+      mask_keep: Probability of being kept.
     """
 
     crop: str = "whole"
@@ -60,7 +60,7 @@ def make_view(
     Args:
       clips: Video, uint8 or float [n, t + 1, s, s, 3], RGB.
       key: Random key; each clip draws from a key of its own folded out of it.
-      settings: Of the view.
+      settings: How the view is made.
       size: Height and width of the view, at most s for a random crop.
       first: Number of the first clip in its batch, where these are a part of one.
       transform: What is made of two frames, a name in `input_transform.INPUT_TRANSFORMS`.
@@ -69,7 +69,15 @@ def make_view(
       float32 [n, t, size, size, 3] masked frame differences, in intensity levels.
 
     Raises:
-      ValueError: a random crop of `size` does not fit.
+      ValueError: A random crop of `size` does not fit.
+
+    Example:
+      A clip that grows brighter by one level a frame:
+
+      >>> clip = np.ones((1, 4, 8, 8, 3), np.uint8) * np.arange(4, dtype=np.uint8)[:, None, None, None]
+      >>> view = make_view(clip, jax.random.key(0), ViewSettings(), size=4)
+      >>> view.shape, float(view.min()), float(view.max())
+      ((1, 3, 4, 4, 3), 1.0, 1.0)
     """
     clips = jnp.asarray(clips)
     keys = jax.vmap(lambda i: jax.random.fold_in(key, i))(first + jnp.arange(clips.shape[0]))
@@ -121,7 +129,7 @@ def random_crop(
       [t, size, size, 3], of the clip's dtype.
 
     Raises:
-      ValueError: the window is larger than the frames.
+      ValueError: The window is larger than the frames.
     """
     clip = jnp.asarray(clip)
     t, h, w, c = clip.shape

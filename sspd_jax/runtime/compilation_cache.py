@@ -12,7 +12,6 @@ import hashlib
 import os
 import platform
 import re
-import warnings
 from pathlib import Path
 
 import jax
@@ -42,8 +41,8 @@ def default_directory() -> Path | None:
 def enable(directory: epath.PathLike | None = None) -> epath.Path | None:
     """Keep what is compiled from here on, and read what was kept, in this whole process.
 
-    This sets JAX's configuration, and Python's filter of the warnings that JAX gives of a full disk or a
-    damaged file: JAX then compiles and goes on. It is for commands and whole runs; importing sets nothing.
+    This sets JAX's configuration. It is for commands and whole runs; importing sets nothing. Of a full disk
+    or a damaged file JAX warns, compiles and goes on; commands do not show it (`cli.common.start`).
 
     Programs for one processor can crash on another, and JAX's keys need not tell CPUs apart: each kind has a
     folder of its own. What is in the folder is run; it is made for this user alone.
@@ -70,7 +69,6 @@ def enable(directory: epath.PathLike | None = None) -> epath.Path | None:
             return None
     jax.config.update("jax_compilation_cache_dir", os.fspath(folder))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", LEAST_S)
-    warnings.filterwarnings("ignore", "Error (reading|writing) persistent compilation cache", UserWarning)
     return folder
 
 

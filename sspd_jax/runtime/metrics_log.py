@@ -168,7 +168,15 @@ class _Appended:
 
 
 def read_metrics(workdir: epath.PathLike) -> list[dict[str, Any]]:
-    """Read a run's JSON lines; a line cut off by a kill is left out."""
+    r"""Read a run's JSON lines; a line cut off by a kill is left out.
+
+    Example:
+      >>> import pathlib, tempfile
+      >>> with tempfile.TemporaryDirectory() as folder:
+      ...     _ = (pathlib.Path(folder) / METRICS).write_text('{"step": 5, "loss": 0.4}\n{"step": 10, "lo')
+      ...     read_metrics(folder)
+      [{'step': 5, 'loss': 0.4}]
+    """
     return [json.loads(line) for line in _lines(epath.Path(workdir) / METRICS)]
 
 

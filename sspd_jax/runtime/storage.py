@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -35,6 +35,14 @@ def aside(path: epath.Path) -> epath.Path:
 def write_text(path: epath.PathLike, text: str, *, otherwise: str = "choose another place") -> None:
     """Write a text file, in UTF-8; bytes of file names that are none stay as they are. See `write_bytes`."""
     write_bytes(path, text.encode("utf-8", "surrogateescape"), otherwise=otherwise)
+
+
+def write_texts(folder: epath.Path, texts: Mapping[str, str]) -> None:
+    """Write text files (name → text) into a folder, which is made if it is not there; see `write_bytes`."""
+    with storing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+    for name, text in texts.items():
+        write_text(folder / name, text)
 
 
 def write_bytes(path: epath.PathLike, data: bytes, *, otherwise: str = "choose another place") -> None:

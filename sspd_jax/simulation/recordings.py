@@ -95,6 +95,13 @@ def write_recordings(
     Raises:
       ConfigError: A setting is outside its range, or is another one than the folder was begun with.
       UserError: The folder holds something else, or cannot be written to.
+
+    Example:
+      >>> import tempfile
+      >>> with tempfile.TemporaryDirectory() as folder:
+      ...     (subject,) = write_recordings(folder, people=1, seconds=1, size=(160, 120))
+      ...     subject.name, sorted(file.name for file in subject.iterdir())
+      ('subject1', ['ground_truth.txt', 'vid.avi'])
     """
     out = Path(out)
     _validate(preset, people, seconds, seed, size)
@@ -103,10 +110,10 @@ def write_recordings(
     settings = {"version": VERSION, "preset": preset, "seconds": seconds, "seed": seed, "size": list(size)}
     folders = [out / f"subject{number}" for number in range(1, people + 1)]
     try:
-        _begin(out, settings)
+        begin(out, settings)
         missing = {folder: number for number, folder in enumerate(folders, 1) if not folder.exists()}
         one = functools.partial(write_recording, preset=preset, seconds=seconds, seed=seed, size=size)
-        with _film_crew(min(workers, len(missing))) as film_all:
+        with film_crew(min(workers, len(missing))) as film_all:
             for folder in film_all(one, missing):
                 if on_written:
                     on_written(f"{folder}: {seconds:g} s, {preset}")
@@ -117,8 +124,15 @@ def write_recordings(
 
 
 @contextmanager
-def _film_crew(workers: int) -> Iterator[Callable[..., Iterator[Path]]]:
-    """Yield what calls `one(folder, number=…)` for every folder, and yields each that is written."""
+def film_crew(workers: int) -> Iterator[Callable[..., Iterator[Path]]]:
+    """Keep processes that film.
+
+    Args:
+      workers: How many; below 2 this process films.
+
+    Yields:
+      What calls `one(folder, number=…)` for every item of `missing` and yields each folder that is written.
+    """
     if workers < 2:
 
         def in_turn(one, missing):
@@ -160,8 +174,17 @@ def _validate(preset, people, seconds, seed, size) -> None:
         )
 
 
-def _begin(out: Path, settings: dict) -> None:
-    """Make the folder and note what it is for, or check that it was begun for the same."""
+def begin(out: Path, settings: dict) -> None:
+    """Make a folder of recordings and note what it is for, or check that it was begun for the same.
+
+    Args:
+      out: Folder.
+      settings: What all recordings in it have in common, as JSON has it.
+
+    Raises:
+      ConfigError: It was begun for something else.
+      UserError: It holds something else than simulated recordings.
+    """
     out.mkdir(parents=True, exist_ok=True)
     note = out / SETTINGS_FILE
     if note.exists():

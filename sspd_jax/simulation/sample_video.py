@@ -101,6 +101,15 @@ def write_video(
       codec: FFmpeg's name of an encoder, such as 'libx264', 'mjpeg' or 'rawvideo'.
       rotation: Angle by which players turn the picture, degrees counter-clockwise.
       options: Options of the encoder, by FFmpeg's names; by default those of the sample video.
+
+    Example:
+      >>> import tempfile
+      >>> with tempfile.TemporaryDirectory() as folder:
+      ...     path = Path(folder) / "grey.mp4"
+      ...     write_video(path, np.full((3, 16, 16, 3), 128, np.uint8), np.arange(3) / 30)
+      ...     with av.open(str(path)) as container:
+      ...         len(list(container.decode(video=0)))
+      3
     """
     times_s = np.asarray(times_s, np.float64)
     rate = Fraction((len(times_s) - 1) / (times_s[-1] - times_s[0])).limit_denominator(1001)
@@ -153,6 +162,13 @@ def write_face_video(
     Raises:
       UserError: The folder does not exist or cannot be written to.
       ConfigError: The suffix is unknown, the heart rate is not above 0, or there are fewer than 2 frames.
+
+    Example:
+      >>> import tempfile
+      >>> with tempfile.TemporaryDirectory() as folder:
+      ...     write_face_video(Path(folder) / "face.mp4", seconds=0.5, fps=10, bpm=60)
+      ...     (Path(folder) / "face.csv").read_text().splitlines()[0]
+      'time_s,ppg'
     """
     path = Path(path)
     if times_s is None:

@@ -54,6 +54,20 @@ def compile_train_step(step_config: StepConfig, mesh: Mesh, *, clip_frames: int 
       A step; its state `place`d on the mesh, its batch {'clips'} as `train_step` takes it, or, with
       `clip_frames`, {'frames', 'starts'} as `cut_clips` does. BatchNorm's statistics and the losses are those
       of the whole batch, whatever the number of devices.
+
+    Example:
+      A step is compiled when it is first called; here it is only asked what it would return:
+
+      >>> from sspd_jax.method.settings import NetworkSettings
+      >>> from sspd_jax.training import config, sharding, state
+      >>> network = NetworkSettings(22, ((4, 4),), 4, ts_kernels=(3,), ts_strides=(1,), conv="direct")
+      >>> step_config = dataclasses.replace(config.validate(config.load("ubfc")), network=network)
+      >>> step = compile_train_step(step_config, sharding.data_mesh(jax.devices()[:1]))
+      >>> fresh = state.init(step_config.network, step_config.optimizer, seed=0)
+      >>> clips = jax.ShapeDtypeStruct((2, 25, 26, 26, 3), "uint8")
+      >>> next_state, metrics = step.eval_shape(fresh, {"clips": clips})
+      >>> metrics["loss"].shape, next_state.step.dtype
+      ((), dtype('int32'))
     """
     step_config = _with_fast_convolutions(step_config)
     whole, spread = replicated(mesh), NamedSharding(mesh, PartitionSpec(DATA_AXIS))

@@ -7,9 +7,11 @@ configuration is said by `validate`, in one place, before any work begins.
 
 from __future__ import annotations
 
+import contextvars
 import copy
 import inspect
 import math
+import operator
 import re
 import sys
 from collections.abc import Callable, Iterable, Mapping
@@ -20,7 +22,7 @@ import ml_collections
 from absl import flags
 from ml_collections import config_flags
 
-from sspd_jax.checkpoints.renamed_keys import REMOVED, RENAMED
+from sspd_jax.checkpoints.renamed_keys import EARLIER_TABLES, REMOVED, RENAMED
 from sspd_jax.datasets import splits
 from sspd_jax.datasets.readers.registry import READERS
 from sspd_jax.errors import ConfigError
@@ -40,12 +42,15 @@ from sspd_jax.training.compiled import STEP_COMPILERS
 from sspd_jax.training.step import StepConfig, make_optimizer
 from sspd_jax.video.face_detection import DETECTORS
 
+_READING_FILE = contextvars.ContextVar("_READING_FILE", default=False)
+"""Whether `default` is called for a file, which may set keys in tables of earlier versions."""
+
 
 def default(form: Mapping[str, Any] = presets.PAPER) -> ml_collections.ConfigDict:
     """Build the configuration of the published training, in the given form.
 
     Args:
-      form: a table out of `sspd_jax.training.presets`.
+      form: Table out of `sspd_jax.training.presets`.
 
     Returns:
       A new, unlocked ConfigDict.
@@ -89,7 +94,7 @@ def default(form: Mapping[str, Any] = presets.PAPER) -> ml_collections.ConfigDic
                 "test_people": (),
             },
             "evaluation": {
-                "reader": "target",  # which of the two networks is *the* reader, fixed before testing
+                "reader": "target",  # which of the two networks is the primary one, fixed before testing
                 "hr_estimator": "spectrum",  # from wave to rate, see sspd_jax.heart_rate.estimators
                 "window_s": 10.0,  # s
                 "stride_s": 10.0,  # s
@@ -104,6 +109,8 @@ def default(form: Mapping[str, Any] = presets.PAPER) -> ml_collections.ConfigDic
         }
     )
     apply_form(config, form)
+    if _READING_FILE.get():
+        config.update({table: {} for table in EARLIER_TABLES})
     return config
 
 
@@ -153,9 +160,9 @@ def for_dataset(
     """Make the `get_config` of a dataset that is trained on as published for UBFC-rPPG.
 
     Args:
-      name: of its reader; the prepared dataset lands in data/<name>.
-      split: who is tested, see `sspd_jax.datasets.splits.of_dataset`.
-      data: other settings of `config.data`.
+      name: Name of the dataset's reader; the prepared dataset lands in data/<name>.
+      split: Table `data.split`: who is tested, see `sspd_jax.datasets.splits.of_dataset`.
+      data: Other settings of `config.data`.
 
     Returns:
       Function of comma-separated names out of `VARIANTS` → the configuration.
@@ -174,14 +181,14 @@ def with_variants(config: ml_collections.ConfigDict, variants: str) -> ml_collec
     """Apply comma-separated variants, in order, in place.
 
     Args:
-      config: the configuration without variants.
-      variants: names out of `VARIANTS`, or ''.
+      config: The configuration without variants.
+      variants: Names out of `VARIANTS`, or ''.
 
     Returns:
       The same configuration.
 
     Raises:
-      ConfigError: a variant is unknown.
+      ConfigError: A variant is unknown.
     """
     for name in filter(None, (part.strip() for part in variants.split(","))):
         if name not in VARIANTS:
@@ -194,7 +201,7 @@ def load(spec: str, overrides: Iterable[str] = ()) -> ml_collections.ConfigDict:
     """Load `path/to/config.py[:variants]` and override values in it.
 
     Args:
-      spec: a path to a file with `get_config(variants)`, or the name of a shipped one (see `find`), and
+      spec: Path to a file with `get_config(variants)`, or the name of a shipped one (see `find`), and
         variants after a colon.
       overrides: `key.subkey=value` assignments, as on the command line after `--config.`.
 
@@ -202,7 +209,7 @@ def load(spec: str, overrides: Iterable[str] = ()) -> ml_collections.ConfigDict:
       The locked configuration, not validated yet.
 
     Raises:
-      ConfigError: the file is missing or cannot be executed as a configuration, or an override names no
+      ConfigError: The file is missing or cannot be executed as a configuration, or an override names no
         key or has a value of another type. A key that an older version knew by another name is accepted, and
         the new name is printed.
 
@@ -219,17 +226,21 @@ def load(spec: str, overrides: Iterable[str] = ()) -> ml_collections.ConfigDict:
     overrides = [*map(_with_current_name, overrides)]
     arguments = [f"--config={file}{colon}{variants}", *(f"--config.{assignment}" for assignment in overrides)]
     config_flags.DEFINE_config_file("config", flag_values=values, sys_argv=["sspd_jax", *arguments])
+    reading = _READING_FILE.set(True)
     try:
         values(["sspd_jax", *arguments])
+        if isinstance(values.config, ml_collections.ConfigDict):
+            _use_current_names(values.config, {assignment.partition("=")[0] for assignment in overrides})
     except ConfigError:
         raise
     except (flags.Error, AttributeError, KeyError, TypeError, ValueError) as error:
         raise ConfigError(f"{' '.join(arguments)}: {_one_line(error)}") from error
     except Exception as error:  # whatever the user's own file raises
         raise ConfigError(f"config file {path} fails with {type(error).__name__}: {error}") from error
+    finally:
+        _READING_FILE.reset(reading)
     if not isinstance(values.config, ml_collections.ConfigDict):
         raise ConfigError(f"config file {path}: get_config returns {values.config!r}, not a ConfigDict")
-    _use_current_names(values.config, {assignment.partition("=")[0] for assignment in overrides})
     return values.config
 
 
@@ -238,11 +249,14 @@ def _use_current_names(config: ml_collections.ConfigDict, overridden: Iterable[s
     with config.unlocked():
         for old, new in RENAMED.items():
             (old_table, old_name), (table, name) = old.split("."), new.split(".")
-            if old_table in config and old_name in config[old_table]:
+            if old_name in config.get(old_table, {}):
                 print(f"note: config key {old!r} is now {new!r}", file=sys.stderr)
                 if new not in overridden:
                     config[table][name] = config[old_table][old_name]
                 del config[old_table][old_name]
+        for table in EARLIER_TABLES:
+            if not config.get(table, True):
+                del config[table]
 
 
 def _with_current_name(assignment: str) -> str:
@@ -284,11 +298,11 @@ def find(path: str, suffix: str) -> Path:
     what is written for the repository works where the package is installed.
 
     Args:
-      path: of a file, or a name.
+      path: Path of a file, or the name of a shipped one.
       suffix: '.py' or '.toml'.
 
     Raises:
-      ConfigError: there is neither.
+      ConfigError: There is neither.
     """
     given = Path(path)
     if given.is_file():
@@ -333,25 +347,23 @@ def _one_line(error: Exception) -> str:
         return text
     # ml_collections raises these with little more than the key's name, in quotes of several kinds.
     text = " ".join(text.replace("\\n", " ").replace("\\'", "'").split()).strip("'\"")
-    names = re.findall(r"\w+", text)
     if found := re.search(r'Did you mean "(\w+)" instead of "(\w+)"', text):
         text = f"{found[2]!r}; did you mean {found[1]!r}?"
-    renamed = [f"; {old!r} is now {new!r}" for old, new in RENAMED.items() if old.split(".")[0] in names[:1]]
-    return f"unknown key {text}{''.join(renamed)}"
+    return f"unknown key {text}"
 
 
 def validate(config: ml_collections.ConfigDict) -> StepConfig:
     """Check every value and every rule between values, and build the method they describe.
 
     Args:
-      config: of an experiment.
+      config: An experiment's configuration.
 
     Returns:
       The static part of a training step; `momentum` is for one step an epoch until `method` is given the
       number of recordings.
 
     Raises:
-      ConfigError: one sentence naming the key, its value and what is allowed.
+      ConfigError: A value is impossible; the sentence names the key, the value and what is allowed.
 
     Example:
       >>> validate(load("ubfc")).network.ts_kernels
@@ -367,50 +379,36 @@ def method(config: ml_collections.ConfigDict, total_steps: int) -> StepConfig:
     """Check a configuration and build the method it describes.
 
     Args:
-      config: of an experiment.
-      total_steps: optimiser steps of the whole training, over which the target's momentum rises.
+      config: An experiment's configuration.
+      total_steps: Number of optimiser steps of the whole training, over which the target's momentum rises.
 
     Returns:
       The static part of a training step.
 
     Raises:
-      ConfigError: one sentence naming the key, its value and what is allowed.
+      ConfigError: A value is impossible; the sentence names the key, the value and what is allowed.
+
+    Example:
+      The target's momentum rises over the whole training:
+
+      >>> momentum = method(load("ubfc"), total_steps=100).momentum
+      >>> round(float(momentum(0)), 3), round(float(momentum(100)), 3)
+      (0.9, 1.0)
     """
     _check_keys(config, default(), "")
-    for key in ("clip_frames", "crop_size", "batch_size", "epochs", "log_every"):
-        _require(isinstance(config[key], int) and config[key] >= 1, key, config[key], "a whole number ≥ 1")
-    _require(isinstance(config.seed, int) and config.seed >= 0, "seed", config.seed, "a whole number ≥ 0")
+    for key, least in _WHOLE_NUMBERS.items():
+        _require_whole(config, key, least)
     _require(6 <= config.fps <= 1000, "fps", config.fps, "6 to 1000 Hz (the pulse band ends at 3 Hz)")
     _require(config.clip_frames % 2 == 0, "clip_frames", config.clip_frames, "an even number")
-    optimizer, momentum = config.optimizer, config.target.momentum
-    _require(optimizer.learning_rate > 0, "optimizer.learning_rate", optimizer.learning_rate, "more than 0")
-    _require(optimizer.eps > 0, "optimizer.eps", optimizer.eps, "more than 0")
-    for key in ("b1", "b2"):
-        _require(0 <= optimizer[key] < 1, f"optimizer.{key}", optimizer[key], "0 or more and less than 1")
-    _require(
-        set(optimizer.frozen) <= set(param_labels.LABELS),
-        "optimizer.frozen",
-        tuple(optimizer.frozen),
-        f"a choice of {param_labels.LABELS}",
-    )
-    _require(0 <= momentum <= 1, "target.momentum", momentum, "0 to 1")
+    _check_optimizer(config)
     _check_people(config)
     _check_evaluation(config)
-    for key, least in (("keep", 1), ("every_steps", 0)):
-        value = config.checkpoint[key]
-        _require(
-            isinstance(value, int) and value >= least, f"checkpoint.{key}", value, f"a whole number ≥ {least}"
-        )
     for key, known in (("parallel", tuple(STEP_COMPILERS)), ("distributed", distributed.MODES)):
         _require(config[key] in known, key, config[key], f"one of {known}")
-    clips = config.health.clips
-    _require(isinstance(clips, int) and clips >= 0, "health.clips", clips, "a whole number ≥ 0")
-    patience = config.health.patience
-    _require(isinstance(patience, int) and patience >= 0, "health.patience", patience, "a whole number ≥ 0")
-    if patience and not clips:
+    if config.health.patience and not config.health.clips:
         raise ConfigError(
-            f"health.patience is {patience} and health.clips 0: without clips there is no trust to wait for; "
-            "set health.clips"
+            f"health.patience is {config.health.patience} and health.clips 0: without clips there is no "
+            "trust to wait for; set health.clips"
         )
     min_speed = config.time_stretch.min_speed
     _require(0.5 <= min_speed <= 1, "time_stretch.min_speed", min_speed, "from 0.5 to 1 (off)")
@@ -423,15 +421,10 @@ def method(config: ml_collections.ConfigDict, total_steps: int) -> StepConfig:
     _require(on_device in known, "data.on_device", on_device, f"one of {known}")
 
     network = network_settings(config)
-    local, whole = (_view_settings(config, name) for name in ("online", "target"))
-    for name, view in (("online", local), ("target", whole)):
-        if view.crop == "random" and network.input_size > config.crop_size:
-            raise ConfigError(
-                f"views.{name}.crop cuts {network.input_size} pixels (network.input_size) out of crops of "
-                f"{config.crop_size} (crop_size); make crop_size larger or input_size smaller"
-            )
+    local, whole = (_view_settings(config, network, name) for name in ("online", "target"))
     terms = _check_terms(config)
     _check_scales(config, network)
+    optimizer, momentum = config.optimizer, config.target.momentum
     schedule = target_ema.target_momentum(total_steps, base=momentum)
     return StepConfig(
         network=network,
@@ -453,10 +446,27 @@ def method(config: ml_collections.ConfigDict, total_steps: int) -> StepConfig:
     )
 
 
-def _view_settings(config: ml_collections.ConfigDict, name: str) -> views.ViewSettings:
+def _check_optimizer(config: ml_collections.ConfigDict) -> None:
+    optimizer, momentum = config.optimizer, config.target.momentum
+    _require(optimizer.learning_rate > 0, "optimizer.learning_rate", optimizer.learning_rate, "more than 0")
+    _require(optimizer.eps > 0, "optimizer.eps", optimizer.eps, "more than 0")
+    for key in ("b1", "b2"):
+        _require(0 <= optimizer[key] < 1, f"optimizer.{key}", optimizer[key], "0 or more and less than 1")
+    _require(
+        set(optimizer.frozen) <= set(param_labels.LABELS),
+        "optimizer.frozen",
+        tuple(optimizer.frozen),
+        f"a choice of {param_labels.LABELS}",
+    )
+    _require(0 <= momentum <= 1, "target.momentum", momentum, "0 to 1")
+
+
+def _view_settings(
+    config: ml_collections.ConfigDict, network: NetworkSettings, name: str
+) -> views.ViewSettings:
     table = config.views[name]
     try:
-        return views.ViewSettings(
+        view = views.ViewSettings(
             crop=table.crop,
             flip_horizontal=table.flip.horizontal,
             flip_vertical=table.flip.vertical,
@@ -465,6 +475,12 @@ def _view_settings(config: ml_collections.ConfigDict, name: str) -> views.ViewSe
         )
     except ValueError as error:
         raise ConfigError(f"config views.{name}: {error}") from error
+    if view.crop == "random" and network.input_size > config.crop_size:
+        raise ConfigError(
+            f"views.{name}.crop cuts {network.input_size} pixels (network.input_size) out of crops of "
+            f"{config.crop_size} (crop_size); make crop_size larger or input_size smaller"
+        )
+    return view
 
 
 def _check_terms(config: ml_collections.ConfigDict) -> dict[str, dict[str, Any]]:
@@ -486,8 +502,6 @@ def _check_people(config: ml_collections.ConfigDict) -> None:
     """Check that nobody is both learned from and tested on."""
     lists = {key: tuple(config.data[key]) for key in ("train_people", "test_people")}
     _require(isinstance(config.data.keep_going, bool), "data.keep_going", config.data.keep_going, "a boolean")
-    workers = config.data.workers
-    _require(isinstance(workers, int) and workers >= 0, "data.workers", workers, "a whole number ≥ 0")
     if config.data.source:
         known = tuple(sorted(READERS))
         _require(config.data.name in READERS, "data.name", config.data.name, f"one of {known}")
@@ -503,8 +517,7 @@ def _check_people(config: ml_collections.ConfigDict) -> None:
         _require(split.name in known, "data.split.name", split.name, f"one of {known}")
     if split.kind == "folds":
         for key, least in (("folds", 2), ("fold", 0), ("seed", 0)):
-            whole = isinstance(split[key], int) and split[key] >= least
-            _require(whole, f"data.split.{key}", split[key], f"a whole number ≥ {least}")
+            _require_whole(config, f"data.split.{key}", least)
         _require(
             split.fold < split.folds, "data.split.fold", split.fold, f"below data.split.folds, {split.folds}"
         )
@@ -551,6 +564,18 @@ def _require(holds: bool, key: str, value: Any, allowed: str) -> None:
         raise ConfigError(f"config {key} is {value!r}; it must be {allowed}")
 
 
+_WHOLE_NUMBERS = {
+    **dict.fromkeys(("clip_frames", "crop_size", "batch_size", "epochs", "log_every", "checkpoint.keep"), 1),
+    **dict.fromkeys(("seed", "checkpoint.every_steps", "health.clips", "health.patience", "data.workers"), 0),
+}
+"""Keys of whole numbers, and the least that each may be."""
+
+
+def _require_whole(config: ml_collections.ConfigDict, key: str, least: int) -> None:
+    value = operator.attrgetter(key)(config)
+    _require(isinstance(value, int) and value >= least, key, value, f"a whole number ≥ {least}")
+
+
 _FREE_TABLES = ("terms",)  # their keys are checked against the registry, not against the default
 
 
@@ -559,8 +584,8 @@ def _check_keys(table: Any, reference: Any, prefix: str) -> None:
     known = set(reference.keys())
     for name in table:
         if name not in known:
-            new = RENAMED.get(prefix + name)
-            hint = f"; it is now {new!r}" if new else did_you_mean(name, known)
+            moved = [new for old, new in RENAMED.items() if f"{old}.".startswith(f"{prefix}{name}.")]
+            hint = f"; it is now {moved[0]!r}" if moved else did_you_mean(name, known)
             raise ConfigError(f"config key '{prefix}{name}' is unknown{hint}")
     for name in sorted(known):
         if name not in table:

@@ -25,14 +25,14 @@ class Setup:
     """What does not change from step to step.
 
     Attributes:
-      step_config: the static part of a step.
-      meshes: size of a batch → the devices that it is spread over; the first is of the first batch.
-      steps: size of a batch → the compiled step.
-      batches: element k is what is drawn for step k, whatever happened before.
-      to_devices: puts what was drawn where its step takes it.
-      probe: state → what both networks say of fixed clips; None where it is not asked for.
-      one_person: whether all clips show the same person.
-      notes: sentences on recordings that are left out, and on devices that are idle.
+      step_config: The static part of a step.
+      meshes: Size of a batch → mesh of the devices that it is spread over; the first is of the first batch.
+      steps: Size of a batch → the compiled step.
+      batches: Dataset whose element k is what is drawn for step k, whatever happened before.
+      to_devices: Function that puts what was drawn where its step takes it.
+      probe: Function state → measures of both networks' waves of fixed clips; None where it is not asked for.
+      one_person: Whether all clips show the same person.
+      notes: Sentences on recordings that are left out, and on devices that are idle.
     """
 
     step_config: StepConfig
@@ -59,11 +59,15 @@ def set_up(config: ml_collections.ConfigDict, dataset: PreparedDataset) -> tuple
     """Choose devices and clips, and compile.
 
     Args:
-      config: of the experiment.
-      dataset: prepared; only `config.data.train_people` are looked at.
+      config: The experiment's configuration.
+      dataset: The prepared dataset; only `config.data.train_people` are looked at.
 
     Returns:
       What a run steps with, and the number of steps of an epoch.
+
+    Raises:
+      UserError: Somebody has no recording, none holds a clip, or the devices lack room for all frames.
+      ConfigError: The configuration is impossible.
     """
     processes.require_whole()
     people = tuple(config.data.train_people)

@@ -30,6 +30,10 @@ def data_mesh(devices: Sequence[jax.Device] | None = None, batch_size: int | Non
 
     Returns:
       A mesh [parts, copies]: as many parts as divide both the clips and the devices.
+
+    Example:
+      >>> data_mesh(jax.devices()[:1], batch_size=12).size
+      1
     """
     devices = jax.devices() if devices is None else devices
     # `jax.make_mesh` may order them otherwise, and then the clips that a process reads were not neighbours.
@@ -82,6 +86,11 @@ def spread_clips(clips: UInt8[np.ndarray, "n frames s s 3"], mesh: Mesh, batch_s
 
     Returns:
       uint8 [batch_size, frames, s, s, 3], spread over the mesh.
+
+    Example:
+      >>> clips = np.zeros((4, 3, 8, 8, 3), np.uint8)
+      >>> spread_clips(clips, data_mesh(batch_size=4), 4).shape
+      (4, 3, 8, 8, 3)
     """
     first = part_of_process(mesh, batch_size).start
     shape = (batch_size, *clips.shape[1:])
@@ -97,6 +106,10 @@ def place(state: TrainState, mesh: Mesh) -> TrainState:
     """Put a state on a mesh, whole on every device.
 
     A step's output lies there; a fresh state that does not would cost a second compilation of the step.
+
+    Example:
+      >>> place({"step": jnp.int32(0)}, data_mesh())["step"].sharding.is_fully_replicated
+      True
     """
     sharding = replicated(mesh)
     if sharding.is_fully_addressable:
@@ -119,8 +132,8 @@ def cut_clips(
     batch's bytes travel, not the dataset's.
 
     Args:
-      frames: uint8 [all, s, s, 3], laid out by `frame_sharding`.
-      starts: int32 [n], number of each clip's first frame.
+      frames: All frames, uint8 [all, s, s, 3] RGB, laid out by `frame_sharding`.
+      starts: Number of each clip's first frame, int32 [n].
       mesh: From `data_mesh`; n is a multiple of its parts.
       length: Number of frames in a clip.
 

@@ -20,11 +20,11 @@ class TrainState:
     Random keys are folded out of the configuration's seed and `step`, so none is stored.
 
     Attributes:
-      step: optimiser steps taken. # shape=(), dtype=int32
-      params: the online network's parameters. # nested dict of float32
-      batch_stats: the online network's running statistics. # nested dict of float32
-      target_batch_stats: the target network's own running statistics. # nested dict of float32
-      opt_state: the optimiser's state; the target network's parameters are part of it.
+      step: Number of optimiser steps taken, int32 [].
+      params: The online network's parameters, nested dict of float32.
+      batch_stats: The online network's running statistics, nested dict of float32.
+      target_batch_stats: The target network's own running statistics, nested dict of float32.
+      opt_state: The optimiser's state; the target network's parameters are part of it.
     """
 
     step: jax.Array
@@ -69,6 +69,13 @@ def init(network: NetworkSettings, optimizer: optax.GradientTransformation, seed
 
     Returns:
       A state at step 0.
+
+    Example:
+      >>> from sspd_jax.training.step import make_optimizer
+      >>> network = NetworkSettings(22, ((4, 4),), 4, ts_kernels=(3,), ts_strides=(1,))
+      >>> state = init(network, make_optimizer(1e-3, lambda step: 0.9), seed=0)
+      >>> int(state.step), sorted(state.params)
+      (0, ['backbone', 'predictor', 'ts'])
     """
     params, batch_stats = init_variables(network, jax.random.key(seed))
     return create(params, batch_stats, optimizer)

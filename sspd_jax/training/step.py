@@ -29,16 +29,16 @@ class StepConfig:
     """The static part of a step: what is learned, from which views, by which losses.
 
     Attributes:
-      network: settings of both networks.
-      local_view: how the online network's view is made.
-      global_view: how the target network's view is made.
-      terms: `{name: {'weight': w, **settings}}` of the losses, see `losses.total_loss`.
-      optimizer: of the online parameters, with the target's average last.
-      momentum: of that average, as a function of the step.
-      fps: frame rate of the clips in Hz.
-      seed: of views.
-      min_speed: speed that the online network's view may be played at, see `time_stretch`; 1: its own.
-      batch_axis: name of a mapped axis over which batches are spread in equal parts.
+      network: Sizes and variants of both networks.
+      local_view: How the online network's view is made.
+      global_view: How the target network's view is made.
+      terms: The losses, `{name: {'weight': w, **settings}}`, see `losses.total_loss`.
+      optimizer: Optimiser of the online parameters, from `make_optimizer`; the target's average is its end.
+      momentum: Momentum of that average, a function of the number of steps taken.
+      fps: Frame rate of the clips in Hz.
+      seed: Seed of the random views, 0 or more.
+      min_speed: Slowest speed of the online network's view, above 0; 1: always its own, see `time_stretch`.
+      batch_axis: Name of a mapped axis over which batches are spread in equal parts; None for none.
     """
 
     network: NetworkSettings
@@ -65,12 +65,12 @@ def make_optimizer(
     """Build Adam on the parts of the network, then the average into the target.
 
     Args:
-      learning_rate: of Adam.
-      momentum: of the target, see `target_ema.target_momentum`.
-      b1: decay of Adam's first moment.
-      b2: decay of Adam's second moment.
+      learning_rate: Learning rate of Adam, a number or a function of the step.
+      momentum: Momentum of the target, see `target_ema.target_momentum`.
+      b1: Decay of Adam's first moment.
+      b2: Decay of Adam's second moment.
       eps: Adam's epsilon, outside the root as in PyTorch.
-      frozen: labels (`param_labels.LABELS`) of parts to leave as they are.
+      frozen: Labels (`param_labels.LABELS`) of parts to leave as they are.
 
     Returns:
       An optax transformation whose state holds the target.
@@ -87,7 +87,7 @@ def train_step(
 
     Args:
       state: The state of the training.
-      batch: {'clips': uint8 [n, t + 1, s, s, 3] RGB}, t even.
+      batch: The clips, {'clips': uint8 [n, t + 1, s, s, 3] RGB}, t even.
       step_config: The static part of the step.
 
     Returns:
@@ -123,9 +123,9 @@ def learn(
 
     Args:
       state: The state of the training.
-      online_video: float32 [n, t, size, size, 3], the local views' frame differences.
-      target_video: float32 [n, t, size, size, 3], the global views' frame differences.
-      speed: float32 [n], at which the local views were played; None: at their own.
+      online_video: The local views' frame differences, float32 [n, t, size, size, 3], intensity levels.
+      target_video: The global views' frame differences, float32 [n, t, size, size, 3], intensity levels.
+      speed: Speed at which each local view was played, float32 [n]; None: at its own.
       step_config: The static part of the step.
 
     Returns:
@@ -173,8 +173,8 @@ def loss_fn(
     Args:
       params: Parameters of the online network; the only thing to differentiate.
       state: Everything else that the networks hold; its `params` are not used.
-      online_video: float32 [n, t, size, size, 3].
-      target_video: float32 [n, t, size, size, 3].
+      online_video: See `learn`.
+      target_video: See `learn`.
       speed: See `learn`.
       step_config: The static part; with a `batch_axis` loss and terms are the whole batch's, the waves these
         clips'.
@@ -210,10 +210,10 @@ def probe(
     """Measure both networks' waves of fixed clips, in evaluation mode.
 
     Args:
-      state: of the training.
-      clips: uint8 [n, t + 1, s, s, 3] RGB, t even.
-      step_config: the static part.
-      people: who is seen in each clip; everybody is another one, if not given.
+      state: State of the training.
+      clips: Clips, uint8 [n, t + 1, s, s, 3] RGB, t even.
+      step_config: The static part of the step.
+      people: Who is seen in each clip; everybody is another one, if not given.
 
     Returns:
       The measures of `diagnostics.probe` of the target, the online network beside it.

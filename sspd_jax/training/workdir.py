@@ -6,11 +6,11 @@ import contextlib
 import fcntl
 import json
 import os
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Iterator
 
 import ml_collections
 from etils import epath
+from flax.traverse_util import flatten_dict
 
 from sspd_jax.checkpoints import renamed_keys
 from sspd_jax.errors import ConfigError, UserError
@@ -57,10 +57,10 @@ def refuse_another(config: ml_collections.ConfigDict, workdir: epath.Path) -> bo
     if found is None:
         return False
     try:
-        theirs = _flat(renamed_keys.translate(json.loads(found)))
+        theirs = flatten_dict(renamed_keys.translate(json.loads(found)), sep=".")
     except (ValueError, AttributeError, TypeError) as error:
         raise UserError(f"{path}: is damaged; delete it, or choose another --workdir") from error
-    ours = _flat(ours)
+    ours = flatten_dict(ours, sep=".")
     if unknown := sorted(set(theirs) - set(ours)):
         key = unknown[0]
         raise ConfigError(
@@ -134,13 +134,3 @@ IGNORED_ON_RESUME = frozenset(
     }
 )
 """Keys that may change between a run and its continuation: they change no number, beyond rounding."""
-
-
-def _flat(table: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, value in table.items():
-        if isinstance(value, Mapping):
-            flat |= _flat(value, f"{prefix}{key}.")
-        else:
-            flat[prefix + key] = value
-    return flat

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from sspd_jax.video.face_detection import HaarDetector
+from sspd_jax.video.face_detection import FaceBox, FaceDetector, HaarDetector
 from sspd_jax.video.face_mesh import FaceNetworks, FaceRegion, overlap, region_of
 
 LOOK_EVERY_S = 0.1
@@ -34,6 +34,9 @@ REGION_OFF = 0.03  # of its side
 REGION_TURN = 0.035  # radians
 
 CROP_SIDE = 4.4  # of an aligned crop, in units of the landmarks' spread: face, forehead and some hair
+
+MARKED = 1.75  # half the width of what the Haar cascade marks, in units of the landmarks' spread
+MARKED_ABOVE = 0.56  # of its height lies above the landmarks' mean
 
 # Points left and right of the face's middle; their differences turn with the head, not with its expression.
 RIGHT_POINTS = (33, 133, 234, 127, 93, 132, 58, 61, 70, 105, 50, 205, 172, 21, 54, 103)
@@ -158,7 +161,8 @@ class MeshTracker:
             )
             for face in self.faces:
                 where = face.expected(time_s)
-                best = max(boxes, key=lambda box: overlap(box, box_of(where)), default=None)
+                known = boxes if where is not None else []  # one away for long is found as a new one is
+                best = max(known, key=lambda box: overlap(box, box_of(where)), default=None)
                 near = best is not None and overlap(best, box_of(where)) >= SAME_FACE
                 found[face.number] = _placed(best) if near else None
             return found
@@ -198,11 +202,12 @@ class MeshTracker:
             candidates = [c for c in candidates if overlap(box_of(c), self._near) > 0]
             candidates.sort(key=lambda c: -overlap(box_of(c), self._near))
         for points in candidates:
-            lost = [face for face in self.faces if found.get(face.number) is None and face.last is not None]
-            same = max(lost, key=lambda f: overlap(box_of(f.last.points), box_of(points)), default=None)
+            lost = [face for face in self.faces if found.get(face.number) is None]
+            same = max(lost, key=lambda face: _overlap_with_last(face, points), default=None)
             # A face that was away for long may come back anywhere.
             if same is not None and (
-                overlap(box_of(same.last.points), box_of(points)) >= SAME_FACE / 2
+                same.last is None
+                or _overlap_with_last(same, points) >= SAME_FACE / 2
                 or len(self.faces) == self._most == 1
                 or time_s - same.last.time_s > FORGET_AFTER_S
             ):
@@ -212,6 +217,44 @@ class MeshTracker:
                 self._count += 1
                 self.faces.append(face)
                 found[face.number] = points
+
+
+def marked_box(points: np.ndarray) -> FaceBox:
+    """Return the box that the Haar cascade would mark of a face: brows to chin and as much across.
+
+    Args:
+      points: [468, 2 or 3], pixels. All of them decide, as in `aligned_region`.
+    """
+    x, y = points[:, :2].mean(0)
+    side = 2 * MARKED * spread(points)
+    left, top = x - side / 2, y - MARKED_ABOVE * side
+    return FaceBox(*(round(float(edge)) for edge in (left, top, left + side, top + side)))
+
+
+class MeshDetector(FaceDetector):
+    """Finds faces by the face networks, and marks them as the Haar cascade would."""
+
+    def __init__(self, networks: FaceNetworks):
+        """Use these networks."""
+        self._networks = networks
+
+    def detect_all(self, rgb: np.ndarray) -> list[FaceBox]:
+        """Find every face, the largest first."""
+        meshes = (self._networks.landmarks(rgb, face.region) for face in self._networks.detect(rgb))
+        return [marked_box(mesh.points) for mesh in meshes if mesh is not None]
+
+
+class TrackedFace(FaceDetector):
+    """Stands in for a detector where a `MeshTracker` has looked at the frames already."""
+
+    def __init__(self, tracker: MeshTracker, number: int = 0):
+        """Mark the face `number` of a tracker."""
+        self._tracker, self._number = tracker, number
+
+    def detect_all(self, rgb: np.ndarray) -> list[FaceBox]:  # noqa: ARG002, a detector's signature
+        """Return the face's box in the frame that the tracker saw last, none where it is out of view."""
+        face = next((face for face in self._tracker.faces if face.number == self._number), None)
+        return [marked_box(face.last.points)] if face is not None and _in_view(face) else []
 
 
 def box_of(points: np.ndarray) -> tuple[float, float, float, float]:
@@ -308,6 +351,10 @@ def _steady(old: FaceRegion | None, new: FaceRegion) -> FaceRegion:
     return old if off < REGION_OFF * old.side and turn < REGION_TURN else new
 
 
+def _overlap_with_last(face: Face, points: np.ndarray) -> float:
+    return 0.0 if face.last is None else overlap(box_of(face.last.points), box_of(points))
+
+
 def _in_view(face: Face) -> bool:
     return bool(face.looks) and face.looks[-1].points is not None
 
@@ -315,6 +362,6 @@ def _in_view(face: Face) -> bool:
 def _placed(box: tuple[float, float, float, float]) -> np.ndarray:
     """Lay the template into a box of the Haar cascade, which marks brows to chin and as much across."""
     left, top, right, bottom = box
-    scale = (right - left) / 2 / 1.75
-    points = TEMPLATE * scale + [(left + right) / 2, top + 0.56 * (bottom - top), 0]
+    scale = (right - left) / 2 / MARKED
+    points = TEMPLATE * scale + [(left + right) / 2, top + MARKED_ABOVE * (bottom - top), 0]
     return points.astype(np.float32)

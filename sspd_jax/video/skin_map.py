@@ -144,6 +144,15 @@ def patch_maps(points: np.ndarray, size: int) -> np.ndarray:
     return np.stack([cv2.GaussianBlur(drawn, (0, 0), soft) for drawn in maps]).astype(np.float32) / 255
 
 
+def eyes_map(points: np.ndarray, size: int) -> np.ndarray:
+    """Draw eyes and brows, float32 [size, size] from 0 to 1: of the face, but not skin."""
+    drawn = np.zeros((size, size), np.uint8)
+    for name, hole in HOLES.items():
+        if name != "lips":
+            _fill(drawn, points, hole, 255)
+    return cv2.GaussianBlur(drawn, (0, 0), max(SOFT * size / 4, 0.5)).astype(np.float32) / 255
+
+
 def core_pixels(ycc: np.ndarray, points: np.ndarray) -> np.ndarray:
     """Return the colours where every face that is not covered shows skin, float32 [n, 3]."""
     drawn = np.zeros(ycc.shape[:2], np.uint8)

@@ -1,12 +1,13 @@
 """One pass over a video, and everything that any method reads of a face is recorded.
 
-Frames flow through two stages, each of which holds back what it needs of the future: `align_faces` cuts each
-frame so that the face stands still in it, `record_skin` weighs the pixels and sums them up. Memory does not
-grow with the video, but for the traces: some 500 bytes a frame.
+Frames are pushed through two stages, each of which holds back what it needs of the future: `FaceAligner` cuts
+each frame so that the face stands still in it, `SkinWeigher` weighs the pixels and sums them up. Memory does
+not grow with the video, but for the traces: some 600 bytes a frame.
 """
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ import numpy as np
 
 from sspd_jax.video import face_track, skin_map
 from sspd_jax.video.face_mesh import FaceNetworks, FaceRegion
+from sspd_jax.video.registration import Registration
 
 LOOK_AHEAD_S = 1.0  # of each of the two stages
 MAP_EVERY_S = 0.2
@@ -30,6 +32,29 @@ BEHIND_STEP = 120  # of a picture's rows and columns about that many are looked 
 BEHIND_REACH = 1.25  # of an aligned crop's side: what lies outside is behind
 
 
+FIELDS = {
+    "time_s": (),
+    "skin": (3,),
+    "skin_area": (),
+    "patches": (len(skin_map.PATCHES), 3),
+    "patch_area": (len(skin_map.PATCHES),),
+    "eyes": (3,),
+    "crop": (3,),
+    "behind": (3,),
+    "pose": (3,),
+    "geometry": (4,),
+    "residual": (4,),
+}
+"""What `SkinTraces` holds of each frame, and the shape of each; a table of traces has them in this order."""
+
+_ENDS = np.cumsum([math.prod(shape) for shape in FIELDS.values()])
+WIDTH = int(_ENDS[-1])
+_SLICES = {
+    name: slice(int(end) - math.prod(shape), int(end))
+    for (name, shape), end in zip(FIELDS.items(), _ENDS, strict=True)
+}
+
+
 @dataclass(frozen=True, eq=False)
 class SkinTraces:
     """What was seen of one face, frame by frame; NaN where it was out of view.
@@ -37,13 +62,16 @@ class SkinTraces:
     Attributes:
       time_s: float64 [t], of the frames, s.
       skin: float64 [t, 3], mean RGB of the skin, 0 to 255.
-      skin_area: float32 [t], how many pixels of the picture that mean weighs.
-      patches: float32 [t, p, 3], mean RGB of each of `skin_map.PATCHES`.
-      patch_area: float32 [t, p], how many pixels each weighs; 0 where a patch is hidden.
-      crop: float32 [t, 3], mean RGB of the whole aligned crop, hair and wall included.
-      behind: float32 [t, 3], mean RGB of what lies around the face.
-      pose: float32 [t, 3], yaw, pitch, roll in degrees, see `face_track.head_pose`.
-      geometry: float32 [t, 4], the face's x, y and spread in pixels, and its turn in radians.
+      skin_area: float64 [t], how many pixels of the picture that mean weighs.
+      patches: float64 [t, p, 3], mean RGB of each of `skin_map.PATCHES`.
+      patch_area: float64 [t, p], how many pixels each weighs; 0 where a patch is hidden.
+      eyes: float64 [t, 3], mean RGB of eyes and brows: of the face, moved and lit as it is, but not skin.
+      crop: float64 [t, 3], mean RGB of the whole aligned crop, hair and wall included.
+      behind: float64 [t, 3], mean RGB of what lies around the face.
+      pose: float64 [t, 3], yaw, pitch, roll in degrees, see `face_track.head_pose`.
+      geometry: float64 [t, 4], the face's x, y and spread in pixels, and its turn in radians.
+      residual: float64 [t, 4], how the face moves inside the aligned crop, which follows it smoothly: shift
+        in units of its spread along its own axes, growth as a share, turn in radians, see `registration`.
       lag_s: by how much the geometry may lag, s; 0 where frames from after each moment were used.
       said: what there is to tell, (time in s, sentence).
     """
@@ -53,10 +81,12 @@ class SkinTraces:
     skin_area: np.ndarray
     patches: np.ndarray
     patch_area: np.ndarray
+    eyes: np.ndarray
     crop: np.ndarray
     behind: np.ndarray
     pose: np.ndarray
     geometry: np.ndarray
+    residual: np.ndarray
     lag_s: float = 0.0
     said: tuple[tuple[float, str], ...] = ()
 
@@ -64,6 +94,11 @@ class SkinTraces:
     def found(self) -> np.ndarray:
         """Bool [t]: whether the face was in view."""
         return np.isfinite(self.skin[:, 0])
+
+    def between(self, start_s: float, end_s: float) -> SkinTraces:
+        """Return the traces of the frames from one moment to another, s."""
+        inside = (self.time_s >= start_s) & (self.time_s <= end_s)
+        return as_traces(as_table(self)[inside], lag_s=self.lag_s, said=self.said)
 
 
 @dataclass(frozen=True, eq=False)
@@ -99,45 +134,59 @@ class _Held:
     behind: np.ndarray
 
 
-def align_faces(
-    frames: Iterable[tuple[float, np.ndarray]],
-    tracker: face_track.MeshTracker,
-    *,
-    number: int = 0,
-    size: int | None = None,
-    look_ahead_s: float = LOOK_AHEAD_S,
-) -> Iterator[AlignedFace]:
-    """Cut every frame so that one face stands upright, still and equally large.
+class FaceAligner:
+    """Cuts every frame so that one face stands upright, still and equally large."""
 
-    Args:
-      frames: (time in s, uint8 [h, w, 3] RGB) with increasing times.
-      tracker: looks at the frames.
-      number: which of its faces.
-      size: of the crops, pixels; by default near the face's own size when it is first seen, out of `SIZES`.
-      look_ahead_s: how long a frame waits for the looks after it, s; 0 for a live picture.
+    def __init__(
+        self,
+        tracker: face_track.MeshTracker,
+        *,
+        number: int = 0,
+        size: int | None = None,
+        look_ahead_s: float = LOOK_AHEAD_S,
+    ):
+        """Begin with no frame.
 
-    Yields:
-      One for every frame, in order.
-    """
-    held: deque[_Held] = deque()
+        Args:
+          tracker: looks at the frames.
+          number: which of its faces.
+          size: of the crops, pixels; by default near the face's own size when it is first seen, out of
+            `SIZES`.
+          look_ahead_s: how long a frame waits for the looks after it, s; 0 for a live picture.
+        """
+        self._tracker, self._number = tracker, number
+        self._size, self._ahead_s = size, look_ahead_s
+        self._held: deque[_Held] = deque()
 
-    def face():
-        return next((face for face in tracker.faces if face.number == number), None)
+    @property
+    def face(self) -> face_track.Face | None:
+        """The face that is cut, None before it came."""
+        return next((face for face in self._tracker.faces if face.number == self._number), None)
 
-    def finish(frame: _Held) -> AlignedFace:
-        nonlocal size
-        track = face()
-        points = (
-            None
-            if track is None
-            else face_track.smooth_points(track.looks, frame.time_s, ahead=look_ahead_s > 0)
-        )
-        if points is None or frame.cut is None:
+    def see(self, time_s: float, rgb: np.ndarray) -> Iterator[AlignedFace]:
+        """Take the next frame, uint8 [h, w, 3] RGB; yield those that have waited long enough, in order."""
+        self._tracker.see(time_s, rgb)
+        last = self.face.last if self.face is not None else None
+        self._held.append(_hold(time_s, rgb, None if last is None else last.points))
+        while self._held and self._held[0].time_s <= time_s - self._ahead_s:
+            yield self._cut(self._held.popleft())
+
+    def finish(self) -> Iterator[AlignedFace]:
+        """Yield the frames that still wait."""
+        while self._held:
+            yield self._cut(self._held.popleft())
+
+    def _cut(self, frame: _Held) -> AlignedFace:
+        face = self.face
+        points = None
+        if face is not None and frame.cut is not None:
+            points = face_track.smooth_points(face.looks, frame.time_s, ahead=self._ahead_s > 0)
+        if points is None:
             return AlignedFace(frame.time_s, None, None, None, None, frame.behind)
         region = face_track.aligned_region(points)
-        if size is None:
-            size = next((s for s in SIZES if s >= region.side / frame.shrink), SIZES[-1])
-        matrix = region.to_picture(size)
+        if self._size is None:
+            self._size = next((size for size in SIZES if size >= region.side / frame.shrink), SIZES[-1])
+        matrix = region.to_picture(self._size)
         inverse = np.linalg.inv(matrix[:, :2])
         placed = ((points[:, :2] - matrix[:, 2]) @ inverse.T).astype(np.float32)
         matrix[:, 2] = (matrix[:, 2] - [frame.left, frame.top] - (frame.shrink - 1) / 2) / frame.shrink
@@ -145,21 +194,11 @@ def align_faces(
         crop = cv2.warpAffine(
             frame.cut,
             matrix,
-            (size, size),
+            (self._size, self._size),
             flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
             borderMode=cv2.BORDER_REPLICATE,
         )
         return AlignedFace(frame.time_s, crop, placed, points.astype(np.float32), region, frame.behind)
-
-    for time_s, rgb in frames:
-        tracker.see(time_s, rgb)
-        track = face()
-        last = track.last if track is not None else None
-        held.append(_hold(time_s, rgb, None if last is None else last.points))
-        while held and held[0].time_s <= time_s - look_ahead_s:
-            yield finish(held.popleft())
-    while held:
-        yield finish(held.popleft())
 
 
 def _hold(time_s: float, rgb: np.ndarray, points: np.ndarray | None) -> _Held:
@@ -236,7 +275,8 @@ class SkinMapper:
         if before is None and self._recent:
             before = self._recent[0][1]
         moved = np.zeros_like(luma) if before is None else (luma - before) ** 2
-        return np.concatenate([skin[None], moved[None], skin_map.patch_maps(points, size)])
+        parts = skin_map.patch_maps(points, size)
+        return np.concatenate([skin[None], moved[None], parts, skin_map.eyes_map(points, size)[None]])
 
     def weights(self, at_s: float) -> tuple[np.ndarray, np.ndarray] | None:
         """Return the weights at a moment.
@@ -245,10 +285,43 @@ class SkinMapper:
           at_s: the moment, s.
 
         Returns:
-          float32 [2 + p, n], n the map's pixels, each row's sum 1 (or 0 where nothing of it is seen): the
-          skin, every patch, the whole crop; and float32 [1 + p], how many pixels of the map the skin and the
-          patches weigh. None before any face was seen.
+          float32 [3 + p, n], n the map's pixels, each row's sum 1 (or 0 where nothing of it is seen): the
+          skin, every patch, the eyes, the whole crop; and float32 [2 + p], how many pixels of the map all but
+          the last weigh. None before any face was seen.
         """
+        mean = self._mean(at_s)
+        if mean is None:
+            return None
+        skin, patches, eyes = mean[0], mean[2:-1], mean[-1:]
+        # What moves is known from all maps held: a weight that changes by itself draws a wave of its own.
+        moved = sum(drawn[1] for _, drawn in self._maps) / len(self._maps)
+        seen = moved[skin > 0.3]
+        usual = float(np.median(seen)) if len(seen) else 0.0
+        # Each pixel counts by what it can be trusted: half where it moves as much again as the middle one.
+        if usual > 0:
+            skin = skin / (1 + moved / usual)
+        weights = np.concatenate([skin[None], patches * skin, eyes])
+        weights = weights.reshape(len(weights), -1)
+        area = weights.sum(1)
+        # A patch of less than a hundredth of a pixel is hidden; its mean would be rounding.
+        weights = weights / np.where(area > 0.01, area, np.inf)[:, None]
+        whole = np.full((1, weights.shape[1]), 1 / weights.shape[1], np.float32)
+        return np.concatenate([weights, whole]).astype(np.float32), area
+
+    def skin(self, at_s: float) -> np.ndarray | None:
+        """Return where the skin is at a moment, whatever it can be trusted.
+
+        Args:
+          at_s: the moment, s.
+
+        Returns:
+          float32 [size, size], 0 to 1, over the crop. None before any face was seen.
+        """
+        mean = self._mean(at_s)
+        return None if mean is None else mean[0]
+
+    def _mean(self, at_s: float) -> np.ndarray | None:
+        """Average the drawn maps around a moment, float32 [2 + p, size, size]."""
         if not self._maps:
             return None
         off = np.array([time_s for time_s, _ in self._maps]) - at_s
@@ -257,69 +330,65 @@ class SkinMapper:
         if kernel.sum() < 1e-6:
             return None
         kernel = (kernel / kernel.sum()).astype(np.float32)
-        mean = sum(k * drawn for k, (_, drawn) in zip(kernel, self._maps, strict=True))
-        skin, patches = mean[0], mean[2:]
-        # What moves is known from all maps held: a weight that changes by itself draws a wave of its own.
-        moved = sum(drawn[1] for _, drawn in self._maps) / len(self._maps)
-        seen = moved[skin > 0.3]
-        usual = float(np.median(seen)) if len(seen) else 0.0
-        # Each pixel counts by what it can be trusted: half where it moves as much again as the middle one.
-        if usual > 0:
-            skin = skin / (1 + moved / usual)
-        weights = np.concatenate([skin[None], patches * skin])
-        weights = weights.reshape(len(weights), -1)
-        area = weights.sum(1)
-        # A patch of less than a hundredth of a pixel is hidden; its mean would be rounding.
-        weights = weights / np.where(area > 0.01, area, np.inf)[:, None]
-        whole = np.full((1, weights.shape[1]), 1 / weights.shape[1], np.float32)
-        return np.concatenate([weights, whole]).astype(np.float32), area
+        return sum(k * drawn for k, (_, drawn) in zip(kernel, self._maps, strict=True))
 
 
-def record_skin(
-    faces: Iterable[AlignedFace], *, look_ahead_s: float = LOOK_AHEAD_S
-) -> Iterator[dict[str, np.ndarray | float]]:
-    """Weigh the pixels of aligned faces and sum them up.
+class SkinWeigher:
+    """Weighs the pixels of aligned faces and sums them up."""
 
-    Args:
-      faces: from `align_faces`.
-      look_ahead_s: how long a face waits for the maps after it, s; 0 for a live picture.
+    def __init__(self, *, look_ahead_s: float = LOOK_AHEAD_S):
+        """Begin without a face.
 
-    Yields:
-      One row of `SkinTraces` for every face, in order: its fields by their names.
-    """
-    mapper = SkinMapper(look_ahead_s=look_ahead_s)
-    held: deque[AlignedFace] = deque()
-    weights, until_s, last_s = None, -np.inf, -np.inf
-    link = np.ones((2 + len(skin_map.PATCHES), 3), np.float32)
+        Args:
+          look_ahead_s: how long a face waits for the maps after it, s; 0 for a live picture.
+        """
+        self._ahead_s = look_ahead_s
+        self.mapper = SkinMapper(look_ahead_s=look_ahead_s)
+        self._held: deque[AlignedFace] = deque()
+        self._weights, self._until_s, self._last_s = None, -np.inf, -np.inf
+        self._link = np.ones((3 + len(skin_map.PATCHES), 3), np.float32)
+        self._registration = Registration()
 
-    def finish(face: AlignedFace):
-        nonlocal weights, until_s, last_s, link
+    def see(self, face: AlignedFace) -> Iterator[np.ndarray]:
+        """Take the next aligned face; yield the rows of `FIELDS` of those that have waited long enough."""
+        self.mapper.see(face)
+        self._held.append(face)
+        while self._held and self._held[0].time_s <= face.time_s - self._ahead_s:
+            yield self._weigh(self._held.popleft())
+
+    def finish(self) -> Iterator[np.ndarray]:
+        """Yield the rows of the faces that still wait."""
+        while self._held:
+            yield self._weigh(self._held.popleft())
+
+    def _weigh(self, face: AlignedFace) -> np.ndarray:
         if face.crop is None:
-            weights, until_s = None, -np.inf
-            return _row(face, None, link)
+            self._weights, self._until_s = None, -np.inf
+            self._registration.forget()
+            return _row(face, None, self._link)
         # Where the map changes, so does the mean, though no colour did: each map's means are scaled to go on
         # where the last one's ended, as a price index is chained; what has drifted so returns slowly.
-        link = link ** np.float32(np.exp(-min(max(face.time_s - last_s, 0), 1) / LINK_S))
-        last_s = face.time_s
-        if face.time_s >= until_s:
-            old, weights = weights, mapper.weights(face.time_s)
-            until_s = face.time_s + MAP_EVERY_S - 0.002
-            if old is None or weights is None:
-                link = np.ones_like(link)
+        since_s = min(max(face.time_s - self._last_s, 0), 1)
+        self._link = self._link ** np.float32(np.exp(-since_s / LINK_S))
+        self._last_s = face.time_s
+        if face.time_s >= self._until_s:
+            old, self._weights = self._weights, self.mapper.weights(face.time_s)
+            self._until_s = face.time_s + MAP_EVERY_S - 0.002
+            if old is None or self._weights is None:
+                self._link = np.ones_like(self._link)
             else:
                 pixels = _on_map(face.crop)
-                ratio = (old[0] @ pixels) / np.maximum(weights[0] @ pixels, 1e-3)
+                ratio = (old[0] @ pixels) / np.maximum(self._weights[0] @ pixels, 1e-3)
                 # A patch that comes into view has nothing to go on from.
-                link = np.where((ratio > 0.5) & (ratio < 2), link * ratio, 1).astype(np.float32)
-        return _row(face, weights, link)
-
-    for face in faces:
-        mapper.see(face)
-        held.append(face)
-        while held and held[0].time_s <= face.time_s - look_ahead_s:
-            yield finish(held.popleft())
-    while held:
-        yield finish(held.popleft())
+                usable = (ratio > 0.5) & (ratio < 2)
+                self._link = np.where(usable, self._link * ratio, 1).astype(np.float32)
+        row = _row(face, self._weights, self._link)
+        if self._weights is not None:
+            size = min(MAP_SIZE, len(face.crop))
+            skin = self._weights[0][0].reshape(size, size)
+            moved = self._registration.see(face.time_s, face.crop, skin)
+            row[_SLICES["residual"]] = moved * [face_track.CROP_SIDE, face_track.CROP_SIDE, 1, 1]
+        return row
 
 
 def _on_map(crop: np.ndarray) -> np.ndarray:
@@ -330,33 +399,97 @@ def _on_map(crop: np.ndarray) -> np.ndarray:
     return pixels.reshape(-1, 3)
 
 
-def _row(
-    face: AlignedFace, weights: tuple[np.ndarray, np.ndarray] | None, link: np.ndarray
-) -> dict[str, np.ndarray | float]:
-    row = {"time_s": face.time_s, "behind": face.behind}
-    parts = len(skin_map.PATCHES)
+def _row(face: AlignedFace, weights: tuple[np.ndarray, np.ndarray] | None, link: np.ndarray) -> np.ndarray:
+    """Lay out one frame as `FIELDS` says, float64 [width]."""
+    row = np.full(WIDTH, np.nan)
+    row[_SLICES["time_s"]] = face.time_s
+    row[_SLICES["behind"]] = face.behind
+    row[_SLICES["skin_area"]] = row[_SLICES["patch_area"]] = 0
     if face.crop is None or weights is None:
-        nothing = {"skin": np.full(3, np.nan), "skin_area": 0.0, "patches": np.full((parts, 3), np.nan)}
-        nothing |= {"patch_area": np.zeros(parts), "crop": np.full(3, np.nan), "pose": np.full(3, np.nan)}
-        return row | nothing | {"geometry": np.full(4, np.nan)}
+        return row
     pixels = _on_map(face.crop)
     shares, area = weights
     means = (shares @ pixels) * link
     means[:-1][area <= 0.01] = np.nan
-    picture = face.region.side**2 / len(pixels)  # pixels of the picture in one of the map
-    area = area * picture
     region = face.region
-    return row | {
-        "skin": means[0],
-        "skin_area": area[0],
-        "patches": means[1:-1],
-        "patch_area": area[1:],
-        "crop": means[-1],
-        "pose": face_track.head_pose(face.landmarks),
-        "geometry": np.array(
-            [region.x, region.y, region.side / face_track.CROP_SIDE, region.angle], np.float32
-        ),
-    }
+    area = area * (region.side**2 / len(pixels))  # pixels of the picture, not of the map
+    row[_SLICES["skin"]] = means[0]
+    row[_SLICES["skin_area"]] = area[0]
+    row[_SLICES["patches"]] = means[1:-2].reshape(-1)
+    row[_SLICES["patch_area"]] = area[1:-1]
+    row[_SLICES["eyes"]] = means[-2]
+    row[_SLICES["crop"]] = means[-1]
+    row[_SLICES["pose"]] = face_track.head_pose(face.landmarks)
+    row[_SLICES["geometry"]] = region.x, region.y, region.side / face_track.CROP_SIDE, region.angle
+    return row
+
+
+class SkinRecorder:
+    """Takes a video frame by frame and records everything of one face."""
+
+    def __init__(
+        self,
+        networks: FaceNetworks | None,
+        *,
+        near: tuple[float, float, float, float] | None = None,
+        look_ahead_s: float = LOOK_AHEAD_S,
+    ):
+        """Begin with no frame.
+
+        Args:
+          networks: the face networks, or None for the Haar cascade.
+          near: left, top, right, bottom of the face to follow, pixels; by default the largest.
+          look_ahead_s: of each of the two stages, s; 0 for a live picture.
+        """
+        self.tracker = face_track.MeshTracker(
+            networks, near=near, keep_s=2 * face_track.REACH_S + look_ahead_s
+        )
+        self._aligner = FaceAligner(self.tracker, look_ahead_s=look_ahead_s)
+        self._weigher = SkinWeigher(look_ahead_s=look_ahead_s)
+        self._lag_s = 0.0 if look_ahead_s else face_track.LAG_S
+        self._rows: deque[np.ndarray] = deque()
+
+    @property
+    def face(self) -> face_track.Face | None:
+        """The face that is recorded, None before it came."""
+        return self._aligner.face
+
+    def see(self, time_s: float, rgb: np.ndarray) -> list[float]:
+        """Take the next frame: its time in s, increasing, and uint8 [h, w, 3] RGB.
+
+        Returns:
+          Times in s of the frames that are recorded now and in which the face is in view.
+        """
+        rows = [row for face in self._aligner.see(time_s, rgb) for row in self._weigher.see(face)]
+        self._rows.extend(rows)
+        placed = _SLICES["geometry"].start
+        return [float(row[0]) for row in rows if np.isfinite(row[placed])]
+
+    def skin_at(self, at_s: float) -> np.ndarray | None:
+        """Return where in the aligned crop the skin is at a moment near the last ones, see `SkinMapper`."""
+        return self._weigher.mapper.skin(at_s)
+
+    def watch(self, frames: Iterable[tuple[float, np.ndarray]]) -> Iterator[tuple[float, np.ndarray]]:
+        """Pass frames on, (time in s, uint8 [h, w, 3] RGB), each recorded before it is passed."""
+        for time_s, rgb in frames:
+            self.see(time_s, rgb)
+            yield time_s, rgb
+
+    def finish(self) -> SkinTraces:
+        """Record the frames that still wait, and return the traces of all, one sample a frame."""
+        for face in self._aligner.finish():
+            self._rows.extend(self._weigher.see(face))
+        self._rows.extend(self._weigher.finish())
+        return self.traces()
+
+    def traces(self) -> SkinTraces:
+        """Return the traces so far; with a look-ahead they end before the last frame."""
+        return as_traces(np.array(self._rows), lag_s=self._lag_s, said=tuple(self.tracker.said))
+
+    def forget(self, before_s: float) -> None:
+        """Let go of what was recorded before a moment, s."""
+        while self._rows and self._rows[0][0] < before_s:
+            self._rows.popleft()
 
 
 def skin_traces(
@@ -377,19 +510,22 @@ def skin_traces(
     Returns:
       The traces, one sample a frame.
     """
-    tracker = face_track.MeshTracker(networks, near=near, keep_s=2 * face_track.REACH_S + look_ahead_s)
-    aligned = align_faces(frames, tracker, look_ahead_s=look_ahead_s)
-    rows = list(record_skin(aligned, look_ahead_s=look_ahead_s))
-    return gather(rows, lag_s=0.0 if look_ahead_s else face_track.LAG_S, said=tuple(tracker.said))
+    recorder = SkinRecorder(networks, near=near, look_ahead_s=look_ahead_s)
+    for time_s, rgb in frames:
+        recorder.see(time_s, rgb)
+    return recorder.finish()
 
 
-def gather(rows: list[dict], *, lag_s: float, said: tuple[tuple[float, str], ...]) -> SkinTraces:
-    """Make traces of rows from `record_skin`."""
-    parts = len(skin_map.PATCHES)
-    shapes = {"time_s": (), "skin": (3,), "skin_area": (), "patches": (parts, 3), "patch_area": (parts,)}
-    shapes |= {"crop": (3,), "behind": (3,), "pose": (3,), "geometry": (4,)}
-    fields = {}
-    for name, shape in shapes.items():
-        dtype = np.float64 if name in ("time_s", "skin") else np.float32
-        fields[name] = np.array([row[name] for row in rows], dtype).reshape(-1, *shape)
+def as_traces(
+    table: np.ndarray, *, lag_s: float = 0.0, said: tuple[tuple[float, str], ...] = ()
+) -> SkinTraces:
+    """Make traces of a table, [t, `WIDTH`], a row a frame laid out as `FIELDS` says."""
+    table = np.asarray(table, np.float64).reshape(-1, WIDTH)
+    fields = {name: table[:, _SLICES[name]].reshape(-1, *shape) for name, shape in FIELDS.items()}
     return SkinTraces(**fields, lag_s=lag_s, said=said)
+
+
+def as_table(traces: SkinTraces) -> np.ndarray:
+    """Lay traces out as a table, float64 [t, `WIDTH`]: what `as_traces` takes."""
+    rows = len(traces.time_s)
+    return np.concatenate([getattr(traces, name).reshape(rows, -1) for name in FIELDS], axis=1)

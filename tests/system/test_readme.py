@@ -35,6 +35,7 @@ SMALL = {  # what stands in the text → what is at hand, so small that it takes
     ),
     "configs/personal.py": "configs/personal.py --config.epochs=1 --config.health.clips=1 --no_progress",
     "/path/to/videos": "videos",
+    "--from=my.mp4": "--from=my.mp4 --seconds=4 --workers=1",
     "recordings --preset=default --people=12": "others --preset=default --people=1 --seconds=3",
 }
 ELSEWHERE = {

@@ -43,6 +43,11 @@ def find_folder(source: str | os.PathLike, get_it: str) -> Path:
 
     Raises:
       UserError: There is no such folder, or it cannot be read.
+
+    Example:
+      >>> find_folder("nowhere", "name the folder of the dataset")
+      Traceback (most recent call last):
+      sspd_jax.errors.UserError: nowhere: no such folder; name the folder of the dataset
     """
     source = Path(source)
     try:
@@ -64,6 +69,14 @@ def list_each(
     Args:
       items: Id of every recording, and what `read` needs to find it.
       read: Makes the recording, or raises UserError.
+
+    Example:
+      >>> def read(recording_id, number):
+      ...     if number > 1:
+      ...         raise UserError(f"{recording_id}.avi: missing; {COPY_IT}")
+      ...     return Recording(recording_id, "anna", iter, None, Path(f"{recording_id}.avi"))
+      >>> [type(listed).__name__ for listed in list_each([("visit1", 1), ("visit2", 2)], read)]
+      ['Recording', 'Broken']
     """
     listed: list[Recording | Broken] = []
     for recording_id, item in items:
@@ -130,14 +143,22 @@ def read_table(path: Path, columns: tuple[str, ...], remedy: str = COPY_IT) -> d
     return dict(zip(columns, _numbers(path, rows[1:], places, 2, remedy), strict=True))
 
 
-def read_columns(path: Path, count: int, remedy: str = COPY_IT) -> list[np.ndarray]:
-    """Read a CSV file that has no names: its first `count` columns, float64 [rows] each.
+def read_columns(path: Path, count: int) -> list[np.ndarray]:
+    r"""Read a CSV file that has no names: its first `count` columns, float64 [rows] each.
 
     Raises:
       UserError: It cannot be read, has fewer columns, or holds something that is no number.
+
+    Example:
+      >>> import tempfile
+      >>> with tempfile.TemporaryDirectory() as folder:
+      ...     path = Path(folder) / "wave.csv"
+      ...     _ = path.write_text("0.0, 61\n0.1, 64\n")
+      ...     [column.tolist() for column in read_columns(path, 2)]
+      [[0.0, 0.1], [61.0, 64.0]]
     """
-    rows = [row for row in csv.reader(io.StringIO(read_text(path, remedy))) if any(c.strip() for c in row)]
-    return _numbers(path, rows, range(count), 1, remedy)
+    rows = [row for row in csv.reader(io.StringIO(read_text(path))) if any(cell.strip() for cell in row)]
+    return _numbers(path, rows, range(count), 1, COPY_IT)
 
 
 def _numbers(path, rows, places, first_line, remedy) -> list[np.ndarray]:
@@ -183,6 +204,13 @@ def check_ppg(
     Raises:
       UserError: There are too few values, more than half are missing, one is infinite, or the times do not
         increase.
+
+    Example:
+      >>> check_ppg(Path("wave.csv"), np.arange(40) / 20, np.ones(40)).times_s[-1]
+      np.float64(1.95)
+      >>> check_ppg(Path("wave.csv"), [0.0, 0.1], [1.0, 2.0])
+      Traceback (most recent call last):
+      sspd_jax.errors.UserError: wave.csv: the wave has 2 values, too few for a pulse; ...
     """
     times_s, values = np.asarray(times_s, np.float64).ravel(), np.asarray(values, np.float64).ravel()
     if len(values) != len(times_s):
@@ -210,7 +238,12 @@ def check_ppg(
 
 
 def evenly(values: np.ndarray, rate_hz: float) -> np.ndarray:
-    """Return the times of values at a constant rate, float64 [m], s, from 0 on."""
+    """Return the times of values at a constant rate, float64 [m], s, from 0 on.
+
+    Example:
+      >>> evenly(np.ones(3), 60.0).tolist() == [0, 1 / 60, 2 / 60]
+      True
+    """
     return np.arange(len(np.ravel(values))) / rate_hz
 
 
@@ -265,6 +298,12 @@ def check_span(file: Path, wave_s: float, video: Path, video_s: float | None, re
 
     Raises:
       UserError: It does not.
+
+    Example:
+      >>> check_span(Path("wave.csv"), 60.0, Path("video.avi"), 59.0)
+      >>> check_span(Path("wave.csv"), 60.0, Path("video.avi"), 30.0)
+      Traceback (most recent call last):
+      sspd_jax.errors.UserError: wave.csv: its wave lasts 60.0 s and video.avi 30.0 s: one is cut off, ...
     """
     if video_s and not SPANS[0] <= wave_s / video_s <= SPANS[1]:
         raise UserError(
@@ -295,21 +334,20 @@ def by_second(times_s: np.ndarray, values: np.ndarray) -> list[float | None]:
 # Videos.
 
 
-def find_video(folder: Path, stem: str, usual: str = ".avi") -> Path:
-    """Find a dataset's video, whatever container somebody keeps it in.
+def find_video(folder: Path, stem: str) -> Path:
+    """Find a dataset's video, `stem`.avi as its owner gives it away, or another container of that name.
 
     Args:
-      folder: that holds it.
-      stem: its name without the suffix.
-      usual: suffix that the dataset's owner gave it; it counts where there are several.
+      folder: Folder that holds it.
+      stem: Name of the file without the suffix.
 
     Returns:
       Its path; where there is none, the path that it should have.
 
     Raises:
-      UserError: there are several, and none has the usual suffix.
+      UserError: There are several, and none is an AVI file.
     """
-    right = folder / f"{stem}{usual}"
+    right = folder / f"{stem}.avi"
     if os.path.lexists(right) or not folder.is_dir():
         return right
     found = sorted(p for p in folder.iterdir() if p.stem == stem and p.suffix.lower() in SUFFIXES)
@@ -324,6 +362,11 @@ def look_into(video: Path, remedy: str = COPY_IT) -> decode.Video:
 
     Raises:
       UserError: It is missing, or is no video.
+
+    Example:
+      >>> look_into(Path("nowhere.avi"))
+      Traceback (most recent call last):
+      sspd_jax.errors.UserError: nowhere.avi: missing; copy the recording again from the dataset, or remove it
     """
     if not os.path.lexists(video):
         raise UserError(f"{video}: missing; {remedy}")
@@ -455,6 +498,17 @@ def timed_frames(
 
     Raises:
       UserError: The file breaks off before the end that its header has; it is raised at the end.
+
+    Example:
+      Half a second of a simulated face:
+
+      >>> import tempfile
+      >>> from sspd_jax.simulation import sample_video
+      >>> with tempfile.TemporaryDirectory() as folder:
+      ...     video = Path(folder) / "video.mp4"
+      ...     sample_video.write_face_video(video, seconds=0.5, fps=10)
+      ...     [round(time_s, 1) for time_s, _ in timed_frames(video, 0.5)]
+      [0.0, 0.1, 0.2, 0.3, 0.4]
     """
     damage = decode.Damage()
     last_s = 0.0

@@ -6,7 +6,8 @@ MATLAB stores the time axis of [t, h, w, 3] innermost: such a video must fit int
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import functools
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ import numpy as np
 import scipy.io
 
 from sspd_jax.datasets.readers import files
+from sspd_jax.datasets.recording import Ppg
 from sspd_jax.errors import UserError
 
 SLAB_BYTES = 48 << 20
@@ -123,6 +125,33 @@ class MatFile:
             else:
                 for picture in slab:
                     yield np.ascontiguousarray(np.clip(picture, 0, 255).astype(np.uint8))
+
+    def clip(
+        self, video: str, wave: str, hz: float, notes: list[str] | None = None
+    ) -> tuple[Callable[[], Iterator[tuple[float, np.ndarray]]], Ppg]:
+        """Check a video and the contact pulse wave beside it, and return both.
+
+        Args:
+          video: Name of the video.
+          wave: Name of the wave.
+          hz: Rate of both, Hz.
+          notes: To which a sentence on missing values is added; None where none may be missing.
+
+        Returns:
+          `Recording.frames` and `Recording.ppg`.
+
+        Raises:
+          UserError: One of them is missing or damaged, or they are not about equally long.
+        """
+        n_frames = self.video_shape(video)[0]
+        values = self.wave(wave)
+        ppg = files.check_ppg(self.path, files.evenly(values, hz), values, where=wave, notes=notes)
+        files.check_span(self.path, len(values) / hz, self.path, n_frames / hz)
+        return functools.partial(self._timed_frames, video, hz), ppg
+
+    def _timed_frames(self, video: str, hz: float) -> Iterator[tuple[float, np.ndarray]]:
+        for number, picture in enumerate(self.frames(video)):
+            yield number / hz, picture
 
     def _slabs(self, name: str) -> Iterator[np.ndarray]:
         """Yield [n, h, w, 3], n as memory allows."""

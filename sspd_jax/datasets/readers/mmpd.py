@@ -12,13 +12,9 @@ References:
 
 from __future__ import annotations
 
-import functools
 import re
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 from sspd_jax.datasets.readers import files, matlab
 from sspd_jax.datasets.recording import Broken, Recording
@@ -62,11 +58,8 @@ def recordings(source: str | Path) -> list[Recording | Broken]:
 
 def _recording(recording_id: str, path: Path) -> Recording:
     file = matlab.MatFile(path)
-    n_frames = file.video_shape(VIDEO)[0]
-    values = file.wave(TRUTH)
     notes: list[str] = []
-    ppg = files.check_ppg(path, files.evenly(values, HZ), values, where=TRUTH, notes=notes)
-    files.check_span(path, len(values) / HZ, path, n_frames / HZ)
+    frames, ppg = file.clip(VIDEO, TRUTH, HZ, notes)
     meta: dict[str, Any] = {"dataset": "MMPD"}
     for label in LABELS:
         if label in file.shapes:
@@ -79,7 +72,7 @@ def _recording(recording_id: str, path: Path) -> Recording:
     return Recording(
         recording_id=recording_id,
         person_id=path.parent.name,
-        frames=functools.partial(_frames, file),
+        frames=frames,
         ppg=ppg,
         file=path,
         meta=meta,
@@ -89,8 +82,3 @@ def _recording(recording_id: str, path: Path) -> Recording:
 def _label(value: Any) -> Any:
     value = files.tell_json(value)
     return {"True": True, "False": False}.get(value, value) if isinstance(value, str) else value
-
-
-def _frames(file: matlab.MatFile) -> Iterator[tuple[float, np.ndarray]]:
-    for number, picture in enumerate(file.frames(VIDEO)):
-        yield number / HZ, picture

@@ -44,6 +44,15 @@ def read(name: str, source: str | os.PathLike) -> list[Recording | Broken]:
     Raises:
       ConfigError: There is no such reader.
       UserError: The folder is missing or holds nothing of the dataset.
+
+    Example:
+      A folder of a recording whose files are not there:
+
+      >>> import pathlib, tempfile
+      >>> with tempfile.TemporaryDirectory() as folder:
+      ...     (pathlib.Path(folder) / "subject1").mkdir()
+      ...     [(recording.recording_id, type(recording).__name__) for recording in read("ubfc_rppg", folder)]
+      [('subject1', 'Broken')]
     """
     name = EXPERIMENTS.get(name, name)
     if name not in READERS:

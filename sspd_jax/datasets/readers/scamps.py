@@ -11,12 +11,8 @@ References:
 from __future__ import annotations
 
 import collections
-import functools
 import re
-from collections.abc import Iterator
 from pathlib import Path
-
-import numpy as np
 
 from sspd_jax.datasets.readers import files, matlab
 from sspd_jax.datasets.recording import Broken, Recording
@@ -62,21 +58,13 @@ def recordings(source: str | Path) -> list[Recording | Broken]:
 def _recording(recording_id: str, path: Path) -> Recording:
     file = matlab.MatFile(path)
     video = next((name for name in VIDEOS if name in file.shapes), VIDEOS[0])
-    n_frames = file.video_shape(video)[0]
-    values = file.wave(TRUTH)
     notes: list[str] = []
-    ppg = files.check_ppg(path, files.evenly(values, HZ), values, where=TRUTH, notes=notes)
-    files.check_span(path, len(values) / HZ, path, n_frames / HZ)
+    frames, ppg = file.clip(video, TRUTH, HZ, notes)
     return Recording(
         recording_id=recording_id,
         person_id=recording_id,
-        frames=functools.partial(_frames, file, video),
+        frames=frames,
         ppg=ppg,
         file=path,
         meta={"dataset": "SCAMPS", "video": video} | ({"notes": notes} if notes else {}),
     )
-
-
-def _frames(file: matlab.MatFile, video: str) -> Iterator[tuple[float, np.ndarray]]:
-    for number, picture in enumerate(file.frames(video)):
-        yield number / HZ, picture

@@ -201,7 +201,7 @@ def spread_repeats(times_s: np.ndarray) -> np.ndarray:
     """Set frames whose time repeats the one before evenly between their neighbours.
 
     Args:
-      times_s: float64 [frames], s, not decreasing.
+      times_s: Times of the frames, float64 [frames], s, not decreasing.
 
     Returns:
       float64 [frames], s, increasing; frames whose time is their own keep it.
@@ -224,9 +224,9 @@ def _rate_of_wave(ppg: np.ndarray, rate: np.ndarray, times_s: np.ndarray) -> np.
     """Read the heart rate from the pulse wave where the oximeter's own fails.
 
     Args:
-      ppg: float64 [frames], the pulse wave, any unit.
-      rate: float64 [frames], the oximeter's heart rate, bpm; NaN where there is none.
-      times_s: float64 [frames], s, increasing from 0.
+      ppg: The pulse wave, float64 [frames], any unit.
+      rate: The oximeter's heart rate, float64 [frames], bpm; NaN where there is none.
+      times_s: Times of the frames, float64 [frames], s, increasing from 0.
 
     Returns:
       float64 [frames], bpm: the wave's spectral peak in the 10 s around each frame. None where the oximeter's

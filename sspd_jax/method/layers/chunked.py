@@ -23,11 +23,11 @@ def map_blocks(compute: Callable[[Block], Array], n: int, t: Count, frames: int,
     """Compute n clips of t frames, a block of them at a time.
 
     Args:
-      compute: takes a block's place and gives its frames, [frames, …].
-      n: clips.
-      t: frames of a clip, a multiple of `frames`.
-      frames: of a block.
-      source: what `compute` works on, not empty.
+      compute: Function that takes a block's place and gives its frames, [frames, …].
+      n: Number of clips.
+      t: Number of frames of a clip, a multiple of `frames`.
+      frames: Number of frames of a block.
+      source: What `compute` works on, not empty.
 
     Returns:
       [n, t, …].
@@ -49,9 +49,9 @@ def replace_blocks(compute: Callable[[Array, Block], Array], x: Array, frames: i
     Where nothing else needs `x` any more this takes no memory.
 
     Args:
-      compute: takes a block of `x`, [frames, …], and its place, and gives as much.
+      compute: Function that takes a block of `x`, [frames, …], and its place, and gives as much.
       x: [n, t, …].
-      frames: of a block; they divide t.
+      frames: Number of frames of a block; it divides t.
 
     Returns:
       [n, t, …].
@@ -69,11 +69,11 @@ def reduce_blocks(compute: Callable[[Block, Any], Any], total: Any, n: int, t: C
     """Add every block to a total.
 
     Args:
-      compute: takes a block's place and the total, and gives the next total.
-      total: its first value, a pytree.
-      n: see `map_blocks`.
-      t: see `map_blocks`.
-      frames: see `map_blocks`.
+      compute: Function that takes a block's place and the total, and gives the next total.
+      total: First value of the total, a pytree.
+      n: See `map_blocks`.
+      t: See `map_blocks`.
+      frames: See `map_blocks`.
 
     Returns:
       The last total.

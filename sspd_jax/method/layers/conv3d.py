@@ -63,7 +63,7 @@ def resolve_form(form: str) -> str:
     """Name the form that 'auto' stands for on the default backend.
 
     Args:
-      form: a name in `FORMS`.
+      form: Name in `FORMS`.
 
     Returns:
       'matmul' for 'auto' on CPU, 'direct' for 'auto' elsewhere, else `form` itself.
@@ -90,9 +90,9 @@ def conv3d(
     Like PyTorch's `Conv3d`, this is a cross-correlation.
 
     Args:
-      x: float [n, t, h, w, c].
-      kernel: float [kt, kh, kw, c, c_out], of the dtype of `x`.
-      time_padding: zero frames put before and after.
+      x: Video, float [n, t, h, w, c].
+      kernel: Kernel, float [kt, kh, kw, c, c_out], of the dtype of `x`.
+      time_padding: Number of zero frames put before and after.
       form: 'direct' (XLA's convolution), 'planes' (2-D convolutions of combined frames, computed in float32),
         'matmul' (matrix products over blocks of frames) or 'auto'.
 
@@ -100,7 +100,7 @@ def conv3d(
       float [n, t + 2·time_padding − kt + 1, h − kh + 1, w − kw + 1, c_out].
 
     Raises:
-      ValueError: the form is unknown, or the kernel does not fit into the video.
+      ValueError: The form is unknown, or the kernel does not fit into the video.
     """
     x, kernel = jnp.asarray(x), jnp.asarray(kernel)
     kt, kh, kw, c, _ = kernel.shape

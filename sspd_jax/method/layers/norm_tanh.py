@@ -72,8 +72,8 @@ def variance(x: Float[Array, "n t h w c"], mean: Float32[Array, " c"]) -> Float3
     """Average (x − mean)² by channel, in float32, without an array of these squares.
 
     Args:
-      x: float [n, t, h, w, c].
-      mean: float32 [c], of `x` and of all else that the average is to be averaged with.
+      x: Video, float [n, t, h, w, c].
+      mean: Mean of each channel, float32 [c], of `x` and of all else that the average is to be averaged with.
 
     Returns:
       float32 [c]. It is least at the mean, so its gradient does not pass through that.
@@ -115,8 +115,8 @@ def average_pool(
     """Average over windows of (time, height, width); what does not fill a window is dropped.
 
     Args:
-      x: float [n, t, h, w, c].
-      window: sizes and strides.
+      x: Video, float [n, t, h, w, c].
+      window: Sizes and strides of the pool.
 
     Returns:
       float [n, t // window[0], h // window[1], w // window[2], c].
@@ -140,11 +140,12 @@ def norm_tanh_conv3d(
     """Convolve what `norm_tanh` gives, and keep only `x` for the gradient.
 
     Args:
-      x: float [n, t, h, w, c], of a convolution, or video.
-      norm: its normalisation by its own moments, whose share of the gradient to `x` is in that.
-      kernel: of the next convolution, see `conv3d`; as many zero frames around as a kernel of three needs.
-      form: of the convolution.
-      tanh: False: convolve what `normalise` gives.
+      x: What a convolution gave, or video, float [n, t, h, w, c].
+      norm: Its normalisation by its own moments, whose share of the gradient to `x` is in that.
+      kernel: Kernel of the next convolution, see `conv3d`; around the video there are as many zero frames
+        as a kernel of three needs.
+      form: Form of the convolution, a name in `conv3d.FORMS`.
+      tanh: Whether to apply tanh; if not, what `normalise` gives is convolved.
 
     Returns:
       What `conv3d(norm_tanh(x, norm), kernel, form=form)` does.
@@ -185,8 +186,8 @@ def norm_tanh_pool(x: Float[Array, "n t h w c"], norm: Norm) -> Float[Array, "n 
     """Average what `norm_tanh` gives over 2 × 2 pixels, and keep only `x` for the gradient.
 
     Args:
-      x: float [n, t, h, w, c], of a convolution.
-      norm: see `norm_tanh_conv3d`.
+      x: What a convolution gave, float [n, t, h, w, c].
+      norm: See `norm_tanh_conv3d`.
 
     Returns:
       What `average_pool(norm_tanh(x, norm), (1, 2, 2))` does.

@@ -24,3 +24,17 @@ def test_loading_a_network_imports_what_inference_needs_alone():
     rooms = {".".join(name.split(".")[:2]) for name in modules}
     used = {"checkpoints", "errors", "heart_rate", "inference", "method", "runtime", "video"}
     assert rooms <= {"sspd_jax", *(f"sspd_jax.{room}" for room in used)}
+
+
+def test_reading_without_a_network_does_not_import_jax():
+    program = """
+import sys, numpy as np
+from sspd_jax.inference import predict
+from sspd_jax.simulation import sample_video
+
+times_s = np.arange(150) / 15
+frames = sample_video.face_frames(times_s, 84, 0)
+predict.predict_frames(zip(times_s, frames), 15)
+sys.exit("jax" in sys.modules)
+"""
+    subprocess.run([sys.executable, "-c", program], cwd=ROOT, check=True)

@@ -27,7 +27,7 @@ from sspd_jax.inference import live, model, server, windows
 from sspd_jax.inference.windows import Settings, Window
 from sspd_jax.method.network import init_variables
 from sspd_jax.simulation import sample_video
-from sspd_jax.video import camera, face_stream, resample
+from sspd_jax.video import camera, face_stream, face_track, resample
 from sspd_jax.video.face_detection import FaceBox
 
 ROOT = Path(__file__).parents[3]
@@ -74,6 +74,8 @@ def seen(monkeypatch):
             return [BOX] if there[0] else []
 
     monkeypatch.setattr(live, "HaarDetector", Detector)
+    monkeypatch.setattr(face_track, "HaarDetector", Detector)
+    monkeypatch.setattr(live, "load_networks", lambda: (None, ""))
     return there
 
 
@@ -120,7 +122,7 @@ def test_a_stream_refuses_a_step_that_is_not_even(network, step):
 def test_watching_with_a_network_shows_its_wave(network, film):
     clip = face_stream.cut_face(iter(film), Path("film"), size=network.crop_size, follow=True)
     whole = network.infer_stream(image for _, _, image in clip.on_clock(30))
-    settings = Settings(window_s=5)
+    settings = Settings(window_s=5, region="crop")
     updates = list(live.watch(iter(film), 30, model=network, method="sspd", settings=settings))
     judged = [u for u in updates if u.window.duration_s == 5]
     assert len(judged) == 7  # up to sample 150, 180 … 330, or a few more

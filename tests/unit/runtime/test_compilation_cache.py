@@ -3,25 +3,32 @@
 import os
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 
 import jax
 import platformdirs
 import pytest
 
+from sspd_jax.cli import common
 from sspd_jax.runtime import compilation_cache
 
 ROOT = Path(__file__).parents[3]
 # Keeps even what compiles at once; says how many programs came from disk.
 PROGRAM = """
 import jax, jax.numpy as jnp
+from sspd_jax.cli import common
 from sspd_jax.runtime import compilation_cache
 
 compilation_cache.LEAST_S = 0
 hits = []
 jax.monitoring.register_event_listener(lambda name, **_: name.endswith("cache_hits") and hits.append(name))
-print(compilation_cache.enable())
-print(float(jax.jit(lambda x: jnp.sin(x) + x)(0.5)), len(hits))
+
+def work(args):
+    print(compilation_cache.enable())
+    print(float(jax.jit(lambda x: jnp.sin(x) + x)(0.5)), len(hits))
+
+common.start(common.make_parser("cached", None), work, [])
 """
 
 
@@ -79,6 +86,13 @@ def test_a_folder_that_cannot_be_written_is_not_used(monkeypatch, tmp_path, no_c
     monkeypatch.setattr(os, "access", lambda *_: False)
     assert compilation_cache.enable(tmp_path / "cache") is None
     assert jax.config.jax_compilation_cache_dir is None
+
+
+def test_the_filters_of_warnings_are_the_programs_own(tmp_path, no_cache):
+    before = list(warnings.filters)
+    assert compilation_cache.enable(tmp_path) is not None
+    assert common.start(common.make_parser("command", None), lambda args: None, []) == 0
+    assert warnings.filters == before
 
 
 def test_nothing_is_kept_where_the_user_wants_nothing(monkeypatch, no_cache):

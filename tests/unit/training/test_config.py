@@ -8,6 +8,7 @@ from pathlib import Path
 import ml_collections
 import pytest
 
+from sspd_jax.checkpoints.renamed_keys import RENAMED
 from sspd_jax.errors import ConfigError
 from sspd_jax.method import losses
 from sspd_jax.method.settings import network_settings
@@ -205,7 +206,9 @@ def test_what_is_wrong_is_said_in_one_sentence(overrides, says):
         ("def get_config(v=''):\n    return 3\n", ["3", "ConfigDict"]),
         ("c.terms.wave_pearsn = {'weight': 1.0}", ["wave_pearsn", "wave_pearson"]),
         ("c.terms.similarity_deviation = {'weight': 1.0}", ["similarity_deviation", "ddof"]),
-        ("c.playback.slowest = 0.7", ["playback", "is now 'time_stretch.min_speed'"]),
+        ("c.playback.slowst = 0.7", ["playback", "is now 'time_stretch.min_speed'"]),
+        ("c.playback.slowest = 'half'", ["min_speed", "half"]),
+        ("c.network.change = 3", ["input_transform", "3"]),
         ("c.terms = {}", ["terms", "at least one"]),
         ("c.batchsize = 3", ["batchsize", "batch_size"]),
         ("c.network.layers = 3", ["network.layers"]),
@@ -253,14 +256,19 @@ def test_a_key_that_a_file_sets_under_its_earlier_name_is_understood(tmp_path, c
     path = tmp_path / "mine.py"
     path.write_text(
         "from sspd_jax.training import config\n\ndef get_config(v=''):\n    c = config.default()\n"
-        "    c.network.change = 'steady'\n    c.evaluation.read_out = 'wavelet'\n    return c\n"
+        "    c.network.change = 'steady'\n    c.evaluation.read_out = 'wavelet'\n"
+        "    c.playback.slowest = 0.8\n    return c\n"
     )
     config = experiments.load(str(path))
-    experiments.validate(config)
+    assert experiments.validate(config).min_speed == 0.8
     assert (config.network.input_transform, config.evaluation.hr_estimator) == ("steady", "wavelet")
-    assert "'network.change' is now 'network.input_transform'" in capsys.readouterr().err
+    assert set(config) == set(experiments.default())
+    said = capsys.readouterr().err
+    assert all(f"config key {old!r} is now {new!r}" in said for old, new in RENAMED.items())
     config = experiments.load(str(path), ["network.input_transform=chrominance"])
     assert config.network.input_transform == "chrominance" and "change" not in config.network
+    assert experiments.load(str(path), ["time_stretch.min_speed=0.9"]).time_stretch.min_speed == 0.9
+    assert experiments.load(str(path), ["playback.slowest=0.9"]).time_stretch.min_speed == 0.9
 
 
 def test_load_leaves_the_programs_own_flags_alone():

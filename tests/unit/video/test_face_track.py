@@ -1,4 +1,5 @@
 from pathlib import Path
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
@@ -6,6 +7,7 @@ import pytest
 from scripted_faces import Scripted
 
 from sspd_jax.video import face_track
+from sspd_jax.video.face_detection import FaceBox
 from sspd_jax.video.face_track import TEMPLATE, Look, MeshTracker, smooth_points
 
 PORTRAIT = Path(face_track.__file__).parents[1] / "simulation" / "portrait.png"
@@ -41,6 +43,20 @@ def test_a_lost_face_is_said_and_found_again():
     words = [sentence.split(" at ")[0] for _, sentence in tracker.said]
     assert words == ["face 0 is found", "face 0 is lost", "face 0 is found"]
     assert [time_s for time_s, _ in tracker.said] == pytest.approx([0, 2.0, 4.0], abs=0.21)
+
+
+@pytest.mark.parametrize("by_networks", [True, False])
+def test_a_face_that_was_away_for_long_is_found_again(by_networks, monkeypatch):
+    networks, there = Scripted(), []
+    monkeypatch.setattr(face_track, "HaarDetector", lambda: SimpleNamespace(detect_all=lambda _: list(there)))
+    tracker = MeshTracker(networks if by_networks else None)
+    for i in range(200):
+        seen = not 20 <= i < 150  # 13 s, more than looks are kept
+        networks.faces, there[:] = [at(100, 100)] * seen, [FaceBox(65, 60, 135, 130)] * seen
+        tracker.see(i * 0.1, PICTURE)
+    (face,) = tracker.faces
+    assert face.last is not None and face.last.time_s == pytest.approx(19.9)
+    assert [sentence for _, sentence in tracker.said][-1].startswith("face 0 is found at 15.")
 
 
 def test_without_a_face_there_is_nothing():

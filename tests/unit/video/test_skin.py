@@ -4,10 +4,11 @@ import pytest
 from scripted_faces import Scripted
 
 from sspd_jax.video import skin_map
+from sspd_jax.video import skin_traces as traces_of
 from sspd_jax.video.face_mesh import FaceRegion, Mesh
-from sspd_jax.video.face_track import TEMPLATE, MeshTracker
+from sspd_jax.video.face_track import TEMPLATE
 from sspd_jax.video.skin_map import PATCHES, face_map, fit_skin, patch_maps, skin_likeness, to_ycc
-from sspd_jax.video.skin_traces import AlignedFace, SkinMapper, align_faces, record_skin, skin_traces
+from sspd_jax.video.skin_traces import AlignedFace, SkinMapper, SkinRecorder, SkinWeigher, skin_traces
 
 cv2.setNumThreads(1)
 SIZE = 96
@@ -141,17 +142,30 @@ def test_every_frame_gets_a_row_also_without_a_face():
 def test_a_live_picture_waits_for_nothing():
     networks = Scripted()
     networks.faces = [(TEMPLATE * 34 + [120, 120, 0]).astype(np.float32)]
-    rng, given = np.random.default_rng(0), []
+    rng = np.random.default_rng(0)
+    recorder = SkinRecorder(networks, look_ahead_s=0)
+    for i in range(10):
+        recorder.see(i / 30, face_picture(TONES["dark"], 1.0, rng))
+        seen = recorder.traces()
+        assert len(seen.time_s) == i + 1
+        assert np.isfinite(seen.skin).all()
+    recorder.forget(4 / 30)
+    assert recorder.traces().time_s == pytest.approx(np.arange(4, 10) / 30)
 
-    def camera():
-        for i in range(10):
-            given.append(i)
-            yield i / 30, face_picture(TONES["dark"], 1.0, rng)
 
-    rows = record_skin(align_faces(camera(), MeshTracker(networks), look_ahead_s=0), look_ahead_s=0)
-    for i, row in enumerate(rows):
-        assert given[-1] == i
-        assert np.isfinite(row["skin"]).all()
+def test_a_table_of_traces_comes_back_as_it_went(recorded):
+    traces, _ = recorded
+    back = traces_of.as_traces(traces_of.as_table(traces))
+    for name in traces_of.FIELDS:
+        np.testing.assert_array_equal(getattr(back, name), getattr(traces, name))
+
+
+def test_eyes_are_seen_beside_the_skin(recorded):
+    traces, _ = recorded
+    drawn = skin_map.eyes_map(POINTS, SIZE)
+    assert drawn[middle("left_eye")] > 0.5
+    assert drawn[middle("lips")] < 0.01
+    assert np.isfinite(traces.eyes).all()
 
 
 def test_tiny_frames_break_nothing():
@@ -172,7 +186,9 @@ def test_a_changing_map_draws_no_step():
             full = np.hstack([points, TEMPLATE[:, 2:] * 20]).astype(np.float32)
             yield AlignedFace(i / 30, crop, points, full, region, np.zeros(3, np.float32))
 
-    skin = np.array([row["skin"][1] for row in record_skin(faces())])
+    weigher = SkinWeigher()
+    rows = [row for face in faces() for row in weigher.see(face)] + list(weigher.finish())
+    skin = traces_of.as_traces(np.array(rows)).skin[:, 1]
     assert np.abs(np.diff(skin)).max() < 0.02
     assert np.ptp(skin) < 1
 

@@ -1,0 +1,235 @@
+"""From the skin's traces to heart rates: estimators side by side, their spectra fused, window by window.
+
+`auto` is the fused rate of GREEN, POS, CHROM and OMIT over the skin and over thirteen patches of it, and of a
+network where there is one; a method by name is that method alone. Whichever read the rate, the evidence for
+it is looked for in all that was recorded of the face, see `heart_rate.skin_evidence`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import groupby
+from operator import itemgetter
+
+import numpy as np
+
+from sspd_jax.heart_rate import confidence, estimators, fusion, host_classical, skin_evidence
+from sspd_jax.heart_rate.skin_evidence import SkinWindow
+from sspd_jax.heart_rate.wave import Wave
+from sspd_jax.inference import windows
+from sspd_jax.inference.methods import AUTO
+from sspd_jax.inference.windows import Segment, Settings, Window
+from sspd_jax.video import resample
+from sspd_jax.video.skin_traces import SkinTraces, as_table, as_traces
+
+MAX_GAP_S = 0.5
+STILL = 1e-5  # relative: what rounding leaves of skin that does not change
+
+
+def on_clock(traces: SkinTraces, fps: float, *, max_gap_s: float = MAX_GAP_S) -> Iterator[SkinTraces]:
+    """Put what was seen of a face on a uniform clock, one unbroken part after the other.
+
+    Args:
+      traces: of a recording, at its frames' own times.
+      fps: of the clock, Hz.
+      max_gap_s: the longest time without the face that is bridged, s.
+
+    Yields:
+      Traces in which the face is in view all the time. Patches that are hidden for a while are bridged, too;
+      those never seen are NaN.
+    """
+    table = as_table(traces)[traces.found]
+    rows = zip(table[:, 0], _bridged(table), strict=True)
+    for _, ticks in groupby(resample.uniform(rows, fps, max_gap_s=max_gap_s), key=itemgetter(0)):
+        part = np.array([np.concatenate([[time_s], row[1:]]) for _, time_s, row in ticks])
+        yield as_traces(part, lag_s=traces.lag_s, said=traces.said)
+
+
+def _bridged(table: np.ndarray) -> np.ndarray:
+    """Draw straight lines through the NaN of each column of a table whose first is time."""
+    table = table.copy()
+    for column in table.T[1:]:
+        seen = np.isfinite(column)
+        if seen.any() and not seen.all():
+            column[~seen] = np.interp(table[~seen, 0], table[seen, 0], column[seen])
+    return table
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class SkinSegment:
+    """An unbroken part of a recording, and every wave that was read in it.
+
+    Attributes:
+      traces: on the clock, [t, ...].
+      fps: of the clock, Hz.
+      waves: name → wave, float64 [t], of the skin's mean by the classical estimators, and of networks.
+      patch_waves: float64 [k, p, t], of the patches by those of `fusion.ESTIMATORS` that can read the rate.
+    """
+
+    traces: SkinTraces
+    fps: float
+    waves: Mapping[str, np.ndarray]
+    patch_waves: np.ndarray
+
+    def window(self, start: int, end: int) -> SkinWindow:
+        """Cut the samples from `start` to before `end` out of it."""
+        inside = slice(start, end)
+        traces = self.traces
+        return SkinWindow(
+            fps=self.fps,
+            skin=traces.skin[inside],
+            skin_area=float(traces.skin_area[inside].mean()),
+            patches=traces.patches[inside],
+            patch_area=traces.patch_area[inside].mean(axis=0),
+            eyes=traces.eyes[inside],
+            crop=traces.crop[inside],
+            behind=traces.behind[inside],
+            track=skin_evidence.track(traces.geometry, traces.residual, traces.pose)[inside],
+            waves={name: wave[inside] for name, wave in self.waves.items()},
+            patch_waves=self.patch_waves[:, :, inside],
+        )
+
+
+def read_waves(traces: SkinTraces, fps: float, method: str, learned: Sequence[Wave] = ()) -> SkinSegment:
+    """Run the estimators over an unbroken part of a recording.
+
+    Args:
+      traces: on a uniform clock, see `on_clock`.
+      fps: of the clock, Hz.
+      method: `AUTO`, 'sspd' or a classical one.
+      learned: a network's waves, one for every part of the recording that it read.
+
+    Raises:
+      ValueError: too short a part or too low an fps for an estimator.
+    """
+    # A patch that was never seen has no colour; its area is 0, and what stands here is not read.
+    patches = np.where(np.isfinite(traces.patches), traces.patches, 1.0)
+    every = np.concatenate([traces.skin[:, None], patches], axis=1)
+    names = fusion.readable(fps)
+    by_part = fusion.estimator_waves(np.moveaxis(every, 1, 0), fps, names)  # [k, 1 + p, t]
+    waves = dict(zip(names, by_part[:, 0], strict=True))
+    if method in host_classical.NAMES and method not in waves:
+        wave = host_classical.read_trace(method, traces.skin, fps)
+        waves[method] = np.pad(wave, (0, len(traces.skin) - len(wave)), "edge")
+    if learned:
+        waves["sspd"] = _sampled(learned, traces.time_s)
+    return SkinSegment(traces, fps, waves, by_part[:, 1:])
+
+
+def _sampled(waves: Sequence[Wave], times_s: np.ndarray) -> np.ndarray:
+    """Read waves at given times, the nearest sample of each; NaN where there is none within a frame."""
+    values = np.full(len(times_s), np.nan)
+    for wave in waves:
+        at = np.floor((times_s - wave.start_s) * wave.fps + 0.5).astype(int)
+        inside = (at >= -1) & (at <= len(wave.values))
+        values[inside] = wave.values[np.clip(at[inside], 0, len(wave.values) - 1)]
+    return values
+
+
+def check_rate(method: str, fps: float, frames: int) -> None:
+    """Check that windows of so many frames at a rate in Hz can be read.
+
+    Raises:
+      ValueError: too few frames or too low a rate for a method.
+    """
+    names = fusion.readable(fps)
+    fusion.power_shares(fusion.estimator_waves(np.ones((frames, 3)), fps, names), fps)
+    if method in host_classical.NAMES and method not in names:
+        host_classical.read_trace(method, np.ones((frames, 3)), fps)
+
+
+def estimator_of(method: str, settings: Settings) -> str:
+    """Say how a rate is estimated: what was asked for by name, else what suits method and region."""
+    if settings.hr_estimator is not None or settings.region == "crop" or method == "sspd":
+        return settings.hr_estimator or estimators.DEFAULT
+    return "fused_spectra" if method == AUTO else "levelled_spectrum"
+
+
+def judge(segment: SkinSegment, method: str, settings: Settings) -> Segment:
+    """Read and judge every window of a segment, turn its wave the right way up and find its beats.
+
+    Args:
+      segment: from `read_waves`.
+      method: `AUTO`, 'sspd' or a classical one.
+      settings: how waves become heart rates.
+    """
+    traces, fps = segment.traces, segment.fps
+    found, turns = [], {}
+    for start, end in windows.spans(len(traces.time_s), fps, settings):
+        window = segment.window(start, end)
+        judged, wave_name, turn = judge_window(window, method, settings, start_s=float(traces.time_s[start]))
+        found.append(judged)
+        turns.setdefault(wave_name, []).append(turn)
+    # The wave that is shown is the one that most windows were read from.
+    name = max(turns, key=lambda key: len(turns[key]))
+    values = np.nan_to_num(segment.waves[name])
+    wave = Wave(values if sum(turns[name]) >= 0 else -values, fps, float(traces.time_s[0]))
+    return windows.with_beats(wave, found)
+
+
+def judge_window(
+    window: SkinWindow, method: str, settings: Settings, *, start_s: float = 0.0
+) -> tuple[Window, str, float]:
+    """Estimate the rate of one window and judge it.
+
+    Args:
+      window: what was seen in it.
+      method: `AUTO`, 'sspd' or a classical one.
+      settings: estimator and least confidence.
+      start_s: start of the window, s.
+
+    Returns:
+      The window; the name of the wave that shows its pulse best; and a number whose sign says which way up
+      that wave is (0: cannot be told).
+    """
+    duration_s = len(window.skin) / window.fps
+
+    def blank(why: str) -> tuple[Window, str, float]:
+        return Window(start_s, duration_s, None, 0.0, why, None), _named(method), 0.0
+
+    is_grey = bool(np.ptp(window.skin, axis=-1).max() < windows.GREY_LEVELS)
+    if (np.ptp(window.skin, axis=0) <= STILL * window.skin.mean(axis=0)).all():
+        return blank(windows.NO_COLOUR if is_grey else windows.FLAT)
+    try:
+        fused = skin_evidence.fuse(window)
+        bpm, estimates = fused.bpm, dict(fused.rates_bpm)
+        if method != AUTO:
+            wave = window.waves.get(method)
+            if wave is None or not np.isfinite(wave).all():
+                return blank("the wave ends before the window does")
+            bpm = rate_of(wave, window.fps, method, settings)
+            estimates[method] = bpm
+    except ValueError as error:
+        return blank(f"at {window.fps:g} frames/s no pulse can be read ({error})")
+    if not np.isfinite(bpm):
+        return blank(windows.NO_COLOUR if is_grey else windows.FLAT)
+    name = method if method != AUTO else skin_evidence.clearest(window, bpm)
+    found = skin_evidence.extract(window, window.waves[name], bpm, fused)
+    chance, why = confidence.of_skin(found)
+    trusted = chance >= settings.least_confidence and not is_grey
+    if trusted:
+        why = ""
+    elif is_grey:
+        why = windows.NO_COLOUR
+    elif duration_s < windows.ENOUGH_S:
+        why += f", and {duration_s:.1f} s are too short to be sure: take {windows.PART_S:g} s or more"
+    judged = Window(start_s, duration_s, bpm if trusted else None, chance, why, bpm, estimates)
+    return judged, name, skin_evidence.upright(window, window.waves[name], bpm)
+
+
+def rate_of(wave: np.ndarray, fps: float, method: str, settings: Settings) -> float:
+    """Estimate the rate of one method's wave in bpm; NaN where there is none.
+
+    A classical wave's spectrum is freed of its noise's slope first, see `fusion.power_shares`, unless an
+    estimator was asked for by name; a network's has no such slope.
+    """
+    name = settings.hr_estimator
+    if name is None and method != "sspd":
+        hz, share = fusion.power_shares(wave, fps)
+        return fusion.peak_bpm(hz, share, share)
+    return estimators.estimate(name or estimators.DEFAULT, wave, fps)
+
+
+def _named(method: str) -> str:
+    return "pos" if method == AUTO else method
