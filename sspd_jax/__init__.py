@@ -12,6 +12,8 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from sspd_jax.runtime import processes
+
 if TYPE_CHECKING:
     import numpy as np
 
@@ -38,6 +40,7 @@ def load(checkpoint: str | Path) -> RppgModel:
       >>> model.fps, model.crop_size
       (30.0, 42)
     """
+    processes.require_whole()
     from sspd_jax.inference.model import load_model  # JAX takes seconds to import: not before it is needed
 
     return load_model(checkpoint)
@@ -80,6 +83,7 @@ def read(
       >>> f"{prediction.heart_rate_bpm:.0f} bpm by {prediction.method}"
       '84 bpm by auto'
     """
+    processes.require_whole()
     from sspd_jax.errors import ConfigError
     from sspd_jax.inference import predict
     from sspd_jax.inference.windows import Settings
@@ -88,7 +92,7 @@ def read(
     options = {
         "model": model,
         "method": method or "auto",
-        "settings": Settings(**_renamed(settings, read_out="hr_estimator")),
+        "settings": _settings(Settings, settings),
     }
     if isinstance(video, str | Path):
         return predict.predict(video, **options)
@@ -118,15 +122,29 @@ def watch(frames: Iterable[tuple[float, np.ndarray]], fps: float, **options: Any
       0.0 s: watched for 0 of 10 s
       2.0 s: watched for 2 of 10 s
     """
+    processes.require_whole()
     from sspd_jax.inference import live
 
-    return live.watch(frames, fps, **_renamed(options, reader="model"))
+    return live.watch(frames, fps, **_renamed(options, 3, reader="model"))
 
 
-def _renamed(options: dict[str, Any], **names: str) -> dict[str, Any]:
+def _settings(kind: type, given: dict[str, Any]) -> Any:
+    """Make settings of keyword arguments; the command's names for them are understood, unknown ones named."""
+    from sspd_jax.errors import ConfigError
+    from sspd_jax.method.settings import did_you_mean
+
+    known = kind.__dataclass_fields__
+    given = _renamed(given, 4, read_out="hr_estimator", window="window_s", stride="stride_s")
+    for name in given:
+        if name not in known:
+            raise ConfigError(f"read() has no setting {name!r}{did_you_mean(name, known)}")
+    return kind(**given)
+
+
+def _renamed(options: dict[str, Any], level: int, **names: str) -> dict[str, Any]:
     """Give options their new names, and tell callers of the old ones."""
     for old, new in names.items():
         if old in options:
-            warnings.warn(f"{old} is called {new} now", DeprecationWarning, stacklevel=3)
+            warnings.warn(f"{old} is called {new} now", DeprecationWarning, stacklevel=level)
             options[new] = options.pop(old)
     return options

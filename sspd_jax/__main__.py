@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 import sspd_jax
 from sspd_jax.errors import DONE, MISUSED
+from sspd_jax.runtime import text
 
 COMMANDS = {
     "predict": "estimate heart rates from videos, or say that there is no reading",
@@ -38,6 +39,7 @@ def main(argv: list[str] | None = None) -> int:
     Returns:
       The command's exit code; 2 where there is no such command.
     """
+    text.use_any_terminal()
     name, *rest = (sys.argv[1:] if argv is None else argv) or ["--help"]
     if name in ("-h", "--help"):
         print(_help())

@@ -2,6 +2,10 @@
 
 python -m sspd_jax.main --config=configs/ubfc.py --config.data.source=/path/to/UBFC-rPPG
 python -m sspd_jax.main --config=configs/ubfc.py:released --workdir=runs/released --config.seed=1
+python -m sspd_jax.main --config=configs/ubfc.py --config.data.source=/path/to/UBFC-rPPG --check_only
+
+Started again in the same work directory, it goes on where it was. With --check_only nothing is written:
+people, lengths, truths, disk and work directory are checked, and a step is measured.
 """
 
 from __future__ import annotations
@@ -37,14 +41,23 @@ def main(argv: list[str] | None = None) -> int:
     several.add_argument("--coordinator", metavar="HOST:PORT", help="where process 0 listens")
     several.add_argument("--num_processes", type=int, metavar="N", help="how many there are")
     several.add_argument("--process_id", type=int, metavar="I", help="which one this is, from 0")
+    parser.add_argument(
+        "--check_only",
+        action="store_true",
+        help="check everything that can be known beforehand, print the plan and what it takes, do nothing",
+    )
     parser.add_argument("--no_progress", action="store_true", help="draw no progress bar")
-    return common.start(parser, _train, argv, allow_unknown=True)
+    goes_on = "what is prepared and the last checkpoint stay, and the same command goes on from them"
+    return common.start(parser, _train, argv, allow_unknown=True, goes_on=goes_on)
 
 
 def _train(args: argparse.Namespace) -> None:
     for argument in args.unknown:
         if not argument.startswith("--config.") or "=" not in argument:
-            raise ConfigError(f"argument {argument!r} is unknown; overrides look like --config.seed=1")
+            name, equals, value = argument.removeprefix("--").partition("=")
+            keys = experiments.keys_named(name.removeprefix("config."))
+            like = f"--config.{keys[0]}{equals or '='}{value or 'VALUE'}" if keys else "--config.seed=1"
+            raise ConfigError(f"argument {argument!r} is unknown; overrides look like {like}")
     config = experiments.load(args.config, [argument.removeprefix("--config.") for argument in args.unknown])
     experiments.validate(config)
     distributed.start(
@@ -60,6 +73,13 @@ def _train(args: argparse.Namespace) -> None:
     from sspd_jax.training.workdir import NETWORK
 
     workdir = args.workdir or f"workdir/{experiments.name_of(args.config)}"
+    if args.check_only:
+        from sspd_jax.experiments import plan
+
+        planned = plan.check(config, workdir)
+        print(planned, flush=True)
+        print(plan.cost(planned, plan.measure_step(config, planned.sizes)))
+        return
     try:
         result = run.train_and_evaluate(config, workdir, progress=not args.no_progress)
     except preemption.Stopped as stopped:

@@ -25,8 +25,9 @@ from sspd_jax.checkpoints import renamed_keys
 from sspd_jax.errors import ConfigError, UserError
 from sspd_jax.method import network
 from sspd_jax.method.settings import NetworkSettings, network_settings
-from sspd_jax.runtime import storage
+from sspd_jax.runtime import processes, storage
 
+OF_RUN = "network/target"  # in a work directory: the network that a training gives
 MAKE_ONE = "`python -m sspd_jax convert WEIGHTS.pth --output=DIR` makes one"
 
 
@@ -67,9 +68,12 @@ def load_network(directory: epath.PathLike) -> tuple[dict[str, Any], Any, Any]:
     Raises:
       UserError: It is missing, is no checkpoint, is damaged, or holds another network than it says.
     """
-    directory = epath.Path(directory)
+    processes.require_whole()
+    directory = find_network(directory)
     if not directory.exists():
         raise UserError(f"{directory}: no such checkpoint; {MAKE_ONE}")
+    if not (directory / "config").exists() and (found := _of_training(directory)):
+        raise UserError(f"{directory}: holds states of a training, not a network; give {found}")
     if not (directory / "config").exists() or not (directory / "network").exists():
         raise UserError(f"{directory}: is not a checkpoint of a network; {MAKE_ONE}")
     try:
@@ -88,6 +92,25 @@ def load_network(directory: epath.PathLike) -> tuple[dict[str, Any], Any, Any]:
         raise UserError(f"{directory}: is damaged ({_brief(error)}); {MAKE_ONE}") from error
     _check_shapes(directory, settings, params, batch_stats)
     return config, params, batch_stats
+
+
+def find_network(directory: epath.PathLike) -> epath.Path:
+    """Return a network's own directory where a training's work directory, or its `network`, is given."""
+    directory = epath.Path(directory)
+    if not (directory / "config").exists():
+        for inside in (directory / OF_RUN, directory / epath.Path(OF_RUN).name):
+            if (inside / "config").exists():
+                return inside
+    return directory
+
+
+def _of_training(directory: epath.Path) -> epath.Path | None:
+    """Return the network of the training whose states a directory holds, None if it holds none."""
+    for folder in (directory, directory.parent):
+        network = folder.parent / OF_RUN
+        if folder.name == "checkpoints" and (network / "config").exists():
+            return network
+    return None
 
 
 def _checkpointer() -> ocp.Checkpointer:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import difflib
 import os
 import sys
 import traceback
@@ -12,6 +13,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from sspd_jax.errors import DONE, FAILED, UserError
+from sspd_jax.runtime import text
 
 
 def make_parser(module: str, doc: str | None, **options: Any) -> argparse.ArgumentParser:
@@ -34,6 +36,7 @@ def start(
     argv: Sequence[str] | None,
     *,
     allow_unknown: bool = False,
+    goes_on: str = "",
 ) -> int:
     """Parse a command's arguments and do its work.
 
@@ -43,35 +46,47 @@ def start(
       argv: Arguments without the program's name; by default the process's own.
       allow_unknown: Whether to give `work` the arguments that the parser does not know, as `args.unknown`,
         instead of refusing them.
+      goes_on: What an interruption leaves and which command goes on, for the sentence that it ends with.
 
     Returns:
       The exit code for `sys.exit`.
     """
+    text.use_any_terminal()
     parser.add_argument("--debug", action="store_true", help="show tracebacks")
     args, args.unknown = parser.parse_known_args(argv)
     if args.unknown and not allow_unknown:
-        parser.error(f"unrecognized arguments: {' '.join(args.unknown)}")
+        parser.error(f"unrecognized arguments: {' '.join(args.unknown)}{_did_you_mean(parser, args.unknown)}")
     with warnings.catch_warnings():
         # A full disk or a damaged file costs time, never the work: nobody who types a command needs to act.
         said = "Error (reading|writing) persistent compilation cache entry"
         warnings.filterwarnings("ignore", said, UserWarning, r"jax\._src\.compiler")
-        return run(lambda: work(args), debug=args.debug)
+        return run(lambda: work(args), debug=args.debug, goes_on=goes_on)
 
 
-def run(work: Callable[[], int | None], *, debug: bool = False) -> int:
+def _did_you_mean(parser: argparse.ArgumentParser, unknown: Sequence[str]) -> str:
+    """Name the option nearest to the first unknown one, or nothing."""
+    known = [option for action in parser._actions for option in action.option_strings]
+    name = next((argument.partition("=")[0] for argument in unknown if argument.startswith("--")), "")
+    close = difflib.get_close_matches(name, known, n=1, cutoff=0.7) if name else []
+    return f"; did you mean {close[0]}?" if close else ""
+
+
+def run(work: Callable[[], int | None], *, debug: bool = False, goes_on: str = "") -> int:
     """Run `work` and turn what goes wrong into a sentence on stderr and an exit code.
 
     Args:
       work: Function that does the job; it may return an exit code (None means done).
       debug: Whether to print the traceback of a failure before the sentence.
+      goes_on: See `start`.
 
     Returns:
       The exit code for `sys.exit`.
     """
+    text.use_any_terminal()
     try:
         return work() or DONE
     except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
+        print(f"interrupted{goes_on and '; '}{goes_on}", file=sys.stderr)
         return 130
     except BrokenPipeError:  # `… | head` has seen enough; nobody is left to tell
         with contextlib.suppress(OSError, ValueError, AttributeError):
@@ -81,7 +96,7 @@ def run(work: Callable[[], int | None], *, debug: bool = False) -> int:
         if debug:
             traceback.print_exc()
         if isinstance(error, UserError):
-            print(f"error: {error}", file=sys.stderr)
+            print(f"error: {text.printable(str(error))}", file=sys.stderr)
             return error.exit_code
         what = " ".join(str(error).split())[:300] or "no further detail"
         hint = "" if debug else " (--debug shows where)"

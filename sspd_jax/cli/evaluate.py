@@ -29,7 +29,7 @@ def main(argv: list[str] | None = None) -> int:
     parser = common.make_parser(__name__, __doc__)
     add = parser.add_argument
     add("--workdir", metavar="DIR", help="of a trained run")
-    add("--data", metavar="PREPARED", help="prepared dataset to test on, in place of --workdir")
+    add("--data", "--data_dir", metavar="PREPARED", help="prepared dataset to test on, in place of --workdir")
     add("--checkpoint", metavar="DIR", help="network to test on it; without one, classical methods only")
     add("--people", metavar="A,B", default="", help="whom to test on (default: all with a contact wave)")
     add("--output", metavar="DIR", help="where the report goes (with --data)")

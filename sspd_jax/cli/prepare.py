@@ -36,7 +36,9 @@ def main(argv: list[str] | None = None) -> int:
     """Run the command."""
     parser = common.make_parser(__name__, __doc__)
     add = parser.add_argument
-    add("--dataset", required=True, choices=sorted(registry.READERS), help="whose layout it has")
+    add(
+        "--dataset", required=True, metavar="NAME", help=f"whose layout it has: {', '.join(registry.READERS)}"
+    )
     add("--source", required=True, metavar="RAW", help="folder of the recordings")
     add("--data_dir", metavar="OUT", help="folder to make; gs://… too")
     add("--check_only", action="store_true", help="read everything, list what is wrong")
@@ -57,7 +59,9 @@ def main(argv: list[str] | None = None) -> int:
     add("--runner", choices=("processes", "beam"), default="processes", help="who does the work")
     add("--beam_options", default="", metavar="'--A=B …'", help="of the pipeline: its runner, …")
     add("--no_progress", action="store_true", help="draw no progress bar")
-    return common.start(parser, _prepare, argv)
+    return common.start(
+        parser, _prepare, argv, goes_on="what is finished stays, and the same command goes on"
+    )
 
 
 def _prepare(args: argparse.Namespace) -> int:

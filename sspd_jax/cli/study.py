@@ -25,7 +25,7 @@ def main(argv: list[str] | None = None) -> int:
     )
     parser.add_argument("--workdir", metavar="DIR", help="of the study (default: workdir/<name of the file>)")
     parser.add_argument("--no_progress", action="store_true", help="draw no progress bar")
-    return common.start(parser, _run, argv)
+    return common.start(parser, _run, argv, goes_on="what is finished stays, and the same command goes on")
 
 
 def _run(args: argparse.Namespace) -> None:

@@ -81,7 +81,7 @@ def check_recording(
     found = [(NOTE, note) for note in recording.meta.get("notes", ())]
     try:
         times_s = _frame_times(recording, max_gap_s, face_search_s, detector, on_progress)
-    except (UserError, ValueError, OSError) as error:
+    except Exception as error:  # as in preparing: one that is damaged does not end the check of the others
         found.append((BROKEN, preparation.failure(recording, error)))
     else:
         found += _about_times(times_s, max_gap_s)
@@ -261,7 +261,7 @@ def print_findings(name: str, source: str | PathLike, detector: FaceDetector, *,
                 print(finding, flush=True)
 
     with ProgressBar(0, len(recordings), progress) as bar:
-        report(check_dataset(name, recordings))
+        report(check_dataset(registry.EXPERIMENTS.get(name, name), recordings))
         for recording in recordings:
             if isinstance(recording, Recording):
                 bar.begin(recording)

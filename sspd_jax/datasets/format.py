@@ -83,6 +83,8 @@ class Segment:
         the face was followed.
       notes: What was left out of the recording or is missing in it, a sentence each.
       meta: Whatever else the dataset has on the recording (device heart rate, …).
+      truth: First frame and last + 1 of every unbroken stretch of its contact pulse wave; None where an
+        earlier version prepared it and did not say.
     """
 
     segment_id: str
@@ -97,6 +99,7 @@ class Segment:
     face_box: tuple[int, int, int, int]
     notes: tuple[str, ...]
     meta: Mapping[str, Any] = dataclasses.field(compare=False)
+    truth: tuple[tuple[int, int], ...] | None = dataclasses.field(default=None, compare=False)
 
 
 def shard_name(name: str, number: int, count: int) -> str:
@@ -147,7 +150,7 @@ def read_json(path: epath.Path) -> dict[str, Any] | None:
       UserError: It is damaged or cannot be read.
     """
     try:
-        table = json.loads(path.read_text())
+        table = json.loads(path.read_bytes().decode("utf-8", "surrogateescape"))
     except FileNotFoundError:
         return None
     except (ValueError, OSError) as error:
@@ -177,6 +180,7 @@ def segments_of(recording: Mapping[str, Any]) -> list[Segment]:
             face_box=tuple(recording["face_box"]),
             notes=tuple(recording["notes"]),
             meta=recording["meta"],
+            truth=tuple((a, b) for a, b in facts["truth"]) if "truth" in facts else None,
         )
         for number, facts in enumerate(recording["segments"])
     ]

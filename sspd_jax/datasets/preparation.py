@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing
 from itertools import chain, groupby, islice
 from operator import itemgetter
@@ -168,7 +168,7 @@ def _write_segments(
         if len(head.frames) < MIN_SEGMENT_S * settings.fps:
             notes.append(f"left out {start_s:.1f}–{end_s:.1f} s, cut off by a gap in time")
             continue
-        first, n_frames, n_ppg = writer.count, 0, 0
+        first, n_frames, there = writer.count, 0, []
         for chunk in chain([head], chunks):
             ppg = wave.at(chunk.times_s)
             writer.write(
@@ -181,22 +181,35 @@ def _write_segments(
                 times_s=chunk.times_s,
             )
             n_frames += len(ppg)
-            n_ppg += int(np.isfinite(ppg).sum())
+            there.append(np.isfinite(ppg))
             end_s = float(chunk.times_s[-1])
             on_progress(end_s)
+        has_ppg = np.concatenate(there)
         segments.append(
             {
                 "start_s": start_s,
                 "n_frames": n_frames,
                 "first_record": first,
                 "n_records": writer.count - first,
-                "has_ppg": n_ppg > 0,
+                "has_ppg": bool(has_ppg.any()),
+                "truth": stretches(has_ppg),
             }
         )
-        if recording.ppg is not None and n_ppg < n_frames:
-            missing_s = (n_frames - n_ppg) / settings.fps
-            notes.append(f"no contact pulse wave for {missing_s:.1f} s from {start_s:.1f} s on")
+        if recording.ppg is not None and not has_ppg.all():
+            absent = in_words(stretches(~has_ppg), settings.fps, start_s)
+            notes.append(f"no contact pulse wave at {absent}")
     return segments, notes
+
+
+def stretches(there: np.ndarray) -> list[list[int]]:
+    """Return first place and last + 1 of every run of True in bool [n]."""
+    edges = np.flatnonzero(np.diff(np.concatenate([[0], np.asarray(there, np.int8), [0]])))
+    return [[int(first), int(last)] for first, last in edges.reshape(-1, 2)]
+
+
+def in_words(spans: Iterable[Sequence[int]], fps: float, start_s: float = 0.0) -> str:
+    """Say stretches of frames in seconds: '0.00–0.07 s, 24.70–25.00 s'."""
+    return ", ".join(f"{start_s + first / fps:.2f}–{start_s + last / fps:.2f} s" for first, last in spans)
 
 
 class Outcome(NamedTuple):
@@ -226,7 +239,7 @@ def build(
         return Outcome(job.run(settings, detector, on_progress))
     except errors.StorageError:
         raise
-    except (UserError, ValueError, OSError) as error:
+    except Exception as error:  # one recording that is damaged, however, does not end the others' work
         return Outcome(None, failure(job.recording, error))
 
 

@@ -20,7 +20,7 @@ from sspd_jax.datasets.readers import registry
 from sspd_jax.datasets.recording import Broken, Recording
 from sspd_jax.datasets.workers import build_in_processes, decoder_threads, worker_count
 from sspd_jax.errors import ConfigError, UserError
-from sspd_jax.runtime import storage
+from sspd_jax.runtime import processes, storage
 from sspd_jax.video import decode, face_stream
 from sspd_jax.video.crop import INTERPOLATION, Resize
 from sspd_jax.video.face_detection import FaceDetector, make_detector
@@ -63,7 +63,8 @@ def prepare_dataset(name: str, source: epath.PathLike, data_dir: epath.PathLike,
       ConfigError: There is no such reader, or see `prepare`.
       UserError: The recordings are not found, or see `prepare`.
     """
-    return prepare(registry.read(name, source), data_dir, name=name, **settings)
+    recordings = registry.read(name, source)
+    return prepare(recordings, data_dir, name=registry.EXPERIMENTS.get(name, name), **settings)
 
 
 def prepare(
@@ -83,6 +84,7 @@ def prepare(
     workers: int = 1,
     beam_options: Sequence[str] | None = None,
     progress: bool = True,
+    leave_out_by: str = f"`{format.PREPARE} … --keep_going`",
 ) -> Report:
     """Prepare recordings; `sspd_jax.datasets.format` says what is written.
 
@@ -112,6 +114,7 @@ def prepare(
         `if __name__ == "__main__":`.
       beam_options: Options of the Apache Beam pipeline that does the work instead; None uses no Beam.
       progress: Whether to draw a progress bar on stderr.
+      leave_out_by: How the caller's user asks for `keep_going`, for messages.
 
     Returns:
       What it came to.
@@ -121,8 +124,14 @@ def prepare(
       UserError: Recordings cannot be prepared (each was named on stderr), the directory was made with other
         settings or from other recordings, or it cannot be written.
     """
-    settings = format.Settings(
-        float(fps), crop_size, resize, max_gap_s, face_search_s, face_detector, float(follow_every_s)
+    settings = settings_of(
+        fps=fps,
+        crop_size=crop_size,
+        resize=resize,
+        max_gap_s=max_gap_s,
+        face_search_s=face_search_s,
+        face_detector=face_detector,
+        follow_every_s=follow_every_s,
     )
     _validate(settings, name, recordings)
     detector = make_detector(face_detector, face_model)
@@ -151,11 +160,62 @@ def prepare(
         if failures and not keep_going:
             raise UserError(
                 f"{len(failures)} of {len(jobs)} recordings cannot be prepared ({', '.join(failures)}: see "
-                f"above); mend them and run again, or leave them out by `{format.PREPARE} … --keep_going`; "
+                f"above); mend them and run again, or leave them out by {leave_out_by}; "
                 f"{len(facts)} are done and stay"
             )
         made = len(todo) - len(failures)
         return _finish(data_dir, name, settings, [facts[job.recording_id] for job in jobs], made)
+
+
+def settings_of(
+    *,
+    fps: float = 30.0,
+    crop_size: int = face_stream.SIZE,
+    resize: Resize = "linear",
+    max_gap_s: float = 0.5,
+    face_search_s: float = 30.0,
+    face_detector: str = "haar",
+    follow_every_s: float = 0.0,
+) -> format.Settings:
+    """Return settings as they are written; those that are not given have the defaults of `prepare`."""
+    return format.Settings(
+        float(fps), crop_size, resize, max_gap_s, face_search_s, face_detector, float(follow_every_s)
+    )
+
+
+def require_place(
+    data_dir: epath.PathLike,
+    name: str,
+    settings: format.Settings,
+    recordings: Sequence[Recording | Broken],
+) -> None:
+    """Check that `prepare` will accept its directory and these recordings; writes nothing.
+
+    Raises:
+      ConfigError: A setting is impossible.
+      UserError: The directory was made with other settings or from other recordings, or cannot be.
+    """
+    _validate(settings, name, recordings)
+    data_dir = epath.Path(data_dir)
+    _require_parent(data_dir)
+    if data_dir.exists():
+        _match_plan(data_dir, _plan(name, settings, [r.recording_id for r in recordings]), write=False)
+
+
+def _plan(name: str, settings: format.Settings, ids: list[str]) -> dict[str, Any]:
+    return {
+        "format": format.FORMAT,
+        "name": name,
+        "settings": dataclasses.asdict(settings),
+        "recordings": ids,
+    }
+
+
+def _require_parent(data_dir: epath.Path) -> None:
+    # Folders are made below where one works; elsewhere a missing one is a disk that is not there.
+    remote, below = storage.is_remote(data_dir), not data_dir.is_absolute()
+    if not remote and not below and not data_dir.parent.is_dir():
+        raise UserError(f"{data_dir}: {data_dir.parent} is no folder; make it, or choose another --data_dir")
 
 
 def _run_jobs(
@@ -170,6 +230,12 @@ def _run_jobs(
     """Do all jobs: broken recordings at once, the others by Beam, in several processes or in this one."""
     whole = [job for job in jobs if isinstance(job.recording, Recording)]
     count = worker_count(workers, len(whole))
+    if count > 1 and beam_options is None and (script := processes.script_without_guard()):
+        bar.print(
+            f'note: {script} has no `if __name__ == "__main__":` around what it does, and each process '
+            "would run all of it again: one recording is prepared at a time"
+        )
+        count = 1
     for job in jobs:
         if isinstance(job.recording, Broken):
             yield job, Outcome(None, job.recording.why)
@@ -214,17 +280,10 @@ def _validate(settings: format.Settings, name: str, recordings: Sequence[Recordi
 @contextmanager
 def _claimed(data_dir: epath.Path, name: str, settings: format.Settings, ids: list[str]) -> Iterator[None]:
     """Make the directory or check that it is of this preparation; keep a second process out meanwhile."""
-    plan = {
-        "format": format.FORMAT,
-        "name": name,
-        "settings": dataclasses.asdict(settings),
-        "recordings": ids,
-    }
+    plan = _plan(name, settings, ids)
     remote = storage.is_remote(data_dir)
-    # Folders are made below where one works; elsewhere a missing one is a disk that is not there.
     below = not data_dir.is_absolute()
-    if not remote and not below and not data_dir.parent.is_dir():
-        raise UserError(f"{data_dir}: {data_dir.parent} is no folder; make it, or choose another --data_dir")
+    _require_parent(data_dir)
     with storage.storing(data_dir, format.ELSEWHERE):
         data_dir.mkdir(parents=below, exist_ok=True)
         lock = None if remote else os.open(data_dir, os.O_RDONLY)
@@ -247,7 +306,7 @@ def _claimed(data_dir: epath.Path, name: str, settings: format.Settings, ids: li
             os.close(lock)
 
 
-def _match_plan(data_dir: epath.Path, plan: dict[str, Any]) -> None:
+def _match_plan(data_dir: epath.Path, plan: dict[str, Any], *, write: bool = True) -> None:
     path = data_dir / format.PLAN
     before = format.read_json(path)
     if before is None:
@@ -256,7 +315,8 @@ def _match_plan(data_dir: epath.Path, plan: dict[str, Any]) -> None:
             raise UserError(
                 f"{data_dir}: holds other files ({min(strangers)}, …); choose another --data_dir, a new one"
             )
-        format.write_json(path, plan)
+        if write:
+            format.write_json(path, plan)
         return
     remedy = "choose another --data_dir, or delete this one"
     # What is not in an older plan had the value that is the default now.

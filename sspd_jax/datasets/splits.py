@@ -173,10 +173,16 @@ def of_dataset(dataset: PreparedDataset, data: Mapping[str, Any]) -> Split:
     settings = data.get("split") or {"kind": "people"}  # runs of before there was a choice
     kind, people = settings["kind"], dataset.people
     if kind == "people":
-        return Split(tuple(data["train_people"]), tuple(data["test_people"]))
+        return _named(dataset, data)
     if kind == "everyone":
         return Split(people, ())
     if kind == "folds":
+        if not 2 <= settings["folds"] <= len(people):
+            remedy = f"folds={_folds_for(people)}" if len(people) > 1 else "kind=everyone: nobody is tested"
+            raise ConfigError(
+                f"{dataset.data_dir}: has {len(people)} people, who cannot be dealt into {settings['folds']} "
+                f"folds; set --config.data.split.{remedy}"
+            )
         folds = k_folds(people, settings["folds"], settings["seed"])
         return _tested(people, folds[settings["fold"]])
     if kind == "published":
@@ -211,6 +217,42 @@ def _own_protocol(dataset: PreparedDataset, name: str) -> Split:
     )
     counted = frozenset(r for r, part in parts.items() if part in ("train", "test"))
     return _someone(dataset, Split(train, test, counted))
+
+
+def _folds_for(people: Iterable[str]) -> int:
+    """Suggest a number of folds: five, or one for each person where there are fewer."""
+    return max(2, min(5, len(tuple(people))))
+
+
+def _named(dataset: PreparedDataset, data: Mapping[str, Any]) -> Split:
+    """Take the people that the configuration names; some of them must be there.
+
+    Where recordings may be left out (`data.keep_going`) people may be missing; else everybody to learn from
+    must be there. Those to test on who are missing stay in the list: reports name them.
+    """
+    train, test = tuple(data["train_people"]), tuple(data["test_people"])
+    absent = {
+        key: [person for person in names if person not in dataset.people]
+        for key, names in (("train_people", train), ("test_people", test))
+    }
+    may_lack = data.get("keep_going", False)
+    for key, names in (("train_people", train), ("test_people", test)):
+        missing = absent[key]
+        nobody = names and len(missing) == len(names)
+        if nobody or (missing and key == "train_people" and not may_lack):
+            has = ", ".join(dataset.people[:6]) + (", …" if len(dataset.people) > 6 else "")
+            few = ", ".join(missing[:6]) + (", …" if len(missing) > 6 else "")
+            deal = (
+                f", or deal them by --config.data.split.kind=folds --config.data.split.folds="
+                f"{_folds_for(dataset.people)}"
+                if len(dataset.people) > 1
+                else ""
+            )
+            raise UserError(
+                f"{dataset.data_dir}: holds no recording of {few}; name people it has ({has}) in "
+                f"--config.data.{key}{deal}"
+            )
+    return Split(tuple(person for person in train if person in dataset.people), test)
 
 
 def _tested(people: Iterable[str], test: Iterable[str]) -> Split:

@@ -72,7 +72,8 @@ def evaluate_run(
     title = f"{workdir.name}: heart rates of people the network never saw"
     keeps_best = bool(config.get("health", {}).get("patience"))  # older runs have none
     page = Page(title, dataset, chosen, faces=faces, workdir=workdir, keeps_best=keeps_best)
-    return _score_and_write(samples, config.evaluation.reader, folders, page, with_confidence)
+    not_read = scoring.not_read(dataset, tuple(config.data.test_people))
+    return _score_and_write(samples, config.evaluation.reader, folders, page, with_confidence, not_read)
 
 
 def evaluate_checkpoint(
@@ -125,7 +126,9 @@ def evaluate_checkpoint(
     page = Page(
         f"{name} on {dataset.data_dir.name}", dataset, networks.get(NETWORK), faces=faces, notes=notes
     )
-    return _score_and_write(samples, next(iter([*networks, *methods])), folders, page, with_confidence)
+    not_read = scoring.not_read(dataset, chosen, asked_for=bool(people))
+    primary = next(iter([*networks, *methods]))
+    return _score_and_write(samples, primary, folders, page, with_confidence, not_read)
 
 
 def protocol_of(config: Mapping[str, Any]) -> Protocol:
@@ -154,12 +157,13 @@ def _score_and_write(
     folders: Mapping[Protocol, epath.Path],
     page: Page,
     with_confidence: bool,
+    not_read: Sequence[scoring.LeftOut],
 ) -> dict[epath.Path, Mapping[str, Any]]:
     """Score by every protocol first, so that nothing is written where one of them fails; then write."""
     from sspd_jax.evaluation import report  # matplotlib takes a second to import
 
     scored = [
-        (folder, scoring.score(samples, primary, p, with_confidence=with_confidence))
+        (folder, scoring.score(samples, primary, p, with_confidence=with_confidence, not_read=not_read))
         for p, folder in folders.items()
     ]
     for folder, one in scored:

@@ -20,6 +20,7 @@ from matplotlib.figure import Figure
 from sspd_jax.evaluation import alignment, protocol
 from sspd_jax.evaluation.metrics import Score, limits_of_agreement, rate_range
 from sspd_jax.evaluation.protocol import Protocol
+from sspd_jax.evaluation.scoring import part_of
 from sspd_jax.evaluation.summary import NAMES, main_span
 from sspd_jax.evaluation.table import Row
 from sspd_jax.heart_rate.confidence import THRESHOLD
@@ -241,7 +242,7 @@ def draw_waves(rows: Sequence[Row], samples: Sequence[Sample], primary: str, p: 
         sample = next(s for s in samples if s.segment.segment_id == row.recording)
         start, count = round(row.start_s * sample.fps), round(row.duration_s * sample.fps)
         truth = sample.truth[start : start + count]
-        wave = sample.waves[primary].values[start : start + count]
+        wave = part_of(sample.waves[primary], start, start + count)
         pair = [protocol.shaped(w, protocol.filtered(w, sample.fps, p), sample.fps, p) for w in (truth, wave)]
         length = len(pair[1])
         best = alignment.align(pair[1], pair[0][:length], sample.fps)

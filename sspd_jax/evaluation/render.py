@@ -8,6 +8,7 @@ from typing import Any
 import pandas as pd
 
 from sspd_jax.evaluation.summary import HEADS, INTERVAL, NAMES, Cell
+from sspd_jax.runtime.text import printable, spreadsheet_safe
 
 METRICS = ("MAE", "RMSE", "MAPE", "r", "SNR", "MACC")  # of the short tables
 
@@ -53,7 +54,22 @@ def as_text(result: Mapping[str, Any]) -> str:
         lines.append(f"|error| of {result['reader']} − {name}: {difference} bpm in {count(table)} {level}s")
     lines += [f"* the primary method, fixed before testing. {result['protocol']}"]
     lines += [f"± standard error over {level}s; {INTERVAL}"]
-    return "\n".join([*lines, *(f"note: {warning}" for warning in result["warnings"])])
+    lines += [f"note: {warning}" for warning in result["warnings"]]
+    return "\n".join([*lines, *left_out(result)])
+
+
+def left_out(result: Mapping[str, Any]) -> list[str]:
+    """Say what of the data is in no table, a line for each recording; earlier versions did not note it."""
+    by_recording: dict[str, dict[str, list[str]]] = {}
+    for one in result.get("left_out", ()):
+        spans = by_recording.setdefault(one["recording"], {}).setdefault(one["why"], [])
+        if one["start_s"] is not None:
+            spans.append(f"{one['start_s']:.2f}–{one['end_s']:.2f} s")
+    return [
+        f"left out: {printable(recording)}: "
+        + "; ".join(f"{why} at {', '.join(spans)}" if spans else why for why, spans in reasons.items())
+        for recording, reasons in by_recording.items()
+    ]
 
 
 def as_csv(result: Mapping[str, Any]) -> str:
@@ -86,7 +102,8 @@ def as_cells(numbers: Cell, counts: Mapping[str, Cell]) -> dict[str, float | Non
 
 def tidy_csv(lines: Iterable[Mapping[str, Any]]) -> str:
     """Write lines that have the same names as CSV; what is missing is an empty cell."""
-    return pd.DataFrame(list(lines), dtype=object).to_csv(index=False, lineterminator="\n")
+    table = pd.DataFrame(list(lines), dtype=object).map(spreadsheet_safe)
+    return table.to_csv(index=False, lineterminator="\n")
 
 
 def _tables(result: Mapping[str, Any]) -> Iterator[tuple[str, str, str, str, Mapping[str, Cell]]]:

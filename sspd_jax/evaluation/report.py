@@ -11,6 +11,7 @@ from markupsafe import Markup
 from sspd_jax.checkpoints import network
 from sspd_jax.datasets.dataset import PreparedDataset
 from sspd_jax.evaluation import figures
+from sspd_jax.evaluation import render as render_text
 from sspd_jax.evaluation.pages import picture, render_page
 from sspd_jax.evaluation.scoring import Evaluation, Sample
 from sspd_jax.inference import model
@@ -75,6 +76,7 @@ def render(one: Evaluation, samples: Sequence[Sample], page: Page) -> str:
         "report.html",
         page.title,
         result=result,
+        left_out=[line.removeprefix("left out: ") for line in render_text.left_out(result)],
         warnings=[*page.notes, *_alarms(page), *result["warnings"]],
         nobody_learned_from=page.network is not None and not page.notes,
         main_level=next(iter(result["scores"])),

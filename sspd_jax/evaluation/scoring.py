@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
+from sspd_jax.datasets import preparation
 from sspd_jax.datasets.dataset import PreparedDataset
 from sspd_jax.datasets.format import Segment
 from sspd_jax.errors import UserError
@@ -18,11 +20,13 @@ from sspd_jax.heart_rate import classical
 from sspd_jax.heart_rate.wave import Wave
 from sspd_jax.inference import cell_colors, model, windows
 from sspd_jax.inference.cell_colors import FaceCells
+from sspd_jax.runtime import processes
 
 CLASSICAL = ("green", "chrom", "pos")
 """The methods that reports show unless others are named."""
 
 LEAST_BETWEEN_S = 1.0  # windows whose confidence is weighed: it takes as long as all the rest
+LEAST_S = 4.0  # of truth without a break: what is shorter holds too few beats to be scored
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -32,8 +36,8 @@ class Sample:
     Attributes:
       segment: The segment that was read.
       fps: Sampling rate of all waves, Hz.
-      truth: Contact pulse wave, float32 [t].
-      waves: Method → its wave.
+      truth: Contact pulse wave, NaN where there is none, float32 [t].
+      waves: Method → its wave; where the truth has breaks, each stretch was read on its own, NaN between.
       cells: What `FaceCells` measured of the face, for the confidence, float32 [t, width].
     """
 
@@ -44,6 +48,30 @@ class Sample:
     cells: np.ndarray | None = None
 
 
+@dataclasses.dataclass(frozen=True)
+class LeftOut:
+    """Something of the data that is in no row of a table, and why.
+
+    Attributes:
+      recording: id of the recording, or of a segment of it.
+      person: who is seen; '' where that is not known.
+      why: the reason.
+      start_s: where it begins in the segment, s; None for all of it.
+      end_s: where it ends, s; None for all of it.
+    """
+
+    recording: str
+    person: str
+    why: str
+    start_s: float | None = None
+    end_s: float | None = None
+
+    def __str__(self) -> str:
+        if self.start_s is None:
+            return f"{self.recording}: {self.why}"
+        return f"{self.recording}: {self.start_s:.2f}–{self.end_s:.2f} s: {self.why}"
+
+
 @dataclasses.dataclass(frozen=True, eq=False)
 class Evaluation:
     """What one protocol says.
@@ -51,7 +79,7 @@ class Evaluation:
     Attributes:
       protocol: Protocol by which it was scored.
       rows: Every window of every method.
-      result: The scores, see `summary.summarise`.
+      result: The scores, see `summary.summarise`; 'left_out' lists what is in no row, as `LeftOut`'s fields.
     """
 
     protocol: Protocol
@@ -74,8 +102,11 @@ def read_segments(
       methods: Classical methods, names in `classical.METHODS`.
 
     Yields:
-      The waves of a segment. Memory is that of a few windows of video and of the waves.
+      The waves of a segment. Memory is that of a few windows of video and of the waves. Where the contact
+      wave begins late, ends early or has holes, every stretch of it is read as if the video had been cut
+      there: what lies beyond changes nothing.
     """
+    processes.require_whole()
     fps = dataset.fps
     # The confidence is that of the networks, which see the same of a video, or of a method if there are none.
     change = next((network.network.input_transform for network in networks.values()), "difference")
@@ -83,18 +114,73 @@ def read_segments(
         truth = dataset.ppg(segment) if segment.person_id in people else None
         if truth is None:
             continue
-        waves = {name: network.infer(dataset.frames(segment), fps, 0.0) for name, network in networks.items()}
-        trace, cells, face = [], [], FaceCells(change)
-        for frame in dataset.frames(segment):
-            trace.append(frame.mean(axis=(0, 1), dtype=np.float64))
-            cells.append(face.measure(frame))
-        trace = np.array(trace)
-        for name in methods:
-            try:
-                waves[name] = Wave(classical.read_trace(name, trace, fps), fps)
-            except ValueError:  # too short a segment for this method's windows
-                waves[name] = Wave(np.full(len(trace), np.nan), fps)
-        yield Sample(segment, fps, truth, waves, np.array(cells))
+        parts = [
+            (first, last, *_read_stretch(dataset, segment, (first, last), networks, methods, change))
+            for first, last in scored_stretches(truth, fps)
+        ]
+        if [part[:2] for part in parts] == [(0, len(truth))]:
+            yield Sample(segment, fps, truth, *parts[0][2:])
+        elif parts:
+            yield Sample(segment, fps, truth, *_join(parts, len(truth), fps))
+        else:
+            nothing = Wave(np.full(len(truth), np.nan), fps)
+            yield Sample(segment, fps, truth, dict.fromkeys([*networks, *methods], nothing))
+
+
+def scored_stretches(truth: np.ndarray, fps: float) -> list[tuple[int, int]]:
+    """Return first frame and last + 1 of every unbroken stretch of truth that is long enough to be scored.
+
+    Args:
+      truth: contact pulse wave, NaN where there is none. # float [t]
+      fps: Hz.
+    """
+    return [
+        (first, last)
+        for first, last in preparation.stretches(np.isfinite(truth))
+        if last - first >= LEAST_S * fps
+    ]
+
+
+def _read_stretch(
+    dataset: PreparedDataset,
+    segment: Segment,
+    span: tuple[int, int],
+    networks: Mapping[str, model.RppgModel],
+    methods: Sequence[str],
+    change: str,
+) -> tuple[dict[str, Wave], np.ndarray]:
+    """Read frames first to last of a segment by every method: the waves, and the colours of the face."""
+    fps = dataset.fps
+    waves = {
+        name: network.infer(itertools.islice(dataset.frames(segment), *span), fps, 0.0)
+        for name, network in networks.items()
+    }
+    trace, cells, face = [], [], FaceCells(change)
+    for frame in itertools.islice(dataset.frames(segment), *span):
+        trace.append(frame.mean(axis=(0, 1), dtype=np.float64))
+        cells.append(face.measure(frame))
+    trace = np.array(trace)
+    for name in methods:
+        try:
+            waves[name] = Wave(classical.read_trace(name, trace, fps), fps)
+        except ValueError:  # too short a segment for this method's windows
+            waves[name] = Wave(np.full(len(trace), np.nan), fps)
+    return waves, np.array(cells)
+
+
+def _join(
+    parts: Sequence[tuple[int, int, Mapping[str, Wave], np.ndarray]], length: int, fps: float
+) -> tuple[dict[str, Wave], np.ndarray]:
+    """Lay stretches into the segment that they are from, NaN between them."""
+    first_waves, first_cells = parts[0][2:]
+    joined = {name: np.full(length, np.nan, wave.values.dtype) for name, wave in first_waves.items()}
+    cells = np.full((length, *first_cells.shape[1:]), np.nan, first_cells.dtype)
+    for first, last, waves, seen in parts:
+        cells[first:last] = seen
+        for name, wave in waves.items():
+            values = wave.values[: last - first]
+            joined[name][first : first + len(values)] = values
+    return {name: Wave(values, fps) for name, values in joined.items()}, cells
 
 
 def score_segment(sample: Sample, p: Protocol, primary: str | None = None) -> list[Row]:
@@ -106,21 +192,99 @@ def score_segment(sample: Sample, p: Protocol, primary: str | None = None) -> li
       primary: The method whose windows get a confidence, at most one window a second; None for none.
 
     Returns:
-      A row for each window and method, and one for the whole segment; windows without truth are left out.
+      A row for each window and method, and one for every stretch of truth as a whole: windows are laid from
+      where the contact wave begins to where it ends, anew after each of its holes. What is in no row says
+      `left_out_of`.
     """
+    rows: list[Row] = []
+    length = round(p.window_s * sample.fps)
+    for first, last in scored_stretches(sample.truth, sample.fps):
+        if last - first >= length:
+            rows += _score_stretch(sample, first, last, p, primary)
+    return rows
+
+
+def left_out_of(sample: Sample, p: Protocol, rows: Sequence[Row]) -> list[LeftOut]:
+    """List what of a segment is in no row.
+
+    Args:
+      sample: the waves of the segment.
+      p: the protocol.
+      rows: what `score_segment` made of it.
+    """
+    fps, total = sample.fps, len(sample.truth)
+    who = (sample.segment.segment_id, sample.segment.person_id)
+    length, stride = round(p.window_s * fps), max(1, round(p.stride_s * fps))
+    least = max(length, LEAST_S * fps)
+    there = preparation.stretches(np.isfinite(sample.truth))
+    found = []
+    if total < least:
+        return [LeftOut(*who, f"its {total / fps:.2f} s are shorter than {least / fps:g} s")]
+    if not there:
+        return [LeftOut(*who, NO_TRUTH)]
+    found += [
+        LeftOut(*who, NO_TRUTH, first / fps, last / fps)
+        for first, last in preparation.stretches(~np.isfinite(sample.truth))
+    ]
+    scored = {(row.span, round(row.start_s * fps)) for row in rows}
+    for first, last in there:
+        if last - first < least:
+            why = f"a contact pulse wave of less than {least / fps:g} s"
+            found.append(LeftOut(*who, why, first / fps, last / fps))
+            continue
+        starts = range(first, last - length + 1, stride) if length else ()
+        flat = np.zeros(total, bool)
+        for start in starts:
+            if ("window", start) not in scored:
+                flat[start : start + length] = True
+        if not length and ("video", first) not in scored:
+            flat[first:last] = True
+        found += [LeftOut(*who, FLAT_TRUTH, a / fps, b / fps) for a, b in preparation.stretches(flat)]
+    return found
+
+
+NO_TRUTH = "no contact pulse wave"
+FLAT_TRUTH = "the contact pulse wave shows no rate"
+
+
+def not_read(dataset: PreparedDataset, people: Sequence[str], asked_for: bool = True) -> list[LeftOut]:
+    """List the recordings that `read_segments` passes over, and those that the dataset was made without.
+
+    Args:
+      dataset: prepared.
+      people: who is tested.
+      asked_for: whether they were named; else those who are not among them and have no wave count too.
+    """
+    left = [
+        LeftOut(s.segment_id, s.person_id, NO_TRUTH)
+        for s in dataset.segments
+        if not s.has_ppg and (not asked_for or s.person_id in people)
+    ]
+    left += [LeftOut(p, p, "not in the dataset") for p in people if p not in dataset.people]
+    return left + [LeftOut(name, "", f"not prepared: {why}") for name, why in dataset.left_out.items()]
+
+
+def _score_stretch(sample: Sample, first: int, last: int, p: Protocol, primary: str | None) -> list[Row]:
+    """Score what lies between two frames, all of which have a truth."""
     fps, segment = sample.fps, sample.segment
+    length, stride = round(p.window_s * fps), max(1, round(p.stride_s * fps))
+    spans = [("window", start, length) for start in range(first, last - length + 1, stride)] if length else []
+    spans.append(("video", first, last - first))
     facts = table.flatten_metadata(segment.meta)
-    true_beats = _beats(sample.truth, fps, p)[1]
-    beats = {name: _beats(wave.values, fps, p) for name, wave in sample.waves.items()}
+    true_beats = _beats(sample.truth[first:last], fps, p)[1] + first / fps
+    beats = {
+        name: {sign: at + first / fps for sign, at in _beats(part_of(wave, first, last), fps, p).items()}
+        for name, wave in sample.waves.items()
+    }
     rows, weighed_at = [], -np.inf
-    for span, start, count in _spans(len(sample.truth), fps, p):
+    for span, start, count in spans:
         true_bpm, true_shape = _true_rate(sample.truth[start : start + count], fps, p)
         if not np.isfinite(true_bpm):
             continue
         start_s, end_s = start / fps, (start + count) / fps
         inside = true_beats[(true_beats >= start_s) & (true_beats <= end_s)]
         for name, wave in sample.waves.items():
-            part = wave.values[start : start + count]
+            part = part_of(wave, start, start + count)
             numbers = _score_wave(part, count, true_bpm, true_shape, fps, p)
             if "sign" in numbers:
                 moved = beats[name][numbers.pop("sign")] - numbers.pop("lag_s")
@@ -137,12 +301,11 @@ def score_segment(sample: Sample, p: Protocol, primary: str | None = None) -> li
     return rows
 
 
-def _spans(total: int, fps: float, p: Protocol) -> list[tuple[str, int, int]]:
-    """Lay the protocol's windows over a segment, then the whole of it: (span, first sample, samples)."""
-    length, stride = round(p.window_s * fps), max(1, round(p.stride_s * fps))
-    starts = range(0, total - length + 1, stride) if length else ()
-    whole = [("video", 0, total)] if total >= length else []
-    return [*(("window", start, length) for start in starts), *whole]
+def part_of(wave: Wave, first: int, last: int) -> np.ndarray:
+    """Cut a part out of a wave, without the NaN that it ends with where it was read to its end only."""
+    part = wave.values[first:last]
+    there = np.flatnonzero(np.isfinite(part))
+    return part[: there[-1] + 1] if len(there) else part[:0]
 
 
 def _true_rate(truth: np.ndarray, fps: float, p: Protocol) -> tuple[float, np.ndarray]:
@@ -189,7 +352,12 @@ def _confidence(part: np.ndarray, sample: Sample, start: int, count: int, bpm: f
 
 
 def score(
-    samples: Sequence[Sample], primary: str, p: Protocol, *, with_confidence: bool = True
+    samples: Sequence[Sample],
+    primary: str,
+    p: Protocol,
+    *,
+    with_confidence: bool = True,
+    not_read: Sequence[LeftOut] = (),
 ) -> Evaluation:
     """Score what was read by a protocol.
 
@@ -198,17 +366,44 @@ def score(
       primary: The method that was fixed before testing.
       p: The protocol.
       with_confidence: Whether to weigh the primary method's windows too: it takes as long as all else.
+      not_read: What is left out beside that, see `not_read`.
 
     Raises:
       UserError: There is no window with a truth.
     """
     weighed = primary if with_confidence else None
-    rows = [row for sample in samples for row in score_segment(sample, p, weighed)]
+    rows, left_out = [], [*not_read]
+    for sample in samples:
+        found = score_segment(sample, p, weighed)
+        rows += found
+        left_out += left_out_of(sample, p, found)
     if not rows:
-        longest = max((len(s.truth) / s.fps for s in samples), default=0.0)
-        raise UserError(
-            f"there is nothing to test on by the protocol {p.name}: no window of {p.window_s:g} s with a "
-            f"contact pulse wave (the longest video of these people has {longest:.0f} s); name people who "
-            "have one, or set --window"
-        )
-    return Evaluation(p, rows, summary.summarise(rows, p, primary))
+        raise nothing_to_test(p, [(len(s.truth), s.truth) for s in samples], samples[0].fps if samples else 1)
+    result = summary.summarise(rows, p, primary)
+    result["left_out"] = [dataclasses.asdict(one) for one in left_out]
+    absent = {one.person for one in left_out} - {row.person for row in rows} - {""}
+    if absent:
+        names = ", ".join(sorted(absent))
+        result["warnings"].append(f"nobody of these is in the tables, see what is left out: {names}")
+    return Evaluation(p, rows, result)
+
+
+def nothing_to_test(p: Protocol, truths: Sequence[tuple[int, np.ndarray | None]], fps: float) -> UserError:
+    """Say that a protocol finds nothing to score.
+
+    Args:
+      p: the protocol.
+      truths: length of every segment, frames, and its contact pulse wave.
+      fps: Hz.
+    """
+    least_s = max(p.window_s, LEAST_S)
+    video_s = max((length / fps for length, _ in truths), default=0.0)
+    spans = [b - a for _, t in truths if t is not None for a, b in preparation.stretches(np.isfinite(t))]
+    truth_s = max(spans, default=0) / fps
+    what = "unbroken video" if not p.window_s else f"window of {p.window_s:g} s"
+    return UserError(
+        f"there is nothing to test on by the protocol {p.name}: no {what} with a contact pulse wave of "
+        f"{least_s:g} s or more that shows a rate (the longest video of these people has {video_s:.1f} s, "
+        f"the longest contact pulse wave {truth_s:.1f} s); name people who have one, or set --window "
+        "(config.evaluation.window_s)"
+    )

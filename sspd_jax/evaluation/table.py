@@ -16,6 +16,7 @@ from etils import epath
 from sspd_jax.errors import UserError
 from sspd_jax.evaluation.protocol import Protocol, default
 from sspd_jax.heart_rate.estimators import EARLIER_NAMES
+from sspd_jax.runtime.text import from_spreadsheet, spreadsheet_safe
 
 META = "meta."  # before the names of what the dataset tells
 
@@ -115,6 +116,7 @@ def write(rows: Sequence[Row], protocol: Protocol) -> str:
     settings = pd.DataFrame([dict(protocol.facts)] * len(table), dtype=object)
     split = len(_COLUMNS)
     table = pd.concat([table.iloc[:, :split], settings, table.iloc[:, split:]], axis=1)
+    table = table.map(spreadsheet_safe)
     return table.to_csv(index=False, lineterminator="\n")
 
 
@@ -140,7 +142,7 @@ def read(path: epath.PathLike) -> tuple[list[Row], dict[str, str]]:
     try:
         table["read_out"] = table["read_out"].replace(EARLIER_NAMES)
         settings = table[list(default().facts)].drop_duplicates()
-        rows = [_row(line) for line in table.to_dict("records")]
+        rows = [_row(line) for line in table.map(from_spreadsheet).to_dict("records")]
     except (KeyError, ValueError, TypeError) as error:
         reason = " ".join(str(error).split())
         raise UserError(f"{path}: is damaged or of an earlier version ({reason}); evaluate again") from error

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import sys
 import zlib
 from typing import Any
 
@@ -9,11 +11,13 @@ import ml_collections
 from etils import epath
 
 from sspd_jax.datasets.dataset import PreparedDataset, open_prepared
+from sspd_jax.datasets.readers import registry
 from sspd_jax.datasets.splits import choose_people
+from sspd_jax.experiments import plan
 from sspd_jax.runtime import compilation_cache, compile_options, distributed, preemption, storage
 from sspd_jax.training import config as experiments
 from sspd_jax.training.loop import train
-from sspd_jax.training.workdir import CACHE, claim_workdir, require_shared
+from sspd_jax.training.workdir import CACHE, alone_in, claim_workdir, require_shared
 
 
 def train_and_evaluate(
@@ -54,7 +58,11 @@ def train_and_evaluate(
 
     workdir = epath.Path(workdir)
     experiments.validate(config)
-    distributed.together("prepare", lambda: prepare_data(config), first_only=True)
+    planned = distributed.together("plan", lambda: plan.check(config, workdir), first_only=True)
+    if planned is not None:
+        for note in planned.notes:
+            print(f"note: {note}", file=sys.stderr)
+    distributed.together("prepare", lambda: prepare_data(config, planned, progress), first_only=True)
     config, dataset = distributed.together("people", lambda: choose_people(config, open_data(config)))
     content = zlib.crc32(repr(dataset.segments).encode())
     distributed.require_same(
@@ -65,18 +73,28 @@ def train_and_evaluate(
     compile_options.give_memory_back()
     if config.compilation_cache and not storage.is_remote(workdir):
         compilation_cache.enable(workdir / CACHE)
-    with preemption.watching() as watch:
-        train(config, dataset, workdir, progress=progress, watch=watch)
-    if config.data.split.kind == "everyone":
-        return {}
-    results = distributed.together(
-        "evaluate", lambda: evaluate.evaluate_run(config, dataset, workdir), first_only=True
-    )
+    with contextlib.ExitStack() as stack:
+        lock = alone_in(workdir)
+        distributed.together("alone", lambda: stack.enter_context(lock), first_only=True)
+        with preemption.watching() as watch:
+            train(config, dataset, workdir, progress=progress, watch=watch)
+        if config.data.split.kind == "everyone":
+            return {}
+        results = distributed.together(
+            "evaluate", lambda: evaluate.evaluate_run(config, dataset, workdir), first_only=True
+        )
     return next(iter(results.values())) if results else {}
 
 
-def prepare_data(config: ml_collections.ConfigDict) -> None:
+def prepare_data(
+    config: ml_collections.ConfigDict, planned: plan.Plan | None = None, progress: bool = True
+) -> None:
     """Prepare the dataset where `data.source` names recordings; do nothing if that is done.
+
+    Args:
+      config: The experiment's configuration.
+      planned: What `plan.check` found, so that the recordings are not listed again.
+      progress: Whether to draw a progress bar.
 
     Raises:
       UserError: It cannot be prepared.
@@ -85,10 +103,13 @@ def prepare_data(config: ml_collections.ConfigDict) -> None:
     if data.source:
         from sspd_jax.datasets import prepare
 
-        prepare.prepare_dataset(
-            data.name,
-            data.source,
+        listed = planned.recordings if planned is not None else None
+        prepare.prepare(
+            listed if listed is not None else registry.read(data.name, data.source),
             data.data_dir,
+            name=data.name,
+            leave_out_by="--config.data.keep_going=True",
+            progress=progress,
             fps=config.fps,
             crop_size=config.crop_size,
             face_detector=data.face.detector,

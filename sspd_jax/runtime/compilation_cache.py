@@ -28,9 +28,14 @@ CPU_INFO = Path("/proc/cpuinfo")
 def default_directory() -> Path | None:
     """Return the folder of programs unless a caller names another; None where the user wants none kept."""
     variable = os.environ.get(VARIABLE)
-    if variable is None:
-        return platformdirs.user_cache_path("sspd_jax", appauthor=False)
-    return Path(variable).expanduser().absolute() if variable else None
+    try:
+        if variable is None:
+            folder = platformdirs.user_cache_path("sspd_jax", appauthor=False)
+            # A user whom the system does not know, in a container, has no home; then '~' stays as it is.
+            return folder if folder.is_absolute() else None
+        return Path(variable).expanduser().absolute() if variable else None
+    except RuntimeError:  # the home directory cannot be found
+        return None
 
 
 def enable(directory: epath.PathLike | None = None) -> epath.Path | None:

@@ -59,6 +59,10 @@ class RunLog:
         """Count one step on the progress bar."""
         self._bar.update()
 
+    def stage(self, text: str) -> None:
+        """Write what is done before the progress bar, until another text, or '', is written."""
+        self._bar.set_description_str(text)
+
     def write(self, step: int, metrics: Mapping[str, float], **facts: Any) -> None:
         """Write the metrics of a step.
 
@@ -108,6 +112,9 @@ class Silence:
     """The log of a process that writes none, because another one does."""
 
     def advance(self) -> None:
+        """Do nothing."""
+
+    def stage(self, text: str) -> None:
         """Do nothing."""
 
     def write(self, step: int, metrics: Mapping[str, float], **facts: Any) -> None:

@@ -13,6 +13,8 @@ from etils import epath
 
 from sspd_jax.errors import StorageError
 
+MOST_LINKS = 40  # as the system has it
+
 
 def is_remote(path: epath.PathLike) -> bool:
     """Return whether a path is on remote storage, such as 'gs://…'."""
@@ -31,8 +33,8 @@ def aside(path: epath.Path) -> epath.Path:
 
 
 def write_text(path: epath.PathLike, text: str, *, otherwise: str = "choose another place") -> None:
-    """Write a text file, in UTF-8; see `write_bytes`."""
-    write_bytes(path, text.encode(), otherwise=otherwise)
+    """Write a text file, in UTF-8; bytes of file names that are none stay as they are. See `write_bytes`."""
+    write_bytes(path, text.encode("utf-8", "surrogateescape"), otherwise=otherwise)
 
 
 def write_texts(folder: epath.Path, texts: Mapping[str, str]) -> None:
@@ -45,6 +47,8 @@ def write_texts(folder: epath.Path, texts: Mapping[str, str]) -> None:
 
 def write_bytes(path: epath.PathLike, data: bytes, *, otherwise: str = "choose another place") -> None:
     """Write a file; it appears under its name when it is complete, in place of one that was there.
+
+    Devices, pipes and sockets are written through, a link's target is written and the link stays.
 
     Args:
       path: The file, local or remote.
@@ -59,12 +63,31 @@ def write_bytes(path: epath.PathLike, data: bytes, *, otherwise: str = "choose a
         if is_remote(path):  # objects appear when they are complete
             path.write_bytes(data)
             return
+        target = _behind_links(Path(path))
+        if target is None:
+            with Path(path).open("ab") as file:
+                file.write(data)
+            return
+        path = epath.Path(target)
         partial = aside(path)
         try:
             partial.write_bytes(data)
             partial.replace(path)
         finally:
             partial.unlink(missing_ok=True)
+
+
+def _behind_links(path: Path) -> Path | None:
+    """Return the file that a path leads to; None where it is no file on a disk but a stream."""
+    for _ in range(MOST_LINKS):
+        if str(path).startswith(("/dev/", "/proc/")) and path.exists():
+            return None  # also where standard output is a file: what it holds must stay
+        if not path.is_symlink():
+            break
+        path = path.parent / path.readlink()
+    if path.exists() and not path.is_file() and not path.is_dir():
+        return None
+    return path
 
 
 @contextmanager

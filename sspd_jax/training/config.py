@@ -12,6 +12,7 @@ import copy
 import inspect
 import math
 import operator
+import re
 import sys
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
@@ -273,6 +274,9 @@ EARLIER_MODULES = {"sspd_jax.config": sys.modules[__name__], "sspd_jax.forms": p
 """Modules under the names that configuration files of earlier versions import them by."""
 
 
+READER_NAMES = {"ubfc_rppg": "ubfc", "ubfc_rppg_1": "ubfc1"}
+"""Experiments by the names that their datasets' readers have; the same name works for both."""
+
 SHIPPED_FOLDERS = (Path(__file__).parents[1] / "configs", Path(__file__).parents[2] / "configs")
 """Where the shipped experiments are: in an installed package, and in the repository."""
 
@@ -304,11 +308,28 @@ def find(path: str, suffix: str) -> Path:
     if given.is_file():
         return given
     known = shipped(suffix)
-    if given.parent in (Path(), Path("configs")) and given.suffix in ("", suffix) and given.stem in known:
-        return known[given.stem]
+    if given.parent in (Path(), Path("configs")) and given.suffix in ("", suffix):
+        name = READER_NAMES.get(given.stem, given.stem)
+        if name in known:
+            return known[name]
     raise ConfigError(
         f"config file {path} does not exist; give a file, or one of those shipped: {', '.join(known)}"
     )
+
+
+def keys_named(name: str) -> list[str]:
+    """Return the keys of a configuration that are called `name`, with the tables they are in or without."""
+    found: list[str] = []
+
+    def look(table: ml_collections.ConfigDict, prefix: str) -> None:
+        for key, value in table.items():
+            if name in (key, f"{prefix}{key}"):
+                found.append(f"{prefix}{key}")
+            if isinstance(value, ml_collections.ConfigDict):
+                look(value, f"{prefix}{key}.")
+
+    look(default(), "")
+    return found
 
 
 def name_of(spec: str) -> str:
@@ -324,7 +345,10 @@ def _one_line(error: Exception) -> str:
     text = " ".join(text.split())
     if not isinstance(error, AttributeError | KeyError):
         return text
-    # ml_collections raises these with little more than the key's name.
+    # ml_collections raises these with little more than the key's name, in quotes of several kinds.
+    text = " ".join(text.replace("\\n", " ").replace("\\'", "'").split()).strip("'\"")
+    if found := re.search(r'Did you mean "(\w+)" instead of "(\w+)"', text):
+        text = f"{found[2]!r}; did you mean {found[1]!r}?"
     return f"unknown key {text}"
 
 

@@ -99,6 +99,7 @@ class Due(NamedTuple):
 def _take_steps(run: Run, state: TrainState) -> TrainState:
     """Step to the end, or until nothing gets better. The device is read when something is written."""
     first, last, timer = int(state.step), run.setup.total_steps, StepTimer()
+    compiled: set[int] = set()  # sizes of batches
     with contextlib.closing(input_pipeline.prefetch(run.setup.batches, first)) as stream:
         for taken in range(first + 1, last + 1):
             if run.metrics.is_exhausted(run.config.health.patience):
@@ -111,7 +112,13 @@ def _take_steps(run: Run, state: TrainState) -> TrainState:
                 with timer.wait():
                     drawn = next(stream)
                     batch = run.setup.to_devices(drawn)
-                state, metrics = run.setup.steps[len(drawn["start"])](state, batch)
+                size = len(drawn["start"])
+                if size not in compiled:
+                    run.log.stage(f"compiling for {size} clips, once")
+                state, metrics = run.setup.steps[size](state, batch)
+                if size not in compiled:
+                    compiled.add(size)
+                    run.log.stage("")
                 run.metrics.pending.append(metrics)
             run.log.advance()
             due = _due(run, taken)

@@ -13,7 +13,7 @@ import numpy as np
 
 from sspd_jax.datasets import device_cache, input_pipeline
 from sspd_jax.datasets.dataset import PreparedDataset
-from sspd_jax.runtime import distributed
+from sspd_jax.runtime import distributed, processes
 from sspd_jax.training import compiled, monitor, sharding
 from sspd_jax.training import config as experiments
 from sspd_jax.training.state import TrainState
@@ -69,6 +69,7 @@ def set_up(config: ml_collections.ConfigDict, dataset: PreparedDataset) -> tuple
       UserError: Somebody has no recording, none holds a clip, or the devices lack room for all frames.
       ConfigError: The configuration is impossible.
     """
+    processes.require_whole()
     people = tuple(config.data.train_people)
     choice = input_pipeline.choose(dataset, people, config.clip_frames)
     sizes = input_pipeline.epoch_sizes(len(choice.segments), config.batch_size)

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import json
+import os
+from collections.abc import Iterator
 
 import ml_collections
 from etils import epath
@@ -27,15 +31,31 @@ def claim_workdir(config: ml_collections.ConfigDict, workdir: epath.Path) -> Non
       ConfigError: It holds another experiment; the message names the first key that differs.
       UserError: It cannot be written.
     """
+    path = workdir / CONFIG
+    if refuse_another(config, workdir):
+        return
+    ours = json.loads(config.to_json())
+    with storage.storing(workdir, metrics_log.ELSEWHERE, (OSError,)):
+        workdir.mkdir(parents=True, exist_ok=True)
+    storage.write_text(path, json.dumps(ours, indent=2) + "\n", otherwise=metrics_log.ELSEWHERE)
+
+
+def refuse_another(config: ml_collections.ConfigDict, workdir: epath.Path) -> bool:
+    """Check that a work directory, if it is there, belongs to this experiment; writes nothing.
+
+    Returns:
+      Whether it is there.
+
+    Raises:
+      ConfigError: It holds another experiment; the message names the first key that differs.
+      UserError: It is damaged or cannot be read.
+    """
     ours = json.loads(config.to_json())
     path = workdir / CONFIG
     with storage.storing(workdir, metrics_log.ELSEWHERE, (OSError,)):
         found = path.read_text() if path.exists() else None
     if found is None:
-        with storage.storing(workdir, metrics_log.ELSEWHERE, (OSError,)):
-            workdir.mkdir(parents=True, exist_ok=True)
-        storage.write_text(path, json.dumps(ours, indent=2) + "\n", otherwise=metrics_log.ELSEWHERE)
-        return
+        return False
     try:
         theirs = flatten_dict(renamed_keys.translate(json.loads(found)), sep=".")
     except (ValueError, AttributeError, TypeError) as error:
@@ -53,6 +73,35 @@ def claim_workdir(config: ml_collections.ConfigDict, workdir: epath.Path) -> Non
                 f"{workdir}: holds an experiment with {key} = {theirs.get(key)!r}, not {value!r}; "
                 "choose another --workdir, or delete this one"
             )
+    return True
+
+
+@contextlib.contextmanager
+def alone_in(workdir: epath.Path) -> Iterator[None]:
+    """Keep a second training out of a work directory, until this block, or this process, ends.
+
+    Remote storage, and file systems without locks, keep nobody out.
+
+    Raises:
+      UserError: Another process trains there.
+    """
+    if storage.is_remote(workdir):
+        yield
+        return
+    with storage.storing(workdir, metrics_log.ELSEWHERE, (OSError,)):
+        lock = os.open(workdir, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise UserError(
+                f"{workdir}: another process trains in it; wait until it is done, or choose another --workdir"
+            ) from error
+        except OSError:
+            pass  # a file system without locks
+        yield
+    finally:
+        os.close(lock)
 
 
 def require_shared(workdir: epath.Path) -> None:

@@ -43,6 +43,7 @@ ELSEWHERE = {
         "evaluation/figures evaluation/pages evaluation/render evaluation/report evaluation/summary "
         "evaluation/table",
     ),
+    "unit/experiments/test_plan.py": ("with the plan that is made of it", "datasets/listing"),
     "unit/experiments/test_study.py": ("with what it commands", "cli/study"),
     "unit/heart_rate/test_classical.py": ("beside the filters they copy", "heart_rate/jax_filters"),
     "unit/heart_rate/test_rate.py": ("on the way to a rate", "heart_rate/filters heart_rate/wave"),

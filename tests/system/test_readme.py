@@ -42,6 +42,7 @@ ELSEWHERE = {
     "--runner=beam": "test_datasets_processes.py runs Beam on this machine",
     "--workers=2": "test_datasets_processes.py",
     "configs/simulated_study.toml": "test_study.py runs a smaller one",
+    "configs/mine.py": "the reader in the docs is run by test_readers.py; there is no such dataset",
     "configs/pure.py": "test_datasets_training.py writes PURE's files and runs it",
     "--process_id=": "test_interruptions.py starts two",
     "--dataset=pure": "test_datasets_checker.py and test_inspect_recordings.py",

@@ -90,11 +90,14 @@ def read_protocols(source: Path) -> dict[str, dict[str, str]]:
 
 def _recording(recording_id: str, folder: Path, protocols: dict[str, dict[str, str]]) -> Recording:
     video, truth = folder / VIDEO, folder / TRUTH
-    values, times_s, rate_hz, meta = _read_truth(truth)
-    ppg = files.check_ppg(truth, times_s, values, where="pulse")
+    values, times_s, meta = _read_truth(truth)
+    notes: list[str] = []
+    ppg = files.check_ppg(truth, times_s, values, where="pulse", notes=notes)
     facts = files.look_into(video)
     files.require_whole(video)
-    files.check_span(truth, len(values) / rate_hz, video, facts.duration_s)
+    files.check_clocked(truth, ppg.times_s, video, facts.duration_s, notes)
+    if notes:
+        meta["notes"] = notes
     if recording_id in protocols:
         meta["protocols"] = protocols[recording_id]
     return Recording(
@@ -107,8 +110,8 @@ def _recording(recording_id: str, folder: Path, protocols: dict[str, dict[str, s
     )
 
 
-def _read_truth(path: Path) -> tuple[np.ndarray, np.ndarray, float, dict[str, Any]]:
-    """Read pulse, its times from 0 on (s), its rate (Hz) and what else is kept."""
+def _read_truth(path: Path) -> tuple[np.ndarray, np.ndarray, dict[str, Any]]:
+    """Read pulse, its times from 0 on (s) and what else is kept."""
     if not path.exists():
         raise UserError(f"{path}: missing; {files.COPY_IT}")
     meta: dict[str, Any] = {"dataset": "COHFACE"}
@@ -131,4 +134,4 @@ def _read_truth(path: Path) -> tuple[np.ndarray, np.ndarray, float, dict[str, An
             f"{path}: its times run at {measured_hz:.1f} Hz where sample-rate-hz says {rate_hz:g}; "
             f"{files.COPY_IT}"
         )
-    return values, times_s - times_s[0], rate_hz, meta
+    return values, times_s - times_s[0], meta

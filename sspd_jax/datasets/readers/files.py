@@ -24,6 +24,9 @@ COPY_IT = "copy the recording again from the dataset, or remove it"
 LOOSE_END = 30  # frames by which a video and its text may differ: about a second, at the end
 LEAST_VALUES = 30  # of a wave
 SPANS = (0.8, 1.25)  # how long a wave may be, as a share of its video: a wrong rate is further off
+LEAST_COMMON_S = 4.0  # of a wave with its own times and its video
+NOTED_S = 1.0  # what a wave lacks at either end beyond that is noted
+MOST_LOST = 0.5  # share of a wave's values that may be missing
 EARLY_END = 0.1  # share of a video that may be missing at its end, and
 EARLY_END_S = 2.0  # s, whichever is longer
 SAME_TIME_S = 1e-4  # between a packet's time and its picture's: no camera is that fast
@@ -85,7 +88,17 @@ def list_each(
             where = error.filename or item
             reason = (error.strerror or str(error)).lower()
             listed.append(Broken(recording_id, f"{where}: cannot be read ({reason}); {COPY_IT}"))
+        except Exception as error:  # what damage makes of a file no list foresees; the others are whole
+            where = next((part for part in (item, *_parts(item)) if isinstance(part, Path)), recording_id)
+            reason = " ".join(str(error).split())[:200] or "no further detail"
+            listed.append(
+                Broken(recording_id, f"{where}: is damaged ({type(error).__name__}: {reason}); {COPY_IT}")
+            )
     return listed
+
+
+def _parts(item: object) -> tuple[object, ...]:
+    return tuple(item) if isinstance(item, tuple | list) else ()
 
 
 # Texts and tables.
@@ -168,7 +181,12 @@ def _numbers(path, rows, places, first_line, remedy) -> list[np.ndarray]:
 
 
 def check_ppg(
-    file: Path, times_s: np.ndarray, values: np.ndarray, remedy: str = COPY_IT, where: str = "the wave"
+    file: Path,
+    times_s: np.ndarray,
+    values: np.ndarray,
+    remedy: str = COPY_IT,
+    where: str = "the wave",
+    notes: list[str] | None = None,
 ) -> Ppg:
     """Check a contact pulse wave and its times.
 
@@ -178,12 +196,14 @@ def check_ppg(
       values: Values, [m].
       remedy: What to do, for messages.
       where: Name of the wave in the file, for messages.
+      notes: To which a sentence on missing values is added; None where none may be missing.
 
     Returns:
-      The wave, float64.
+      The wave, float64; values that are missing (NaN) are left out of it.
 
     Raises:
-      UserError: There are too few values, some are not finite, or the times do not increase.
+      UserError: There are too few values, more than half are missing, one is infinite, or the times do not
+        increase.
 
     Example:
       >>> check_ppg(Path("wave.csv"), np.arange(40) / 20, np.ones(40)).times_s[-1]
@@ -197,8 +217,10 @@ def check_ppg(
         raise UserError(f"{file}: {where} has {len(values)} values at {len(times_s)} times; {remedy}")
     if len(values) < LEAST_VALUES:
         raise UserError(f"{file}: {where} has {len(values)} values, too few for a pulse; {remedy}")
+    lost = np.isnan(values)
+    with_holes = notes is not None and lost.sum() <= MOST_LOST * len(values)
     for name, line in ((where, values), ("its time", times_s)):
-        bad = np.flatnonzero(~np.isfinite(line))
+        bad = np.flatnonzero(~np.isfinite(line) & ~(lost & with_holes & (name == where)))
         if len(bad):
             raise UserError(
                 f"{file}: value {bad[0] + 1} of {name} is {line[bad[0]]:g}, and {len(bad)} in all are not "
@@ -210,7 +232,9 @@ def check_ppg(
             f"{file}: the times of {where} do not increase (value {back[0] + 2}: "
             f"{times_s[back[0] + 1]:.10g} s after {times_s[back[0]]:.10g} s); {remedy}"
         )
-    return Ppg(times_s, values)
+    if lost.any():
+        notes.append(f"{lost.sum()} of {len(values)} values of {where} are missing in {file.name}")
+    return Ppg(times_s[~lost], values[~lost])
 
 
 def evenly(values: np.ndarray, rate_hz: float) -> np.ndarray:
@@ -223,8 +247,47 @@ def evenly(values: np.ndarray, rate_hz: float) -> np.ndarray:
     return np.arange(len(np.ravel(values))) / rate_hz
 
 
+def check_clocked(
+    file: Path,
+    times_s: np.ndarray,
+    video: Path,
+    video_s: float | None,
+    notes: list[str],
+    remedy: str = COPY_IT,
+) -> None:
+    """Check a wave that has times of its own: it may begin late and end early, and is noted where it does.
+
+    Args:
+      file: File of the wave.
+      times_s: Its times, s since the video's first frame.
+      video: File of the video.
+      video_s: Length of the video, s; None if the file does not have it.
+      notes: To which a sentence is added where the wave lacks more than a second of the video.
+      remedy: What to do, for messages.
+
+    Raises:
+      UserError: The wave is much longer than the video, or they have less than a second in common.
+    """
+    if not video_s:
+        return
+    common_s = min(times_s[-1], video_s) - max(times_s[0], 0.0)
+    if times_s[-1] - times_s[0] > SPANS[1] * video_s or common_s < min(LEAST_COMMON_S, SPANS[0] * video_s):
+        raise UserError(
+            f"{file}: its wave lasts {times_s[-1] - times_s[0]:.1f} s, from {times_s[0]:.1f} s on, and "
+            f"{video.name} {video_s:.1f} s: one is cut off, or the times are not seconds since the first "
+            f"frame; {remedy}"
+        )
+    if times_s[0] > NOTED_S or times_s[-1] < video_s - NOTED_S:
+        notes.append(
+            f"the contact pulse wave covers {max(times_s[0], 0.0):.1f}–{min(times_s[-1], video_s):.1f} s of "
+            f"{video_s:.1f} s: only those are tested on"
+        )
+
+
 def check_span(file: Path, wave_s: float, video: Path, video_s: float | None, remedy: str = COPY_IT) -> None:
     """Check that a wave lasts about as long as its video: a wrong rate or a cut-off file shows here.
+
+    For waves whose rate is assumed; `check_clocked` is for those with times of their own.
 
     Args:
       file: File of the wave.
@@ -357,7 +420,13 @@ def does_not_fit(video: Path, pictures: int | str, text: str, values: int, remed
 
 
 def numbered_frames(
-    video: Path, times_s: np.ndarray, stated_fps: float | None, text: str, remedy: str = COPY_IT
+    video: Path,
+    times_s: np.ndarray,
+    stated_fps: float | None,
+    text: str,
+    remedy: str = COPY_IT,
+    *,
+    text_ends_early: bool = False,
 ) -> Iterator[tuple[float, np.ndarray]]:
     """Decode a video with the times of the text beside it.
 
@@ -371,6 +440,7 @@ def numbered_frames(
       stated_fps: Frame rate in the file's header, Hz, or None.
       text: Name of the file with the times, for messages.
       remedy: What to do, for messages.
+      text_ends_early: Frames beyond the last time are left out, however many there are.
 
     Yields:
       Time in s and uint8 [h, w, 3] RGB.
@@ -387,6 +457,8 @@ def numbered_frames(
             counted = order if stated_fps is None else round(file_s * stated_fps)
         number = max(number + 1, counted)
         if number >= len(times_s):
+            if text_ends_early:
+                return
             if number >= len(times_s) + LOOSE_END:
                 raise does_not_fit(video, f"more than {number}", text, len(times_s), remedy)
             continue

@@ -21,6 +21,7 @@ from pathlib import Path
 from sspd_jax.datasets.readers import files
 from sspd_jax.datasets.recording import Broken, Ppg, Recording
 from sspd_jax.errors import UserError
+from sspd_jax.video import decode
 from sspd_jax.video.files import find_videos
 
 GET_IT = "give a folder with videos in it or in its folders (.mp4, .mov, .avi, .mkv, .webm, …)"
@@ -71,21 +72,23 @@ def _recording(recording_id: str, video: Path, source: Path) -> Recording:
     facts = files.look_into(video, MEND_IT)
     files.require_whole(video, MEND_IT)
     inside = video.relative_to(source)
+    notes: list[str] = [facts.clock_note] if facts.clock == decode.ASSUMED else []
+    ppg = _read_ppg(video.with_suffix(".csv"), video, facts.duration_s, notes)
     return Recording(
         recording_id=recording_id,
         person_id=inside.parts[0] if len(inside.parts) > 1 else inside.stem,
         frames=functools.partial(files.timed_frames, video, facts.duration_s, MEND_IT),
-        ppg=_read_ppg(video.with_suffix(".csv"), video, facts.duration_s),
+        ppg=ppg,
         file=video,
-        meta={"dataset": "folder", "path": str(inside)},
+        meta={"dataset": "folder", "path": str(inside)} | ({"notes": notes} if notes else {}),
     )
 
 
-def _read_ppg(path: Path, video: Path, video_s: float | None) -> Ppg | None:
+def _read_ppg(path: Path, video: Path, video_s: float | None, notes: list[str]) -> Ppg | None:
     if not os.path.lexists(path):
         return None
     remedy = "give it the columns time_s (s since the first frame) and ppg, or remove it"
     table = files.read_table(path, ("time_s", "ppg"), remedy)
-    ppg = files.check_ppg(path, table["time_s"], table["ppg"], remedy, "ppg")
-    files.check_span(path, ppg.times_s[-1] - ppg.times_s[0], video, video_s, remedy)
+    ppg = files.check_ppg(path, table["time_s"], table["ppg"], remedy, "ppg", notes)
+    files.check_clocked(path, ppg.times_s, video, video_s, notes, remedy)
     return ppg

@@ -127,7 +127,7 @@ class MatFile:
                     yield np.ascontiguousarray(np.clip(picture, 0, 255).astype(np.uint8))
 
     def clip(
-        self, video: str, wave: str, hz: float
+        self, video: str, wave: str, hz: float, notes: list[str] | None = None
     ) -> tuple[Callable[[], Iterator[tuple[float, np.ndarray]]], Ppg]:
         """Check a video and the contact pulse wave beside it, and return both.
 
@@ -135,6 +135,7 @@ class MatFile:
           video: Name of the video.
           wave: Name of the wave.
           hz: Rate of both, Hz.
+          notes: To which a sentence on missing values is added; None where none may be missing.
 
         Returns:
           `Recording.frames` and `Recording.ppg`.
@@ -144,7 +145,7 @@ class MatFile:
         """
         n_frames = self.video_shape(video)[0]
         values = self.wave(wave)
-        ppg = files.check_ppg(self.path, files.evenly(values, hz), values, where=wave)
+        ppg = files.check_ppg(self.path, files.evenly(values, hz), values, where=wave, notes=notes)
         files.check_span(self.path, len(values) / hz, self.path, n_frames / hz)
         return functools.partial(self._timed_frames, video, hz), ppg
 

@@ -58,14 +58,17 @@ def recordings(source: str | Path) -> list[Recording | Broken]:
 
 def _recording(recording_id: str, path: Path) -> Recording:
     file = matlab.MatFile(path)
-    frames, ppg = file.clip(VIDEO, TRUTH, HZ)
+    notes: list[str] = []
+    frames, ppg = file.clip(VIDEO, TRUTH, HZ, notes)
     meta: dict[str, Any] = {"dataset": "MMPD"}
     for label in LABELS:
         if label in file.shapes:
             meta[label] = _label(file.value(label))
     if meta.get("motion") in MOTION_ERRATUM:
-        meta["notes"] = [f"the label motion was {meta['motion']!r}, which stands for walking"]
+        notes.append(f"the label motion was {meta['motion']!r}, which stands for walking")
         meta["motion"] = MOTION_ERRATUM[meta["motion"]]
+    if notes:
+        meta["notes"] = notes
     return Recording(
         recording_id=recording_id,
         person_id=path.parent.name,

@@ -28,6 +28,7 @@ from sspd_jax.errors import UserError
 
 RECORDING = re.compile(r"(\d\d)-(\d\d)")
 STAMP = re.compile(r"(\d{13,})$")  # ns, at the end of a picture's name
+NEVER_MADE = ("06-02",)  # a folder without a file in the release, or none
 CORRUPT = 2  # values at the wave's start
 BAD_SHARE = 0.05  # of the pictures may be missing or damaged
 TASKS = {
@@ -59,9 +60,17 @@ def recordings(source: str | Path) -> list[Recording | Broken]:
     source = files.find_folder(source, GET_IT)
     found = {p.name for p in source.iterdir() if RECORDING.fullmatch(p.name) and p.is_dir()}
     found |= {p.stem for p in source.glob("*.json") if RECORDING.fullmatch(p.stem)}
+    found -= {name for name in NEVER_MADE if name in found and not _holds_files(source / name)}
     if not found:
         raise UserError(f"{source}: holds no folder 01-01, 01-02, …; {GET_IT}")
     return files.list_each(((name, source) for name in sorted(found)), _recording)
+
+
+def _holds_files(folder: Path) -> bool:
+    if folder.with_suffix(".json").exists():
+        return True
+    hidden = (".", "Thumbs.db")  # of a file browser
+    return any(p.is_file() and not p.name.startswith(hidden) for p in folder.rglob("*"))
 
 
 def _recording(recording_id: str, source: Path) -> Recording:
@@ -74,9 +83,10 @@ def _recording(recording_id: str, source: Path) -> Recording:
     start_ns = pictures[0][0]  # timestamps do not fit float64: first subtract, then divide
     times_s = [(stamp - start_ns) / 1e9 for stamp in package_ns]
     waves = np.array([[p["waveform"], p.get("pulseRate", np.nan)] for p in package], np.float64).T
-    ppg = files.check_ppg(truth, times_s[CORRUPT:], waves[0][CORRUPT:], where="waveform")
+    notes: list[str] = []
+    ppg = files.check_ppg(truth, times_s[CORRUPT:], waves[0][CORRUPT:], where="waveform", notes=notes)
     end_s = (pictures[-1][0] - start_ns) / 1e9
-    files.check_span(truth, times_s[-1] - times_s[0], folder, end_s)
+    files.check_clocked(truth, ppg.times_s, folder, end_s, notes)
     person, task = recording_id.split("-")
     meta: dict[str, Any] = {
         "dataset": "PURE",
@@ -87,7 +97,9 @@ def _recording(recording_id: str, source: Path) -> Recording:
     }
     missing = len(stamps_ns) - len(pictures)
     if missing > 0:
-        meta["notes"] = [f"{missing} of {len(stamps_ns)} pictures are not in {folder.name}"]
+        notes.append(f"{missing} of {len(stamps_ns)} pictures are not in {folder.name}")
+    if notes:
+        meta["notes"] = notes
     return Recording(
         recording_id=recording_id,
         person_id=person,

@@ -27,6 +27,10 @@ READERS = {
 """Dataset → module with `recordings`, or module:function."""
 
 
+EXPERIMENTS = {"ubfc": "ubfc_rppg", "ubfc1": "ubfc_rppg_1"}
+"""Readers by the names that their experiments in `configs/` have; the same name works for both."""
+
+
 def read(name: str, source: str | os.PathLike) -> list[Recording | Broken]:
     """List the recordings of a dataset.
 
@@ -50,6 +54,7 @@ def read(name: str, source: str | os.PathLike) -> list[Recording | Broken]:
       ...     [(recording.recording_id, type(recording).__name__) for recording in read("ubfc_rppg", folder)]
       [('subject1', 'Broken')]
     """
+    name = EXPERIMENTS.get(name, name)
     if name not in READERS:
         raise ConfigError(f"dataset {name!r} is none of {', '.join(sorted(READERS))}")
     module, _, function = READERS[name].partition(":")

@@ -58,12 +58,13 @@ def recordings(source: str | Path) -> list[Recording | Broken]:
 def _recording(recording_id: str, path: Path) -> Recording:
     file = matlab.MatFile(path)
     video = next((name for name in VIDEOS if name in file.shapes), VIDEOS[0])
-    frames, ppg = file.clip(video, TRUTH, HZ)
+    notes: list[str] = []
+    frames, ppg = file.clip(video, TRUTH, HZ, notes)
     return Recording(
         recording_id=recording_id,
         person_id=recording_id,
         frames=frames,
         ppg=ppg,
         file=path,
-        meta={"dataset": "SCAMPS", "video": video},
+        meta={"dataset": "SCAMPS", "video": video} | ({"notes": notes} if notes else {}),
     )

@@ -56,7 +56,8 @@ def recordings(source: str | Path) -> list[Recording | Broken]:
 def _recording(recording_id: str, folder: Path) -> Recording:
     video, wave = files.find_video(folder, f"vid_{recording_id}"), folder / f"bvp_{recording_id}.csv"
     (values,) = files.read_columns(wave, 1)
-    ppg = files.check_ppg(wave, files.evenly(values, PPG_HZ), values)
+    notes: list[str] = []
+    ppg = files.check_ppg(wave, files.evenly(values, PPG_HZ), values, notes=notes)
     facts = files.look_into(video)
     files.require_whole(video)
     files.check_span(wave, len(values) / PPG_HZ, video, facts.duration_s)
@@ -66,5 +67,5 @@ def _recording(recording_id: str, folder: Path) -> Recording:
         frames=functools.partial(files.timed_frames, video, facts.duration_s),
         ppg=ppg,
         file=video,
-        meta={"dataset": "UBFC-Phys", "task": TASKS[recording_id[-2:]]},
+        meta={"dataset": "UBFC-Phys", "task": TASKS[recording_id[-2:]]} | ({"notes": notes} if notes else {}),
     )

@@ -42,6 +42,8 @@ VIDEO, TRUTH = "vid", "ground_truth.txt"
 LINES = ("PPG", "heart rate", "time")
 SIMULATION = "simulation.json"  # what the simulator leaves beside its recordings
 LEAST_FRAMES = 30
+MOST_SHORT = 0.5  # share of the frames that the text must have, and
+SAME_RATE = 0.02  # by how much its rate may differ from the video's: else frames were lost on the way
 MOST_REPEATS = 0.01  # share of the times that may repeat the one before
 FPS = 30.0  # Hz, of the clock on which the pulse wave's rate is read
 WINDOW_S, STRIDE_S, LEAST_WINDOW_S = 10.0, 1.0, 4.0  # of its windows
@@ -81,6 +83,17 @@ def recordings(source: str | Path) -> list[Recording | Broken]:
         if (match := SUBJECT.fullmatch(path.name)) and path.is_dir():
             subjects[int(match[1])] = path
     if not subjects:
+        inner = source / "DATASET_1"
+        if any(
+            path.name.endswith("-gt")
+            for place in (folder, inner)
+            if place.is_dir()
+            for path in place.iterdir()
+        ):
+            raise UserError(
+                f"{source}: holds folders 1-gt, 5-gt, …, which are UBFC-rPPG's DATASET_1; read it as "
+                "ubfc_rppg_1 (--config=ubfc1)"
+            )
         raise UserError(f"{folder}: holds no folder subject1, subject2, …; {GET_IT}")
     simulation = _simulation(folder)
     items = [(path.name, path) for _, path in sorted(subjects.items())]
@@ -92,7 +105,8 @@ def _recording(recording_id: str, folder: Path, simulation: dict[str, Any] | Non
     ppg, rate, times_s = _read_truth(folder / TRUTH)
     facts = files.look_into(video, COPY_IT)
     pictures = files.picture_count(video, len(times_s))
-    if pictures is not None and abs(pictures - len(times_s)) > files.LOOSE_END:
+    short = pictures is not None and _ends_early(times_s, pictures, facts.fps)
+    if pictures is not None and abs(pictures - len(times_s)) > files.LOOSE_END and not short:
         raise files.does_not_fit(video, pictures, TRUTH, len(times_s), COPY_IT)
     meta: dict[str, Any] = {"dataset": "UBFC-rPPG DATASET_2" if simulation is None else "simulated"}
     meta["notes"] = []
@@ -108,6 +122,8 @@ def _recording(recording_id: str, folder: Path, simulation: dict[str, Any] | Non
         times_s = spread_repeats(times_s)
     meta["device_heart_rate"] = _numbers(rate)
     shown = _rate_of_wave(ppg, rate, times_s)
+    if lost := int(np.isnan(ppg).sum()):
+        meta["notes"].append(f"{lost} of {len(ppg)} values of the PPG line are missing in {TRUTH}")
     meta["heart_rate"], meta["heart_rate_notes"] = _numbers(rate if shown is None else shown), []
     if shown is not None:
         finite = rate[np.isfinite(rate)]
@@ -121,11 +137,21 @@ def _recording(recording_id: str, folder: Path, simulation: dict[str, Any] | Non
     return Recording(
         recording_id=recording_id,
         person_id=folder.name,
-        frames=functools.partial(files.numbered_frames, video, times_s, facts.fps, TRUTH, COPY_IT),
+        frames=functools.partial(
+            files.numbered_frames, video, times_s, facts.fps, TRUTH, COPY_IT, text_ends_early=short
+        ),
         ppg=Ppg(times_s, ppg),
         file=video,
         meta=meta,
     )
+
+
+def _ends_early(times_s: np.ndarray, pictures: int, fps: float | None) -> bool:
+    """Tell whether a text has the video's first frames only: fewer lines, at the rate of the video."""
+    if not fps or not MOST_SHORT <= len(times_s) / pictures < 1:
+        return False
+    measured = (len(times_s) - 1) / (times_s[-1] - times_s[0]) if times_s[-1] > times_s[0] else 0.0
+    return abs(measured / fps - 1) <= SAME_RATE
 
 
 def _read_truth(path: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -148,8 +174,10 @@ def _read_truth(path: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
             f"many; {COPY_IT}"
         )
     # The heart rate line may have gaps: it is kept for the record only.
+    lost = np.isnan(ppg)
+    with_holes = lost.sum() <= files.MOST_LOST * len(ppg)
     for name, line in (("PPG", ppg), ("time", times_s)):
-        bad = np.flatnonzero(~np.isfinite(line))
+        bad = np.flatnonzero(~np.isfinite(line) & ~(lost & with_holes & (name == "PPG")))
         if len(bad):
             raise UserError(
                 f"{path}: value {bad[0] + 1} of the {name} line is {line[bad[0]]:g}, and {len(bad)} in all "
@@ -209,7 +237,8 @@ def _rate_of_wave(ppg: np.ndarray, rate: np.ndarray, times_s: np.ndarray) -> np.
         return None
     ticks_s = np.arange(round(window_s * FPS)) / FPS
     starts_s = np.arange(0.0, times_s[-1] - window_s + 1e-6, STRIDE_S)
-    waves = (np.interp(start_s + ticks_s, times_s, ppg) for start_s in starts_s)
+    known = np.isfinite(ppg)
+    waves = (np.interp(start_s + ticks_s, times_s[known], ppg[known]) for start_s in starts_s)
     shown = np.array([heart_rate.spectral_peak_rate(wave, FPS) for wave in waves])
     middle_s, there = starts_s + window_s / 2, np.isfinite(shown)
     if not there.any():

@@ -1,7 +1,8 @@
 """Read UBFC-rPPG, DATASET_1: eight people, one webcam video each, a finger's pulse wave at about 62 Hz.
 
 Layout: `N-gt/<some name>.avi` and `N-gt/gtdump.xmp`, rows of numbers separated by commas: time in ms, heart
-rate in bpm, SpO₂ in percent, PPG. Video and wave begin together; the frames have the times of their file.
+rate in bpm, SpO₂ in percent, PPG. The times count from the video's first frame (where they cannot, video and
+wave begin together); the frames have the times of their file.
 
 References:
   Bobbia, Macwan, Benezeth, Mansouri & Dubois, Pattern Recognit. Lett. 124 (2019), 82–90.
@@ -41,6 +42,14 @@ def recordings(source: str | Path) -> list[Recording | Broken]:
     folder = source / FOLDER if (source / FOLDER).is_dir() else source
     people = {int(m[1]): p for p in folder.iterdir() if (m := PERSON.fullmatch(p.name)) and p.is_dir()}
     if not people:
+        inner = source / "DATASET_2"
+        if any(
+            path.name.startswith("subject") for p in (folder, inner) if p.is_dir() for path in p.iterdir()
+        ):
+            raise UserError(
+                f"{source}: holds folders subject1, subject2, …, which are UBFC-rPPG's DATASET_2; read it as "
+                "ubfc_rppg (--config=ubfc)"
+            )
         raise UserError(f"{folder}: holds no folder 5-gt, 6-gt, …; {GET_IT}")
     return files.list_each(((p.name, p) for _, p in sorted(people.items())), _recording)
 
@@ -57,16 +66,20 @@ def _recording(recording_id: str, folder: Path) -> Recording:
     (video,) = videos
     truth = folder / TRUTH
     time_ms, rate, _, values = files.read_columns(truth, 4)
-    times_s = (time_ms - time_ms[:1]) / 1000
-    ppg = files.check_ppg(truth, times_s, values, where="the PPG column")
     facts = files.look_into(video)
+    times_s = time_ms / 1000
+    if len(times_s) and not 0 <= times_s[0] < (facts.duration_s or 0.0):  # some other clock
+        times_s = times_s - times_s[0]
+    notes: list[str] = []
+    ppg = files.check_ppg(truth, times_s, values, where="the PPG column", notes=notes)
     files.require_whole(video)
-    files.check_span(truth, times_s[-1], video, facts.duration_s)
+    files.check_clocked(truth, ppg.times_s, video, facts.duration_s, notes)
+    meta = {"dataset": "UBFC-rPPG DATASET_1", "device_heart_rate": files.by_second(times_s, rate)}
     return Recording(
         recording_id=recording_id,
         person_id=recording_id,
         frames=functools.partial(files.timed_frames, video, facts.duration_s),
         ppg=ppg,
         file=video,
-        meta={"dataset": "UBFC-rPPG DATASET_1", "device_heart_rate": files.by_second(times_s, rate)},
+        meta=meta | ({"notes": notes} if notes else {}),
     )

@@ -28,6 +28,7 @@ from sspd_jax.errors import UserError
 COLOUR, INFRARED = ("source1", "source2", "source3"), ("source4",)
 UNTIMED, UNTIMED_FPS = "source2", 30.0
 PERSON, SITUATION = re.compile(r"p(\d+)"), re.compile(r"v(\d+)(-\d+)?")
+MOST_PEOPLE = 100_000
 PPG_HZ = (15.0, 500.0)  # no oximeter is outside: video or wave is cut off
 GET_IT = "request VIPL-HR at https://vipl.ict.ac.cn and give the folder that holds data and fold"
 
@@ -90,7 +91,7 @@ def read_folds(source: Path) -> dict[str, int]:
         if len(names) != 1:
             raise UserError(f"{path}: holds {len(names)} variables where one is due; {files.COPY_IT}")
         for person in file.wave(names[0]):
-            if not person > 0 or person != int(person):
+            if not 0 < person < MOST_PEOPLE or person != int(person):
                 raise UserError(f"{path}: {person:g} is no person's number; {files.COPY_IT}")
             if folds.setdefault(f"p{int(person)}", number) != number:
                 raise UserError(f"{path}: person {int(person)} is in another fold too; {files.COPY_IT}")
@@ -106,7 +107,7 @@ def _recording(recording_id: str, folder: Path, folds: dict[str, int]) -> Record
     period_s = float(np.median(np.diff(times_s)))
     duration_s = float(times_s[-1]) + period_s
     ppg_hz = len(values) / duration_s
-    ppg = files.check_ppg(wave, np.arange(len(values)) / ppg_hz, values, where="Wave")
+    ppg = files.check_ppg(wave, np.arange(len(values)) / ppg_hz, values, where="Wave", notes=meta["notes"])
     if not PPG_HZ[0] <= ppg_hz <= PPG_HZ[1]:
         raise UserError(
             f"{wave}: its {len(values)} values beside {duration_s:.1f} s of video would be {ppg_hz:.1f} Hz: "

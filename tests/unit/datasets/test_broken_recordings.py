@@ -81,7 +81,7 @@ def table(change):
 
 def without_first_value(rows):
     rest = rows[0].split()[1:]
-    return [" ".join(["nan", *rest]), *rows[1:]]
+    return [" ".join(["inf", *rest]), *rows[1:]]
 
 
 def seconds_for_ns(content):
@@ -132,6 +132,12 @@ def with_nan(values):
     return values
 
 
+def with_inf(values):
+    values = with_nan(values)
+    values[np.isnan(values)] = np.inf
+    return values
+
+
 def link_to(target):
     def do(path):
         path.unlink()
@@ -164,7 +170,7 @@ CASES = [
     ("ubfc_rppg", TRUTH, cut(0.6), "2 lines of numbers where 3 are due"),
     ("ubfc_rppg", TRUTH, cut(0.9), "no number (could not convert"),
     ("ubfc_rppg", TRUTH, lines(lambda rows: rows[::-1]), "its times do not increase"),
-    ("ubfc_rppg", TRUTH, lines(without_first_value), "value 1 of the PPG line is nan"),
+    ("ubfc_rppg", TRUTH, lines(without_first_value), "value 1 of the PPG line is inf"),
     ("ubfc_rppg", TRUTH, lines(lambda rows: ["x" + rows[0][1:], *rows[1:]]), "no number"),
     ("ubfc_rppg", TRUTH, content(b"\xff\xfe\x00"), "cannot be read as text"),
     ("ubfc_rppg", TRUTH, a_folder, "cannot be read as text"),
@@ -185,7 +191,7 @@ CASES = [
     ("pure", JSON, table(lambda t: t.pop("/Image")), "lacks /Image[].Timestamp or"),
     ("pure", JSON, table(lambda t: t["/FullPackage"][9]["Value"].pop("waveform")), "lacks"),
     ("pure", JSON, table(lambda t: t["/FullPackage"].reverse()), "the times of waveform do not increase"),
-    ("pure", JSON, table(lambda t: t["/FullPackage"][9]["Value"].update(waveform=float("nan"))), "is nan"),
+    ("pure", JSON, table(lambda t: t["/FullPackage"][9]["Value"].update(waveform=float("inf"))), "is inf"),
     ("pure", JSON, table(seconds_for_ns), "s"),
     ("pure", JSON, table(lambda t: t.update({"/Image": t["/Image"][:40]})), "60 pictures where"),
     ("pure", PICTURES, emptied, "holds no .png picture"),
@@ -199,7 +205,7 @@ CASES = [
     ("cohface", HDF5, hdf5(lambda f: f.pop("pulse")), "lacks pulse, time or sample-rate-hz"),
     ("cohface", HDF5, hdf5(lambda f: f.attrs.pop("sample-rate-hz")), "lacks pulse, time or sample-rate-hz"),
     ("cohface", HDF5, hdf5(lambda f: f.attrs.update({"sample-rate-hz": 30.0})), "run at 256.0 Hz where"),
-    ("cohface", HDF5, hdf5(lambda f: put("pulse", with_nan(f["pulse"]))(f)), "value 8 of pulse is nan"),
+    ("cohface", HDF5, hdf5(lambda f: put("pulse", with_inf(f["pulse"]))(f)), "value 8 of pulse is inf"),
     ("cohface", HDF5, hdf5(put("pulse", [])), "pulse has 0 values at 512 times"),
     ("cohface", HDF5, hdf5(put("time", [])), "has 0 values at 256 Hz"),
     ("cohface", AVI, missing, "missing"),
@@ -212,7 +218,7 @@ CASES = [
     ("mmpd", MAT, mat(video=lambda v: v.transpose(3, 1, 2, 0)), "not [t, h, w, 3]"),
     ("mmpd", MAT, mat(video=lambda v: v[..., 0]), "video is [60, 112, 112], not [t, h, w, 3]"),
     ("mmpd", MAT, mat(video=with_nan), "video holds values that are not finite"),
-    ("mmpd", MAT, mat(GT_ppg=with_nan), "value 8 of GT_ppg is nan"),
+    ("mmpd", MAT, mat(GT_ppg=with_inf), "value 8 of GT_ppg is inf"),
     ("mmpd", MAT, mat(GT_ppg=np.zeros((1, 128))), "its wave lasts 4.3 s"),
     ("mmpd", MAT, mat(GT_ppg="text"), "GT_ppg is no row of numbers"),
     ("ubfc_phys", BVP, missing, "missing"),
@@ -225,7 +231,7 @@ CASES = [
     ("vipl_hr", f"{VIPL}/wave.csv", missing, "missing"),
     ("vipl_hr", f"{VIPL}/wave.csv", lines(lambda rows: rows[1:]), "has no column Wave in its first line"),
     ("vipl_hr", f"{VIPL}/wave.csv", lines(lambda rows: rows[:9]), "Wave has 8 values, too few"),
-    ("vipl_hr", f"{VIPL}/wave.csv", lines(lambda rows: ["Wave", "nan", *rows[2:]]), "is nan"),
+    ("vipl_hr", f"{VIPL}/wave.csv", lines(lambda rows: ["Wave", "inf", *rows[2:]]), "is inf"),
     ("vipl_hr", f"{VIPL}/time.txt", missing, "missing"),
     ("vipl_hr", f"{VIPL}/time.txt", lines(lambda rows: rows[::-1]), "do not increase"),
     ("vipl_hr", f"{VIPL}/time.txt", lines(lambda rows: rows[:10]), "has 10 values, too few"),
@@ -246,10 +252,10 @@ CASES = [
     ("folder", MP4, link_to("a clip.mp4"), "symbolic links"),
     ("folder", "李/day 1/b.mkv", cut(0.5), "has no 1 s of unbroken video"),
     ("folder", CSV, content(b""), "has no column time_s"),
-    ("folder", CSV, lines(lambda rows: rows[:40]), "its wave lasts 0.6 s and a clip.mp4 2.0 s"),
+    ("folder", CSV, lines(lambda rows: rows[:40]), "its wave lasts 0.6 s, from 0.0 s on"),
     ("folder", CSV, lines(lambda rows: rows[1:]), "has no column time_s in its first line"),
     ("folder", CSV, lines(lambda rows: ["ppg,time_s", *rows[1:]]), "the times of ppg do not increase"),
-    ("folder", CSV, lines(lambda rows: [rows[0], "0,nan", *rows[2:]]), "value 1 of ppg is nan"),
+    ("folder", CSV, lines(lambda rows: [rows[0], "0,inf", *rows[2:]]), "value 1 of ppg is inf"),
     ("folder", CSV, content(b"\xff\xfe\x00"), "cannot be read as text"),
     ("folder", CSV, cut(0.3), "a value is missing"),
 ]  # fmt: skip

@@ -54,7 +54,8 @@ def test_what_is_missing_in_a_pulse_wave_stays_missing(tmp_path):
     there = np.isfinite(wave)
     # Up to half a frame beyond its ends the wave is held: at 9 rad/s that is 0.15.
     np.testing.assert_allclose(wave[there], np.sin(9 * np.arange(90) / 30)[there], atol=0.16)
-    assert segment.notes == ("no contact pulse wave for 1.7 s from 0.0 s on",)
+    assert segment.notes == ("no contact pulse wave at 0.53–1.23 s, 2.03–3.00 s",)
+    assert segment.truth == ((0, 16), (37, 61))
 
 
 @pytest.mark.parametrize("rate", [20, 29.76, 30, 60, 256])

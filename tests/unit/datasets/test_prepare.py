@@ -417,10 +417,10 @@ def test_the_command_says_in_a_sentence_what_is_wrong(tmp_path, by_hand, capsys)
     assert cli_prepare.main(["--dataset=by_hand", "--source=GONE", target]) == 1
     assert capsys.readouterr().err == "error: GONE: no such folder; give another --source\n"
     assert cli_prepare.main(["--dataset=by_hand", "--source=RAW", target, "--fps=1"]) == 2
-    for wrong in (["--dataset=purer", "--source=RAW", target], ["--source=RAW"]):
-        with pytest.raises(SystemExit) as exit_:
-            cli_prepare.main(wrong)
-        assert exit_.value.code == 2
+    assert cli_prepare.main(["--dataset=purer", "--source=RAW", target]) == 2
+    with pytest.raises(SystemExit) as exit_:
+        cli_prepare.main(["--source=RAW"])
+    assert exit_.value.code == 2
     with pytest.raises(ConfigError, match="dataset 'purer' is none of"):
         command.prepare_dataset("purer", "RAW", tmp_path / "out")
     assert list(tmp_path.iterdir()) == []

@@ -101,8 +101,14 @@ def test_everyone_folds_and_lists():
         assert sorted(split.train + split.test) == sorted(dataset.people)
         tests += split.test
     assert sorted(tests) == sorted(dataset.people)
-    listed = {"name": "", "split": {"kind": "people"}, "train_people": ["a"], "test_people": ["b"]}
-    assert splits.of_dataset(dataset, listed) == splits.Split(("a",), ("b",))
+    listed = {"name": "", "split": {"kind": "people"}, "train_people": ["p0"], "test_people": ["p1", "q"]}
+    assert splits.of_dataset(dataset, listed) == splits.Split(("p0",), ("p1", "q"))  # reports name q
+    listed["train_people"].append("r")
+    with pytest.raises(UserError, match=r"no recording of r; name people it has .*split\.folds=5"):
+        splits.of_dataset(dataset, listed)
+    assert splits.of_dataset(dataset, {**listed, "keep_going": True}).train == ("p0",)
+    with pytest.raises(UserError, match=r"data: has 6 people, who cannot .* 7 folds; set .*folds=5"):
+        chosen(dataset, kind="folds", folds=7, fold=0)
     with pytest.raises(UserError, match="has a in training and in testing"):
         splits.Split(("a",), ("a",))
 

@@ -64,7 +64,7 @@ def test_classical_methods_are_scored_without_a_checkpoint(data_dir, tmp_path, c
         (["--data=DATA", "--output=OUT", "--methods="], 2, "nothing to test"),
         (["--data=DATA", "--output=OUT", "--protocol=toolbx"], 2, "'toolbx' is none of ours"),
         (["--data=DATA", "--output=OUT", "--window=2"], 2, "4 s or more"),
-        (["--data=DATA", "--output=OUT", "--window=30"], 1, "has 11 s"),
+        (["--data=DATA", "--output=OUT", "--window=30"], 1, "has 11.0 s"),
         (["--data=DATA", "--output=OUT", "--checkpoint=nowhere"], 1, "nowhere: no such checkpoint"),
     ],
 )

@@ -100,14 +100,89 @@ def test_a_wave_that_ends_early_has_no_rate_and_is_counted():
     assert any("1 of 4 readings gave no rate" in warning for warning in one.result["warnings"])
 
 
-def test_windows_without_truth_are_left_out():
-    half = sample("p", 72, {"target": pulse(72)})
-    half.truth[:100] = np.nan
-    rows = scoring.score_segment(half, OURS)
-    assert [(row.span, row.start_s) for row in rows] == [("window", 10.0)]
-    half.truth[:] = np.nan
-    with pytest.raises(UserError, match=r"no window of 10 s with a contact pulse wave.*20 s"):
-        scoring.score([half], "target", OURS)
+def spoilt(truth_there, bpm=72.0, person="p", wave=None):
+    """A segment whose truth is there in some stretches only, frames; waves are read anew in each."""
+    one = sample(person, bpm, {"target": pulse(bpm)})
+    there = np.zeros(len(one.truth), bool)
+    for first, last in truth_there:
+        there[first:last] = True
+    one.truth[~there] = np.nan
+    one.waves["target"].values[~there] = np.nan
+    return one
+
+
+def cut_by_hand(one, first, last):
+    wave = scored_people.Wave(one.waves["target"].values[first:last], FPS)
+    segment = dataclasses.replace(one.segment, n_frames=last - first)
+    return dataclasses.replace(one, segment=segment, truth=one.truth[first:last], waves={"target": wave})
+
+
+STRETCHES = {
+    "4 ms late": [(1, 600)],
+    "late": [(60, 600)],
+    "early end": [(0, 531)],
+    "both": [(2, 593)],
+    "a hole": [(0, 310), (400, 600)],
+}
+
+
+@pytest.mark.parametrize("name", protocol.names())
+@pytest.mark.parametrize("case", STRETCHES)
+def test_what_has_a_truth_is_scored_as_a_copy_that_was_cut_by_hand(name, case):
+    p = protocol.load(name, **({"stride_s": 0.5} if name == "sinc" else {}))
+    one = spoilt(STRETCHES[case])
+    rows = scoring.score_segment(one, p, "target")
+    by_hand = [
+        dataclasses.replace(row, start_s=row.start_s + first / FPS)
+        for first, last in STRETCHES[case]
+        for row in scoring.score_segment(cut_by_hand(one, first, last), p, "target")
+    ]
+    assert len(rows) == len(by_hand) > 0
+    for row, other in zip(rows, by_hand, strict=True):
+        assert (row.span, row.method) == (other.span, other.method)
+        for key in ("start_s", "duration_s", "true_bpm", "predicted_bpm", "snr_db", "macc", "confidence"):
+            np.testing.assert_allclose(getattr(row, key), getattr(other, key), err_msg=key)
+        np.testing.assert_allclose(row.ibi_error_ms, other.ibi_error_ms, atol=1e-6)
+        assert row.beats_found == other.beats_found
+    assert {"window" if p.window_s else "video"} <= {row.span for row in rows}
+
+
+@pytest.mark.parametrize("name", protocol.names())
+def test_whatever_is_in_no_row_is_listed_with_its_reason(name):
+    p = protocol.load(name)
+    short = spoilt([(0, 100)], person="short")  # 3.3 s
+    partly = spoilt([(3, 500), (520, 580)], person="partly")
+    nothing = spoilt([], person="nothing")
+    flat = spoilt([(0, 600)], person="flat")
+    flat.truth[:] = 1
+    whole = sample("whole", 80, {"target": pulse(80)})
+    not_read = (scoring.LeftOut("gone", "", "not prepared: gone.avi: the file is empty"),)
+    one = scoring.score([short, partly, nothing, flat, whole], "target", p, not_read=not_read)
+    assert one.result["people"] == ["partly", "whole"]
+    text = render.as_text(one.result)
+    least = f"{max(p.window_s, 4):g}"
+    for line in (
+        "left out: gone: not prepared: gone.avi: the file is empty",
+        "left out: short/0: no contact pulse wave at 3.33–20.00 s; a contact pulse wave of less than "
+        f"{least} s at 0.00–3.33 s",
+        f"left out: partly/0: no contact pulse wave at 0.00–0.10 s, 16.67–17.33 s, 19.33–20.00 s; a contact"
+        f" pulse wave of less than {least} s at 17.33–19.33 s",
+        "left out: nothing/0: no contact pulse wave",
+        "left out: flat/0: the contact pulse wave shows no rate at 0.00–20.00 s",
+    ):
+        assert line in text.splitlines(), text
+    assert "whole/0" not in text
+    assert "nobody of these is in the tables, see what is left out: flat, nothing, short" in text
+    assert json.loads(json.dumps(one.result))["left_out"][0]["recording"] == "gone"
+
+
+def test_a_protocol_without_a_window_of_truth_says_what_there_is():
+    with pytest.raises(
+        UserError, match=r"no window of 10 s .* video of these people has 20\.0 s.* wave 9\.0 s"
+    ):
+        scoring.score([spoilt([(0, 270)])], "target", OURS)
+    with pytest.raises(UserError, match=r"no unbroken video with .* wave of 4 s or more.* wave 3\.0 s"):
+        scoring.score([spoilt([(0, 90)])], "target", protocol.load("toolbox"))
 
 
 def test_confidence_is_weighed_once_a_second_for_the_reader_alone():

@@ -164,3 +164,28 @@ folds = 2
     again = capsys.readouterr()
     assert "training" not in again.err and "testing" not in again.err and again.out == said.out
     assert before == {p: p.stat().st_mtime_ns for p in (tmp_path / "out" / "trainings").rglob("*")}
+
+
+def test_who_has_no_truth_is_listed_and_does_not_make_a_test_undone(tmp_path, load):
+    tests = [t for t in study.plan(load(), two()) if t.part == "across"]
+    p = study.protocol.default()
+    lost = {
+        "recording": "subject3/0",
+        "person": "subject3",
+        "why": "no truth",
+        "start_s": None,
+        "end_s": None,
+    }
+    for test in tests:
+        folder = study.test_folder(tmp_path, test, p)
+        folder.mkdir(parents=True)
+        people = sorted(set(test.people) - {"subject3"})
+        (folder / "scores.json").write_text(json.dumps({"people": people, "left_out": [lost]}))
+        assert study._is_done(folder, test)
+    assert study.collect_left_out(tests, tmp_path, p) == [lost]  # once, not for every seed
+    (folder / "scores.json").write_text(json.dumps({"people": people, "left_out": []}))
+    assert not study._is_done(folder, test)
+    text = study.as_text(
+        {"span": "window", "protocol": "p", "parts": {"x": {"methods": {}, "paired": {}, "left_out": [lost]}}}
+    )
+    assert "x: left out: subject3/0: no truth" in text

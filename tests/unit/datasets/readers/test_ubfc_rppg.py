@@ -148,7 +148,7 @@ def with_value(line, index, value):
         ((), "0 lines"),
         ((PPG, RATE), "2 lines"),
         ((PPG, RATE, TIMES[:-10]), "90, 90, 80 values"),
-        ((with_value(PPG, 4, np.nan), RATE, TIMES), "value 5 of the PPG line is nan"),
+        ((with_value(PPG, 4, np.inf), RATE, TIMES), "value 5 of the PPG line is inf"),
         ((PPG, RATE, with_value(TIMES, 4, np.inf)), "value 5 of the time line is inf"),
         ((PPG, RATE, with_value(TIMES, 4, TIMES[2])), "do not increase (value 5"),
         ((PPG, RATE, with_value(TIMES, 4, TIMES[3])), "do not increase (value 5"),

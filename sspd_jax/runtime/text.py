@@ -1,0 +1,79 @@
+"""Names that others chose, written where they can do no harm: terminals of any encoding, spreadsheets."""
+
+from __future__ import annotations
+
+import codecs
+import sys
+from typing import Any
+
+PLAIN = str.maketrans(
+    {
+        "–": "-",
+        "—": "-",
+        "−": "-",
+        "…": "...",
+        "×": "x",
+        "±": "+/-",
+        "·": "*",
+        "→": "->",
+        "▶": ">",
+        "≥": ">=",
+        "≤": "<=",
+        "’": "'",
+        "“": '"',
+        "”": '"',
+        "█": "#",
+        "₂": "2",
+        "²": "2",
+    }
+)
+FORMULA = ("=", "+", "-", "@", "\t", "\r")
+"""What makes a spreadsheet compute a cell that begins with it."""
+
+
+def use_any_terminal() -> None:
+    """Let whatever is printed reach stdout and stderr, in letters that their encoding has."""
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure") and stream.errors in (
+            "strict",
+            "surrogateescape",
+            "backslashreplace",
+        ):
+            stream.reconfigure(errors="sspd_jax.plain")
+
+
+def _plain(error: UnicodeError) -> tuple[str, int]:
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    text = error.object[error.start : error.end].translate(PLAIN)
+    return text.encode("ascii", "backslashreplace").decode(), error.end
+
+
+codecs.register_error("sspd_jax.plain", _plain)
+
+
+def printable(text: str) -> str:
+    r"""Escape what would steer a terminal or begin a line: control characters, ESC, newlines.
+
+    Example:
+      >>> printable("a\x1b[2Jb – c.mp4")
+      'a\\x1b[2Jb – c.mp4'
+    """
+    return "".join(c if c.isprintable() or c == " " else c.encode("unicode_escape").decode() for c in text)
+
+
+def spreadsheet_safe(value: Any) -> Any:
+    """Put an apostrophe before a text that a spreadsheet would compute; numbers stay as they are.
+
+    Example:
+      >>> spreadsheet_safe("=1+1"), spreadsheet_safe("p1"), spreadsheet_safe(-1.5)
+      ("'=1+1", 'p1', -1.5)
+    """
+    if isinstance(value, str) and value.lstrip(" '").startswith(FORMULA):
+        return f"'{value}"
+    return value
+
+
+def from_spreadsheet(text: str) -> str:
+    """Take the apostrophe of `spreadsheet_safe` off again."""
+    return text[1:] if text.startswith("'") and text[1:].lstrip(" '").startswith(FORMULA) else text

@@ -1,0 +1,73 @@
+"""The example of a server: readings, sentences for what is no video, and an end when it is asked to."""
+
+import http.client
+import importlib.util
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from pathlib import Path
+
+import pytest
+
+from sspd_jax.simulation import sample_video
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="module")
+def port():
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, ROOT / "examples" / "server.py", "--port=0"]
+    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as run:
+        yield int(run.stdout.readline().strip().rstrip("/").rpartition(":")[2])
+        run.send_signal(signal.SIGINT)
+        assert run.wait(30) == 0
+
+
+def post(port, data):
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=120)
+    connection.request("POST", "/", data)
+    answer = connection.getresponse()
+    return answer.status, json.loads(answer.read())
+
+
+@pytest.mark.slow
+def test_uploads_are_read_side_by_side_and_what_is_no_video_gets_a_sentence(port, tmp_path):
+    path = tmp_path / "face.mp4"
+    sample_video.write_face_video(path, seconds=11, bpm=72)
+    with ThreadPoolExecutor(4) as threads:
+        answers = list(threads.map(lambda data: post(port, data), [path.read_bytes()] * 4 + [b"no video"]))
+    assert [status for status, _ in answers] == [200] * 4 + [422]
+    rates = {table["heart_rate_bpm"] for _, table in answers[:4]}
+    assert len(rates) == 1 and rates.pop() == pytest.approx(72, abs=2)
+    assert "not a video" in answers[-1][1]["error"] and "/" not in answers[-1][1]["error"]
+    assert post(port, b"")[0] == 413
+
+
+@pytest.mark.slow
+def test_workers_that_died_are_replaced(tmp_path):
+    path = tmp_path / "face.mp4"
+    sample_video.write_face_video(path, seconds=11, bpm=72)
+    specification = importlib.util.spec_from_file_location("server_example", ROOT / "examples" / "server.py")
+    example = importlib.util.module_from_spec(specification)
+    sys.modules["server_example"] = example
+    sys.path.insert(0, str(tmp_path))  # a worker imports the function from there
+    shutil.copy(ROOT / "examples" / "server.py", tmp_path / "server_example.py")
+    specification.loader.exec_module(example)
+    workers = example.Workers(1)
+    try:
+        assert workers.read(str(path))["heart_rate_bpm"] == pytest.approx(72, abs=2)
+        for worker in workers._pool._processes.values():
+            worker.kill()
+        with pytest.raises(BrokenProcessPool):
+            workers.read(str(path))
+        assert workers.read(str(path))["heart_rate_bpm"] == pytest.approx(72, abs=2)
+    finally:
+        workers.close()
+        sys.path.remove(str(tmp_path))
+        del sys.modules["server_example"]

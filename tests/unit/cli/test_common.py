@@ -1,0 +1,96 @@
+"""What every command says of names that are not its own, and of an interruption."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import small_run
+
+from sspd_jax import main
+from sspd_jax.cli import common, predict, prepare
+from sspd_jax.datasets.readers import registry
+from sspd_jax.training import config as experiments
+
+ROOT = Path(__file__).parents[3]
+
+
+@pytest.mark.parametrize(
+    ("command", "argument", "said"),
+    [
+        (predict.main, "--windows=5", "did you mean --window?"),
+        (predict.main, "--min-confidence=0.5", "did you mean --min_confidence?"),
+        (prepare.main, "--datadir=x", "did you mean --data_dir?"),
+    ],
+)
+def test_an_unknown_option_names_the_nearest(capsys, command, argument, said):
+    with pytest.raises(SystemExit) as caught:
+        command(
+            ["x", "--dataset=pure", "--source=y", argument] if command is prepare.main else ["x", argument]
+        )
+    assert caught.value.code == 2
+    assert said in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("argument", "said"),
+    [
+        ("--data_dir=x", "overrides look like --config.data.data_dir=x"),
+        ("--epochs=3", "overrides look like --config.epochs=3"),
+        ("--config.keep_going", "overrides look like --config.data.keep_going=VALUE"),
+        ("--nonsense=3", "overrides look like --config.seed=1"),
+        ("--config.epoch=3", "unknown key 'epoch'; did you mean 'epochs'?"),
+        ("--config.optimizer.learning_rat=3", "unknown key 'learning_rat'; did you mean 'learning_rate'?"),
+    ],
+)
+def test_an_override_that_is_none_names_the_key(capsys, argument, said):
+    assert main.main(["--config=ubfc", argument]) == 2
+    error = capsys.readouterr().err.strip()
+    assert error.endswith(said) and "\\" not in error and len(error.splitlines()) == 1
+
+
+def test_a_dataset_has_one_name_in_commands_and_configurations():
+    for experiment, reader in registry.EXPERIMENTS.items():
+        assert experiments.find(reader, ".py") == experiments.find(experiment, ".py")
+        assert experiments.load(reader).data.name == reader
+    readers = {experiments.load(name).data.name for name in ("ubfc", "ubfc1", "pure", "cohface", "mmpd")}
+    assert readers <= set(registry.READERS)
+
+
+def test_an_interruption_says_what_goes_on(capsys):
+    def interrupt():
+        raise KeyboardInterrupt
+
+    assert common.run(interrupt, goes_on="the same command goes on") == 130
+    assert common.run(interrupt) == 130
+    assert capsys.readouterr().err == "interrupted; the same command goes on\ninterrupted\n"
+
+
+@pytest.mark.slow
+def test_a_training_tells_that_it_compiles_and_what_ctrl_c_leaves(tmp_path):
+    data = small_run.prepare_people(tmp_path / "data")
+    values = {**small_run.OVERRIDES, "data.data_dir": data, "epochs": 2000}
+    command = [
+        sys.executable,
+        "-m",
+        "sspd_jax.main",
+        "--config=ubfc:released",
+        f"--workdir={tmp_path / 'run'}",
+    ]
+    command += [f"--config.{key}={value}" for key, value in values.items()]
+    with (tmp_path / "said").open("wb") as said:
+        run = subprocess.Popen(command, env={**os.environ, "PYTHONPATH": str(ROOT)}, stdout=said, stderr=said)
+        log = tmp_path / "run" / "metrics.jsonl"
+        until = time.monotonic() + 120
+        while not (log.exists() and log.read_text()) and time.monotonic() < until:
+            time.sleep(0.1)
+        run.send_signal(signal.SIGINT)
+        assert run.wait(60) == 130
+    text = (tmp_path / "said").read_text()
+    assert "compiling for 2 clips, once" in text
+    assert "interrupted; what is prepared and the last checkpoint stay, and the same command goes on" in text
+    assert json.loads(log.read_text().splitlines()[0])["step"] >= 1
