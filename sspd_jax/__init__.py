@@ -59,7 +59,7 @@ def read(
     Args:
       video: Path of a file; or whole pictures, uint8 [t, h, w, 3] RGB; or an iterable of (time in s, uint8
         [h, w, 3] RGB).
-      fps: Frame rate of the pictures in Hz; a file states its own.
+      fps: Frame rate of the pictures in Hz; a file states its own, but is counted at this where it is given.
       checkpoint: A network's directory, or what `load` returned; a classical method needs none.
       method: 'auto' (the default), 'sspd' (the network alone), 'pos', 'chrom', …
       **settings: Fields of `sspd_jax.inference.windows.Settings`: window_s, stride_s, hr_estimator,
@@ -95,7 +95,7 @@ def read(
         "settings": _settings(Settings, settings),
     }
     if isinstance(video, str | Path):
-        return predict.predict(video, **options)
+        return predict.predict(video, fps=fps, **options)
     if fps is None:
         raise ConfigError("frames without a file need their rate: read(frames, fps=30)")
     return predict.predict_frames(video, fps, **options)

@@ -40,6 +40,7 @@ def main(argv: list[str] | None = None) -> int:
     estimation.add_arguments(parser)
     stride_s = estimation.DEFAULT.stride_s
     add("--stride", type=float, default=stride_s, help="of the windows, s (default: %(default)g)")
+    add("--fps", type=float, help="frame rate, Hz, whatever the file says (default: its own)")
     add("--all_faces", action="store_true", help="everybody in the picture, left to right")
     add("--json", metavar="FILE", help="write rates, wave, beats and times")
     add("--csv", metavar="FILE", help="write a row for each window")
@@ -62,7 +63,7 @@ def _predict(args: argparse.Namespace) -> int:
     if args.method in (AUTO, "sspd") and args.checkpoint:
         model = estimation.load_model(args.checkpoint, use_cache=not args.no_cache)
     check_method(args.method, model)
-    estimate = functools.partial(predict, model=model, method=args.method, settings=settings)
+    estimate = functools.partial(predict, model=model, method=args.method, settings=settings, fps=args.fps)
     done: list[Prediction] = []
     codes = []
     with _each_on_a_device(model) as each:

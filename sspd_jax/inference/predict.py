@@ -31,6 +31,7 @@ if TYPE_CHECKING:  # restoring a network takes seconds to import
 
 FACES_WITHIN_S = 3.0  # of the first face, the others are searched
 RATE_OFF = 0.2  # a header that is that far from the timestamps is wrong, or an average of an uneven rate
+SURE_OF_A_GUESS = 0.5  # at the most, where the frame rate is assumed
 UNREAD_SIZE = 8  # pixels, of crops that no network reads
 MOST_FPS = 60.0  # a pulse needs no more: denser frames are averaged
 
@@ -42,6 +43,7 @@ def predict(
     method: str = AUTO,
     settings: Settings | None = None,
     near: FaceBox | None = None,
+    fps: float | None = None,
 ) -> Prediction:
     """Estimate the heart rate of a face in a video file.
 
@@ -51,19 +53,37 @@ def predict(
       method: 'auto' for all estimators side by side, 'sspd' or a classical one, see `methods.METHODS`.
       settings: Windows, estimator, least confidence, and what of the picture is read.
       near: Which face, by where it is in the first frame with faces; by default the largest, central one.
+      fps: Rate of the frames in Hz, where it is known from elsewhere: they are counted at it, whatever the
+        file says.
 
     Raises:
       UserError: The video cannot be decoded, shows no face, or is too short.
-      ConfigError: An unknown method, or 'sspd' without a network.
+      ConfigError: An unknown method, 'sspd' without a network, or an fps that is no rate.
     """
     check_method(method, model)  # what is wrong with the arguments comes first
-    fps = _frame_rate(path)
+    settings = settings or Settings()
     damage = decode.Damage()
-    frames = decode.frames(path, damage)
-    prediction = _predict(frames, Path(path), fps, model, method, settings or Settings(), near)
+    frames = decode.frames(path, damage, fps=fps)
+    rate = _frame_rate(path) if fps is None else min(decode.read_facts(path, fps=fps).fps, MOST_FPS)
+    prediction = _predict(frames, Path(path), rate, model, method, settings, near)
+    if damage.clock:
+        prediction = _of_assumed_clock(prediction, settings)
     if not str(damage):
         return prediction
     return dataclasses.replace(prediction, notes=(*prediction.notes, str(damage)))
+
+
+def _of_assumed_clock(prediction: Prediction, settings: Settings) -> Prediction:
+    """Doubt every rate: all scale with a clock that the file does not hold."""
+    segments = tuple(windows.doubted(segment, SURE_OF_A_GUESS, settings) for segment in prediction.segments)
+    bpm, confidence = windows.summary(segments)
+    return dataclasses.replace(
+        prediction,
+        heart_rate_bpm=bpm,
+        confidence=confidence,
+        segments=segments,
+        variability=windows.variability(segments),
+    )
 
 
 def _frame_rate(path: str | Path) -> float:

@@ -15,6 +15,7 @@ from sspd_jax.heart_rate.wave import Wave
 from sspd_jax.inference import windows
 from sspd_jax.inference.windows import Segment, Window
 from sspd_jax.runtime import storage
+from sspd_jax.runtime.text import spreadsheet_safe
 
 TEXT_WINDOWS = 24  # of a long video, so many lines are printed; files hold all
 
@@ -121,8 +122,8 @@ def write_csv(path: str | Path, predictions: Sequence[Prediction]) -> None:
         face = numbers[prediction.file] = numbers.get(prediction.file, 0) + 1
         for window in prediction.windows:
             values = windows.as_json(window)
-            row = ["" if values[name] is None else values[name] for name in columns]
-            writer.writerow([prediction.file, face, prediction.method, *row])
+            row = ["" if values[name] is None else spreadsheet_safe(values[name]) for name in columns]
+            writer.writerow([spreadsheet_safe(prediction.file), face, prediction.method, *row])
     storage.write_text(path, text.getvalue())
 
 

@@ -28,6 +28,7 @@ MIN_DURATION_S = 4.0
 OUT_OF_VIEW = "the face is out of view"
 IN_VIEW = 0.5  # least share of a window's detections that found the face
 FLAT = "the wave is flat"
+NO_CLOCK = "the file holds neither times nor a frame rate: give it with --fps"
 NO_COLOUR = "the picture is black and white, and a pulse shows in colour"
 GREY_LEVELS = 0.5  # colours that differ by less are rounding
 PART_S = signal_quality.PART_S
@@ -275,6 +276,20 @@ def judge_wave(wave: Wave, settings: Settings) -> Segment:
         for start, end in spans(len(wave.values), wave.fps, settings)
     ]
     return with_beats(wave, windows)
+
+
+def doubted(segment: Segment, most: float, settings: Settings) -> Segment:
+    """Lower the confidence of every window to `most` at the most; refuse those for which it is too low."""
+    found = []
+    for window in segment.windows:
+        confidence_ = min(window.confidence, most)
+        if window.heart_rate_bpm is None or confidence_ >= settings.least_confidence:
+            found.append(dataclasses.replace(window, confidence=confidence_))
+        else:
+            found.append(
+                dataclasses.replace(window, heart_rate_bpm=None, confidence=confidence_, why=NO_CLOCK)
+            )
+    return with_beats(segment.wave, found)
 
 
 def _on_clock(trace: Trace, times_s: np.ndarray) -> np.ndarray | None:

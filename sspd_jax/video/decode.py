@@ -37,6 +37,7 @@ RAW = (
     ".mjpg",
 )
 """Suffixes of streams without a container: their frames have no times."""
+PIPE = "_pipe"  # how FFmpeg's names of pictures one after the other end, such as `jpeg_pipe`
 RAW_FORMATS = frozenset(
     {
         *("h264", "hevc", "vvc", "evc", "obu", "mjpeg", "m4v", "mpegvideo", "h261", "h263", "vc1", "dirac"),
@@ -367,6 +368,8 @@ def _clock(path, container, stream, first: av.VideoFrame, given: float | None) -
             )
         stated = stream.codec_context.framerate
         return (STATED, float(stated)) if stated else (ASSUMED, ASSUMED_FPS)
+    if container.format.name.endswith(PIPE):
+        return ASSUMED, ASSUMED_FPS
     # Without timestamps the average is FFmpeg's default of 25; the guess reads the stream's own header.
     rate = stream.guessed_rate if first.pts is None else stream.average_rate or stream.guessed_rate
     nominal = container.format.name in NOMINAL and rate

@@ -1,6 +1,7 @@
 """The commands: from a video to a number, and one sentence for whatever is wrong."""
 
 import csv
+import dataclasses
 import json
 import os
 import subprocess
@@ -26,6 +27,7 @@ from sspd_jax.errors import ConfigError
 from sspd_jax.heart_rate import host_classical
 from sspd_jax.heart_rate.estimators import OF_RAW_WAVES
 from sspd_jax.inference import predict, windows
+from sspd_jax.inference.prediction import write_csv
 from sspd_jax.inference.windows import Settings
 from sspd_jax.method import network
 from sspd_jax.simulation import sample_video
@@ -347,6 +349,52 @@ def test_a_short_clip_is_told_to_be_short(tmp_path, capsys):
 
 
 @pytest.mark.parametrize("method", ["pos", "green"])
+def test_a_clock_that_is_assumed_is_doubted_until_a_rate_is_given(tmp_path, capsys):
+    times_s = np.arange(300) / 30
+    pictures = (cv2.imencode(".jpg", p[..., ::-1])[1] for p in sample_video.face_frames(times_s, 72.0, 0))
+    path = tmp_path / "raw.mjpeg"
+    path.write_bytes(b"".join(picture.tobytes() for picture in pictures))
+    assert cli_predict.main([str(path)]) == 0
+    said = capsys.readouterr().out
+    assert f"no reading, {windows.NO_CLOCK}" in said and "are assumed" in said
+    doubted = predict.predict(path, settings=Settings(min_confidence=0.3))
+    assert doubted.heart_rate_bpm is not None and doubted.confidence == 0.5
+    told = predict.predict(path, fps=30.0)
+    assert told.heart_rate_bpm == pytest.approx(72, abs=1.5) and told.notes == ()
+    assert cli_predict.main([str(path), "--fps=-3"]) == 2
+
+
+def test_a_name_that_a_spreadsheet_would_compute_is_no_formula(face, tmp_path):
+    prediction = dataclasses.replace(predict.predict(face), file="=1+1.mp4")
+    write_csv(tmp_path / "a.csv", [prediction])
+    assert (tmp_path / "a.csv").read_text().splitlines()[1].startswith("'=1+1.mp4,1,auto,0")
+
+
+def test_the_windows_of_auto_say_what_each_estimator_says(face, tmp_path):
+    assert cli_predict.main([str(face), f"--json={tmp_path / 'a.json'}"]) == 0
+    (window,) = json.loads((tmp_path / "a.json").read_text())["windows"]
+    assert set(window["estimates_bpm"]) == {"green", "pos", "chrom", "omit"}
+    assert all(bpm == pytest.approx(84, abs=3) for bpm in window["estimates_bpm"].values())
+
+
+@pytest.mark.parametrize("method", ["auto", "pos", "sspd"])
+def test_the_crop_can_be_read_as_toolboxes_do(face, method):
+    model = sspd_jax.load(ROOT / "data/simulated_faces") if method == "sspd" else None
+    settings = Settings(region="crop")
+    prediction = predict.predict(face, method=method, model=model, settings=settings)
+    assert prediction.method == {"auto": "pos"}.get(method, method)
+    assert prediction.hr_estimator == "harmonic"
+    assert prediction.windows[0].candidate_bpm == pytest.approx(84, abs=2)
+
+
+def test_a_network_is_one_voice_among_the_estimators(face):
+    model = sspd_jax.load(ROOT / "data/simulated_faces")
+    prediction = predict.predict(face, model=model)
+    assert prediction.method == "auto" and prediction.checkpoint == model.name
+    assert set(prediction.windows[0].estimates_bpm) == {"green", "pos", "chrom", "omit", "sspd"}
+    assert prediction.windows[0].candidate_bpm == pytest.approx(84, abs=1.5)
+
+
 def test_a_black_and_white_video_gives_no_number(tmp_path, method, monkeypatch, capsys):
     monkeypatch.setitem(sample_video.PIXEL_FORMATS, "libx264", "gray")
     times = np.arange(300) / 30
