@@ -5,8 +5,9 @@
     sspd_jax live face.mp4                              a file, as if it were live
     sspd_jax live face.mp4 --no_page --speed=4          a line of text for each update
 
-Method, region and confidence are those of `sspd_jax predict`. The page is at http://127.0.0.1:8000 and cannot be reached from other computers; /state.json holds the newest
-update for programs. No picture is stored or sent anywhere. From Python:
+Method, region and confidence are those of `sspd_jax predict`. The page is at http://127.0.0.1:8000 and cannot
+be reached from other computers; /state.json holds the newest update for programs. No picture is stored or
+sent anywhere. From Python:
 
     import sspd_jax
     from sspd_jax.video.camera import camera
