@@ -219,7 +219,7 @@ def adapters(args: argparse.Namespace, folder: Path) -> dict[str, Adapter]:
     networks |= {f"network {Path(path).name}": Path(path) for path in args.network}
     for name, path in networks.items():
         if args.methods is None or name in args.methods:
-            found[name] = product(checkpoint=sspd_jax.load(str(path)), **region)
+            found[name] = product(method="sspd", checkpoint=sspd_jax.load(str(path)), **region)
         else:
             found[name] = _not_asked
     return found

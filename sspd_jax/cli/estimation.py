@@ -31,7 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         choices=estimators.OF_RAW_WAVES,
         help="from wave to rate: spectral peak with harmonics handled (harmonic), mean interval between "
         "beats, plain spectral peak, or wavelet selection and mean beat-to-beat rate as published (default: "
-        "what suits the method)",
+        "what suits the method; auto fuses spectra)",
     )
     parser.add_argument(  # its earlier name
         *("--read_out", "--read-out"),

@@ -1,12 +1,13 @@
 """Estimate the heart rate of whoever sits before a camera, and show it in a page on this computer.
 
-    sspd_jax live                                       the first camera, by POS
-    sspd_jax live --checkpoint=DIR                      by a trained network
+    sspd_jax live                                       the first camera
+    sspd_jax live --checkpoint=DIR                      a trained network's spectrum beside the others
     sspd_jax live face.mp4                              a file, as if it were live
     sspd_jax live face.mp4 --no_page --speed=4          a line of text for each update
 
-The page is at http://127.0.0.1:8000 and cannot be reached from other computers; /state.json holds the newest
-update for programs. No picture is stored or sent anywhere. From Python:
+Method, region and confidence are those of `sspd_jax predict`. The page is at http://127.0.0.1:8000 and cannot
+be reached from other computers; /state.json holds the newest update for programs. No picture is stored or
+sent anywhere. From Python:
 
     import sspd_jax
     from sspd_jax.video.camera import camera

@@ -2,8 +2,10 @@
 
     sspd_jax predict face.mp4
     sspd_jax predict face.mp4 --checkpoint=DIR --json=face.json --plot=face.png
-    sspd_jax predict recordings/ --method=pos --csv=rates.csv
+    sspd_jax predict recordings/ --csv=rates.csv
+    sspd_jax predict face.mp4 --method=pos --region=crop
 
+The face's skin is read by classical methods side by side and, with --checkpoint, by a network beside them.
 Each window of 10 s gets a rate and the chance that it is within 3 bpm of the truth; below --min_confidence
 there is no reading. The rate of the whole video is the median of its windows'.
 """

@@ -1,8 +1,10 @@
 """How sure a heart rate is: the evidence of a window, weighed.
 
-The weights come from simulated people (`benchmarks/confidence/fit.py` fits them, `measure.py` beside it
-measures what they are worth on others); no label of the recording itself is involved. A confidence of
-0.9 means that of such windows nine in ten were within 3 bpm of the truth, on simulated people.
+The weights of the skin come from real people with an oximeter, real footage with a pulse put in or without
+any, and simulated people (`benchmarks/confidence/fit_skin.py` fits them and measures what they are worth on
+people left out). Those of a crop come from simulated people alone (`fit.py` fits them, `measure.py` measures
+them on others). No label of the recording itself is involved. A confidence of 0.9 means that of such windows
+nine in ten were within 3 bpm of the truth, on the people of the fit.
 """
 
 from __future__ import annotations
@@ -99,8 +101,8 @@ def weights(kind: str) -> Weights:
     """Load the weights.
 
     Args:
-      kind: 'video', 'face' (one that fills the picture: nothing is known of what lies behind) or 'wave' (a
-        wave alone, as of a finger on a lens).
+      kind: 'skin'; of a crop 'video' or 'face' (one that fills the picture: nothing is known of what lies
+        behind); or 'wave' (a wave alone, as of a finger on a lens).
     """
     return as_weights(json.loads(WEIGHTS.read_text())[kind])
 

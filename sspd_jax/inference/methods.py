@@ -1,4 +1,4 @@
-"""From a stream of face crops to a pulse wave, by the network or by a classical method."""
+"""The methods by name; and, for the region `crop`, from a stream of face crops to a pulse wave."""
 
 from __future__ import annotations
 

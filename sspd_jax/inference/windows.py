@@ -1,7 +1,8 @@
 """Windows over a pulse wave: each gets a heart rate with its confidence, or a reason why there is none.
 
-Files, arrays and cameras, learned and classical methods end here. Everything is in memory but the pictures: a
-wave and the mean colours of 16 cells of the face and of what lies around it, half a kilobyte a frame.
+Files, arrays and cameras, learned and classical methods end here. What is judged here is the region `crop`:
+everything is in memory but the pictures, a wave and the mean colours of 16 cells of the face and of what lies
+around it, half a kilobyte a frame. `skin_reading` judges the skin.
 """
 
 from __future__ import annotations

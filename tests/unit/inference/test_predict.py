@@ -348,7 +348,6 @@ def test_a_short_clip_is_told_to_be_short(tmp_path, capsys):
     assert "and 6.0 s are too short to be sure: take 10 s or more" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("method", ["pos", "green"])
 def test_a_clock_that_is_assumed_is_doubted_until_a_rate_is_given(tmp_path, capsys):
     times_s = np.arange(300) / 30
     pictures = (cv2.imencode(".jpg", p[..., ::-1])[1] for p in sample_video.face_frames(times_s, 72.0, 0))
@@ -395,6 +394,7 @@ def test_a_network_is_one_voice_among_the_estimators(face):
     assert prediction.windows[0].candidate_bpm == pytest.approx(84, abs=1.5)
 
 
+@pytest.mark.parametrize("method", ["pos", "green"])
 def test_a_black_and_white_video_gives_no_number(tmp_path, method, monkeypatch, capsys):
     monkeypatch.setitem(sample_video.PIXEL_FORMATS, "libx264", "gray")
     times = np.arange(300) / 30
