@@ -435,3 +435,10 @@ def test_each_field_that_gets_worse_speaks_against_the_rate(alike):
         worse = dataclasses.replace(beside, **{field: value})
         assert of_skin(worse)[0] < of_skin(beside)[0], field
     assert {field.name for field in dataclasses.fields(SkinEvidence)} - set(WORSE) == {"eyes"}
+
+
+def test_a_raw_wave_far_from_zero_is_weighed_as_one_around_it():
+    window = seen(of(heart(81, wander=0)))
+    e = evidence(window, bpm=81.0, wave="green")
+    assert window.waves["green"].mean() > 100
+    assert e.wave_left == pytest.approx(e.green_left, abs=1e-3)
