@@ -29,7 +29,7 @@ def of(wave, colour=BLOOD):
 
 
 def seen(change, *, patches=None, eyes=0, behind=0, track=0, noise=0.02, scale=1.0, **fields):
-    """What is seen of a face: relative changes of colour, float [t, 3], and a track in units of its tremble."""
+    """What is seen of a face: changes of colour, float [t, 3], and a track in its tremble's units."""
     rng = np.random.default_rng(0)
 
     def picture(change, grain, *more):
@@ -172,17 +172,13 @@ def test_a_hue_that_turns_is_not_blood():
 
 
 def test_light_from_one_side_is_on_that_side():
-    lit = evidence(
-        seen(of(heart()), patches=by_patch(np.where(SIDES > 0, 1.0, np.where(SIDES < 0, 0.2, 0.6))))
+    from_right, from_left, from_both = (
+        evidence(seen(of(heart()), patches=by_patch(np.choose(1 + SIDES, gains))))
+        for gains in ((1.0, 0.6, 0.2), (0.2, 0.6, 1.0), (1.0, 0.2, 1.0))
     )
-    assert lit.sides == pytest.approx(np.log10(5), abs=0.05) and lit.spread > 0.4
-    other = evidence(
-        seen(of(heart()), patches=by_patch(np.where(SIDES < 0, 1.0, np.where(SIDES > 0, 0.2, 0.6))))
-    )
-    assert other.sides == pytest.approx(lit.sides, abs=0.05)
-    # As uneven, but on both sides alike.
-    uneven = evidence(seen(of(heart()), patches=by_patch(np.where(SIDES == 0, 0.2, 1.0))))
-    assert uneven.sides < 0.05 and uneven.spread > 0.4
+    for lit in (from_right, from_left):
+        assert lit.sides == pytest.approx(np.log10(5), abs=0.05) and lit.spread > 0.4
+    assert from_both.sides < 0.05 and from_both.spread > 0.4
 
 
 def test_patches_that_beat_each_at_its_own_moment_are_not_in_step():
@@ -424,14 +420,10 @@ def test_each_reason_is_given_for_what_it_names(alike):
 
 
 def test_each_field_that_gets_worse_speaks_against_the_rate(alike):
-    before, _ = of_skin(alike)
-    together = {
-        "behind": {"behind_share": 0.5},
-        "behind_share": {"behind": -0.5},
-        "moved": {"moved_share": 0.5},
-    }
+    # What counts only where another is there.
+    along = {"behind": {"behind_share": 0.5}, "behind_share": {"behind": -0.5}, "moved": {"moved_share": 0.5}}
     for field, value in WORSE.items():
-        beside = dataclasses.replace(alike, **together.get(field, {}))
+        beside = dataclasses.replace(alike, **along.get(field, {}))
         worse = dataclasses.replace(beside, **{field: value})
         assert of_skin(worse)[0] < of_skin(beside)[0], field
     assert {field.name for field in dataclasses.fields(SkinEvidence)} - set(WORSE) == {"eyes"}
