@@ -112,7 +112,7 @@ def read_waves(traces: SkinTraces, fps: float, method: str, learned: Sequence[Wa
     if method in host_classical.NAMES and method not in waves:
         wave = host_classical.read_trace(method, traces.skin, fps)
         waves[method] = np.pad(wave, (0, len(traces.skin) - len(wave)), "edge")
-    if learned:
+    if learned or method == "sspd":  # a part too short for the network has a wave of NaN
         waves["sspd"] = _sampled(learned, traces.time_s)
     return SkinSegment(traces, fps, waves, by_part[:, 1:])
 

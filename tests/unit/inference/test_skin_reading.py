@@ -242,6 +242,13 @@ def test_a_networks_wave_that_ends_early_is_not_read_and_auto_reads_on():
     assert np.isfinite(segment.wave.values).all()
 
 
+def test_a_part_that_no_network_read_has_no_rate_by_it():
+    segment = read(face(10), "sspd")
+    (window,) = segment.windows
+    assert window.heart_rate_bpm is None and window.why == "the wave ends before the window does"
+    assert np.array_equal(segment.wave.values, np.zeros(300))
+
+
 def test_a_networks_waves_lie_where_they_were_read():
     traces = face(20, start_s=100.0)
     early = Wave(np.arange(100.0), FPS, 100.0)
