@@ -151,6 +151,10 @@ def test_a_patch_that_is_hidden_for_a_while_is_bridged_and_one_never_seen_is_not
 def test_nobody_in_view_has_no_parts():
     traces = face(5)
     assert list(on_clock(hidden(traces, np.ones(150, bool)), FPS)) == []
+    before_the_first_frame = traces.between(9, 10)
+    assert len(before_the_first_frame.time_s) == 0
+    assert list(on_clock(before_the_first_frame, FPS)) == []
+    assert len(before_the_first_frame.between(0, 1).time_s) == 0
 
 
 def test_waves_are_those_of_the_skin_and_of_its_patches():
