@@ -98,7 +98,8 @@ def track(geometry: np.ndarray, residual: np.ndarray, pose: np.ndarray) -> np.nd
     down = sine * residual[:, 0] + cosine * residual[:, 1]
     spread = np.maximum(geometry[:, 2], 1e-6)
     moved = [geometry[:, 0] / spread.mean() + right, geometry[:, 1] / spread.mean() + down]
-    return np.column_stack([*moved, np.log(spread) + residual[:, 2], turn + residual[:, 3], np.radians(pose)])
+    turned = np.unwrap(np.radians(pose), axis=0)
+    return np.column_stack([*moved, np.log(spread) + residual[:, 2], turn + residual[:, 3], turned])
 
 
 def fuse(window: SkinWindow) -> FusedRate:

@@ -129,6 +129,17 @@ def test_uneven_frames_are_put_on_the_clock_and_are_read():
     assert read(part).windows[0].heart_rate_bpm == pytest.approx(BPM, abs=2)
 
 
+def test_a_face_upside_down_does_not_jump_between_uneven_frames():
+    time_s = np.sort(at(5) + np.random.default_rng(2).uniform(-0.01, 0.01, 150))
+    turn = (0.05 * np.sin(2 * np.pi * time_s) + 2 * np.pi) % (2 * np.pi) - np.pi
+    geometry = np.column_stack([np.full((150, 3), 50.0), turn])
+    pose = np.degrees(np.outer(turn, [0, 0, 1]))
+    traces = seen(time_s, pulse(time_s), geometry=geometry, pose=pose)
+    assert np.abs(np.diff(turn)).max() > 6
+    (part,) = on_clock(traces, FPS)
+    assert np.ptp(part.geometry[:, 3]) < 0.11 and np.ptp(np.radians(part.pose[:, 2])) < 0.11
+
+
 def test_a_patch_that_is_hidden_for_a_while_is_bridged_and_one_never_seen_is_not():
     traces = face(10, noise=0)
     patches, area = traces.patches.copy(), traces.patch_area.copy()
