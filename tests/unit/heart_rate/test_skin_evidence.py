@@ -83,6 +83,13 @@ def test_a_pulse_speaks_for_itself():
     assert sure > 0.9
 
 
+def test_a_second_harmonic_is_no_rival():
+    beat = np.sin(2 * np.pi * 1.1 * TIME) + 0.8 * np.sin(2 * np.pi * 2.2 * TIME)
+    two = np.sin(2 * np.pi * 1.1 * TIME) + 0.8 * np.sin(2 * np.pi * 1.8 * TIME)
+    harmonic, rival = (evidence(seen(of(0.003 * wave)), bpm=66.0).rival for wave in (beat, two))
+    assert harmonic > 2 > rival
+
+
 def test_strength_brightness_and_area_are_logarithms_of_what_was_seen():
     e = evidence(seen(of(STEADY), noise=0, skin_area=1000.0))
     assert e.strength == pytest.approx(np.log10(0.004 * np.linalg.norm(BLOOD)), abs=0.02)
@@ -107,6 +114,9 @@ def test_a_nod_is_in_its_own_track_and_a_shudder_of_the_pulse_is_not_taken_for_o
     assert e.moved_share > 0.9
     assert e.green_left < 0.05
     assert of_skin(e)[0] < 0.2
+    window = seen(of(0.01 * nod, GREY), track=moves)
+    late = extract(window, np.cos(2 * np.pi * BPM / 60 * TIME), BPM, fuse(window))
+    assert late.wave_left > 0.9 and late.green_left < 0.05  # a wave that does not go with the nod
     shudder = evidence(seen(of(heart()), track=np.outer(heart() / 0.04, np.ones(7))))  # a tenth of a tremble
     assert shudder.green_left > 0.9 and shudder.wave_left > 0.9 and shudder.moved < -0.3
     assert of_skin(shudder)[0] > 0.9
@@ -130,7 +140,7 @@ def test_a_nod_changes_the_light_at_twice_its_rate_too():
 
 def test_without_motion_the_rate_stays_or_goes():
     nod = np.sin(2 * np.pi * 1.9 * TIME)
-    shaken = of(heart()) + of(0.02 * nod, (1.0, 0.9, 0.7))
+    shaken = of(heart()) + of(0.02 * nod, (0.3, 1.0, 0.3))
     track = np.outer(5 * nod, [1, 0, 0, 0, 0, 0, 0])
     window = seen(shaken, track=track)
     assert evidence(window, bpm=114.0).left_off > 15  # the nod's rate: what is left beats at another
@@ -213,6 +223,12 @@ def test_a_metronome_does_not_wander_and_a_heart_does():
     assert lamp < confidence.STEADY - 0.3 and beats > lamp + 0.5
     assert beats == pytest.approx(np.log10(0.03 / np.sqrt(2)), abs=0.15)
     assert evidence(seen(of(heart(wander=0.1)))).wander > beats + 0.2
+    fast = seen(of(heart(132)))
+    relative = evidence(fast, bpm=132.0).wander
+    assert relative == pytest.approx(np.log10(0.03 / np.sqrt(2)), abs=0.15)
+    # The wave in which colours are weighed against each other, whatever green does.
+    fast = dataclasses.replace(fast, waves=fast.waves | {"green": np.sin(2 * np.pi * 2.2 * TIME)})
+    assert evidence(fast, bpm=132.0).wander == relative
 
 
 def test_a_rate_that_jumps_is_not_that_of_both_halves():
@@ -238,8 +254,11 @@ def test_estimators_are_counted():
     assert three.estimators_agree == 0 and three.estimators_off == skin_evidence.FAR_BPM
     nothing = evidence(dataclasses.replace(window, waves=window.waves | {"omit": np.zeros(FRAMES)}))
     assert nothing.estimators_agree == 0.75  # no rate is no agreement
-    beside = np.sin(2 * np.pi * (BPM + 2) / 60 * TIME)
-    assert evidence(dataclasses.replace(window, waves=window.waves | {"omit": beside})).estimators_agree == 1
+    for apart, agree in ((2, 1.0), (-2, 1.0), (5, 0.75), (-5, 0.75)):
+        beside = np.sin(2 * np.pi * (BPM + apart) / 60 * TIME)
+        e = evidence(dataclasses.replace(window, waves=window.waves | {"omit": beside}))
+        assert e.estimators_agree == agree
+        assert e.estimators_off == pytest.approx(abs(apart) / 4, abs=0.3)
 
 
 def test_what_cannot_be_told_is_not_a_number_and_leaves_a_confidence():
@@ -296,13 +315,13 @@ def test_track_puts_together_what_was_followed_and_what_was_left():
     still = np.tile([200.0, 100.0, 50.0, 0.0], (4, 1)), np.zeros((4, 4)), np.zeros((4, 3))
     geometry, residual, pose = (part.copy() for part in still)
     geometry[1] += [5, -10, 0, 0.1]
-    residual[2] = 0.2, 0.0, 0.01, 0.03
+    residual[2] = 0.2, 0.3, 0.01, 0.03
     geometry[2:, 3] = np.pi / 2  # the face's right is the picture's down
     pose[3] = 90, 0, -45
     moved = skin_evidence.track(geometry, residual, pose) - skin_evidence.track(*still)
     assert moved[0] == pytest.approx(np.zeros(7))
     assert moved[1] == pytest.approx([0.1, -0.2, 0, 0.1, 0, 0, 0])
-    assert moved[2] == pytest.approx([0, 0.2, 0.01, np.pi / 2 + 0.03, 0, 0, 0])
+    assert moved[2] == pytest.approx([-0.3, 0.2, 0.01, np.pi / 2 + 0.03, 0, 0, 0])
     assert moved[3] == pytest.approx([0, 0, 0, np.pi / 2, np.pi / 2, 0, -np.pi / 4])
     across = np.tile([200.0, 100.0, 50.0, 0.0], (3, 1))
     across[:, 3] = 3.1, -3.1, 3.1  # upside down: a turn goes on beyond half a turn

@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from sspd_jax.heart_rate import confidence, estimators, fusion, host_classical
+from sspd_jax.heart_rate import confidence, estimators, fusion, host_classical, skin_evidence
 from sspd_jax.heart_rate.signal_quality import BLOOD
 from sspd_jax.heart_rate.wave import Wave
 from sspd_jax.inference import skin_reading, windows
@@ -196,7 +196,9 @@ def test_a_window_is_cut_out_of_everything():
     for name in ("skin", "patches", "eyes", "crop", "behind"):
         assert np.array_equal(getattr(window, name), getattr(traces, name)[30:330]), name
     assert window.fps == FPS and window.skin_area == 6000 and (window.patch_area == 300).all()
-    assert window.track.shape == (300, 7) and window.patch_waves.shape == (4, PATCHES, 300)
+    moved = skin_evidence.track(traces.geometry, traces.residual, traces.pose)
+    assert np.array_equal(window.track, moved[30:330])
+    assert window.patch_waves.shape == (4, PATCHES, 300)
     assert np.array_equal(window.waves["sspd"], blood(at(12))[30:330])
 
 
