@@ -98,7 +98,8 @@ def track(geometry: np.ndarray, residual: np.ndarray, pose: np.ndarray) -> np.nd
     down = sine * residual[:, 0] + cosine * residual[:, 1]
     spread = np.maximum(geometry[:, 2], 1e-6)
     moved = [geometry[:, 0] / spread.mean() + right, geometry[:, 1] / spread.mean() + down]
-    return np.column_stack([*moved, np.log(spread) + residual[:, 2], turn + residual[:, 3], np.radians(pose)])
+    turned = np.unwrap(np.radians(pose), axis=0)
+    return np.column_stack([*moved, np.log(spread) + residual[:, 2], turn + residual[:, 3], turned])
 
 
 def fuse(window: SkinWindow) -> FusedRate:
@@ -326,8 +327,11 @@ def _of_motion(window: SkinWindow, skin: np.ndarray, wave: np.ndarray, bpm: floa
     steady = signal.detrend(window.track, axis=0)
     size = np.abs(amplitude_at(steady, fps, hz)) / TREMBLE
     moved, posed = (np.log10(max(part.max(), 0.03)) for part in (size[:4], size[4:]))
-    left = without_motion(np.column_stack([skin, wave / (wave.std() + 1e-12)]), window.track, fps)
-    before = np.abs(amplitude_at(np.column_stack([skin, wave / (wave.std() + 1e-12)]), fps, hz)) ** 2
+    # A raw wave lies far from 0, which would leak into its amplitude at the rate.
+    wave = signal.detrend(wave)
+    signals = np.column_stack([skin, wave / (wave.std() + 1e-12)])
+    left = without_motion(signals, window.track, fps)
+    before = np.abs(amplitude_at(signals, fps, hz)) ** 2
     share = np.abs(amplitude_at(left, fps, hz)) ** 2 / np.maximum(before, 1e-30)
     rate = spectral_peak_rate(chrominance(left[:, :3], fps), fps)
     return {

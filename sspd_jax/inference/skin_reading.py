@@ -39,8 +39,8 @@ def on_clock(traces: SkinTraces, fps: float, *, max_gap_s: float = MAX_GAP_S) ->
       Traces in which the face is in view all the time. Patches that are hidden for a while are bridged, too;
       those never seen are NaN.
     """
-    table = as_table(traces)[traces.found]
-    rows = zip(table[:, 0], _bridged(table), strict=True)
+    table = _unwound(_bridged(as_table(traces)[traces.found]))
+    rows = zip(table[:, 0], table, strict=True)
     for _, ticks in groupby(resample.uniform(rows, fps, max_gap_s=max_gap_s), key=itemgetter(0)):
         part = np.array([np.concatenate([[time_s], row[1:]]) for _, time_s, row in ticks])
         yield as_traces(part, lag_s=traces.lag_s, said=traces.said)
@@ -54,6 +54,15 @@ def _bridged(table: np.ndarray) -> np.ndarray:
         if seen.any() and not seen.all():
             column[~seen] = np.interp(table[~seen, 0], table[seen, 0], column[seen])
     return table
+
+
+def _unwound(table: np.ndarray) -> np.ndarray:
+    """Let the angles of a table of traces go on beyond half a turn: between 179° and −179° lies no 0°."""
+    traces = as_traces(table)
+    geometry = traces.geometry.copy()
+    geometry[:, 3] = np.unwrap(geometry[:, 3])
+    pose = np.unwrap(traces.pose, period=360, axis=0)
+    return as_table(dataclasses.replace(traces, geometry=geometry, pose=pose))
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -112,7 +121,7 @@ def read_waves(traces: SkinTraces, fps: float, method: str, learned: Sequence[Wa
     if method in host_classical.NAMES and method not in waves:
         wave = host_classical.read_trace(method, traces.skin, fps)
         waves[method] = np.pad(wave, (0, len(traces.skin) - len(wave)), "edge")
-    if learned:
+    if learned or method == "sspd":  # a part too short for the network has a wave of NaN
         waves["sspd"] = _sampled(learned, traces.time_s)
     return SkinSegment(traces, fps, waves, by_part[:, 1:])
 

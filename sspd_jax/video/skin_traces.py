@@ -528,4 +528,5 @@ def as_traces(
 def as_table(traces: SkinTraces) -> np.ndarray:
     """Lay traces out as a table, float64 [t, `WIDTH`]: what `as_traces` takes."""
     rows = len(traces.time_s)
-    return np.concatenate([getattr(traces, name).reshape(rows, -1) for name in FIELDS], axis=1)
+    columns = [getattr(traces, name).reshape(rows, math.prod(shape)) for name, shape in FIELDS.items()]
+    return np.concatenate(columns, axis=1)
