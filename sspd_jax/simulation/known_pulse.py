@@ -80,7 +80,7 @@ def draw_wave(seed: int | list[int], bpm: float, seconds: float) -> PulseWave:
 
     Example:
       >>> wave = draw_wave(1, 84.0, 30.0)
-      >>> round(wave.rate_at(np.arange(900) / 30).mean(), 1)
+      >>> round(float(wave.rate_at(np.arange(900) / 30).mean()), 1)
       84.0
     """
     grid_s = np.arange(-MARGIN_S, seconds + MARGIN_S, 1 / GRID_HZ)

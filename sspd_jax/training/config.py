@@ -166,6 +166,11 @@ def for_dataset(
 
     Returns:
       Function of comma-separated names out of `VARIANTS` → the configuration.
+
+    Example:
+      >>> get_config = for_dataset("pure", split={"by": "person"})
+      >>> get_config().data.data_dir
+      'data/pure'
     """
 
     def get_config(variants: str = "") -> ml_collections.ConfigDict:

@@ -8,6 +8,7 @@ import pytest
 import sspd_jax
 from sspd_jax.checkpoints.network import load_network
 from sspd_jax.cli import predict as cli_predict
+from sspd_jax.heart_rate.confidence import SKIN_THRESHOLD
 from sspd_jax.inference import predict
 from sspd_jax.method import settings
 from sspd_jax.simulation import sample_video
@@ -40,7 +41,7 @@ def test_it_reads_a_known_pulse(network, tmp_path, bpm):
     sample_video.write_face_video(tmp_path / "face.mp4", seconds=10, bpm=bpm)
     prediction = predict.predict(tmp_path / "face.mp4", model=network)
     assert prediction.heart_rate_bpm == pytest.approx(bpm, abs=1.5)
-    assert prediction.confidence >= 0.9
+    assert prediction.confidence >= SKIN_THRESHOLD
 
 
 def test_a_photograph_gives_no_reading(tmp_path, monkeypatch, capsys):
