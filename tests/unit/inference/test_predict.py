@@ -33,6 +33,7 @@ from sspd_jax.method import network
 from sspd_jax.simulation import sample_video
 from sspd_jax.training import config as experiments
 from sspd_jax.video import decode
+from sspd_jax.video.face_mesh import load_networks
 
 ROOT = Path(__file__).parents[3]
 
@@ -59,6 +60,11 @@ def refused(run, *words, code=1):
     assert "bpm" not in run.stdout
 
 
+def notes_of(prediction):
+    """What was said beside the rate, but for the models that some machine lacks."""
+    return tuple(note for note in prediction.notes if note != load_networks()[1])
+
+
 @pytest.fixture(scope="module")
 def face(tmp_path_factory):
     path = tmp_path_factory.mktemp("videos") / "face.mp4"
@@ -79,7 +85,7 @@ def test_classical_methods_read_a_known_pulse(face, method):
     assert prediction.heart_rate_bpm == pytest.approx(84, abs=1.5)
     assert prediction.confidence > 0.5
     assert prediction.wave.fps == 30
-    assert prediction.notes == ()
+    assert notes_of(prediction) == ()
     assert prediction.checkpoint is None
     (window,) = prediction.windows
     assert (window.start_s, window.duration_s, window.why) == (0, 10, "")
@@ -118,7 +124,7 @@ def test_a_gap_makes_two_stretches_and_says_so(tmp_path):
         (pytest.approx(12, abs=0.05), pytest.approx(5, abs=0.05)),
     ]
     assert [w.candidate_bpm for w in prediction.windows] == pytest.approx([66, 66], abs=3)
-    left_out, first, second = prediction.notes
+    left_out, first, second = notes_of(prediction)
     assert left_out == "left out 0.0–1.5 s: too short to hold a few beats"
     assert first == "a gap in time, 1.5–4.0 s" and second == "a gap in time, 10.0–12.0 s"
 
@@ -359,7 +365,7 @@ def test_a_clock_that_is_assumed_is_doubted_until_a_rate_is_given(tmp_path, caps
     doubted = predict.predict(path, settings=Settings(min_confidence=0.3))
     assert doubted.heart_rate_bpm is not None and doubted.confidence == 0.5
     told = predict.predict(path, fps=30.0)
-    assert told.heart_rate_bpm == pytest.approx(72, abs=1.5) and told.notes == ()
+    assert told.heart_rate_bpm == pytest.approx(72, abs=1.5) and notes_of(told) == ()
     assert cli_predict.main([str(path), "--fps=-3"]) == 2
 
 
