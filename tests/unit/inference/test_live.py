@@ -513,7 +513,9 @@ def test_the_command_prints_a_line_for_each_update(face):
 
 @pytest.mark.slow
 def test_the_command_serves_a_page_until_it_is_interrupted(face):
-    with start(face, "--port=0", "--speed=4", "--window=5", "--min_confidence=0.1") as run:
+    # At life's own speed: a busy computer that drops frames begins its window anew.
+    run = start(face, "--port=0", "--window=5", "--min_confidence=0.1")
+    try:
         first = run.stdout.readline()
         url = re.search(r"http://127\.0\.0\.1:\d+", first)[0]
         with urllib.request.urlopen(url + "/events", timeout=60) as events:
@@ -526,6 +528,8 @@ def test_the_command_serves_a_page_until_it_is_interrupted(face):
             assert picture.read(3) == b"\xff\xd8\xff"
         run.send_signal(signal.SIGINT)
         out, err = run.communicate(timeout=30)
+    finally:
+        run.kill()  # a page that is not interrupted stays for ever
     assert "ended" in out
     assert (run.returncode, err) == (130, "interrupted\n")
 
