@@ -149,11 +149,14 @@ def test_a_variable_rate_reads_the_same_pulse(tmp_path):
 @pytest.mark.slow
 @needs(PUBLISHED_WEIGHTS)
 def test_the_published_network_reads_a_known_pulse(face, published):
-    prediction = predict.predict(face, model=sspd_jax.load(published))
+    model = sspd_jax.load(published)
+    prediction = predict.predict(face, model=model, method="sspd")
     assert prediction.heart_rate_bpm == pytest.approx(84, abs=2)
     assert prediction.checkpoint == str(published)
-    assert len(prediction.wave.values) == 299
-    assert prediction.wave.start_s == pytest.approx(0.5 / 30)
+    assert len(prediction.wave.values) == 300  # on the clock of the skin
+    of_crop = predict.predict(face, model=model, method="sspd", settings=Settings(region="crop"))
+    assert len(of_crop.wave.values) == 299  # between the frames
+    assert of_crop.wave.start_s == pytest.approx(0.5 / 30)
 
 
 @needs(REAL_FACE)
