@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import fcntl
-import os
 import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -281,29 +279,16 @@ def _validate(settings: format.Settings, name: str, recordings: Sequence[Recordi
 def _claimed(data_dir: epath.Path, name: str, settings: format.Settings, ids: list[str]) -> Iterator[None]:
     """Make the directory or check that it is of this preparation; keep a second process out meanwhile."""
     plan = _plan(name, settings, ids)
-    remote = storage.is_remote(data_dir)
     below = not data_dir.is_absolute()
     _require_parent(data_dir)
     with storage.storing(data_dir, format.ELSEWHERE):
         data_dir.mkdir(parents=below, exist_ok=True)
-        lock = None if remote else os.open(data_dir, os.O_RDONLY)
-    try:
-        if lock is not None:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError as error:
-                raise UserError(
-                    f"{data_dir}: is being prepared by another process; wait until it is done"
-                ) from error
-            except OSError:
-                pass  # a file system without locks: then nobody is kept out
+    taken = "is being prepared by another process; wait until it is done"
+    with storage.alone_in(data_dir, format.ELSEWHERE, taken):
         _match_plan(data_dir, plan)
         with storage.storing(data_dir, format.ELSEWHERE):
             (data_dir / format.PARTS).mkdir(exist_ok=True)
         yield
-    finally:
-        if lock is not None:
-            os.close(lock)
 
 
 def _match_plan(data_dir: epath.Path, plan: dict[str, Any], *, write: bool = True) -> None:

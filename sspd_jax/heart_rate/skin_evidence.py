@@ -263,7 +263,6 @@ def _of_patches(window: SkinWindow, colour: np.ndarray, hz: float) -> dict[str, 
     green = colours[:, 1]
     size = np.abs(green)
     mean = weight @ size
-    # One side's patches come before the other's middle: the sign of their place tells them apart.
     side = SIDES[: len(window.patch_area)][seen]
     one, other = (size[side == s].mean() if (side == s).any() else np.nan for s in (-1, 1))
     sides = abs(np.log10((one + FAINTEST) / (other + FAINTEST)))

@@ -34,7 +34,6 @@ if TYPE_CHECKING:
 UPDATE_S = 1.0
 IMAGES_AT_ONCE = 8  # through the network: fewer would cost more, and more would make the wave wait
 MAX_GAP_S = 0.5  # as for files
-UNREAD_SIZE = 8  # pixels, of crops that no network reads
 BEFORE = 2  # windows of the skin's traces that are kept: estimators are unsure of both ends
 
 NO_FACE_YET = "no face found yet"
@@ -127,7 +126,7 @@ def watch(
     is_skin = settings.region == "skin"
     if method == AUTO and not is_skin:
         method = "sspd" if model else "pos"
-    size = UNREAD_SIZE if is_skin else face_stream.SIZE
+    size = skin_reading.UNREAD_SIZE if is_skin else face_stream.SIZE
     rate, size = (model.clock_rate(fps), model.crop_size) if model else (fps, size)
     plan = _Plan(
         method=method,

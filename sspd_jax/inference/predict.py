@@ -32,7 +32,6 @@ if TYPE_CHECKING:  # restoring a network takes seconds to import
 FACES_WITHIN_S = 3.0  # of the first face, the others are searched
 RATE_OFF = 0.2  # a header that is that far from the timestamps is wrong, or an average of an uneven rate
 SURE_OF_A_GUESS = 0.5  # at the most, where the frame rate is assumed
-UNREAD_SIZE = 8  # pixels, of crops that no network reads
 MOST_FPS = 60.0  # a pulse needs no more: denser frames are averaged
 
 
@@ -179,7 +178,7 @@ def _read_skin(
     clip = face_stream.cut_face(
         recorder.watch(frames),
         file,
-        size=model.crop_size if model else UNREAD_SIZE,
+        size=model.crop_size if model else skin_reading.UNREAD_SIZE,
         follow=True,
         detector=TrackedFace(recorder.tracker),
     )

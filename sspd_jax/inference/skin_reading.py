@@ -8,6 +8,7 @@ it is looked for in all that was recorded of the face, see `heart_rate.skin_evid
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import groupby
 from operator import itemgetter
@@ -24,6 +25,7 @@ from sspd_jax.video import resample
 from sspd_jax.video.skin_traces import SkinTraces, as_table, as_traces
 
 MAX_GAP_S = 0.5
+UNREAD_SIZE = 8  # pixels, of crops that no network reads
 STILL = 1e-5  # relative: what rounding leaves of skin that does not change
 
 
@@ -81,6 +83,11 @@ class SkinSegment:
     waves: Mapping[str, np.ndarray]
     patch_waves: np.ndarray
 
+    @functools.cached_property
+    def track(self) -> np.ndarray:
+        """How the face moved, float64 [t, 7], see `skin_evidence.track`."""
+        return skin_evidence.track(self.traces.geometry, self.traces.residual, self.traces.pose)
+
     def window(self, start: int, end: int) -> SkinWindow:
         """Cut the samples from `start` to before `end` out of it."""
         inside = slice(start, end)
@@ -94,7 +101,7 @@ class SkinSegment:
             eyes=traces.eyes[inside],
             crop=traces.crop[inside],
             behind=traces.behind[inside],
-            track=skin_evidence.track(traces.geometry, traces.residual, traces.pose)[inside],
+            track=self.track[inside],
             waves={name: wave[inside] for name, wave in self.waves.items()},
             patch_waves=self.patch_waves[:, :, inside],
         )
@@ -202,18 +209,20 @@ def judge_window(
         return blank(windows.NO_COLOUR if is_grey else windows.FLAT)
     try:
         fused = skin_evidence.fuse(window)
-        bpm, estimates = fused.bpm, dict(fused.rates_bpm)
+        bpm, estimates, name = fused.bpm, dict(fused.rates_bpm), method
         if method != AUTO:
             wave = window.waves.get(method)
             if wave is None or not np.isfinite(wave).all():
                 return blank("the wave ends before the window does")
-            bpm = rate_of(wave, window.fps, method, settings)
-            estimates[method] = bpm
+            bpm = estimates[method] = rate_of(wave, window.fps, method, settings)
+        elif np.isfinite(bpm):
+            name = skin_evidence.clearest(window, bpm)
+            if settings.hr_estimator:
+                bpm = rate_of(window.waves[name], window.fps, method, settings)
     except ValueError as error:
         return blank(f"at {window.fps:g} frames/s no pulse can be read ({error})")
     if not np.isfinite(bpm):
         return blank(windows.NO_COLOUR if is_grey else windows.FLAT)
-    name = method if method != AUTO else skin_evidence.clearest(window, bpm)
     found = skin_evidence.extract(window, window.waves[name], bpm, fused)
     chance, why = confidence.of_skin(found)
     trusted = chance >= settings.least_confidence and not is_grey

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 import re
 from collections.abc import Iterator, Mapping
@@ -11,7 +12,7 @@ from pathlib import Path
 
 from etils import epath
 
-from sspd_jax.errors import StorageError
+from sspd_jax.errors import StorageError, UserError
 
 MOST_LINKS = 40  # as the system has it
 
@@ -118,6 +119,38 @@ def storing(
         else:
             remedy = otherwise
         raise StorageError(f"{path}: cannot be written ({reason}); {remedy}") from error
+
+
+@contextmanager
+def alone_in(folder: epath.Path, otherwise: str, taken: str) -> Iterator[None]:
+    """Keep every other process out of a folder, until the block, or this process, ends.
+
+    Remote storage, and file systems without locks, keep nobody out.
+
+    Args:
+      folder: An existing one.
+      otherwise: See `storing`.
+      taken: What is said of it, after its name, where another process is in it.
+
+    Raises:
+      UserError: Another process is in it.
+      StorageError: It cannot be opened.
+    """
+    if is_remote(folder):
+        yield
+        return
+    with storing(folder, otherwise, (OSError,)):
+        lock = os.open(folder, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise UserError(f"{folder}: {taken}") from error
+        except OSError:
+            pass  # a file system without locks
+        yield
+    finally:
+        os.close(lock)
 
 
 def _reason(error: Exception) -> str:

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import json
-import os
 from collections.abc import Iterator
 
 import ml_collections
@@ -80,28 +78,12 @@ def refuse_another(config: ml_collections.ConfigDict, workdir: epath.Path) -> bo
 def alone_in(workdir: epath.Path) -> Iterator[None]:
     """Keep a second training out of a work directory, until this block, or this process, ends.
 
-    Remote storage, and file systems without locks, keep nobody out.
-
     Raises:
       UserError: Another process trains there.
     """
-    if storage.is_remote(workdir):
+    taken = "another process trains in it; wait until it is done, or choose another --workdir"
+    with storage.alone_in(workdir, metrics_log.ELSEWHERE, taken):
         yield
-        return
-    with storage.storing(workdir, metrics_log.ELSEWHERE, (OSError,)):
-        lock = os.open(workdir, os.O_RDONLY)
-    try:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise UserError(
-                f"{workdir}: another process trains in it; wait until it is done, or choose another --workdir"
-            ) from error
-        except OSError:
-            pass  # a file system without locks
-        yield
-    finally:
-        os.close(lock)
 
 
 def require_shared(workdir: epath.Path) -> None:

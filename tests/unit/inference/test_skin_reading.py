@@ -376,3 +376,11 @@ def test_a_named_estimator_is_what_a_window_says():
     own = estimators.estimate("beats", segment.waves["pos"], FPS)
     assert window.candidate_bpm == window.estimates_bpm["pos"] == own
     assert window.estimates_bpm["green"] != own
+
+
+def test_a_named_estimator_reads_the_wave_that_shows_the_fused_rate_most_clearly():
+    segment = read_waves(face(10), FPS, AUTO)
+    whole = segment.window(0, 300)
+    window, name, _ = judge_window(whole, AUTO, Settings(hr_estimator="beats"))
+    assert window.candidate_bpm == estimators.estimate("beats", segment.waves[name], FPS)
+    assert window.candidate_bpm != judge_window(whole, AUTO, Settings())[0].candidate_bpm
