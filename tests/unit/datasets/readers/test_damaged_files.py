@@ -82,7 +82,8 @@ def test_a_damaged_text_breaks_its_recording_alone(tmp_path, name):
 @pytest.mark.slow
 @pytest.mark.parametrize("name", sorted(dataset_files.WRITERS))
 def test_three_hundred_mutations_of_every_readers_files(tmp_path, name):
-    assert damage(tmp_path, name, 300) > 10
+    # Most files of an image sequence are pictures, which are not read before they are prepared.
+    assert damage(tmp_path, name, 300) > 2
 
 
 def replaced(old, new):
