@@ -85,6 +85,8 @@ def default(form: Mapping[str, Any] = presets.PAPER) -> ml_collections.ConfigDic
                 "workers": 0,  # recordings prepared at once; 0: one for each core, 8 at most
                 # 'haar' or 'yunet' (which needs its model's path); follow_every_s 0: one box for all frames.
                 "face": {"detector": "haar", "model": "", "follow_every_s": 0.0},
+                # Whether the skin's traces are recorded beside the crops, which the evaluation reads.
+                "skin": True,
                 # Whether the frames to learn from lie in the memory of all devices together, and batches are
                 # cut out there: 'always', 'never', or 'auto': on GPU and TPU if they take a quarter of it.
                 "on_device": "auto",
@@ -510,6 +512,7 @@ def _check_people(config: ml_collections.ConfigDict) -> None:
     if config.data.source:
         known = tuple(sorted(READERS))
         _require(config.data.name in READERS, "data.name", config.data.name, f"one of {known}")
+    _require(isinstance(config.data.skin, bool), "data.skin", config.data.skin, "a boolean")
     face = config.data.face
     _require(face.detector in DETECTORS, "data.face.detector", face.detector, f"one of {DETECTORS}")
     _require(face.follow_every_s >= 0, "data.face.follow_every_s", face.follow_every_s, "0 s or more")

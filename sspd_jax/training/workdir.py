@@ -104,6 +104,7 @@ IGNORED_ON_RESUME = frozenset(
         "data.source",
         "data.data_dir",
         "data.on_device",
+        "data.skin",
         "data.workers",
         "log_every",
         "checkpoint.keep",

@@ -31,7 +31,7 @@ def data_dir(tmp_path_factory):
         )
         for name, bpm, light in (("ann", 66.0, "dim"), ("bob", 90.0, "bright"))
     ]
-    prepare(recordings, directory, crop_size=40, progress=False)
+    prepare(recordings, directory, crop_size=40, skin=False, progress=False)
     return directory
 
 
