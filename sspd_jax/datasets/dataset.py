@@ -157,7 +157,11 @@ class PreparedDataset:
     @property
     def has_skin(self) -> bool:
         """Whether the skin's traces of every recording are there; an earlier version wrote none."""
-        return all(segment.recording_id in self._skin for segment in self.segments)
+        return all(skin_file.is_known(self._skin.get(segment.recording_id)) for segment in self.segments)
+
+    def skin_fallback(self, recording_id: str) -> str:
+        """Return why the face was not followed by its landmarks in a recording; '' where it was."""
+        return self._skin.get(recording_id, {}).get("fallback", "")
 
     def skin(self, recording_id: str) -> skin_file.SkinRecord | None:
         """Read what was seen of the skin in a recording.

@@ -169,6 +169,13 @@ def is_whole(data_dir: epath.Path, facts: Mapping[str, Any]) -> bool:
         return False
 
 
+def is_known(facts: Mapping[str, Any] | None) -> bool:
+    """Return whether a recording has traces, and in the layout of this version."""
+    if not isinstance(facts, Mapping) or not isinstance(facts.get("columns"), Mapping):
+        return False
+    return facts.get("format") == FORMAT and list(facts["columns"].items()) == list(COLUMNS.items())
+
+
 def read(data_dir: epath.Path, facts: Mapping[str, Any]) -> SkinRecord | None:
     """Read the skin's traces of a recording.
 
@@ -182,9 +189,9 @@ def read(data_dir: epath.Path, facts: Mapping[str, Any]) -> SkinRecord | None:
     Raises:
       UserError: The file is missing or damaged.
     """
+    if not is_known(facts):
+        return None
     try:
-        if facts["format"] != FORMAT or list(facts["columns"].items()) != list(COLUMNS.items()):
-            return None
         path = data_dir / facts["file"]
         fps, lag_s, fallback = float(facts["fps"]), float(facts["lag_s"]), facts["fallback"]
         said = tuple((float(time_s), sentence) for time_s, sentence in facts["said"])

@@ -156,6 +156,11 @@ def check_rate(method: str, fps: float, frames: int) -> None:
         host_classical.read_trace(method, np.ones((frames, 3)), fps)
 
 
+def readable_methods(fps: float) -> tuple[str, ...]:
+    """Return `AUTO` and the methods whose waves it reads anyway, so that one `read_waves` serves them all."""
+    return (AUTO, *fusion.readable(fps))
+
+
 def estimator_of(method: str, settings: Settings) -> str:
     """Say how a rate is estimated: what was asked for by name, else what suits method and region."""
     if settings.hr_estimator is not None or settings.region == "crop" or method == "sspd":

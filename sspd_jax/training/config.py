@@ -27,6 +27,7 @@ from sspd_jax.datasets import splits
 from sspd_jax.datasets.readers.registry import READERS
 from sspd_jax.errors import ConfigError
 from sspd_jax.heart_rate import estimators
+from sspd_jax.inference.windows import REGIONS
 from sspd_jax.method import losses, param_labels, spectrum, target_ema, views
 from sspd_jax.method.settings import (
     CROP_SIZE,
@@ -100,6 +101,7 @@ def default(form: Mapping[str, Any] = presets.PAPER) -> ml_collections.ConfigDic
                 "hr_estimator": "spectrum",  # from wave to rate, see sspd_jax.heart_rate.estimators
                 "window_s": 10.0,  # s
                 "stride_s": 10.0,  # s
+                "region": "skin",  # what classical methods read, 'skin' as predict does, or 'crop'
             },
             # The last ones are kept, beside the best by the label-free score. One is made at the end of every
             # epoch, and every so many steps (0: no others).
@@ -544,6 +546,7 @@ def _check_evaluation(config: ml_collections.ConfigDict) -> None:
     _require(table.hr_estimator in known, "evaluation.hr_estimator", table.hr_estimator, f"one of {known}")
     _require(table.window_s >= 4, "evaluation.window_s", table.window_s, "4 s or more")
     _require(table.stride_s > 0, "evaluation.stride_s", table.stride_s, "more than 0 s")
+    _require(table.region in REGIONS, "evaluation.region", table.region, f"one of {REGIONS}")
 
 
 def _check_scales(config: ml_collections.ConfigDict, network: NetworkSettings) -> None:

@@ -105,6 +105,7 @@ IGNORED_ON_RESUME = frozenset(
         "data.data_dir",
         "data.on_device",
         "data.skin",
+        "evaluation.region",
         "data.workers",
         "log_every",
         "checkpoint.keep",

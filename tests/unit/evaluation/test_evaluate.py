@@ -60,7 +60,7 @@ def test_classical_methods_are_scored_without_a_checkpoint(data_dir, tmp_path, c
         (["--data=DATA"], 2, "--data needs --output=DIR"),
         (["--data=nowhere", "--output=OUT"], 1, "nowhere: holds no prepared dataset"),
         (["--data=DATA", "--output=OUT", "--people=zoe"], 2, "nobody called zoe; it has ann, bob"),
-        (["--data=DATA", "--output=OUT", "--methods=magic"], 2, "'magic' is none of green"),
+        (["--data=DATA", "--output=OUT", "--methods=magic"], 2, "'magic' is none of auto, green"),
         (["--data=DATA", "--output=OUT", "--methods="], 2, "nothing to test"),
         (["--data=DATA", "--output=OUT", "--protocol=toolbx"], 2, "'toolbx' is none of ours"),
         (["--data=DATA", "--output=OUT", "--window=2"], 2, "4 s or more"),
