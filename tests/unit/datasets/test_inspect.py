@@ -30,7 +30,6 @@ def test_an_overview_has_what_is_drawn(tmp_path):
         assert there.shape == (112, 112) and 0.05 < len(rows) / 112**2 < 0.5
         assert box.left <= columns.min() and columns.max() < box.right
         assert box.top <= rows.min() and rows.max() < box.bottom
-        # A cheek more than the corner of the picture.
         assert abs(np.mean(columns) - (box.left + box.right) / 2) < 12
 
 

@@ -7,6 +7,7 @@ from functools import partial
 
 import numpy as np
 import pytest
+from etils import epath
 from prepared_faces import content, portrait, recording
 
 from sspd_jax.cli import prepare as cli_prepare
@@ -71,6 +72,15 @@ def test_the_traces_are_those_that_predict_records(tmp_path, monkeypatch):
     assert not any(name.startswith("skin") for name in crops)
     shards = [name for name in crops if "array_record" in name]
     assert len(shards) == 2 and all(crops[name] == content(tmp_path / "out")[name] for name in shards)
+
+
+def test_what_is_held_does_not_grow_with_the_video(tmp_path, monkeypatch):
+    monkeypatch.setattr(skin_file, "ROWS_HELD", 8)
+    with skin_file.SkinWriter(epath.Path(tmp_path), "ann", tmp_path / "ann.avi") as writer:
+        held = [len(writer._recorder._rows) for _ in writer.watch(portrait(np.arange(120) / 30))]
+        assert max(held) <= 8 and not (tmp_path / "skin/ann.npy").exists()
+        assert writer.commit()["bytes"] == (tmp_path / "skin/ann.npy").stat().st_size
+    assert len(np.load(tmp_path / "skin/ann.npy")) == 120
 
 
 def test_the_rate_is_the_one_that_predict_reads_at(tmp_path):
