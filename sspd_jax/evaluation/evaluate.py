@@ -210,7 +210,7 @@ def _score_and_write(
             read[region] = _read(work, region)
         samples, primary = read[region]
         notes = [NO_SKIN.format(work.dataset.data_dir)] if region != p.region else []
-        if region == "crop" and AUTO in work.methods:
+        if region == "crop" and AUTO in work.methods and tuple(work.methods) != scoring.DEFAULT:
             notes.append(NO_AUTO)
         said = {"not_read": not_read, "notes": notes}
         one = scoring.score(samples, primary, over(p, region), with_confidence=with_confidence, **said)

@@ -164,11 +164,12 @@ def result(out):
 
 
 def test_the_command_reads_the_skin_and_can_read_the_crop(dataset, tmp_path, capsys):
-    for region, more in (("skin", []), ("crop", ["--region=crop"])):
+    asked = "--methods=auto,pos"
+    for region, more in (("skin", []), ("crop", ["--region=crop"]), ("asked", ["--region=crop", asked])):
         assert run(dataset.data_dir, tmp_path / region, "--people=bob", *more) == 0
         said = capsys.readouterr().out
-        assert f"region: {region}" in said
-        assert ("auto reads the skin alone and is left out of a crop" in said) == (region == "crop")
+        assert f"region: {region.replace('asked', 'crop')}" in said
+        assert ("auto reads the skin alone and is left out of a crop" in said) == (region == "asked")
     skin, crop = (result(tmp_path / region) for region in ("skin", "crop"))
     assert skin["reader"] == "auto" and crop["reader"] == "green"
     assert list(skin["scores"]["window"]) == ["auto", "green", "chrom", "pos"]
