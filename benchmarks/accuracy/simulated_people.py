@@ -124,6 +124,7 @@ def train(out: Path, part: Part, core: int) -> None:
         f"--config.data.test_people={tuple(people[TRAINED_ON:])}",
         f"--config.epochs={EPOCHS}",
         f"--config.seed={seed}",
+        "--config.evaluation.region=crop",  # the formulas' numbers are those of published toolboxes' boxes
     )
     print(f"{preset} {seed} {form}: {time.monotonic() - began:.0f} s", flush=True)
 

@@ -2,7 +2,10 @@
 
 sspd_jax evaluate --workdir=DIR [--protocol=toolbox,sinc]
 sspd_jax evaluate --checkpoint=DIR --data=PREPARED --people=subject1,subject2 --output=DIR
-sspd_jax evaluate --data=PREPARED --methods=pos,chrom --protocol=toolbox --output=DIR
+sspd_jax evaluate --data=PREPARED --methods=pos,chrom --protocol=toolbox --region=crop --output=DIR
+
+Classical methods, and auto, read the skin as `predict` does: the same rates, confidence and reasons.
+--region=crop reads the mean of a box around the face, as published toolboxes do.
 """
 
 from __future__ import annotations
@@ -19,9 +22,11 @@ from sspd_jax.cli import common
 from sspd_jax.datasets.dataset import open_prepared
 from sspd_jax.errors import ConfigError, UserError
 from sspd_jax.evaluation import protocol, render, scoring
-from sspd_jax.evaluation.evaluate import evaluate_checkpoint, evaluate_run, folder_name, protocol_of
+from sspd_jax.evaluation.evaluate import evaluate_checkpoint, evaluate_run, folder_name, over, protocol_of
 from sspd_jax.evaluation.protocol import Protocol
 from sspd_jax.heart_rate import classical
+from sspd_jax.inference.methods import AUTO
+from sspd_jax.inference.windows import REGIONS
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -44,8 +49,15 @@ def main(argv: list[str] | None = None) -> int:
     add(
         "--methods",
         metavar="A,B",
-        default=",".join(scoring.CLASSICAL),
-        help=f"classical methods, of {', '.join(classical.METHODS)} (default: %(default)s)",
+        default=",".join(scoring.DEFAULT),
+        help=f"{AUTO}, all side by side as predict reads them, and classical methods, of "
+        f"{', '.join(classical.METHODS)} (default: %(default)s)",
+    )
+    add(
+        "--region",
+        choices=REGIONS,
+        help="what of the face is read: the skin, as predict does (default), or the mean of a box around it, "
+        "as published toolboxes do",
     )
     add("--no_confidence", action="store_true", help="weigh no window: no coverage, and half the time")
     add("--no_faces", action="store_true", help="leave face pictures out of the report")
@@ -55,9 +67,10 @@ def main(argv: list[str] | None = None) -> int:
 def _evaluate(args: argparse.Namespace) -> None:
     if bool(args.workdir) == bool(args.data):
         raise ConfigError("name either --workdir, a trained run, or --data, a prepared dataset")
+    known = (AUTO, *classical.METHODS)
     for name in _names(args.methods):
-        if name not in classical.METHODS:
-            raise ConfigError(f"method {name!r} is none of {', '.join(classical.METHODS)}")
+        if name not in known:
+            raise ConfigError(f"method {name!r} is none of {', '.join(known)}")
     done = _test_run(args) if args.workdir else _test_data(args)
     for folder, result in done.items():
         print(render.as_text(result))
@@ -71,10 +84,11 @@ def _names(text: str) -> list[str]:
 def _protocols(args: argparse.Namespace, default: Protocol) -> list[Protocol]:
     changes = {f"{key}_s": getattr(args, key) for key in ("window", "stride")}
     changes = {key: value for key, value in changes.items() if value is not None}
+    region = args.region or default.region
     if args.protocol:
-        return [protocol.load(name, **changes) for name in _names(args.protocol)]
+        return [over(protocol.load(name, **changes), region) for name in _names(args.protocol)]
     settings = {"window_s": default.window_s, "stride_s": default.stride_s, **changes}
-    return [protocol.load(default.name.partition("(")[0], **settings)]
+    return [over(protocol.load(default.name.partition("(")[0], **settings), region)]
 
 
 def _test_run(args: argparse.Namespace) -> dict[epath.Path, Mapping[str, Any]]:
@@ -110,7 +124,7 @@ def _test_run(args: argparse.Namespace) -> dict[epath.Path, Mapping[str, Any]]:
 def _test_data(args: argparse.Namespace) -> dict[epath.Path, Mapping[str, Any]]:
     if not args.output:
         raise ConfigError("--data needs --output=DIR, where the report goes")
-    protocols = _protocols(args, protocol.default())
+    protocols = _protocols(args, over(protocol.default(), REGIONS[0]))
     output = epath.Path(args.output)
     folders = {p: output / folder_name(p) if len(protocols) > 1 else output for p in protocols}
     return evaluate_checkpoint(

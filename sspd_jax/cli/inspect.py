@@ -1,4 +1,4 @@
-"""Draw a picture of every recording, so that a person can look: face box, colours, wave, heart rate, gaps.
+"""Draw a picture of every recording, so that a person can look: face box, skin, colours, wave, rate, gaps.
 
 sspd_jax inspect --dataset=pure --source=RAW --output=PICTURES [--recording=01-01 …]
 """

@@ -3,6 +3,9 @@
 sspd_jax prepare --dataset=ubfc_rppg --source=RAW --check_only
 sspd_jax prepare --dataset=ubfc_rppg --source=RAW --data_dir=OUT
 
+Beside the crops lie the traces of the face's skin, recorded as the frames go by, which `evaluate` reads as
+`predict` does.
+
 With --check_only everything is read and nothing written: what is broken, doubtful or missing is listed.
 
 --workers=N prepares N recordings at once, each in a process that takes 600 MB at most, whatever the length;
@@ -53,6 +56,7 @@ def main(argv: list[str] | None = None) -> int:
         metavar="S",
         help="look for the face again (default: never)",
     )
+    add("--no_skin", action="store_true", help="record no traces of the skin: evaluate then reads the crop")
     add("--resize", choices=sorted(INTERPOLATION), default="linear", help="how it is scaled")
     add("--keep_going", action="store_true", help="finish without the recordings that cannot be prepared")
     add("--workers", type=int, default=0, metavar="N", help="recordings at once (default: one for each core)")
@@ -83,6 +87,7 @@ def _prepare(args: argparse.Namespace) -> int:
         face_detector=args.face_detector,
         face_model=args.face_model,
         follow_every_s=args.follow_every_s,
+        skin=not args.no_skin,
         keep_going=args.keep_going,
         workers=args.workers,
         beam_options=shlex.split(args.beam_options) if args.runner == "beam" else None,

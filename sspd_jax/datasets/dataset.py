@@ -12,11 +12,13 @@ import numpy as np
 from array_record.python import array_record_module
 from etils import epath
 
+from sspd_jax.datasets import skin_file
 from sspd_jax.datasets.format import (
     FORMAT,
     INDEX,
     PLAN,
     PREPARE,
+    READABLE,
     Segment,
     Settings,
     features,
@@ -51,6 +53,7 @@ def open_prepared(
         settings = Settings(**index["settings"])
         segments = tuple(s for recording in index["recordings"] for s in segments_of(recording))
         sizes = {recording["shard"]: recording["shard_bytes"] for recording in index["recordings"]}
+        skin = {r["recording_id"]: r["skin"] for r in index["recordings"] if "skin" in r}
     except (KeyError, TypeError) as error:
         raise UserError(f"{data_dir / INDEX}: is damaged; delete it and prepare again") from error
     for key, asked, unit in (("fps", fps, " Hz"), ("crop_size", crop_size, " pixels")):
@@ -67,7 +70,7 @@ def open_prepared(
             raise UserError(f"{data_dir / shard}: is missing; prepare again, the others stay") from error
         if found != size:
             raise _damaged(data_dir / shard, f"{found} bytes instead of {size}")
-    return PreparedDataset(data_dir, settings, segments, index.get("left_out", {}))
+    return PreparedDataset(data_dir, settings, segments, index.get("left_out", {}), skin)
 
 
 def _read_index(data_dir: epath.Path) -> dict[str, Any]:
@@ -81,7 +84,7 @@ def _read_index(data_dir: epath.Path) -> dict[str, Any]:
             f"{data_dir}: holds no prepared dataset; make one with "
             f"`{PREPARE} --dataset=ubfc_rppg --source=RAW --data_dir={data_dir}`"
         )
-    if index.get("format") != FORMAT:
+    if index.get("format") not in READABLE:
         raise UserError(
             f"{data_dir}: was prepared by another version (format {index.get('format')}, not {FORMAT}); "
             "prepare again into another --data_dir"
@@ -109,9 +112,11 @@ class PreparedDataset:
         settings: Settings,
         segments: tuple[Segment, ...],
         left_out: Mapping[str, str],
+        skin: Mapping[str, Mapping[str, Any]] | None = None,
     ):
-        """See `open_prepared`."""
+        """See `open_prepared`; `skin` is what the index says of each recording's traces."""
         self.data_dir, self.settings, self.segments, self.left_out = data_dir, settings, segments, left_out
+        self._skin = skin or {}
         self._forget_readers()
 
     def _forget_readers(self) -> None:
@@ -147,7 +152,31 @@ class PreparedDataset:
           recording_ids: Ids of the recordings whose segments stay.
         """
         kept = tuple(segment for segment in self.segments if segment.recording_id in recording_ids)
-        return PreparedDataset(self.data_dir, self.settings, kept, self.left_out)
+        return PreparedDataset(self.data_dir, self.settings, kept, self.left_out, self._skin)
+
+    @property
+    def has_skin(self) -> bool:
+        """Whether the skin's traces of every recording are there; an earlier version wrote none."""
+        return all(skin_file.is_known(self._skin.get(segment.recording_id)) for segment in self.segments)
+
+    def skin_fallback(self, recording_id: str) -> str:
+        """Return why the face was not followed by its landmarks in a recording; '' where it was."""
+        return self._skin.get(recording_id, {}).get("fallback", "")
+
+    def skin(self, recording_id: str) -> skin_file.SkinRecord | None:
+        """Read what was seen of the skin in a recording.
+
+        Args:
+          recording_id: Id of a recording of this dataset.
+
+        Returns:
+          The traces; None where there are none, or of another version's layout.
+
+        Raises:
+          UserError: The file is missing or damaged.
+        """
+        facts = self._skin.get(recording_id)
+        return None if facts is None else skin_file.read(self.data_dir, facts)
 
     def clip(self, segment: Segment, start: int, length: int, out: np.ndarray | None = None) -> np.ndarray:
         """Read consecutive frames; only the chunks they lie in are read.

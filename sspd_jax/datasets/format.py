@@ -3,6 +3,7 @@
     data_dir/
       ubfc_rppg-recordings.array_record-00000-of-00042  one shard for each recording
       dataset_info.json, features.json                  of tensorflow-datasets, which reads the dataset too
+      skin/*.npy                                        ours: the skin's traces, see `datasets.skin_file`
       index.json                                        ours, written last: which record holds what
       preparation.json, recordings/*.json               ours: the settings, and what is finished
 
@@ -26,7 +27,8 @@ from etils import epath
 from sspd_jax.errors import UserError
 from sspd_jax.runtime import storage
 
-FORMAT = 2
+FORMAT = 3
+READABLE = (2, 3)  # 2 knew no skin; all else is the same
 SPLIT = "recordings"  # the only one: people are split by the experiment. TFDS reserves the name 'all'
 INDEX = "index.json"
 PLAN = "preparation.json"
@@ -49,6 +51,7 @@ class Settings:
       face_detector: 'haar' or 'yunet', see `sspd_jax.video.face_detection`.
       follow_every_s: Time between two searches for the face, s, the box following it smoothly. With 0 the
         first face found fixes the box, as published.
+      skin: Whether the skin's traces lie beside the crops; an earlier version wrote none.
     """
 
     fps: float
@@ -58,6 +61,7 @@ class Settings:
     face_search_s: float
     face_detector: str = "haar"
     follow_every_s: float = 0.0
+    skin: bool = False
 
     @property
     def chunk_frames(self) -> int:

@@ -1,11 +1,12 @@
-"""Draw a picture of a recording, so that a person can check it: face box, colours, wave, heart rate, gaps."""
+"""Draw a picture of a recording, so that a person can check it: face box, skin, colours, wave, rate, gaps."""
 
 from __future__ import annotations
 
 import io
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import closing
+from types import MappingProxyType
 from typing import NamedTuple
 
 import cv2
@@ -19,6 +20,9 @@ from sspd_jax.datasets.recording import Recording
 from sspd_jax.heart_rate import classical, rate
 from sspd_jax.video import face_stream, resample
 from sspd_jax.video.face_detection import FaceBox, FaceDetector
+from sspd_jax.video.face_mesh import FaceRegion, load_networks
+from sspd_jax.video.face_track import CROP_SIDE
+from sspd_jax.video.skin_traces import SkinRecorder, SkinTraces
 
 CHANNELS = {"red": "#D55E00", "green": "#009E73", "blue": "#0072B2"}  # Okabe and Ito's
 SHOWN = 3  # frames
@@ -36,6 +40,8 @@ class Overview(NamedTuple):
       colours: Mean colours of the face crop, float64 [t, 3] RGB, grey levels.
       thumbs: Time in s, small picture and its scale, at the beginning, the middle and the end.
       box: Box of the face, pixels of the frames.
+      skin: What was seen of the skin, see `SkinTraces`: what `prepare` records and `predict` reads.
+      maps: Time in s of a small picture → where the skin is in it, float32 [h, w], 0 to 1.
       video_bpm: Start in s, end in s and heart rate in bpm of every window, estimated by POS.
       true_bpm: The same, estimated from the contact pulse wave.
     """
@@ -46,6 +52,8 @@ class Overview(NamedTuple):
     box: FaceBox
     video_bpm: list[tuple[float, float, float]]
     true_bpm: list[tuple[float, float, float]]
+    skin: SkinTraces | None = None
+    maps: Mapping[float, np.ndarray] = MappingProxyType({})
 
 
 def make_overview(recording: Recording, detector: FaceDetector | None = None) -> Overview:
@@ -74,18 +82,54 @@ def make_overview(recording: Recording, detector: FaceDetector | None = None) ->
       ((30, 3), 2, [])
     """
     thumbs: list[tuple[float, np.ndarray, float]] = []
-    clip = face_stream.cut_face(
-        _keeping(recording.frames(), thumbs), recording.file, size=32, resize="area", detector=detector
-    )
+    recorder, maps = SkinRecorder(load_networks()[0]), {}
+    frames = _mapping(_keeping(recording.frames(), thumbs), recorder, thumbs, maps)
+    clip = face_stream.cut_face(frames, recording.file, size=32, resize="area", detector=detector)
     times_s, colours = [], []
     with closing(clip):
         for time_s, crop in clip:
             times_s.append(time_s)
             colours.append(crop.mean((0, 1), np.float64))
     times_s, colours = np.array(times_s), np.array(colours)
+    skin = recorder.finish()
+    _map_missing(recorder, np.inf, thumbs, maps)
     chosen = [thumbs[round(k)] for k in np.linspace(0, len(thumbs) - 1, min(SHOWN, len(thumbs)))]
     true_bpm = [] if recording.ppg is None else check.heart_rates(recording.ppg, MAX_GAP_S)
-    return Overview(times_s, colours, chosen, clip.box, _rates_by_pos(times_s, colours), true_bpm)
+    drawn = {t: _in_picture(maps[t], skin, t, small, scale) for t, small, scale in chosen if t in maps}
+    return Overview(
+        times_s, colours, chosen, clip.box, _rates_by_pos(times_s, colours), true_bpm, skin, drawn
+    )
+
+
+def _mapping(frames, recorder: SkinRecorder, thumbs: list, maps: dict) -> Iterator[tuple[float, np.ndarray]]:
+    """Record frames that pass through, and keep the skin's map at the time of every small picture."""
+    for time_s, rgb in frames:
+        for recorded_s in recorder.see(time_s, rgb)[-1:]:
+            _map_missing(recorder, recorded_s, thumbs, maps)
+        yield time_s, rgb
+
+
+def _map_missing(recorder: SkinRecorder, until_s: float, thumbs: list, maps: dict) -> None:
+    kept = {time_s for time_s, *_ in thumbs}
+    for time_s in set(maps) - kept:
+        del maps[time_s]
+    for time_s in kept - set(maps):
+        if time_s <= until_s and (found := recorder.skin_at(time_s)) is not None:
+            maps[time_s] = found
+
+
+def _in_picture(
+    of_crop: np.ndarray, skin: SkinTraces, time_s: float, small: np.ndarray, scale: float
+) -> np.ndarray:
+    """Lay a map of the aligned crop into a small picture, float32 [h, w]; 0 where the face was not found."""
+    height, width = small.shape[:2]
+    nearest = np.abs(skin.time_s - time_s).argmin()
+    x, y, spread, angle = skin.geometry[nearest]
+    if not np.isfinite(x):
+        return np.zeros((height, width), np.float32)
+    region = FaceRegion(x, y, spread * CROP_SIDE, angle)
+    matrix = region.to_picture(len(of_crop)) * scale
+    return cv2.warpAffine(np.asarray(of_crop, np.float32), matrix, (width, height))
 
 
 def _keeping(frames, thumbs: list) -> Iterator[tuple[float, np.ndarray]]:
@@ -141,11 +185,16 @@ def draw(recording: Recording, overview: Overview) -> bytes:
     title = f"{recording.recording_id} · {recording.person_id} · {recording.meta.get('dataset', '')}"
     top.suptitle(_drawable(title))
     _draw_thumbs(top.subplots(1, SHOWN), overview)
-    colours, wave, rates = below.subplots(3, 1, sharex=True)
-    _draw_colours(colours, overview)
+    colours, of_skin, wave, rates = axes = below.subplots(4, 1, sharex=True)
+    _draw_colours(colours, "colour of the crop,", overview.times_s, overview.colours)
+    skin = overview.skin
+    if skin is None or not skin.found.any():
+        of_skin.text(0.5, 0.5, "no skin was found", transform=of_skin.transAxes, ha="center")
+    else:
+        _draw_colours(of_skin, "colour of the skin,", skin.time_s[skin.found], skin.skin[skin.found])
     parts = check.stretches(overview.times_s, MAX_GAP_S)
     for (_, end_s), (start_s, _) in itertools.pairwise(parts):
-        for axis in (colours, wave, rates):
+        for axis in axes:
             axis.axvspan(end_s, start_s, color="#CCCCCC")
     wave.set_ylabel("contact pulse wave")
     if recording.ppg is None:
@@ -164,18 +213,20 @@ def _draw_thumbs(axes, overview: Overview) -> None:
         box = overview.box
         corner, size = (box.left * scale, box.top * scale), (box.width * scale, box.height * scale)
         axis.add_patch(Rectangle(corner, *size, fill=False, color=CHANNELS["red"], linewidth=2))
+        if (there := overview.maps.get(time_s)) is not None and there.max() > 0.5:
+            axis.contour(there, levels=[0.5], colors=CHANNELS["green"], linewidths=1)
         axis.set_title(f"{time_s:.1f} s", fontsize=9)
         axis.axis("off")
 
 
-def _draw_colours(axis, overview: Overview) -> None:
+def _draw_colours(axis, what: str, times_s: np.ndarray, colours: np.ndarray) -> None:
     # A line does not run across a gap.
-    breaks = np.flatnonzero(np.diff(overview.times_s) > MAX_GAP_S) + 1
-    times_s = np.insert(overview.times_s, breaks, np.nan)
-    for channel, (name, colour) in zip(overview.colours.T, CHANNELS.items(), strict=True):
+    breaks = np.flatnonzero(np.diff(times_s) > MAX_GAP_S) + 1
+    times_s = np.insert(times_s, breaks, np.nan)
+    for channel, (name, colour) in zip(colours.T, CHANNELS.items(), strict=True):
         values = np.insert(channel - channel.mean(), breaks, np.nan)
         axis.plot(times_s, values, color=colour, linewidth=0.8, label=name)
-    axis.set_ylabel("colour of the face,\ngrey levels")
+    axis.set_ylabel(f"{what}\ngrey levels")
     axis.legend(loc="upper right", fontsize=8)
 
 

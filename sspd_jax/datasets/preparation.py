@@ -11,7 +11,7 @@ import dataclasses
 import hashlib
 import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import closing
+from contextlib import ExitStack, closing
 from itertools import chain, groupby, islice
 from operator import itemgetter
 from typing import Any, NamedTuple
@@ -20,7 +20,7 @@ import numpy as np
 from etils import epath
 
 from sspd_jax import errors
-from sspd_jax.datasets import format
+from sspd_jax.datasets import format, skin_file
 from sspd_jax.datasets.recording import Broken, Ppg, Recording
 from sspd_jax.datasets.writer import ShardWriter
 from sspd_jax.errors import UserError
@@ -66,6 +66,8 @@ class Job:
             whole = self._shard.stat().length == facts.get("shard_bytes")
         except OSError:
             whole = False
+        if "skin" in facts:
+            whole = whole and skin_file.is_whole(self._shard.parent, facts["skin"])
         if whole and not same and isinstance(self.recording, Recording):
             raise UserError(
                 f"{self.recording.file}: is not the recording that {self._shard} was prepared from; "
@@ -109,8 +111,26 @@ class Job:
           StorageError: The shard cannot be written.
         """
         recording = self.recording
+        with ExitStack() as stack:
+            skin, frames = None, recording.frames()
+            if settings.skin:
+                folder = self._shard.parent
+                skin = stack.enter_context(skin_file.SkinWriter(folder, self.recording_id, recording.file))
+                frames = skin.watch(frames)
+            return self._cut(frames, skin, settings, detector, on_progress)
+
+    def _cut(
+        self,
+        frames: Iterable[tuple[float, np.ndarray]],
+        skin: skin_file.SkinWriter | None,
+        settings: format.Settings,
+        detector: FaceDetector,
+        on_progress: Callable[[float], None],
+    ) -> dict[str, Any]:
+        """Cut the face out of frames, write the shard and the facts; `skin` has watched them by then."""
+        recording = self.recording
         clip = face_stream.cut_face(
-            recording.frames(),
+            frames,
             recording.file,
             size=settings.crop_size,
             resize=settings.resize,
@@ -128,6 +148,10 @@ class Job:
             segments, more_notes = _write_segments(recording, ticks, settings, writer, on_progress)
             if not segments:
                 raise UserError(too_short(recording))
+            traced = {}
+            if skin is not None:
+                traced = {"skin": skin.commit()}
+                notes += [skin.fallback] if skin.fallback else []
             size = writer.commit()
         facts = {
             "recording_id": recording.recording_id,
@@ -140,6 +164,7 @@ class Job:
             "segments": segments,
             "notes": notes + more_notes,
             "meta": dict(recording.meta),
+            **traced,
         }
         format.write_json(self._facts, facts)
         return facts

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
+import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
@@ -11,7 +12,7 @@ from typing import Any
 
 from etils import epath
 
-from sspd_jax.datasets import format, preparation
+from sspd_jax.datasets import format, preparation, skin_file
 from sspd_jax.datasets.preparation import Job, Outcome
 from sspd_jax.datasets.progress import ProgressBar
 from sspd_jax.datasets.readers import registry
@@ -78,6 +79,7 @@ def prepare(
     face_detector: str = "haar",
     face_model: str = "",
     follow_every_s: float = 0.0,
+    skin: bool = True,
     keep_going: bool = False,
     workers: int = 1,
     beam_options: Sequence[str] | None = None,
@@ -105,6 +107,8 @@ def prepare(
       follow_every_s: Time between two searches for the face, s: the box follows it smoothly, and where it is
         lost for longer than `face_tracking.LOST_AFTER_S` is a gap. With 0 the first face found fixes the
         box, as published.
+      skin: Whether to record the skin's traces beside the crops, which `evaluate` reads. A directory that was
+        begun without them, or with them, goes on as it was begun.
       keep_going: Finish the dataset without the recordings that cannot be prepared. Later runs do not try
         them again, unless their files have changed.
       workers: How many recordings to prepare at once; 0 takes one for each core, 8 at most. More than 1 are
@@ -130,11 +134,14 @@ def prepare(
         face_search_s=face_search_s,
         face_detector=face_detector,
         follow_every_s=follow_every_s,
+        skin=skin,
     )
     _validate(settings, name, recordings)
     detector = make_detector(face_detector, face_model)
     data_dir = epath.Path(data_dir)
-    with _claimed(data_dir, name, settings, [r.recording_id for r in recordings]):
+    with _claimed(data_dir, name, settings, [r.recording_id for r in recordings]) as settings:
+        if skin and not settings.skin:
+            print(f"note: {NO_SKIN.format(data_dir)}", file=sys.stderr)
         jobs = [
             Job(r, data_dir, format.shard_name(name, number, len(recordings)))
             for number, r in enumerate(recordings)
@@ -165,6 +172,20 @@ def prepare(
         return _finish(data_dir, name, settings, [facts[job.recording_id] for job in jobs], made)
 
 
+NO_SKIN = (
+    "{}: was begun without the skin's traces and goes on so: `evaluate` reads the crop; prepare into another "
+    "--data_dir to have them"
+)
+
+
+def _as_begun(data_dir: epath.Path, settings: format.Settings) -> format.Settings:
+    """Return the settings with or without the skin's traces as the directory was begun, if it was."""
+    plan = format.read_json(data_dir / format.PLAN)
+    if plan is None:
+        return settings
+    return dataclasses.replace(settings, skin=bool((plan.get("settings") or {}).get("skin", False)))
+
+
 def settings_of(
     *,
     fps: float = 30.0,
@@ -174,10 +195,11 @@ def settings_of(
     face_search_s: float = 30.0,
     face_detector: str = "haar",
     follow_every_s: float = 0.0,
+    skin: bool = True,
 ) -> format.Settings:
     """Return settings as they are written; those that are not given have the defaults of `prepare`."""
     return format.Settings(
-        float(fps), crop_size, resize, max_gap_s, face_search_s, face_detector, float(follow_every_s)
+        float(fps), crop_size, resize, max_gap_s, face_search_s, face_detector, float(follow_every_s), skin
     )
 
 
@@ -197,6 +219,7 @@ def require_place(
     data_dir = epath.Path(data_dir)
     _require_parent(data_dir)
     if data_dir.exists():
+        settings = _as_begun(data_dir, settings)
         _match_plan(data_dir, _plan(name, settings, [r.recording_id for r in recordings]), write=False)
 
 
@@ -276,19 +299,25 @@ def _validate(settings: format.Settings, name: str, recordings: Sequence[Recordi
 
 
 @contextmanager
-def _claimed(data_dir: epath.Path, name: str, settings: format.Settings, ids: list[str]) -> Iterator[None]:
-    """Make the directory or check that it is of this preparation; keep a second process out meanwhile."""
-    plan = _plan(name, settings, ids)
+def _claimed(
+    data_dir: epath.Path, name: str, settings: format.Settings, ids: list[str]
+) -> Iterator[format.Settings]:
+    """Make the directory or check that it is of this preparation; keep a second process out meanwhile.
+
+    Yields:
+      The settings, with or without the skin's traces as the directory was begun.
+    """
     below = not data_dir.is_absolute()
     _require_parent(data_dir)
     with storage.storing(data_dir, format.ELSEWHERE):
         data_dir.mkdir(parents=below, exist_ok=True)
     taken = "is being prepared by another process; wait until it is done"
     with storage.alone_in(data_dir, format.ELSEWHERE, taken):
-        _match_plan(data_dir, plan)
+        settings = _as_begun(data_dir, settings)
+        _match_plan(data_dir, _plan(name, settings, ids))
         with storage.storing(data_dir, format.ELSEWHERE):
             (data_dir / format.PARTS).mkdir(exist_ok=True)
-        yield
+        yield settings
 
 
 def _match_plan(data_dir: epath.Path, plan: dict[str, Any], *, write: bool = True) -> None:
@@ -307,7 +336,12 @@ def _match_plan(data_dir: epath.Path, plan: dict[str, Any], *, write: bool = Tru
     # What is not in an older plan had the value that is the default now.
     usual = {f.name: f.default for f in dataclasses.fields(format.Settings)}
     flat = [
-        {"format": p.get("format"), "dataset": p.get("name"), **usual, **(p.get("settings") or {})}
+        {
+            "format": _known(p.get("format")),
+            "dataset": p.get("name"),
+            **usual,
+            **(p.get("settings") or {}),
+        }
         for p in (before, plan)
     ]
     for key, value in flat[1].items():
@@ -322,6 +356,11 @@ def _match_plan(data_dir: epath.Path, plan: dict[str, Any], *, write: bool = Tru
         )
 
 
+def _known(number: Any) -> Any:
+    """Return today's format for every format that this version goes on with."""
+    return format.FORMAT if number in format.READABLE else number
+
+
 def _finish(
     data_dir: epath.Path, name: str, settings: format.Settings, facts: list[dict[str, Any]], made: int
 ) -> Report:
@@ -334,8 +373,9 @@ def _finish(
     if made or index is None or index["recordings"] != good or index["left_out"] != left_out:
         format.write_index(data_dir, name, settings, facts, left_out)
     if not storage.is_remote(data_dir):
-        for path in data_dir.glob(".*.partial"):  # of runs that were killed
-            path.unlink(missing_ok=True)
+        for pattern in (".*.partial", f"{skin_file.FOLDER}/.*.partial"):  # of runs that were killed
+            for path in data_dir.glob(pattern):
+                path.unlink(missing_ok=True)
     frames = sum(s["n_frames"] for f in good for s in f["segments"])
     return Report(
         recordings=len(good),

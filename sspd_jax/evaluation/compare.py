@@ -70,7 +70,8 @@ def read_columns(
             key = next(key for key in settings if settings[key] != first[2][key])
             raise UserError(
                 f"{path}: was scored with {key} {settings[key]}, {first[0]} with {first[2][key]}; such "
-                "numbers cannot be compared: evaluate both with the same --protocol, --window and --stride"
+                "numbers cannot be compared: evaluate both with the same --protocol, --window, --stride and "
+                "--region"
             )
         span = summary.main_span(rows)
         known = dict.fromkeys(row.method for row in rows)

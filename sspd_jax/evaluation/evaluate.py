@@ -7,9 +7,10 @@ python -m sspd_jax evaluate --data=PREPARED --methods=pos,chrom --protocol=toolb
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import ml_collections
@@ -24,6 +25,8 @@ from sspd_jax.evaluation.protocol import Protocol
 from sspd_jax.evaluation.report import Page
 from sspd_jax.evaluation.scoring import Evaluation, Sample
 from sspd_jax.inference import model
+from sspd_jax.inference.methods import AUTO
+from sspd_jax.inference.windows import REGIONS
 from sspd_jax.method.network import init_variables
 from sspd_jax.method.settings import network_settings
 from sspd_jax.runtime import storage
@@ -40,7 +43,7 @@ def evaluate_run(
     workdir: epath.PathLike,
     *,
     protocols: Sequence[Protocol] = (),
-    methods: Sequence[str] = scoring.CLASSICAL,
+    methods: Sequence[str] = scoring.DEFAULT,
     with_confidence: bool = True,
     faces: bool = True,
 ) -> dict[epath.Path, Mapping[str, Any]]:
@@ -52,7 +55,7 @@ def evaluate_run(
       workdir: The run's directory, with its exported networks.
       protocols: Protocols by which it is scored, a report for each; by default that of `config.evaluation`,
         whose report is `workdir/report`; the others' are folders in it.
-      methods: Classical methods beside the networks.
+      methods: Classical methods beside the networks, and 'auto' where the skin is read.
       with_confidence: See `scoring.score`.
       faces: Whether the reports may show face pictures.
 
@@ -67,13 +70,16 @@ def evaluate_run(
     networks = {name: model.load_model(workdir / "network" / name) for name in ("online", "target")}
     chosen = networks[config.evaluation.reader]
     networks[UNTRAINED] = _untrained(config)
-    samples = list(scoring.read_segments(dataset, tuple(config.data.test_people), networks, methods))
-    folders = {p: workdir / REPORT / ("" if p == own else folder_name(p)) for p in protocols or (own,)}
+    folders = {
+        p: workdir / REPORT / ("" if over(p, own.region) == own else folder_name(p))
+        for p in protocols or (own,)
+    }
     title = f"{workdir.name}: heart rates of people the network never saw"
     keeps_best = bool(config.get("health", {}).get("patience"))  # older runs have none
     page = Page(title, dataset, chosen, faces=faces, workdir=workdir, keeps_best=keeps_best)
     not_read = scoring.not_read(dataset, tuple(config.data.test_people))
-    return _score_and_write(samples, config.evaluation.reader, folders, page, with_confidence, not_read)
+    work = _Work(dataset, tuple(config.data.test_people), networks, tuple(methods), config.evaluation.reader)
+    return _score_and_write(work, folders, page, with_confidence, not_read)
 
 
 def evaluate_checkpoint(
@@ -82,7 +88,7 @@ def evaluate_checkpoint(
     folders: Mapping[Protocol, epath.Path],
     *,
     people: Sequence[str] = (),
-    methods: Sequence[str] = scoring.CLASSICAL,
+    methods: Sequence[str] = scoring.DEFAULT,
     with_confidence: bool = True,
     faces: bool = True,
 ) -> dict[epath.Path, Mapping[str, Any]]:
@@ -94,7 +100,7 @@ def evaluate_checkpoint(
       dataset: The prepared dataset.
       folders: Protocol → folder of its report.
       people: Ids of the people to test on; () for everybody with a contact pulse wave.
-      methods: Classical methods.
+      methods: Classical methods, and 'auto' where the skin is read.
       with_confidence: See `scoring.score`.
       faces: Whether the reports may show face pictures.
 
@@ -121,22 +127,27 @@ def evaluate_checkpoint(
     elif not methods:
         raise ConfigError("there is nothing to test: name --checkpoint=DIR, or --methods")
     chosen = leakage.people_to_test(dataset, config, people)
-    samples = list(scoring.read_segments(dataset, chosen, networks, methods))
     name = epath.Path(directory).name if directory is not None else ", ".join(methods)
     page = Page(
         f"{name} on {dataset.data_dir.name}", dataset, networks.get(NETWORK), faces=faces, notes=notes
     )
     not_read = scoring.not_read(dataset, chosen, asked_for=bool(people))
-    primary = next(iter([*networks, *methods]))
-    return _score_and_write(samples, primary, folders, page, with_confidence, not_read)
+    work = _Work(dataset, chosen, networks, tuple(methods), next(iter(networks), None))
+    return _score_and_write(work, folders, page, with_confidence, not_read)
 
 
 def protocol_of(config: Mapping[str, Any]) -> Protocol:
-    """Return the protocol that a configuration names: its read-out, window and stride."""
+    """Return the protocol that a configuration names: its read-out, window, stride and region."""
     e = config["evaluation"]
-    return protocol.load(
+    preset = protocol.load(
         PRESET_OF[e["hr_estimator"]], window_s=float(e["window_s"]), stride_s=float(e["stride_s"])
     )
+    return over(preset, e.get("region", REGIONS[0]))  # older runs name none
+
+
+def over(p: Protocol, region: str) -> Protocol:
+    """Return a protocol that reads a region of the face, a name in `inference.windows.REGIONS`."""
+    return dataclasses.replace(p, region=region)
 
 
 def folder_name(p: Protocol) -> str:
@@ -151,9 +162,39 @@ def _untrained(config: ml_collections.ConfigDict) -> model.RppgModel:
     return model.RppgModel(settings, params, batch_stats, config.fps, config.crop_size, UNTRAINED)
 
 
+class _Work(NamedTuple):
+    """What is read: the dataset, whose, by which networks and methods; `primary` None: the first method."""
+
+    dataset: PreparedDataset
+    people: Sequence[str]
+    networks: Mapping[str, model.RppgModel]
+    methods: Sequence[str]
+    primary: str | None
+
+
+def region_of(dataset: PreparedDataset, asked: str) -> str:
+    """Return what of the face can be read: the crop, where a dataset has no traces of the skin."""
+    return asked if dataset.has_skin else "crop"
+
+
+NO_SKIN = (
+    "{} holds no traces of the skin (an earlier version prepared it, or --no_skin), so the crop is read; "
+    "prepare again into another --data_dir to read the skin as predict does"
+)
+NO_AUTO = "auto reads the skin alone and is left out of a crop"
+
+
+def _read(work: _Work, region: str) -> tuple[list[Sample], str]:
+    """Read everybody over a region; returns the primary method too."""
+    methods = [name for name in work.methods if region == "skin" or name != AUTO]
+    primary = work.primary or next(iter(methods), None)
+    if primary is None:
+        raise ConfigError(f"{NO_AUTO}, and there is nothing else to test: name other --methods")
+    return list(scoring.read_segments(work.dataset, work.people, work.networks, methods, region)), primary
+
+
 def _score_and_write(
-    samples: Sequence[Sample],
-    primary: str,
+    work: _Work,
     folders: Mapping[Protocol, epath.Path],
     page: Page,
     with_confidence: bool,
@@ -162,13 +203,21 @@ def _score_and_write(
     """Score by every protocol first, so that nothing is written where one of them fails; then write."""
     from sspd_jax.evaluation import report  # matplotlib takes a second to import
 
-    scored = [
-        (folder, scoring.score(samples, primary, p, with_confidence=with_confidence, not_read=not_read))
-        for p, folder in folders.items()
-    ]
-    for folder, one in scored:
+    scored, read = [], {}
+    for p, folder in folders.items():
+        region = region_of(work.dataset, p.region)
+        if region not in read:
+            read[region] = _read(work, region)
+        samples, primary = read[region]
+        notes = [NO_SKIN.format(work.dataset.data_dir)] if region != p.region else []
+        if region == "crop" and AUTO in work.methods and tuple(work.methods) != scoring.DEFAULT:
+            notes.append(NO_AUTO)
+        said = {"not_read": not_read, "notes": notes}
+        one = scoring.score(samples, primary, over(p, region), with_confidence=with_confidence, **said)
+        scored.append((folder, one, samples))
+    for folder, one, samples in scored:
         write(one, folder, report.render(one, samples, page))
-    return {folder: one.result for folder, one in scored}
+    return {folder: one.result for folder, one, _ in scored}
 
 
 def write(one: Evaluation, folder: epath.Path, page: str) -> None:

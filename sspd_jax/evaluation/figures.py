@@ -23,7 +23,6 @@ from sspd_jax.evaluation.protocol import Protocol
 from sspd_jax.evaluation.scoring import part_of
 from sspd_jax.evaluation.summary import NAMES, main_span
 from sspd_jax.evaluation.table import Row
-from sspd_jax.heart_rate.confidence import THRESHOLD
 from sspd_jax.heart_rate.rate import hann_periodogram
 from sspd_jax.method import self_similarity, views
 from sspd_jax.method.network import Network
@@ -40,6 +39,7 @@ COLOURS = {
     "target": "#0072B2",
     "network": "#0072B2",
     "untrained": "#999999",
+    "auto": "#882255",
     "green": "#009E73",
     "chrom": "#E69F00",
     "pos": "#D55E00",
@@ -50,6 +50,7 @@ COLOURS = {
 }
 MARKERS = {
     "untrained": "x",
+    "auto": "X",
     "green": "^",
     "chrom": "s",
     "pos": "D",
@@ -86,7 +87,7 @@ def style_of(method: str) -> dict[str, Any]:
 def shown_methods(rows: Sequence[Row], primary: str) -> list[str]:
     """Choose the methods for pictures side by side: the primary one, then those that say most beside it."""
     there = {row.method for row in rows}
-    order = [primary, "pos", "chrom", "untrained", "green", *sorted(there)]
+    order = [primary, "auto", "pos", "chrom", "untrained", "green", *sorted(there)]
     return [name for name in dict.fromkeys(order) if name in there][:MOST_SHOWN]
 
 
@@ -177,7 +178,7 @@ def _draw_video(axis: Axes, rows: Sequence[Row], primary: str) -> None:
     rates = np.array([row.predicted_bpm for row in rows])
     own, label = COLOURS.get(primary, "#333333"), NAMES.get(primary, primary)
     axis.plot(middle, rates, color=own, linewidth=0.8, marker="o", markersize=5, label=label)
-    sure = np.array([not row.confidence < THRESHOLD for row in rows])  # NaN: nobody asked
+    sure = np.array([not row.why for row in rows])
     if not sure.all():
         hollow = {"color": own, "markerfacecolor": "white", "label": "not sure"}
         axis.plot(middle[~sure], rates[~sure], "o", markersize=5, **hollow)

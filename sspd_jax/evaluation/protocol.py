@@ -31,6 +31,8 @@ DETRENDING: Mapping[str, Callable[[np.ndarray], np.ndarray]] = {
     "smoothness-100": filters.detrend,
 }
 SPECTRA = ("hann", "periodogram")  # of an SNR
+OVER_SKIN = "skin, where rates of auto and of classical methods are those of predict"
+OVER_CROP = "crop, the mean of a box around the face"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -74,6 +76,8 @@ class Protocol:
       band_hz: Band in which a rate is looked for, Hz.
       snr_spectrum: 'hann' or 'periodogram'.
       shape: Filter before MACC and correlation; None: `filter` does.
+      region: What of the face is read, a name in `inference.windows.REGIONS`. Over the skin, the rates of
+        `auto` and of classical methods are those of `predict`, and so is every confidence.
     """
 
     name: str
@@ -87,6 +91,7 @@ class Protocol:
     band_hz: tuple[float, float]
     snr_spectrum: str
     shape: Filter | None = None
+    region: str = "crop"
 
     @property
     def facts(self) -> dict[str, str | float]:
@@ -102,6 +107,7 @@ class Protocol:
             "read_out": self.hr_estimator,
             "band_low_hz": self.band_hz[0],
             "band_high_hz": self.band_hz[1],
+            "region": self.region,
         }
 
     def __str__(self) -> str:
@@ -112,10 +118,12 @@ class Protocol:
             spans = "whole videos, one window each"
         low, high = self.band_hz
         rate = ESTIMATORS[self.hr_estimator].in_words
-        return (
-            f"{self.title}: {spans}; {self.filter}; rate: {rate}, {low:g}–{high:g} Hz; "
-            "truth: the contact pulse wave of the same window by the same path"
-        )
+        path = f"{self.filter}; rate: {rate}, {low:g}–{high:g} Hz"
+        truth = "truth: the contact pulse wave of the same window by the same path"
+        if self.region == "skin":
+            # One word has to do where tables are narrow: the page on evaluation says the rest.
+            return f"{self.title}: {spans}; {path}; {truth}; region: {OVER_SKIN}"
+        return f"{self.title}: {spans}; {path}; {truth}; region: {OVER_CROP}"
 
 
 def names() -> tuple[str, ...]:

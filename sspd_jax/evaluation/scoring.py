@@ -15,15 +15,18 @@ from sspd_jax.datasets.format import Segment
 from sspd_jax.errors import UserError
 from sspd_jax.evaluation import alignment, protocol, summary, table
 from sspd_jax.evaluation.protocol import Protocol
+from sspd_jax.evaluation.skin import Judged, SkinReading, SkinSource
 from sspd_jax.evaluation.table import Row
-from sspd_jax.heart_rate import classical
+from sspd_jax.heart_rate import classical, confidence
 from sspd_jax.heart_rate.wave import Wave
 from sspd_jax.inference import cell_colors, model, windows
 from sspd_jax.inference.cell_colors import FaceCells
+from sspd_jax.inference.methods import AUTO
 from sspd_jax.runtime import processes
 
 CLASSICAL = ("green", "chrom", "pos")
-"""The methods that reports show unless others are named."""
+DEFAULT = (AUTO, *CLASSICAL)
+"""The methods that reports show unless others are named; a crop has no `AUTO`."""
 
 LEAST_BETWEEN_S = 1.0  # windows whose confidence is weighed: it takes as long as all the rest
 LEAST_S = 4.0  # of truth without a break: what is shorter holds too few beats to be scored
@@ -38,7 +41,8 @@ class Sample:
       fps: Sampling rate of all waves, Hz.
       truth: Contact pulse wave, NaN where there is none, float32 [t].
       waves: Method → its wave; where the truth has breaks, each stretch was read on its own, NaN between.
-      cells: What `FaceCells` measured of the face, for the confidence, float32 [t, width].
+      cells: What `FaceCells` measured of the crop, for the confidence, float32 [t, width]; or None.
+      skin: Where the skin is read from; None where the crop is.
     """
 
     segment: Segment
@@ -46,6 +50,7 @@ class Sample:
     truth: np.ndarray
     waves: Mapping[str, Wave]
     cells: np.ndarray | None = None
+    skin: SkinSource | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -92,6 +97,7 @@ def read_segments(
     people: Sequence[str],
     networks: Mapping[str, model.RppgModel],
     methods: Sequence[str] = CLASSICAL,
+    region: str = "crop",
 ) -> Iterator[Sample]:
     """Read every segment of some people by every method.
 
@@ -99,12 +105,16 @@ def read_segments(
       dataset: The prepared dataset.
       people: Ids of the people whose segments with a contact pulse wave are read.
       networks: Name → network.
-      methods: Classical methods, names in `classical.METHODS`.
+      methods: Classical methods, names in `classical.METHODS`, and `AUTO` where the skin is read.
+      region: What of the face is read, 'skin' (of a dataset that `has_skin`) or 'crop'.
 
     Yields:
       The waves of a segment. Memory is that of a few windows of video and of the waves. Where the contact
-      wave begins late, ends early or has holes, every stretch of it is read as if the video had been cut
-      there: what lies beyond changes nothing.
+      wave begins late, ends early or has holes, every stretch of the crop is read as if the video had been
+      cut there: what lies beyond changes nothing. The skin is read as `predict` does, all of it.
+
+    Raises:
+      UserError: The dataset is damaged.
     """
     processes.require_whole()
     fps = dataset.fps
@@ -114,17 +124,29 @@ def read_segments(
         truth = dataset.ppg(segment) if segment.person_id in people else None
         if truth is None:
             continue
+        skin = SkinSource(dataset, segment, tuple(methods)) if region == "skin" else None
+        stretches = scored_stretches(truth, fps)
+        of_crop = () if skin else methods
+        # Of a crop that no network asks for, nothing is read.
         parts = [
-            (first, last, *_read_stretch(dataset, segment, (first, last), networks, methods, change))
-            for first, last in scored_stretches(truth, fps)
+            (
+                first,
+                last,
+                *_read_stretch(dataset, segment, (first, last), networks, of_crop, change, not skin),
+            )
+            for first, last in stretches
         ]
+        waves, cells = dict.fromkeys([*networks, *methods], Wave(np.full(len(truth), np.nan), fps)), None
         if [part[:2] for part in parts] == [(0, len(truth))]:
-            yield Sample(segment, fps, truth, *parts[0][2:])
+            found, cells = parts[0][2:]
+            waves |= found
         elif parts:
-            yield Sample(segment, fps, truth, *_join(parts, len(truth), fps))
-        else:
-            nothing = Wave(np.full(len(truth), np.nan), fps)
-            yield Sample(segment, fps, truth, dict.fromkeys([*networks, *methods], nothing))
+            found, cells = _join(parts, len(truth), fps)
+            waves |= found
+        if skin and parts:
+            reading = skin.read()
+            waves |= {name: reading.wave(name, len(truth)) for name in methods}
+        yield Sample(segment, fps, truth, waves, cells, skin)
 
 
 def scored_stretches(truth: np.ndarray, fps: float) -> list[tuple[int, int]]:
@@ -148,13 +170,16 @@ def _read_stretch(
     networks: Mapping[str, model.RppgModel],
     methods: Sequence[str],
     change: str,
-) -> tuple[dict[str, Wave], np.ndarray]:
+    with_cells: bool,
+) -> tuple[dict[str, Wave], np.ndarray | None]:
     """Read frames first to last of a segment by every method: the waves, and the colours of the face."""
     fps = dataset.fps
     waves = {
         name: network.infer(itertools.islice(dataset.frames(segment), *span), fps, 0.0)
         for name, network in networks.items()
     }
+    if not with_cells:
+        return waves, None
     trace, cells, face = [], [], FaceCells(change)
     for frame in itertools.islice(dataset.frames(segment), *span):
         trace.append(frame.mean(axis=(0, 1), dtype=np.float64))
@@ -169,14 +194,17 @@ def _read_stretch(
 
 
 def _join(
-    parts: Sequence[tuple[int, int, Mapping[str, Wave], np.ndarray]], length: int, fps: float
-) -> tuple[dict[str, Wave], np.ndarray]:
+    parts: Sequence[tuple[int, int, Mapping[str, Wave], np.ndarray | None]], length: int, fps: float
+) -> tuple[dict[str, Wave], np.ndarray | None]:
     """Lay stretches into the segment that they are from, NaN between them."""
     first_waves, first_cells = parts[0][2:]
     joined = {name: np.full(length, np.nan, wave.values.dtype) for name, wave in first_waves.items()}
-    cells = np.full((length, *first_cells.shape[1:]), np.nan, first_cells.dtype)
+    cells = None
+    if first_cells is not None:
+        cells = np.full((length, *first_cells.shape[1:]), np.nan, first_cells.dtype)
     for first, last, waves, seen in parts:
-        cells[first:last] = seen
+        if cells is not None:
+            cells[first:last] = seen
         for name, wave in waves.items():
             values = wave.values[: last - first]
             joined[name][first : first + len(values)] = values
@@ -189,7 +217,8 @@ def score_segment(sample: Sample, p: Protocol, primary: str | None = None) -> li
     Args:
       sample: The waves of a segment.
       p: The protocol.
-      primary: The method whose windows get a confidence, at most one window a second; None for none.
+      primary: The method whose windows get a confidence, at most one window a second; None for none. Over
+        the skin, those of every method do.
 
     Returns:
       A row for each window and method, and one for every stretch of truth as a whole: windows are laid from
@@ -198,9 +227,13 @@ def score_segment(sample: Sample, p: Protocol, primary: str | None = None) -> li
     """
     rows: list[Row] = []
     length = round(p.window_s * sample.fps)
-    for first, last in scored_stretches(sample.truth, sample.fps):
-        if last - first >= length:
-            rows += _score_stretch(sample, first, last, p, primary)
+    spans = [span for span in scored_stretches(sample.truth, sample.fps) if span[1] - span[0] >= length]
+    reading = None
+    if sample.skin and spans:
+        learned = {name: wave for name, wave in sample.waves.items() if name not in sample.skin.methods}
+        reading = sample.skin.read(learned)
+    for first, last in spans:
+        rows += _score_stretch(sample, first, last, p, primary, reading)
     return rows
 
 
@@ -264,7 +297,9 @@ def not_read(dataset: PreparedDataset, people: Sequence[str], asked_for: bool = 
     return left + [LeftOut(name, "", f"not prepared: {why}") for name, why in dataset.left_out.items()]
 
 
-def _score_stretch(sample: Sample, first: int, last: int, p: Protocol, primary: str | None) -> list[Row]:
+def _score_stretch(
+    sample: Sample, first: int, last: int, p: Protocol, primary: str | None, reading: SkinReading | None
+) -> list[Row]:
     """Score what lies between two frames, all of which have a truth."""
     fps, segment = sample.fps, sample.segment
     length, stride = round(p.window_s * fps), max(1, round(p.stride_s * fps))
@@ -282,6 +317,9 @@ def _score_stretch(sample: Sample, first: int, last: int, p: Protocol, primary: 
         if not np.isfinite(true_bpm):
             continue
         start_s, end_s = start / fps, (start + count) / fps
+        weighs = span == "window" or not p.window_s  # read in windows, a video is not weighed again
+        weighs = weighs and primary is not None and start_s >= weighed_at + LEAST_BETWEEN_S
+        weighed_at = start_s if weighs else weighed_at
         inside = true_beats[(true_beats >= start_s) & (true_beats <= end_s)]
         for name, wave in sample.waves.items():
             part = part_of(wave, start, start + count)
@@ -291,10 +329,17 @@ def _score_stretch(sample: Sample, first: int, last: int, p: Protocol, primary: 
                 near = moved[(moved >= start_s - 1) & (moved <= end_s + 1)]
                 intervals = alignment.interval_error(near, inside)
                 numbers |= {"ibi_error_ms": intervals.error_ms, "beats_found": intervals.found}
-            weighs = span == "window" or not p.window_s  # read in windows, a video is not weighed again
-            if name == primary and weighs and start_s >= weighed_at + LEAST_BETWEEN_S:
-                numbers["confidence"] = _confidence(part, sample, start, count, numbers["predicted_bpm"])
-                weighed_at = start_s
+            bpm = numbers["predicted_bpm"]
+            judged = None
+            if reading is not None and name in sample.skin.methods:
+                judged = reading.estimate(name, start_s, count / fps, judged=weighs)
+            elif reading is not None and weighs:
+                judged = reading.judge(name, start_s, count / fps, bpm)
+            elif name == primary and weighs:
+                judged = Judged(bpm, *_confidence(part, sample, start, count, bpm))
+            if judged is not None:
+                bpm, sure, why = judged
+                numbers |= {"predicted_bpm": bpm, "confidence": sure, "why": why}
             place = {"span": span, "start_s": start_s, "duration_s": count / fps, "true_bpm": true_bpm}
             ids = {"recording": segment.segment_id, "person": segment.person_id, "method": name}
             rows.append(Row(**ids, **place, **numbers, facts=facts))
@@ -342,13 +387,14 @@ def _score_wave(
     }
 
 
-def _confidence(part: np.ndarray, sample: Sample, start: int, count: int, bpm: float) -> float:
-    """Weigh a window as `predict` does, but for what lies behind the face: a crop does not show it."""
+def _confidence(part: np.ndarray, sample: Sample, start: int, count: int, bpm: float) -> tuple[float, str]:
+    """Weigh a window as `predict` does a crop, but for what lies behind the face: a crop does not show it."""
     if not np.isfinite(bpm):
-        return 0.0  # no rate, no reading
+        return 0.0, windows.FLAT  # no rate, no reading
     part = np.asarray(part, np.float64)
     traces = (None,) if sample.cells is None else cell_colors.cell_traces(sample.cells[start : start + count])
-    return windows.confidence_of(part, sample.fps, bpm, traces)[0]
+    chance, why = windows.confidence_of(part, sample.fps, bpm, traces)
+    return chance, "" if chance >= confidence.THRESHOLD else why
 
 
 def score(
@@ -358,6 +404,7 @@ def score(
     *,
     with_confidence: bool = True,
     not_read: Sequence[LeftOut] = (),
+    notes: Sequence[str] = (),
 ) -> Evaluation:
     """Score what was read by a protocol.
 
@@ -367,6 +414,7 @@ def score(
       p: The protocol.
       with_confidence: Whether to weigh the primary method's windows too: it takes as long as all else.
       not_read: What is left out beside that, see `not_read`.
+      notes: What else is to be said, before the other warnings.
 
     Raises:
       UserError: There is no window with a truth.
@@ -380,12 +428,25 @@ def score(
     if not rows:
         raise nothing_to_test(p, [(len(s.truth), s.truth) for s in samples], samples[0].fps if samples else 1)
     result = summary.summarise(rows, p, primary)
+    result["warnings"] = [*notes, *_fallbacks(samples), *result["warnings"]]
     result["left_out"] = [dataclasses.asdict(one) for one in left_out]
     absent = {one.person for one in left_out} - {row.person for row in rows} - {""}
     if absent:
         names = ", ".join(sorted(absent))
         result["warnings"].append(f"nobody of these is in the tables, see what is left out: {names}")
     return Evaluation(p, rows, result)
+
+
+def _fallbacks(samples: Sequence[Sample]) -> list[str]:
+    """Say of which recordings the skin was found without landmarks."""
+    by_reason: dict[str, list[str]] = {}
+    for source in (sample.skin for sample in samples):
+        why = source.dataset.skin_fallback(source.segment.recording_id) if source else ""
+        if why:
+            by_reason.setdefault(why, []).append(source.segment.recording_id)
+    return [
+        f"the skin was found without landmarks in {', '.join(ids)}: {why}" for why, ids in by_reason.items()
+    ]
 
 
 def nothing_to_test(p: Protocol, truths: Sequence[tuple[int, np.ndarray | None]], fps: float) -> UserError:

@@ -22,13 +22,14 @@ from sspd_jax.evaluation.metrics import (
 )
 from sspd_jax.evaluation.protocol import Protocol
 from sspd_jax.evaluation.table import META, Row, frame
-from sspd_jax.heart_rate import confidence
+from sspd_jax.inference.windows import Settings
 
 NAMES = {
     "online": "SSPD, online network",
     "target": "SSPD, target network",
     "network": "SSPD, this checkpoint",
     "untrained": "untrained network",
+    "auto": "auto, all fused",
     "green": "GREEN",
     "ica": "ICA",
     "chrom": "CHROM",
@@ -112,7 +113,7 @@ def summarise(rows: Sequence[Row], protocol: Protocol, primary: str) -> dict[str
         "by_person": by_person,
         "paired": {name: plain(compare_methods(shown, primary, name)) for name in methods if name != primary},
         "strata": _strata(shown, methods),
-        "coverage": _coverage([row for row in shown if row.method == primary]),
+        "coverage": _coverage([row for row in shown if row.method == primary], protocol.region),
     }
     result["warnings"] = _warnings(result, shown)
     return result
@@ -209,15 +210,16 @@ def _strata(rows: Sequence[Row], methods: Sequence[str]) -> dict[str, dict[str, 
     return strata
 
 
-def _coverage(rows: Sequence[Row]) -> dict[str, Any] | None:
-    """Say how many windows have a reading at the usual confidence, and how wrong those are."""
+def _coverage(rows: Sequence[Row], region: str) -> dict[str, Any] | None:
+    """Say how many windows have a reading at the region's usual confidence, and how wrong those are."""
     known = [row for row in rows if np.isfinite(row.confidence)]
     if not known:
         return None
-    trusted = [row for row in known if row.confidence >= confidence.THRESHOLD]
+    least = Settings(region=region).least_confidence
+    trusted = [row for row in known if row.confidence >= least and not row.why]
     table = score(trusted) if trusted else {}
     return {
-        "threshold": confidence.THRESHOLD,
+        "threshold": least,
         "windows": len(known),
         "coverage": len(trusted) / len(known),
         **{name: _cell(table.get(name, NO_SCORE)) for name in ("MAE", "RMSE", "r")},

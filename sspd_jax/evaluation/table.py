@@ -28,7 +28,7 @@ class Row:
     Attributes:
       recording: Id of the segment.
       person: Id of the person who is seen.
-      method: 'online', 'target', 'untrained', 'network', or a classical method's name.
+      method: 'online', 'target', 'untrained', 'network', 'auto', or a classical method's name.
       span: 'window' or 'video'.
       start_s: Start of the window in the segment, s.
       duration_s: Length of the window, s.
@@ -40,6 +40,7 @@ class Row:
       ibi_error_ms: Mean error of the intervals between beats, ms; NaN where they cannot be compared.
       beats_found: Share of the contact wave's intervals that were found, 0 to 1.
       confidence: Chance that the rate is within 3 bpm, 0 to 1; NaN where it was not asked for.
+      why: Why `predict` gives no rate there; '' where it gives one, or nobody asked.
       facts: What else is known: the dataset's meta, and a study's part, fold and seed.
     """
 
@@ -57,6 +58,7 @@ class Row:
     ibi_error_ms: float = float("nan")
     beats_found: float = float("nan")
     confidence: float = float("nan")
+    why: str = ""
     facts: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
     @property
@@ -66,7 +68,8 @@ class Row:
 
 
 _COLUMNS = tuple(field.name for field in dataclasses.fields(Row) if field.name != "facts")
-_TEXTS = frozenset({"recording", "person", "method", "span"})
+_TEXTS = frozenset({"recording", "person", "method", "span", "why"})
+_EARLIER = {"why": "", "region": "crop"}  # what tables of an earlier version meant by columns they lack
 _DIGITS = {"start_s": 3, "duration_s": 3, "ibi_error_ms": 2}
 
 
@@ -140,6 +143,9 @@ def read(path: epath.PathLike) -> tuple[list[Row], dict[str, str]]:
     except (OSError, UnicodeDecodeError, pd.errors.ParserError) as error:
         raise UserError(f"{path}: cannot be read; make it with `sspd_jax evaluate`") from error
     try:
+        for name, value in _EARLIER.items():
+            if name not in table:
+                table[name] = value
         table["read_out"] = table["read_out"].replace(EARLIER_NAMES)
         settings = table[list(default().facts)].drop_duplicates()
         rows = [_row(line) for line in table.map(from_spreadsheet).to_dict("records")]

@@ -161,6 +161,7 @@ def _list(
         crop_size=config.crop_size,
         face_detector=data.face.detector,
         follow_every_s=data.face.follow_every_s,
+        skin=data.get("skin", True),
     )
     prepare.require_place(data.data_dir, data.name, settings, recordings)
     known = listing.of_recordings(recordings, data.source, settings.max_gap_s)

@@ -115,6 +115,7 @@ def prepare_data(
             face_detector=data.face.detector,
             face_model=data.face.model,
             follow_every_s=data.face.follow_every_s,
+            skin=data.get("skin", True),
             keep_going=data.keep_going,
             workers=data.workers,
         )

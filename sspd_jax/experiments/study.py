@@ -28,11 +28,13 @@ from sspd_jax.evaluation import evaluate, protocol, render, scoring, summary
 from sspd_jax.evaluation.protocol import Protocol
 from sspd_jax.evaluation.table import Row, read, with_facts, write
 from sspd_jax.heart_rate import classical
+from sspd_jax.inference.methods import AUTO
+from sspd_jax.inference.windows import REGIONS
 from sspd_jax.runtime import storage
 from sspd_jax.training import config as experiments
 
 TRAININGS, TESTS, DATA = "trainings", "tests", "data"
-KEYS = {"experiment", "overrides", "seeds", "protocols", "methods", "data", "parts"}
+KEYS = {"experiment", "overrides", "seeds", "protocols", "methods", "region", "data", "parts"}
 PART_KEYS = {"train", "train_people", "test", "test_people", "folds"}
 DATA_KEYS = {"data_dir", "simulate"}
 PRIMARY = evaluate.NETWORK
@@ -88,7 +90,8 @@ class Study:
       overrides: Assignments 'key=value' that change it.
       seeds: Seeds of the trainings; the people stay the same.
       protocols: Names of the protocols by which everything is scored.
-      methods: Classical methods beside the network.
+      methods: Classical methods beside the network, and 'auto' where the skin is read.
+      region: What of the face they read, 'skin' as `predict` does, or 'crop'.
       data: Name → {'data_dir': prepared} or {'simulate': settings of the simulator}.
       parts: Name → who learns and who is tested.
     """
@@ -98,6 +101,7 @@ class Study:
     seeds: tuple[int, ...]
     protocols: tuple[str, ...]
     methods: tuple[str, ...]
+    region: str
     data: Mapping[str, Mapping[str, Any]]
     parts: Mapping[str, Mapping[str, Any]]
 
@@ -127,7 +131,8 @@ def load(path: str) -> Study:
         overrides=tuple(table.get("overrides", ())),
         seeds=tuple(table["seeds"]),
         protocols=tuple(table.get("protocols", ("ours",))),
-        methods=tuple(table.get("methods", scoring.CLASSICAL)),
+        methods=tuple(table.get("methods", scoring.DEFAULT)),
+        region=table.get("region", REGIONS[0]),
         data=table["data"],
         parts=table["parts"],
     )
@@ -136,9 +141,12 @@ def load(path: str) -> Study:
         raise ConfigError(
             f"study {path}: seeds is {list(study.seeds)}; it must be different whole numbers ≥ 0"
         )
+    known = (AUTO, *classical.METHODS)
     for name in study.methods:
-        if name not in classical.METHODS:
-            raise ConfigError(f"study {path}: method {name!r} is none of {', '.join(classical.METHODS)}")
+        if name not in known:
+            raise ConfigError(f"study {path}: method {name!r} is none of {', '.join(known)}")
+    if study.region not in REGIONS:
+        raise ConfigError(f"study {path}: region {study.region!r} is none of {', '.join(REGIONS)}")
     for name, entry in study.data.items():
         _require_keys(path, f"data.{name}.", entry, DATA_KEYS, set())
         if len(entry) != 1:
@@ -262,6 +270,12 @@ def run(study: Study, workdir: epath.PathLike, *, progress: bool = True) -> dict
     datasets = {
         name: open_prepared(path, fps=config.fps, crop_size=config.crop_size) for name, path in dirs.items()
     }
+    # One region for all: tables of a study are read side by side.
+    region = study.region if all(dataset.has_skin for dataset in datasets.values()) else "crop"
+    if region != study.region:
+        blind = [str(dataset.data_dir) for dataset in datasets.values() if not dataset.has_skin]
+        print(f"note: {evaluate.NO_SKIN.format(', '.join(blind))}", file=sys.stderr)
+    protocols = [evaluate.over(p, region) for p in protocols]
     tests = plan(study, datasets)
     for number, test in enumerate(tests, 1):
         say = f"{number}/{len(tests)} {test.part}, fold {test.fold}, seed {test.training.seed}"
@@ -336,7 +350,7 @@ def _test(
 ) -> None:
     """Test, unless it is done."""
     folders = {p: test_folder(workdir, test, p) for p in protocols}
-    left = {p: folder for p, folder in folders.items() if not _is_done(folder, test)}
+    left = {p: folder for p, folder in folders.items() if not _is_done(folder, test, p.region)}
     if not left:
         return
     print(f"{say}: testing", file=sys.stderr, flush=True)
@@ -350,9 +364,11 @@ def test_folder(workdir: epath.Path, test: Test, p: Protocol) -> epath.Path:
     return epath.Path(workdir) / TESTS / name / evaluate.folder_name(p)
 
 
-def _is_done(folder: epath.Path, test: Test) -> bool:
+def _is_done(folder: epath.Path, test: Test, region: str) -> bool:
     try:
         scores = json.loads((folder / "scores.json").read_text())
+        if scores.get("settings", {}).get("region", "crop") != region:
+            return False
         left_out = {one["person"] for one in scores.get("left_out", ())}
         return set(test.people) - left_out <= set(scores["people"]) <= set(test.people)
     except (OSError, ValueError, KeyError, TypeError, AttributeError):

@@ -13,6 +13,7 @@ References:
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Mapping
 
 import numpy as np
@@ -78,6 +79,11 @@ class SkinWindow:
     def names(self) -> tuple[str, ...]:
         """Those of `fusion.ESTIMATORS` that can read this rate."""
         return fusion.readable(self.fps)
+
+    @functools.cached_property
+    def fused(self) -> FusedRate:
+        """What all estimators, all patches and the network say together, see `fuse`."""
+        return fuse(self)
 
 
 def track(geometry: np.ndarray, residual: np.ndarray, pose: np.ndarray) -> np.ndarray:

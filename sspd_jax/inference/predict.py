@@ -30,9 +30,7 @@ if TYPE_CHECKING:  # restoring a network takes seconds to import
     from sspd_jax.inference.model import RppgModel
 
 FACES_WITHIN_S = 3.0  # of the first face, the others are searched
-RATE_OFF = 0.2  # a header that is that far from the timestamps is wrong, or an average of an uneven rate
 SURE_OF_A_GUESS = 0.5  # at the most, where the frame rate is assumed
-MOST_FPS = 60.0  # a pulse needs no more: denser frames are averaged
 
 
 def predict(
@@ -63,7 +61,10 @@ def predict(
     settings = settings or Settings()
     damage = decode.Damage()
     frames = decode.frames(path, damage, fps=fps)
-    rate = _frame_rate(path) if fps is None else min(decode.read_facts(path, fps=fps).fps, MOST_FPS)
+    if fps is None:
+        rate = decode.reading_rate(path)
+    else:
+        rate = min(decode.read_facts(path, fps=fps).fps, decode.MOST_READING_FPS)
     prediction = _predict(frames, Path(path), rate, model, method, settings, near)
     if damage.clock:
         prediction = _of_assumed_clock(prediction, settings)
@@ -83,14 +84,6 @@ def _of_assumed_clock(prediction: Prediction, settings: Settings) -> Prediction:
         segments=segments,
         variability=windows.variability(segments),
     )
-
-
-def _frame_rate(path: str | Path) -> float:
-    """Choose the frame rate of a file in Hz: as stated, where its timestamps do not say otherwise."""
-    stated, measured = decode.read_facts(path).fps, decode.measured_rate(path)
-    if stated is None or (measured is not None and abs(stated / measured - 1) > RATE_OFF):
-        stated = measured or decode.ASSUMED_FPS
-    return min(stated, MOST_FPS)
 
 
 def predict_frames(

@@ -12,6 +12,7 @@ import functools
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import groupby
 from operator import itemgetter
+from typing import NamedTuple
 
 import numpy as np
 
@@ -155,6 +156,11 @@ def check_rate(method: str, fps: float, frames: int) -> None:
         host_classical.read_trace(method, np.ones((frames, 3)), fps)
 
 
+def readable_methods(fps: float) -> tuple[str, ...]:
+    """Return `AUTO` and the methods whose waves it reads anyway, so that one `read_waves` serves them all."""
+    return (AUTO, *fusion.readable(fps))
+
+
 def estimator_of(method: str, settings: Settings) -> str:
     """Say how a rate is estimated: what was asked for by name, else what suits method and region."""
     if settings.hr_estimator is not None or settings.region == "crop" or method == "sspd":
@@ -200,15 +206,49 @@ def judge_window(
       that wave is (0: cannot be told).
     """
     duration_s = len(window.skin) / window.fps
+    estimate = estimate_window(window, method, settings)
+    bpm, name = estimate.bpm, estimate.wave_name
+    if not np.isfinite(bpm):
+        return Window(start_s, duration_s, None, 0.0, estimate.why, None), name, 0.0
+    wave = window.waves[name]
+    chance, why = judge_rate(window, wave, bpm, settings)
+    judged = Window(start_s, duration_s, None if why else bpm, chance, why, bpm, estimate.estimates_bpm)
+    return judged, name, skin_evidence.upright(window, wave, bpm)
 
-    def blank(why: str) -> tuple[Window, str, float]:
-        return Window(start_s, duration_s, None, 0.0, why, None), _named(method), 0.0
 
-    is_grey = bool(np.ptp(window.skin, axis=-1).max() < windows.GREY_LEVELS)
+class Estimate(NamedTuple):
+    """The rate of one window, not yet judged.
+
+    Attributes:
+      bpm: the rate; NaN where there is none.
+      wave_name: the wave that it was read from.
+      estimates_bpm: what each method says by itself.
+      why: why there is no rate, '' where there is one.
+    """
+
+    bpm: float
+    wave_name: str
+    estimates_bpm: dict[str, float]
+    why: str
+
+
+def estimate_window(window: SkinWindow, method: str, settings: Settings) -> Estimate:
+    """Estimate the rate of one window.
+
+    Args:
+      window: what was seen in it.
+      method: `AUTO`, 'sspd' or a classical one.
+      settings: the estimator.
+    """
+
+    def blank(why: str) -> Estimate:
+        return Estimate(float("nan"), _named(method), {}, why)
+
+    none = windows.NO_COLOUR if _is_grey(window) else windows.FLAT
     if (np.ptp(window.skin, axis=0) <= STILL * window.skin.mean(axis=0)).all():
-        return blank(windows.NO_COLOUR if is_grey else windows.FLAT)
+        return blank(none)
     try:
-        fused = skin_evidence.fuse(window)
+        fused = window.fused
         bpm, estimates, name = fused.bpm, dict(fused.rates_bpm), method
         if method != AUTO:
             wave = window.waves.get(method)
@@ -221,19 +261,34 @@ def judge_window(
                 bpm = rate_of(window.waves[name], window.fps, method, settings)
     except ValueError as error:
         return blank(f"at {window.fps:g} frames/s no pulse can be read ({error})")
-    if not np.isfinite(bpm):
-        return blank(windows.NO_COLOUR if is_grey else windows.FLAT)
-    found = skin_evidence.extract(window, window.waves[name], bpm, fused)
-    chance, why = confidence.of_skin(found)
-    trusted = chance >= settings.least_confidence and not is_grey
-    if trusted:
-        why = ""
-    elif is_grey:
-        why = windows.NO_COLOUR
-    elif duration_s < windows.ENOUGH_S:
+    return Estimate(bpm, name, estimates, "") if np.isfinite(bpm) else blank(none)
+
+
+def judge_rate(window: SkinWindow, wave: np.ndarray, bpm: float, settings: Settings) -> tuple[float, str]:
+    """Weigh what speaks for a rate of one window.
+
+    Args:
+      window: what was seen in it.
+      wave: float [t], the wave that the rate was read from, finite.
+      bpm: the rate.
+      settings: the least confidence.
+
+    Returns:
+      The chance that the rate is within 3 bpm of the truth, and why it is no reading; '' where it is one.
+    """
+    chance, why = confidence.of_skin(skin_evidence.extract(window, wave, bpm, window.fused))
+    duration_s = len(window.skin) / window.fps
+    if _is_grey(window):
+        return chance, windows.NO_COLOUR
+    if chance >= settings.least_confidence:
+        return chance, ""
+    if duration_s < windows.ENOUGH_S:
         why += f", and {duration_s:.1f} s are too short to be sure: take {windows.PART_S:g} s or more"
-    judged = Window(start_s, duration_s, bpm if trusted else None, chance, why, bpm, estimates)
-    return judged, name, skin_evidence.upright(window, window.waves[name], bpm)
+    return chance, why
+
+
+def _is_grey(window: SkinWindow) -> bool:
+    return bool(np.ptp(window.skin, axis=-1).max() < windows.GREY_LEVELS)
 
 
 def rate_of(wave: np.ndarray, fps: float, method: str, settings: Settings) -> float:

@@ -31,6 +31,7 @@ IN_VIEW = 0.5  # least share of a window's detections that found the face
 FLAT = "the wave is flat"
 NO_CLOCK = "the file holds neither times nor a frame rate: give it with --fps"
 NO_COLOUR = "the picture is black and white, and a pulse shows in colour"
+LEAST_FILLED = 0.9  # of a window's frames
 GREY_LEVELS = 0.5  # colours that differ by less are rounding
 PART_S = signal_quality.PART_S
 ENOUGH_S = 0.9 * PART_S
@@ -180,7 +181,7 @@ def spans(frames: int, fps: float, settings: Settings) -> list[tuple[int, int]]:
 
 def fills(wave: np.ndarray, frames: int) -> bool:
     """Return whether a wave [t] fills a window: CHROM's can end early, and a tenth of the frames may lack."""
-    return len(wave) >= 0.9 * frames
+    return len(wave) >= LEAST_FILLED * frames
 
 
 def judge_window(

@@ -27,6 +27,7 @@ from sspd_jax.datasets import splits
 from sspd_jax.datasets.readers.registry import READERS
 from sspd_jax.errors import ConfigError
 from sspd_jax.heart_rate import estimators
+from sspd_jax.inference.windows import REGIONS
 from sspd_jax.method import losses, param_labels, spectrum, target_ema, views
 from sspd_jax.method.settings import (
     CROP_SIZE,
@@ -85,6 +86,8 @@ def default(form: Mapping[str, Any] = presets.PAPER) -> ml_collections.ConfigDic
                 "workers": 0,  # recordings prepared at once; 0: one for each core, 8 at most
                 # 'haar' or 'yunet' (which needs its model's path); follow_every_s 0: one box for all frames.
                 "face": {"detector": "haar", "model": "", "follow_every_s": 0.0},
+                # Whether the skin's traces are recorded beside the crops, which the evaluation reads.
+                "skin": True,
                 # Whether the frames to learn from lie in the memory of all devices together, and batches are
                 # cut out there: 'always', 'never', or 'auto': on GPU and TPU if they take a quarter of it.
                 "on_device": "auto",
@@ -98,6 +101,7 @@ def default(form: Mapping[str, Any] = presets.PAPER) -> ml_collections.ConfigDic
                 "hr_estimator": "spectrum",  # from wave to rate, see sspd_jax.heart_rate.estimators
                 "window_s": 10.0,  # s
                 "stride_s": 10.0,  # s
+                "region": "skin",  # what classical methods read, 'skin' as predict does, or 'crop'
             },
             # The last ones are kept, beside the best by the label-free score. One is made at the end of every
             # epoch, and every so many steps (0: no others).
@@ -510,6 +514,7 @@ def _check_people(config: ml_collections.ConfigDict) -> None:
     if config.data.source:
         known = tuple(sorted(READERS))
         _require(config.data.name in READERS, "data.name", config.data.name, f"one of {known}")
+    _require(isinstance(config.data.skin, bool), "data.skin", config.data.skin, "a boolean")
     face = config.data.face
     _require(face.detector in DETECTORS, "data.face.detector", face.detector, f"one of {DETECTORS}")
     _require(face.follow_every_s >= 0, "data.face.follow_every_s", face.follow_every_s, "0 s or more")
@@ -541,6 +546,7 @@ def _check_evaluation(config: ml_collections.ConfigDict) -> None:
     _require(table.hr_estimator in known, "evaluation.hr_estimator", table.hr_estimator, f"one of {known}")
     _require(table.window_s >= 4, "evaluation.window_s", table.window_s, "4 s or more")
     _require(table.stride_s > 0, "evaluation.stride_s", table.stride_s, "more than 0 s")
+    _require(table.region in REGIONS, "evaluation.region", table.region, f"one of {REGIONS}")
 
 
 def _check_scales(config: ml_collections.ConfigDict, network: NetworkSettings) -> None:

@@ -104,6 +104,8 @@ IGNORED_ON_RESUME = frozenset(
         "data.source",
         "data.data_dir",
         "data.on_device",
+        "data.skin",
+        "evaluation.region",
         "data.workers",
         "log_every",
         "checkpoint.keep",

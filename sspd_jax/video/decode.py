@@ -51,6 +51,8 @@ TIMES, STATED, ASSUMED, GIVEN = "times", "stated", "assumed", "given"
 RESTART_S = 0.5  # by which a time must fall back for the clock to start again: less is a slip of one frame
 BREAK_S = 1.0  # that is put between two clocks: more than any gap that is interpolated
 MOST_FPS = 10_000.0  # a higher one is no camera's
+MOST_READING_FPS = 60.0  # a pulse needs no more: denser frames are averaged
+RATE_OFF = 0.2  # a header that is that far from the timestamps is wrong, or an average of an uneven rate
 SQUEEZED = (0.1, 10.0)  # the shape of a pixel, beyond which it is a mistake
 MANY_PIXELS = 3840 * 2160
 """Of larger pictures few are decoded at once: each thread of FFmpeg's holds some, 50 MB each at 8K."""
@@ -170,6 +172,24 @@ def measured_rate(path: str | Path, *, packets: int = 300) -> float | None:
             pass  # what was read so far tells as well
     steps = np.diff(np.unique(times))  # frames are stored in the order of decoding
     return float(1 / np.median(steps)) if len(steps) >= 10 else None
+
+
+def reading_rate(path: str | Path) -> float:
+    """Choose the frame rate at which a pulse is read in a file: as stated, unless its timestamps differ.
+
+    Args:
+      path: a file that FFmpeg can decode.
+
+    Returns:
+      Hz, `MOST_READING_FPS` at the most.
+
+    Raises:
+      UserError: see `frames`.
+    """
+    stated, measured = read_facts(path).fps, measured_rate(path)
+    if stated is None or (measured is not None and abs(stated / measured - 1) > RATE_OFF):
+        stated = measured or ASSUMED_FPS
+    return min(stated, MOST_READING_FPS)
 
 
 @dataclass

@@ -486,6 +486,12 @@ class SkinRecorder:
         """Return the traces so far; with a look-ahead they end before the last frame."""
         return as_traces(np.array(self._rows), lag_s=self._lag_s, said=tuple(self.tracker.said))
 
+    def take(self) -> np.ndarray:
+        """Hand over what is recorded so far, float64 [t, `WIDTH`], and let go of it."""
+        rows = np.array(self._rows, np.float64).reshape(-1, WIDTH)
+        self._rows.clear()
+        return rows
+
     def forget(self, before_s: float) -> None:
         """Let go of what was recorded before a moment, s."""
         while self._rows and self._rows[0][0] < before_s:

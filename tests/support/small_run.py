@@ -41,7 +41,7 @@ def prepare_people(directory):
     recordings = [
         recording(name, np.arange(40 + 5 * n) / 10, shade=5 * n, ppg=False) for n, name in enumerate(PEOPLE)
     ]
-    prepare(recordings, directory, fps=10, crop_size=26, progress=False)
+    prepare(recordings, directory, fps=10, crop_size=26, skin=False, progress=False)
     return directory
 
 

@@ -303,7 +303,7 @@ def test_a_broken_recording_is_named_and_the_others_are_prepared(
     assert said in sentence
     assert "\n" not in sentence and "; " in sentence  # … and the remedy
     assert sentence.startswith(str(tmp_path / "raw"))
-    left = prepare(listed, tmp_path / "out", crop_size=16, progress=False, keep_going=True)
+    left = prepare(listed, tmp_path / "out", crop_size=16, skin=False, progress=False, keep_going=True)
     assert left.left_out == {broken: sentence}
     assert capsys.readouterr().err == f"{broken}: {sentence}\n"
     there = {s.recording_id for s in open_prepared(tmp_path / "out").segments}

@@ -83,7 +83,9 @@ def test_what_cannot_be_prepared_is_broken_by_the_same_sentence(tmp_path, capsys
     ]
     findings = [f for r in bad for f in check.check_recording(r)]
     assert [(f.recording_id, f.kind) for f in findings] == [(x, "broken") for x in "abcd"]
-    report = prepare([*bad, recording("e")], tmp_path / "out", keep_going=True, progress=False, crop_size=16)
+    report = prepare(
+        [*bad, recording("e")], tmp_path / "out", keep_going=True, skin=False, progress=False, crop_size=16
+    )
     assert {f.recording_id: f.sentence for f in findings} == report.left_out
 
 
@@ -144,7 +146,7 @@ def test_a_recording_with_dropped_frames_gives_the_same_heart_rates(tmp_path):
         dataset_files.pure(tmp_path / name, seconds=14, dropped=missing, people=1)
         listed = registry.read("pure", tmp_path / name)
         assert len(list(listed[0].frames())) == 420 - len(missing)
-        prepare(listed, tmp_path / f"{name}-out", crop_size=32, progress=False)
+        prepare(listed, tmp_path / f"{name}-out", crop_size=32, skin=False, progress=False)
         dataset = open_prepared(tmp_path / f"{name}-out")
         (segment,) = dataset.segments  # no gap is longer than the limit
         assert segment.n_frames == 420

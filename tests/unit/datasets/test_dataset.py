@@ -25,7 +25,7 @@ HERE = Path(__file__).parents[2] / "support"
 @pytest.fixture(scope="module")
 def made(tmp_path_factory):
     path = tmp_path_factory.mktemp("prepared") / "faces"
-    prepare(three(), path, crop_size=SIZE, progress=False)
+    prepare(three(), path, crop_size=SIZE, skin=False, progress=False)
     return path
 
 
@@ -85,7 +85,7 @@ from prepared_faces import recording
 from sspd_jax.datasets import input_pipeline
 from sspd_jax.datasets.dataset import open_prepared
 from sspd_jax.datasets.prepare import prepare
-prepare([recording("a")], sys.argv[1], crop_size=64, progress=False)
+prepare([recording("a")], sys.argv[1], crop_size=64, skin=False, progress=False)
 dataset = open_prepared(sys.argv[1])
 assert len(dataset.clip(dataset.segments[0], 0, 90)) == 90
 assert len(list(tfds.builder_from_directory(sys.argv[1]).as_data_source(split="all"))) == 3
@@ -165,7 +165,7 @@ def test_it_can_be_pickled_and_shared_among_threads(made, monkeypatch):
 
 
 def test_the_pulse_wave_is_none_where_there_is_none(tmp_path):
-    prepare([recording("a", ppg=False)], tmp_path / "out", crop_size=SIZE, progress=False)
+    prepare([recording("a", ppg=False)], tmp_path / "out", crop_size=SIZE, skin=False, progress=False)
     dataset = open_prepared(tmp_path / "out")
     assert dataset.ppg(dataset.segments[0]) is None
     row = tfds.builder_from_directory(tmp_path / "out").as_data_source(split="all")[0]
@@ -200,14 +200,14 @@ def test_a_damaged_index_is_named_and_made_anew(mine, made, text):
     (mine / "index.json").write_text(text)
     with pytest.raises(UserError, match=r"index\.json: is damaged.*; delete it and prepare again"):
         open_prepared(mine)
-    assert prepare(three(), mine, crop_size=SIZE, progress=False).made == 0
+    assert prepare(three(), mine, crop_size=SIZE, skin=False, progress=False).made == 0
     assert content(mine) == content(made)
 
 
 def test_an_index_of_another_version_is_refused(mine):
     index = json.loads((mine / "index.json").read_text())
     (mine / "index.json").write_text(json.dumps(index | {"format": 99}))
-    with pytest.raises(UserError, match=r"another version \(format 99, not 2\)"):
+    with pytest.raises(UserError, match=r"another version \(format 99, not 3\)"):
         open_prepared(mine)
 
 
@@ -230,13 +230,13 @@ def test_a_damaged_shard_is_named_and_made_anew(mine, made, damage):
         list(dataset.frames(dataset.segments[0]))  # the others can still be read
         list(dataset.frames(dataset.segments[1]))
     shard.unlink(missing_ok=True)
-    assert prepare(three(), mine, crop_size=SIZE, progress=False).made == 1
+    assert prepare(three(), mine, crop_size=SIZE, skin=False, progress=False).made == 1
     assert content(mine) == content(made)
 
 
 def test_a_shard_of_another_recording_is_noticed(tmp_path):
     for name in ("a", "b"):
-        prepare([recording(name)], tmp_path / name, crop_size=SIZE, progress=False)
+        prepare([recording(name)], tmp_path / name, crop_size=SIZE, skin=False, progress=False)
     shard = "faces-recordings.array_record-00000-of-00001"
     (tmp_path / "b" / shard).replace(tmp_path / "a" / shard)
     dataset = open_prepared(tmp_path / "a")

@@ -32,9 +32,9 @@ def moving(times_s):
 def test_a_face_is_followed_and_a_lost_one_is_a_gap(tmp_path):
     times_s = np.arange(17 * 15) / 15
     r = recording("a", frames=lambda: moving(times_s), seconds=17)
-    prepare([r], tmp_path / "still", crop_size=32, progress=False)
+    prepare([r], tmp_path / "still", crop_size=32, skin=False, progress=False)
     (still,) = open_prepared(tmp_path / "still").segments
-    prepare([r], tmp_path / "followed", crop_size=32, follow_every_s=0.5, progress=False)
+    prepare([r], tmp_path / "followed", crop_size=32, follow_every_s=0.5, skin=False, progress=False)
     dataset = open_prepared(tmp_path / "followed")
     first, second = dataset.segments
     # The last box is where the face went; the still one where it was.
@@ -42,7 +42,7 @@ def test_a_face_is_followed_and_a_lost_one_is_a_gap(tmp_path):
     assert first.start_s == 0 and 10.5 < first.n_frames / 30 < 12 and 13 <= second.start_s < 13.3
     assert any(re.match(r"no face, or a gap in time, 1[01]\.\d–13", note) for note in first.notes)
     with pytest.raises(UserError, match=r"was prepared with follow_every_s 0\.5, not 0\.0; choose"):
-        prepare([r], tmp_path / "followed", crop_size=32, progress=False)
+        prepare([r], tmp_path / "followed", crop_size=32, skin=False, progress=False)
 
 
 def test_several_faces_are_told(tmp_path):
@@ -50,19 +50,19 @@ def test_several_faces_are_told(tmp_path):
         for time_s, picture in portrait(np.arange(45) / 30):
             yield time_s, np.concatenate([picture, np.zeros((256, 40, 3), np.uint8), picture], 1)
 
-    prepare([recording("a", frames=two)], tmp_path / "out", crop_size=32, progress=False)
+    prepare([recording("a", frames=two)], tmp_path / "out", crop_size=32, skin=False, progress=False)
     (segment,) = open_prepared(tmp_path / "out").segments
     assert "2 faces in view: of the large ones the most central one was taken" in segment.notes
 
 
 def test_a_dataset_of_before_there_was_a_choice_stays_good(tmp_path):
-    prepare([recording("a")], tmp_path / "out", crop_size=32, progress=False)
+    prepare([recording("a")], tmp_path / "out", crop_size=32, skin=False, progress=False)
     for name in ("preparation.json", "index.json"):
         path = tmp_path / "out" / name
         text = path.read_text()
         assert ', "face_detector": "haar", "follow_every_s": 0.0' in text
         path.write_text(text.replace(', "face_detector": "haar", "follow_every_s": 0.0', ""))
-    assert prepare([recording("a")], tmp_path / "out", crop_size=32, progress=False).made == 0
+    assert prepare([recording("a")], tmp_path / "out", crop_size=32, skin=False, progress=False).made == 0
     assert open_prepared(tmp_path / "out").settings.face_detector == "haar"
 
 

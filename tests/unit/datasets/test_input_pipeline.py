@@ -30,7 +30,7 @@ def dataset(tmp_path_factory):
         recording("short", seconds=1),
     ]
     path = tmp_path_factory.mktemp("pipeline") / "faces"
-    prepare(recordings, path, crop_size=16, progress=False)
+    prepare(recordings, path, crop_size=16, skin=False, progress=False)
     return open_prepared(path)
 
 

@@ -9,6 +9,7 @@ from prepared_faces import portrait, recording
 from sspd_jax.cli import inspect as cli_inspect
 from sspd_jax.datasets import inspect
 from sspd_jax.datasets.readers import registry
+from sspd_jax.heart_rate.rate import spectral_peak_rate
 
 
 def test_an_overview_has_what_is_drawn(tmp_path):
@@ -19,6 +20,17 @@ def test_an_overview_has_what_is_drawn(tmp_path):
     assert [round(t) for t, _, _ in overview.thumbs] == [0, 4, 7]
     assert [bpm for _, _, bpm in overview.true_bpm] == pytest.approx([72], abs=2)
     assert [bpm for _, _, bpm in overview.video_bpm] == pytest.approx([72], abs=4)
+    # The skin is where the face is, and beats.
+    assert overview.skin.found.all() and len(overview.skin.time_s) == 240
+    assert spectral_peak_rate(overview.skin.skin[:, 1], 30) == pytest.approx(72, abs=2)
+    assert list(overview.maps) == [t for t, _, _ in overview.thumbs]
+    box = overview.box
+    for there in overview.maps.values():
+        rows, columns = np.nonzero(there > 0.5)
+        assert there.shape == (112, 112) and 0.05 < len(rows) / 112**2 < 0.5
+        assert box.left <= columns.min() and columns.max() < box.right
+        assert box.top <= rows.min() and rows.max() < box.bottom
+        assert abs(np.mean(columns) - (box.left + box.right) / 2) < 12
 
 
 def test_long_and_broken_up_recordings_stay_small():
@@ -47,8 +59,8 @@ def test_the_command_draws_every_recording(tmp_path, capsys):
     assert said.out.splitlines() == [str(out / "Zoë-a_clip.png"), str(out / "李-day_1-b.png")]
     picture = cv2.imread(str(out / "李-day_1-b.png"))
     assert picture.shape == (900, 1100, 3)
-    # The face's box is drawn in red, the wave's rate in dark grey.
-    for bgr in ((0, 94, 213), (51, 51, 51)):
+    # The face's box is drawn in red, the skin's outline in green, the wave's rate in dark grey.
+    for bgr in ((0, 94, 213), (115, 158, 0), (51, 51, 51)):
         assert (np.abs(picture.astype(int) - bgr).max(-1) < 8).sum() > 100
     assert cli_inspect.main([*arguments, "--recording", "nobody"]) == 2
     assert "--recording nobody is not in" in capsys.readouterr().err

@@ -16,7 +16,7 @@ from sspd_jax.video import resample
 
 def one(r, folder, **settings):
     """Prepare one recording and open it."""
-    prepare([r], folder / r.recording_id, crop_size=64, progress=False, **settings)
+    prepare([r], folder / r.recording_id, crop_size=64, skin=False, progress=False, **settings)
     return open_prepared(folder / r.recording_id)
 
 

@@ -27,7 +27,7 @@ from sspd_jax.video.face_stream import cut_face
 HERE = Path(__file__).parents[2] / "support"
 SHARD = "faces-recordings.array_record-{:05d}-of-00003"
 
-prepare = partial(command.prepare, crop_size=64, progress=False)
+prepare = partial(command.prepare, crop_size=64, skin=False, progress=False)
 
 
 def in_another_process(code, *arguments, check=True, **settings):
@@ -89,7 +89,7 @@ def killed(frames):
 
 first, second, third = three()
 cut_off = dataclasses.replace(second, frames=lambda: killed(second.frames))
-prepare([first, cut_off, third], sys.argv[1], crop_size=64, progress=False)
+prepare([first, cut_off, third], sys.argv[1], crop_size=64, skin=False, progress=False)
 """
 
 
@@ -281,7 +281,7 @@ from prepared_faces import three
 from sspd_jax.cli.common import run
 from sspd_jax.datasets.prepare import prepare
 resource.setrlimit(resource.RLIMIT_FSIZE, (1_500_000, -1))  # the first shard fits, the second does not
-sys.exit(run(lambda: prepare(three(), sys.argv[1], crop_size=64, progress=False) and None))
+sys.exit(run(lambda: prepare(three(), sys.argv[1], crop_size=64, skin=False, progress=False) and None))
 """
     done = in_another_process(code, tmp_path / "out", check=False)
     assert done.returncode == 1
@@ -447,7 +447,7 @@ def frames():
 
 recordings = [recording(f"subject{n}", frames=frames, seconds=200, person=f"person{n}") for n in range(3)]
 base = peak_kib()
-report = prepare(recordings, sys.argv[1], progress=False)
+report = prepare(recordings, sys.argv[1], skin=False, progress=False)
 dataset = open_prepared(sys.argv[1])
 for segment in dataset.segments:
     for start in (0, 2999, 5699):

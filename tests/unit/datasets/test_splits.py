@@ -123,7 +123,7 @@ def test_a_published_split_takes_whom_the_dataset_has():
 
 def test_protocols_come_from_cohface_itself(tmp_path):
     dataset_files.cohface(tmp_path / "raw", seconds=2)
-    prepare(cohface.recordings(tmp_path / "raw"), tmp_path / "out", crop_size=32, progress=False)
+    prepare(cohface.recordings(tmp_path / "raw"), tmp_path / "out", crop_size=32, skin=False, progress=False)
     dataset = open_prepared(tmp_path / "out")
     for name, kept in (("all", 4), ("clean", 2), ("natural", 2)):
         split = chosen(dataset, kind="protocol", name=name)

@@ -23,7 +23,7 @@ from sspd_jax.video import decode
 
 HERE = Path(__file__).parents[2] / "support"
 
-prepare = functools.partial(command.prepare, crop_size=64, progress=False)
+prepare = functools.partial(command.prepare, crop_size=64, skin=False, progress=False)
 
 
 def faces(folder, count, seconds=2):

@@ -31,7 +31,7 @@ def data_dir(tmp_path_factory):
         )
         for name, bpm, light in (("ann", 66.0, "dim"), ("bob", 90.0, "bright"))
     ]
-    prepare(recordings, directory, crop_size=40, progress=False)
+    prepare(recordings, directory, crop_size=40, skin=False, progress=False)
     return directory
 
 
@@ -60,7 +60,7 @@ def test_classical_methods_are_scored_without_a_checkpoint(data_dir, tmp_path, c
         (["--data=DATA"], 2, "--data needs --output=DIR"),
         (["--data=nowhere", "--output=OUT"], 1, "nowhere: holds no prepared dataset"),
         (["--data=DATA", "--output=OUT", "--people=zoe"], 2, "nobody called zoe; it has ann, bob"),
-        (["--data=DATA", "--output=OUT", "--methods=magic"], 2, "'magic' is none of green"),
+        (["--data=DATA", "--output=OUT", "--methods=magic"], 2, "'magic' is none of auto, green"),
         (["--data=DATA", "--output=OUT", "--methods="], 2, "nothing to test"),
         (["--data=DATA", "--output=OUT", "--protocol=toolbx"], 2, "'toolbx' is none of ours"),
         (["--data=DATA", "--output=OUT", "--window=2"], 2, "4 s or more"),

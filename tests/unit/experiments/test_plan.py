@@ -147,7 +147,7 @@ def test_the_plan_of_a_prepared_dataset_is_of_its_segments_and_names_who_is_not_
     for prepared in (False, True):
         if prepared:
             listed = registry.read("pure", config.data.source)
-            prepare(listed, config.data.data_dir, crop_size=26, progress=False)
+            prepare(listed, config.data.data_dir, crop_size=26, skin=False, progress=False)
         with pytest.raises(UserError, match=r"needs 5 s of contact pulse wave, the longest has 4\.[56]; "):
             plan.check(config)
         config.evaluation.window_s = 4

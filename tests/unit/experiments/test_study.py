@@ -98,7 +98,8 @@ def test_names_that_are_learned_from_cannot_be_tested(load):
         ("folds = 3", "folds = 1", "folds ≥ 2"),
         ("folds = 3", 'folds = 3\ntest = "b"', "nothing else"),
         ('data_dir = "b"', 'data_dir = "b"\nsimulate = {}', "either data_dir or simulate"),
-        ("seeds", 'methods = ["magic"]\nseeds', "'magic' is none of green"),
+        ("seeds", 'region = "nose"\nseeds', "region 'nose' is none of skin, crop"),
+        ("seeds", 'methods = ["magic"]\nseeds', "'magic' is none of auto, green"),
         ("[data.a]", "[data.a", "cannot be read"),
     ],
 )
@@ -181,10 +182,10 @@ def test_who_has_no_truth_is_listed_and_does_not_make_a_test_undone(tmp_path, lo
         folder.mkdir(parents=True)
         people = sorted(set(test.people) - {"subject3"})
         (folder / "scores.json").write_text(json.dumps({"people": people, "left_out": [lost]}))
-        assert study._is_done(folder, test)
+        assert study._is_done(folder, test, p.region)
     assert study.collect_left_out(tests, tmp_path, p) == [lost]  # once, not for every seed
     (folder / "scores.json").write_text(json.dumps({"people": people, "left_out": []}))
-    assert not study._is_done(folder, test)
+    assert not study._is_done(folder, test, p.region)
     text = study.as_text(
         {"span": "window", "protocol": "p", "parts": {"x": {"methods": {}, "paired": {}, "left_out": [lost]}}}
     )

@@ -44,7 +44,7 @@ def record(person, bpm):
 @pytest.fixture(scope="module")
 def data_dir(tmp_path_factory):
     directory = tmp_path_factory.mktemp("prepared") / "faces"
-    prepare([record(*item) for item in RATES.items()], directory, crop_size=68, progress=False)
+    prepare([record(*item) for item in RATES.items()], directory, crop_size=68, skin=False, progress=False)
     return directory
 
 

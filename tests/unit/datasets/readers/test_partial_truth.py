@@ -112,7 +112,7 @@ def test_every_protocol_scores_what_the_truth_covers_and_lists_the_rest(tmp_path
     globals()[f"spoil_{name}"](tmp_path / "raw", start_s)
     listed = registry.read(name, tmp_path / "raw")
     assert [r.why for r in listed if isinstance(r, Broken)] == []
-    prepare(listed, tmp_path / "out", name=name, crop_size=16, progress=False)
+    prepare(listed, tmp_path / "out", name=name, crop_size=16, skin=False, progress=False)
     dataset = open_prepared(tmp_path / "out")
     samples = list(scoring.read_segments(dataset, dataset.people, {}, ("green",)))
     for protocol_name in protocol.names():
@@ -146,7 +146,9 @@ class Cut:
 def test_what_lies_beyond_the_truth_changes_no_wave(tmp_path):
     dataset_files.folder(tmp_path / "raw", seconds=SECONDS)
     spoil_folder(tmp_path / "raw", 2.0)
-    prepare(registry.read("folder", tmp_path / "raw"), tmp_path / "out", crop_size=16, progress=False)
+    prepare(
+        registry.read("folder", tmp_path / "raw"), tmp_path / "out", crop_size=16, skin=False, progress=False
+    )
     dataset = open_prepared(tmp_path / "out")
     spans = {s.segment_id: s.truth[0] for s in dataset.segments}
     both = (

@@ -1,7 +1,9 @@
 """Every reader on files of the real format: who is seen, when, and with which wave."""
 
+import dataclasses
 import pickle
 import re
+from itertools import islice
 from pathlib import Path
 
 import cv2
@@ -82,7 +84,8 @@ def test_recordings_by_the_contract(name, source):
 
 @pytest.mark.parametrize("name", PEOPLE)
 def test_prepared_frames_and_wave_have_one_clock(name, source, tmp_path):
-    prepare(registry.read(name, source(name)), tmp_path / name, name=name, crop_size=32, progress=False)
+    settings = {"name": name, "crop_size": 32, "skin": False, "progress": False}
+    prepare(registry.read(name, source(name)), tmp_path / name, **settings)
     dataset = open_prepared(tmp_path / name)
     assert dataset.people == PEOPLE[name]
     for segment in dataset.segments:
@@ -97,6 +100,18 @@ def test_prepared_frames_and_wave_have_one_clock(name, source, tmp_path):
         assert spectral_peak_rate(green, 30) == pytest.approx(bpm, abs=2)
         # Blood darkens: the frames beat with the wave, in phase, not only at its rate.
         assert np.corrcoef(-np.diff(green)[there[1:]], np.diff(wave)[there[1:]])[0, 1] > 0.6
+
+
+@pytest.mark.parametrize("name", PEOPLE)
+def test_the_skin_is_recorded_as_the_frames_go_by_whatever_they_come_from(name, source, tmp_path):
+    whole_one = registry.read(name, source(name))[0]
+    beginning = list(islice(whole_one.frames(), 36))
+    short = dataclasses.replace(whole_one, frames=lambda: iter(beginning), ppg=None)
+    prepare([short], tmp_path / name, crop_size=16, progress=False)
+    record = open_prepared(tmp_path / name).skin(short.recording_id)
+    assert list(record.traces.time_s) == [time_s for time_s, _ in beginning]
+    assert record.traces.found.all()
+    assert record.fps == pytest.approx(1 / np.diff(record.traces.time_s).mean(), rel=0.02)
 
 
 # What is particular to one.

@@ -1,0 +1,213 @@
+"""The skin's traces of a prepared recording: recorded while it is decoded, and read back.
+
+    data_dir/skin/subject1.npy   float64 [frames, columns], a row for each frame of the video
+
+A NumPy file that `numpy.load` opens. Its rows are at the frames' own times, not on the dataset's clock: it is
+what `predict` records of the same video, before anything is interpolated. What the columns are stands in the
+index, beside the recording, under `skin`:
+
+- `format`: Number of this layout, `FORMAT`.
+- `file`, `bytes`: Its name in the data directory, and its size.
+- `columns`: Name of a field of `video.skin_traces.SkinTraces` → how many columns it has, in their order.
+- `fps`: Frame rate at which `predict` would read the video, Hz.
+- `lag_s`, `said`: As in `SkinTraces`.
+- `fallback`: '' where the face was followed by its landmarks; else why it was not.
+"""
+
+from __future__ import annotations
+
+import math
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from etils import epath
+
+from sspd_jax.datasets.format import ELSEWHERE
+from sspd_jax.errors import UserError
+from sspd_jax.runtime import storage
+from sspd_jax.video import decode, resample
+from sspd_jax.video.face_mesh import load_networks
+from sspd_jax.video.files import SUFFIXES
+from sspd_jax.video.skin_traces import FIELDS, WIDTH, SkinRecorder, SkinTraces, as_traces
+
+FORMAT = 1
+FOLDER = "skin"
+ROWS_HELD = 512  # 300 KB, so that memory does not grow with the video
+MEASURED_FRAMES = 2000  # by whose times a rate is measured
+RATE_OFF = 0.02  # what a file states is farther off than that from the times that its dataset gives
+COLUMNS = {name: math.prod(shape) for name, shape in FIELDS.items()}
+
+
+class SkinRecord(NamedTuple):
+    """What was seen of the skin in a prepared recording.
+
+    Attributes:
+      traces: One sample a frame, at the frames' own times.
+      fps: Frame rate at which `predict` would read the video, Hz.
+      fallback: '' where the face was followed by its landmarks; else why it was not, in a sentence.
+    """
+
+    traces: SkinTraces
+    fps: float
+    fallback: str
+
+
+class SkinWriter:
+    """Records the face in frames that pass through, and writes its traces aside; `commit` names the file."""
+
+    def __init__(self, data_dir: epath.Path, recording_id: str, video: Path):
+        """Load the face networks and open the file aside.
+
+        Args:
+          data_dir: Folder of the prepared dataset.
+          recording_id: Id of the recording, a plain file name.
+          video: File that the frames come from, if it is one.
+
+        Raises:
+          StorageError: The file cannot be opened.
+        """
+        networks, self.fallback = load_networks()
+        self._recorder = SkinRecorder(networks)
+        self._video, self._times_s = video, []
+        self._rows = 0
+        self.path = data_dir / FOLDER / f"{recording_id}.npy"
+        self._folder = None
+        with storage.storing(self.path, ELSEWHERE):
+            if storage.is_remote(self.path):
+                self._folder = tempfile.TemporaryDirectory(prefix="sspd_jax-")
+                self._aside = epath.Path(self._folder.name) / self.path.name
+            else:
+                self.path.parent.mkdir(exist_ok=True)
+                self._aside = storage.aside(self.path)
+            self._file = self._aside.open("wb")
+            self._write_head()
+
+    def __enter__(self) -> SkinWriter:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        with suppress(OSError):
+            self._file.close()
+        with suppress(OSError):
+            self._aside.unlink(missing_ok=True)
+        if self._folder is not None:
+            self._folder.cleanup()
+
+    def watch(self, frames: Iterable[tuple[float, np.ndarray]]) -> Iterator[tuple[float, np.ndarray]]:
+        """Pass frames on, (time in s, uint8 [h, w, 3] RGB), each recorded before it is passed."""
+        for number, (time_s, rgb) in enumerate(frames, 1):
+            self._recorder.see(time_s, rgb)
+            if number <= MEASURED_FRAMES:
+                self._times_s.append(time_s)
+            if number % ROWS_HELD == 0:
+                self._write(self._recorder.take())
+            yield time_s, rgb
+
+    def commit(self) -> dict[str, Any]:
+        """Finish the file and give it its name.
+
+        Returns:
+          What stands in the index, see the module's docstring.
+
+        Raises:
+          StorageError: It cannot be written.
+        """
+        end = self._recorder.finish()
+        self._write(self._recorder.take())
+        with storage.storing(self.path, ELSEWHERE):
+            self._file.seek(0)
+            self._write_head()
+            self._file.close()
+            size = self._aside.stat().length
+            if self._folder is None:
+                self._aside.replace(self.path)
+            else:
+                self._aside.copy(self.path, overwrite=True)
+        return {
+            "format": FORMAT,
+            "file": f"{FOLDER}/{self.path.name}",
+            "bytes": size,
+            "columns": COLUMNS,
+            "fps": _rate_of(self._video, self._times_s),
+            "lag_s": end.lag_s,
+            "said": [list(one) for one in end.said],
+            "fallback": self.fallback,
+        }
+
+    def _write_head(self) -> None:
+        # NumPy leaves room in it for the number of rows to grow.
+        head = {"descr": "<f8", "fortran_order": False, "shape": (self._rows, WIDTH)}
+        np.lib.format.write_array_header_1_0(self._file, head)
+
+    def _write(self, rows: np.ndarray) -> None:
+        with storage.storing(self.path, ELSEWHERE):
+            self._file.write(rows.astype("<f8").tobytes())
+        self._rows += len(rows)
+
+
+def _rate_of(video: Path, times_s: list[float]) -> float:
+    """Return the rate at which `predict` reads a video: what its file states, if its times agree."""
+    measured = round(resample.native_rate(np.array(times_s)).fps, 3)
+    stated = measured  # pictures, arrays of MATLAB, frames made in memory
+    if video.suffix.lower() in SUFFIXES:
+        with suppress(UserError, OSError):
+            stated = decode.reading_rate(video)
+    if abs(stated / min(measured, decode.MOST_READING_FPS) - 1) > RATE_OFF:
+        stated = measured  # the dataset's own times are other ones
+    return min(stated, decode.MOST_READING_FPS)
+
+
+def is_whole(data_dir: epath.Path, facts: Mapping[str, Any]) -> bool:
+    """Return whether the file that a recording's facts speak of is there, as long as they say."""
+    try:
+        return (data_dir / facts["file"]).stat().length == facts["bytes"]
+    except OSError:
+        return False
+
+
+def is_known(facts: Mapping[str, Any] | None) -> bool:
+    """Return whether a recording has traces, and in the layout of this version."""
+    if not isinstance(facts, Mapping) or not isinstance(facts.get("columns"), Mapping):
+        return False
+    return facts.get("format") == FORMAT and list(facts["columns"].items()) == list(COLUMNS.items())
+
+
+def read(data_dir: epath.Path, facts: Mapping[str, Any]) -> SkinRecord | None:
+    """Read the skin's traces of a recording.
+
+    Args:
+      data_dir: Folder of the prepared dataset.
+      facts: What `SkinWriter.commit` returned.
+
+    Returns:
+      The record; None where it is of another version's layout.
+
+    Raises:
+      UserError: The file is missing or damaged.
+    """
+    if not is_known(facts):
+        return None
+    try:
+        path = data_dir / facts["file"]
+        fps, lag_s, fallback = float(facts["fps"]), float(facts["lag_s"]), facts["fallback"]
+        said = tuple((float(time_s), sentence) for time_s, sentence in facts["said"])
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        raise UserError(f"{data_dir}: its index is damaged; delete it and prepare again") from error
+    try:
+        with path.open("rb") as file:
+            table = np.load(file, allow_pickle=False)
+    except FileNotFoundError as error:
+        raise UserError(f"{path}: is missing; prepare again, the others stay") from error
+    except (OSError, ValueError, EOFError) as error:
+        raise _damaged(path) from error
+    if table.ndim != 2 or table.shape[1] != WIDTH or table.dtype != np.float64:
+        raise _damaged(path)
+    return SkinRecord(as_traces(table, lag_s=lag_s, said=said), fps, fallback)
+
+
+def _damaged(path: epath.Path) -> UserError:
+    return UserError(f"{path}: is damaged; delete it and prepare again, the others stay")
