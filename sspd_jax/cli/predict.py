@@ -28,6 +28,7 @@ from sspd_jax.inference.predict import find_faces, predict
 from sspd_jax.inference.prediction import Failure, Prediction, describe, write_csv, write_json, write_plot
 from sspd_jax.inference.windows import Settings
 from sspd_jax.runtime import storage
+from sspd_jax.video import decode
 from sspd_jax.video.face_detection import DETECTORS, FaceBox, FaceDetector, make_detector
 from sspd_jax.video.files import find_videos
 
@@ -44,6 +45,18 @@ def main(argv: list[str] | None = None) -> int:
     stride_s = estimation.DEFAULT.stride_s
     add("--stride", type=float, default=stride_s, help="of the windows, s (default: %(default)g)")
     add("--fps", type=float, help="frame rate, Hz, whatever the file says (default: its own)")
+    add(
+        "--max_hours",
+        type=float,
+        default=decode.Limits.hours,
+        help="of a video, what comes later is left out (default: %(default)g)",
+    )
+    add(
+        "--max_megapixels",
+        type=float,
+        default=decode.Limits.megapixels,
+        help="of a picture, larger ones are refused (default: %(default)g)",
+    )
     add("--all_faces", action="store_true", help="everybody in the picture, left to right")
     add("--face_detector", choices=DETECTORS, help="what finds the face for --region=crop (default: haar)")
     add("--face_model", default="", metavar="FILE", help="YuNet's model file, for --face_detector=yunet")
@@ -63,6 +76,7 @@ def _predict(args: argparse.Namespace) -> int:
     for path in filter(None, (args.json, args.csv, args.plot)):
         if not Path(path).absolute().parent.is_dir():
             raise UserError(f"{path}: cannot be written (no such folder); choose another place")
+    decode.use_limits(decode.Limits(args.max_megapixels, args.max_hours))
     settings = Settings(args.window, args.stride, args.hr_estimator, args.min_confidence, args.region)
     model = None
     if args.method in (AUTO, "sspd") and args.checkpoint:
@@ -125,8 +139,13 @@ def _list_videos(paths: Sequence[str], codes: list[int], *, debug: bool) -> list
         if not videos:
             raise UserError(f"{folder}: holds no video; give a folder of videos, or a video")
 
+    def refuse() -> None:
+        raise UserError("'': is no path; name a video, or a folder of videos")
+
     for path in paths:
-        if Path(path).is_dir():
+        if not path:  # of a variable that is not set: not everything that lies here
+            codes.append(common.run(refuse, debug=debug))
+        elif Path(path).is_dir():
             codes.append(common.run(functools.partial(search, path), debug=debug))
         else:
             found.append(path)

@@ -32,6 +32,8 @@ if TYPE_CHECKING:  # restoring a network takes seconds to import
 FACES_WITHIN_S = 3.0  # of the first face, the others are searched
 RATE_OFF = 0.2  # a header that is that far from the timestamps is wrong, or an average of an uneven rate
 SURE_OF_A_GUESS = 0.5  # at the most, where the frame rate is assumed
+LEAST_FPS = 6.0  # twice the fastest pulse that the estimators look for
+MOST_NOTES = 20  # a video in a thousand pieces has two thousand
 MOST_FPS = 60.0  # a pulse needs no more: denser frames are averaged
 
 
@@ -66,6 +68,11 @@ def predict(
     damage = decode.Damage()
     frames = decode.frames(path, damage, fps=fps)
     rate = _frame_rate(path) if fps is None else min(decode.read_facts(path, fps=fps).fps, MOST_FPS)
+    if rate <= LEAST_FPS:
+        raise UserError(
+            f"{path}: has {rate:.3g} frames/s, and a pulse needs more than {LEAST_FPS:g}: film at 15 or more, "
+            "or give the rate with --fps if the file's is wrong"
+        )
     prediction = _predict(frames, Path(path), rate, model, method, settings, near, detector)
     if damage.clock:
         prediction = _of_assumed_clock(prediction, settings)
@@ -159,6 +166,8 @@ def _predict(
         segments, notes = segments_of(clip, fps, pulse_extractor(method, model, fps), settings)
         box = clip.box
     notes += _unread(segments, watched.last_s, notes, settings)
+    if len(notes) > MOST_NOTES:
+        notes[MOST_NOTES:] = [f"{len(notes) - MOST_NOTES} more such notes are left out"]
     bpm, confidence = windows.summary(segments)
     return Prediction(
         file=str(file),

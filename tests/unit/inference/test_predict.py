@@ -388,6 +388,39 @@ def test_the_detector_of_the_crop_can_be_chosen(face, capsys):
     assert "no such model file" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("step_s", [1.0, 100.0])
+def test_too_few_frames_a_second_are_refused_before_they_are_read(tmp_path, step_s, monkeypatch, capsys):
+    picture = next(iter(sample_video.face_frames(np.arange(1) / 30, 60.0, 0)))
+    sample_video.write_video(tmp_path / "slow.mp4", iter([picture] * 12), np.arange(12) * step_s)
+    monkeypatch.setattr(predict, "_predict", None)
+    assert cli_predict.main([str(tmp_path / "slow.mp4")]) == 1
+    assert f"has {1 / step_s:g} frames/s, and a pulse needs more than 6" in capsys.readouterr().err
+
+
+def test_notes_on_a_video_in_pieces_are_few(tmp_path):
+    starts = [0, *(8 + 2 * np.arange(25))]
+    times = np.concatenate([start + np.arange(150 if not start else 8) / 30 for start in starts])
+    sample_video.write_video(tmp_path / "a.mp4", sample_video.face_frames(times, 72.0, 0), times)
+    notes = predict.predict(tmp_path / "a.mp4", method="pos", settings=Settings(region="crop")).notes
+    assert len(notes) == 21 and notes[-1] == "31 more such notes are left out"
+
+
+def test_no_path_is_not_the_present_folder(face, monkeypatch, capsys):
+    monkeypatch.chdir(face.parent)
+    assert cli_predict.main([""]) == 1
+    assert capsys.readouterr().err.startswith("error: '': is no path")
+
+
+def test_bounds_are_said_and_can_be_raised(face, capsys):
+    assert cli_predict.main([str(face), "--max_megapixels=0.01"]) == 1
+    assert "256 × 256 pixels are larger than 0.01 megapixels" in capsys.readouterr().err
+    assert cli_predict.main([str(face), "--method=pos", "--max_hours=0.002"]) == 0
+    said = capsys.readouterr().out
+    assert "(pos, 7.2 s" in said and "only the first 0.002 hours are read: --max_hours allows more" in said
+    assert cli_predict.main([str(face), "--method=pos"]) == 0
+    assert "(pos, 10.0 s" in capsys.readouterr().out
+
+
 def test_csv_and_picture_hold_every_window(face, tmp_path, capsys):
     csv_file, picture = tmp_path / "out.csv", tmp_path / "out.png"
     options = ["--method=pos", f"--csv={csv_file}", f"--plot={picture}", "--window=5", "--stride=1"]
