@@ -136,13 +136,15 @@ def quiet_stragglers() -> Iterator[None]:
     Orbax handles all arrays at once; when one fails it closes the event loop that the others still report to.
     A failure in one of its threads it both logs, traceback and all, and raises: what it raises is said.
     """
-    previous_hook = sys.unraisablehook
+    previous_hook = after = sys.unraisablehook
 
     def hook(unraisable: Any) -> None:
-        if "Event loop is closed" not in str(unraisable.exc_value):
+        if not any(text in str(unraisable.exc_value) for text in _STRAGGLERS):
             previous_hook(unraisable)
 
     def is_news(record: logging.LogRecord) -> bool:
+        if "Requested `tracked_metric`" in record.getMessage():
+            return False  # the middle of an epoch has no score
         return record.levelno < logging.ERROR or "orbax" not in record.pathname
 
     sys.unraisablehook = hook
@@ -152,19 +154,24 @@ def quiet_stragglers() -> Iterator[None]:
         yield
     except BaseException:
         # The other arrays' futures complain too, but only once they are collected, after this block: from the
-        # first failure on these two filters stay.
+        # first failure on these filters stay.
+        after = hook
         logging.getLogger("asyncio").addFilter(_is_no_straggler)
         warnings.filterwarnings("ignore", r"coroutine '.*serialize.*' was never awaited", RuntimeWarning)
         time.sleep(0.5)  # for the stragglers
         raise
     finally:
-        sys.unraisablehook = previous_hook
+        sys.unraisablehook = after
         log.removeFilter(is_news)
+
+
+_STRAGGLERS = ("Event loop is closed", "OCDBT", "TensorStore", "reading array index")
+"""What the texts of such late failures hold."""
 
 
 def _is_no_straggler(record: logging.LogRecord) -> bool:
     error = record.exc_info[1] if record.exc_info else None
-    return "never retrieved" not in record.getMessage() or "OCDBT" not in str(error)
+    return "never retrieved" not in record.getMessage() or not any(text in str(error) for text in _STRAGGLERS)
 
 
 def _as_arrays(checkpointer: ocp.Checkpointer, path: epath.Path) -> ocp.args.StandardRestore:

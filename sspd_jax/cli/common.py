@@ -71,13 +71,21 @@ def _did_you_mean(parser: argparse.ArgumentParser, unknown: Sequence[str]) -> st
     return f"; did you mean {close[0]}?" if close else ""
 
 
-def run(work: Callable[[], int | None], *, debug: bool = False, goes_on: str = "") -> int:
+def run(
+    work: Callable[[], int | None],
+    *,
+    debug: bool = False,
+    goes_on: str = "",
+    failures: list[str] | None = None,
+) -> int:
     """Run `work` and turn what goes wrong into a sentence on stderr and an exit code.
 
     Args:
       work: Function that does the job; it may return an exit code (None means done).
       debug: Whether to print the traceback of a failure before the sentence.
       goes_on: See `start`.
+      failures: Is told the sentence. Where it is given, this is one piece of a larger work, and an
+        interruption, which ends all of it, is raised.
 
     Returns:
       The exit code for `sys.exit`.
@@ -85,20 +93,25 @@ def run(work: Callable[[], int | None], *, debug: bool = False, goes_on: str = "
     text.use_any_terminal()
     try:
         return work() or DONE
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, BrokenPipeError) as error:
+        if failures is not None:
+            raise
+        if isinstance(error, BrokenPipeError):  # `… | head` has seen enough; nobody is left to tell
+            with contextlib.suppress(OSError, ValueError, AttributeError):
+                os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or the last flush complains
+            return FAILED
         print(f"interrupted{goes_on and '; '}{goes_on}", file=sys.stderr)
         return 130
-    except BrokenPipeError:  # `… | head` has seen enough; nobody is left to tell
-        with contextlib.suppress(OSError, ValueError, AttributeError):
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or the last flush complains
-        return FAILED
     except Exception as error:
         if debug:
             traceback.print_exc()
         if isinstance(error, UserError):
-            print(f"error: {text.printable(str(error))}", file=sys.stderr)
-            return error.exit_code
-        what = " ".join(str(error).split())[:300] or "no further detail"
-        hint = "" if debug else " (--debug shows where)"
-        print(f"error: unexpected {type(error).__name__}: {what}{hint}", file=sys.stderr)
-        return FAILED
+            sentence, code, hint = text.printable(str(error)), error.exit_code, ""
+        else:
+            what = " ".join(str(error).split())[:300] or "no further detail"
+            sentence, code = f"unexpected {type(error).__name__}: {what}", FAILED
+            hint = "" if debug else " (--debug shows where)"
+        if failures is not None:
+            failures.append(sentence)
+        print(f"error: {sentence}{hint}", file=sys.stderr)
+        return code

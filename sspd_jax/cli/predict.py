@@ -22,12 +22,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sspd_jax.cli import common, estimation
-from sspd_jax.errors import UserError
+from sspd_jax.errors import ConfigError, UserError
 from sspd_jax.inference.methods import AUTO, check_method
 from sspd_jax.inference.predict import find_faces, predict
-from sspd_jax.inference.prediction import Prediction, describe, write_csv, write_json, write_plot
+from sspd_jax.inference.prediction import Failure, Prediction, describe, write_csv, write_json, write_plot
 from sspd_jax.inference.windows import Settings
-from sspd_jax.video.face_detection import FaceBox
+from sspd_jax.runtime import storage
+from sspd_jax.video import decode
+from sspd_jax.video.face_detection import DETECTORS, FaceBox, FaceDetector, make_detector
 from sspd_jax.video.files import find_videos
 
 if TYPE_CHECKING:
@@ -43,7 +45,21 @@ def main(argv: list[str] | None = None) -> int:
     stride_s = estimation.DEFAULT.stride_s
     add("--stride", type=float, default=stride_s, help="of the windows, s (default: %(default)g)")
     add("--fps", type=float, help="frame rate, Hz, whatever the file says (default: its own)")
+    add(
+        "--max_hours",
+        type=float,
+        default=decode.Limits.hours,
+        help="of a video, what comes later is left out (default: %(default)g)",
+    )
+    add(
+        "--max_megapixels",
+        type=float,
+        default=decode.Limits.megapixels,
+        help="of a picture, larger ones are refused (default: %(default)g)",
+    )
     add("--all_faces", action="store_true", help="everybody in the picture, left to right")
+    add("--face_detector", choices=DETECTORS, help="what finds the face for --region=crop (default: haar)")
+    add("--face_model", default="", metavar="FILE", help="YuNet's model file, for --face_detector=yunet")
     add("--json", metavar="FILE", help="write rates, wave, beats and times")
     add("--csv", metavar="FILE", help="write a row for each window")
     add("--plot", metavar="FILE", help="draw rates, confidence and wave (.png, .svg, .pdf)")
@@ -60,28 +76,54 @@ def _predict(args: argparse.Namespace) -> int:
     for path in filter(None, (args.json, args.csv, args.plot)):
         if not Path(path).absolute().parent.is_dir():
             raise UserError(f"{path}: cannot be written (no such folder); choose another place")
+    decode.use_limits(decode.Limits(args.max_megapixels, args.max_hours))
     settings = Settings(args.window, args.stride, args.hr_estimator, args.min_confidence, args.region)
     model = None
     if args.method in (AUTO, "sspd") and args.checkpoint:
         model = estimation.load_model(args.checkpoint, use_cache=not args.no_cache)
     check_method(args.method, model)
+    detector = None
+    if args.face_detector or args.face_model:
+        if args.region == "skin":
+            raise ConfigError("--face_detector is for --region=crop: the skin is found by landmarks")
+        detector = functools.partial(make_detector, args.face_detector or "yunet", args.face_model)
+        detector()  # what is wrong with it is said before the work
     estimate = functools.partial(predict, model=model, method=args.method, settings=settings, fps=args.fps)
-    done: list[Prediction] = []
+    done: list[Prediction | Failure] = []
     codes = []
+    videos = _list_videos(args.videos, codes, debug=args.debug)
     with _each_on_a_device(model) as each:
-        for code, predictions, lines in each(
-            functools.partial(_predict_faces, estimate, all_faces=args.all_faces, debug=args.debug),
-            _list_videos(args.videos, codes, debug=args.debug),
+        for number, (code, results, lines) in enumerate(
+            each(
+                functools.partial(
+                    _predict_faces, estimate, all_faces=args.all_faces, detector=detector, debug=args.debug
+                ),
+                videos,
+            ),
+            1,
         ):
             codes.append(code)
-            done += predictions
+            done += results
             for line in lines:
                 print(line, flush=True)
-    if done:
-        for path, write in ((args.json, write_json), (args.csv, write_csv), (args.plot, write_plot)):
-            if path:
-                write(path, done)
+            _write(args, done, is_last=number == len(videos), as_list=len(videos) > 1)
+    predictions = [result for result in done if isinstance(result, Prediction)]
+    if args.plot and predictions:
+        write_plot(args.plot, predictions)
     return max(codes)
+
+
+def _write(
+    args: argparse.Namespace, done: Sequence[Prediction | Failure], *, is_last: bool, as_list: bool
+) -> None:
+    """Write all results so far, whole: whatever happens to the next video, they are there.
+
+    Devices, pipes and links to them get theirs once, at the end.
+    """
+    if args.json and (is_last or not storage.is_stream(args.json)):
+        write_json(args.json, done, as_list=as_list)
+    if args.csv and (is_last or not storage.is_stream(args.csv)):
+        write_csv(args.csv, done)
 
 
 def _list_videos(paths: Sequence[str], codes: list[int], *, debug: bool) -> list[str]:
@@ -97,8 +139,13 @@ def _list_videos(paths: Sequence[str], codes: list[int], *, debug: bool) -> list
         if not videos:
             raise UserError(f"{folder}: holds no video; give a folder of videos, or a video")
 
+    def refuse() -> None:
+        raise UserError("'': is no path; name a video, or a folder of videos")
+
     for path in paths:
-        if Path(path).is_dir():
+        if not path:  # of a variable that is not set: not everything that lies here
+            codes.append(common.run(refuse, debug=debug))
+        elif Path(path).is_dir():
             codes.append(common.run(functools.partial(search, path), debug=debug))
         else:
             found.append(path)
@@ -106,29 +153,41 @@ def _list_videos(paths: Sequence[str], codes: list[int], *, debug: bool) -> list
 
 
 def _predict_faces(
-    estimate: Callable[..., Prediction], video: str, *, all_faces: bool, debug: bool
-) -> tuple[int, list[Prediction], list[str]]:
+    estimate: Callable[..., Prediction],
+    video: str,
+    *,
+    all_faces: bool,
+    detector: Callable[[], FaceDetector] | None,
+    debug: bool,
+) -> tuple[int, list[Prediction | Failure], list[str]]:
     """Predict for a video's faces; one that fails gets its sentence, and the others go on all the same.
 
     Returns:
-      The worst exit code, the predictions, and the lines that describe them.
+      The worst exit code, what was found in the order of the faces, and the lines that describe it.
     """
     faces: list[FaceBox | None] = []
-    predictions: list[Prediction] = []
+    results: list[Prediction | Failure] = []
     lines: list[str] = []
 
     def find() -> None:
-        faces.extend(find_faces(video) if all_faces else [None])
+        faces.extend(find_faces(video, detector=detector and detector()) if all_faces else [None])
 
     def predict_one(face: FaceBox | None, label: str) -> None:
-        predictions.append(estimate(video, near=face))
-        lines.extend(describe(predictions[-1], label))
+        prediction = estimate(video, near=face, detector=detector and detector())
+        lines.extend(describe(prediction, label))
+        results.append(prediction)
 
-    codes = [common.run(find, debug=debug)]
+    def attempt(work: Callable[[], None]) -> int:
+        failures: list[str] = []
+        code = common.run(work, debug=debug, failures=failures)
+        results.extend(Failure(video, error) for error in failures)
+        return code
+
+    codes = [attempt(find)]
     for number, face in enumerate(faces, 1):
         label = video if face is None else f"{video} face {number} of {len(faces)}"
-        codes.append(common.run(functools.partial(predict_one, face, label), debug=debug))
-    return max(codes), predictions, lines
+        codes.append(attempt(functools.partial(predict_one, face, label)))
+    return max(codes), results, lines
 
 
 @contextlib.contextmanager

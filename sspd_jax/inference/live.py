@@ -20,6 +20,7 @@ from sspd_jax.inference.cell_colors import FaceCells
 from sspd_jax.inference.methods import AUTO, check_method, classical_wave, input_transform_of
 from sspd_jax.inference.windows import Settings, Window
 from sspd_jax.method import streaming
+from sspd_jax.runtime.text import percent
 from sspd_jax.video import face_stream, face_tracking, resample
 from sspd_jax.video.camera import FPS_OVER_S, Feed
 from sspd_jax.video.crop import crop
@@ -394,7 +395,7 @@ def describe(update: Update) -> str:
     if window.heart_rate_bpm is None:
         rate = f"no reading: {window.why}"
     else:
-        rate = f"{window.heart_rate_bpm:5.1f} bpm, {window.confidence:.0%} sure"
+        rate = f"{window.heart_rate_bpm:5.1f} bpm, {percent(window.confidence)} sure"
     dropped = f", {update.dropped} frames dropped" if update.dropped else ""
     return (
         f"{update.time_s:7.1f} s  {rate} ({update.fps:.0f} frames/s, {update.latency_s:.2f} s ago{dropped})"

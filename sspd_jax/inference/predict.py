@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from itertools import chain, groupby, islice
 from operator import itemgetter
 from pathlib import Path
@@ -12,16 +12,16 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from sspd_jax.errors import UserError
+from sspd_jax.errors import ConfigError, UserError
 from sspd_jax.heart_rate.wave import Wave
 from sspd_jax.inference import skin_reading, windows
 from sspd_jax.inference.methods import AUTO, PulseExtractor, check_method, pulse_extractor
-from sspd_jax.inference.prediction import Prediction
+from sspd_jax.inference.prediction import UNREAD_S, Prediction
 from sspd_jax.inference.windows import MIN_DURATION_S, Segment, Settings
 from sspd_jax.video import decode, face_stream
 from sspd_jax.video.face_detection import FaceBox, FaceDetector, HaarDetector, overlap
 from sspd_jax.video.face_mesh import load_networks
-from sspd_jax.video.face_stream import FaceClip
+from sspd_jax.video.face_stream import FaceClip, searched
 from sspd_jax.video.face_track import MeshDetector, TrackedFace
 from sspd_jax.video.face_tracking import SAME_FACE, SEARCH_EVERY_S
 from sspd_jax.video.skin_traces import SkinRecorder
@@ -31,6 +31,8 @@ if TYPE_CHECKING:  # restoring a network takes seconds to import
 
 FACES_WITHIN_S = 3.0  # of the first face, the others are searched
 SURE_OF_A_GUESS = 0.5  # at the most, where the frame rate is assumed
+LEAST_FPS = 6.0  # twice the fastest pulse that the estimators look for
+MOST_NOTES = 20  # a video in a thousand pieces has two thousand
 
 
 def predict(
@@ -41,6 +43,7 @@ def predict(
     settings: Settings | None = None,
     near: FaceBox | None = None,
     fps: float | None = None,
+    detector: FaceDetector | None = None,
 ) -> Prediction:
     """Estimate the heart rate of a face in a video file.
 
@@ -52,6 +55,7 @@ def predict(
       near: Which face, by where it is in the first frame with faces; by default the largest, central one.
       fps: Rate of the frames in Hz, where it is known from elsewhere: they are counted at it, whatever the
         file says.
+      detector: What finds the face where the crop is read; by default OpenCV's cascade.
 
     Raises:
       UserError: The video cannot be decoded, shows no face, or is too short.
@@ -65,7 +69,12 @@ def predict(
         rate = decode.reading_rate(path)
     else:
         rate = min(decode.read_facts(path, fps=fps).fps, decode.MOST_READING_FPS)
-    prediction = _predict(frames, Path(path), rate, model, method, settings, near)
+    if rate <= LEAST_FPS:
+        raise UserError(
+            f"{path}: has {rate:.3g} frames/s, and a pulse needs more than {LEAST_FPS:g}: film at 15 or more, "
+            "or give the rate with --fps if the file's is wrong"
+        )
+    prediction = _predict(frames, Path(path), rate, model, method, settings, near, detector)
     if damage.clock:
         prediction = _of_assumed_clock(prediction, settings)
     if not str(damage):
@@ -126,21 +135,32 @@ def _predict(
     method: str,
     settings: Settings,
     near: FaceBox | None,
+    detector: FaceDetector | None = None,
 ) -> Prediction:
     check_method(method, model)
+    if detector is not None and settings.region == "skin":
+        raise ConfigError(
+            "a face detector can be chosen for --region=crop only: the skin is found by the face's landmarks"
+        )
+    watched = _Watched(frames)
     if method not in ("sspd", AUTO):
         model = None
     if model:
         fps = model.clock_rate(fps)
     if settings.region == "skin":
-        segments, notes, box = _read_skin(frames, file, fps, model, method, settings, near)
+        segments, notes, box = _read_skin(watched, file, fps, model, method, settings, near)
     else:
         if method == AUTO:
             method = "sspd" if model else "pos"
         size = model.crop_size if model else face_stream.SIZE
-        clip = face_stream.cut_face(frames, file, size=size, follow=True, near=near, watch_background=True)
+        clip = face_stream.cut_face(
+            watched, file, size=size, follow=True, near=near, watch_background=True, detector=detector
+        )
         segments, notes = segments_of(clip, fps, pulse_extractor(method, model, fps), settings)
         box = clip.box
+    notes += _unread(segments, watched.last_s, notes, settings)
+    if len(notes) > MOST_NOTES:
+        notes[MOST_NOTES:] = [f"{len(notes) - MOST_NOTES} more such notes are left out"]
     bpm, confidence = windows.summary(segments)
     return Prediction(
         file=str(file),
@@ -153,7 +173,39 @@ def _predict(
         face_box=dataclasses.astuple(box),
         checkpoint=model.name if model else None,
         notes=tuple(notes),
+        watched_s=watched.last_s + 1 / fps,
     )
+
+
+class _Watched(Iterator):
+    """Frames as they are, and the time of the last one that was taken, in s."""
+
+    def __init__(self, frames: Iterable[tuple[float, np.ndarray]]):
+        self._frames, self.last_s = iter(frames), 0.0
+
+    def __next__(self) -> tuple[float, np.ndarray]:
+        frame = next(self._frames)
+        self.last_s = frame[0]
+        return frame
+
+    def close(self) -> None:
+        if hasattr(self._frames, "close"):
+            self._frames.close()
+
+
+def _unread(segments: list[Segment], last_s: float, notes: list[str], settings: Settings) -> Iterator[str]:
+    """Say what was not read at the end, and that no window is as long as it was asked for."""
+    end_s = max(float(segment.wave.times_s[-1]) for segment in segments)
+    if last_s - end_s > UNREAD_S:
+        is_told = any(note.startswith("left out") for note in notes)
+        cause = "" if is_told else f": {windows.OUT_OF_VIEW}"
+        yield f"nothing is read after {end_s:.1f} s of {last_s:.1f} s{cause}"
+    longest_s = max(window.duration_s for segment in segments for window in segment.windows)
+    if settings.window_s > max(Settings.window_s, longest_s + UNREAD_S):
+        yield (
+            f"windows of {settings.window_s:g} s were asked for, and nothing that long is there: the longest "
+            f"has {longest_s:.1f} s"
+        )
 
 
 def _read_skin(
@@ -275,12 +327,15 @@ def _cause_of_gap(clip: FaceClip, start_s: float, end_s: float) -> str:
     return windows.OUT_OF_VIEW if lost else "a gap in time"
 
 
-def find_faces(path: str | Path, *, search_s: float = 30.0) -> list[FaceBox]:
+def find_faces(
+    path: str | Path, *, search_s: float = 30.0, detector: FaceDetector | None = None
+) -> list[FaceBox]:
     """Find everybody in a video's beginning.
 
     Args:
       path: A file that FFmpeg can decode.
       search_s: How far into the video the first face is searched, in s.
+      detector: What finds faces; by default that of the skin, or OpenCV's cascade where it is absent.
 
     Returns:
       A box for each face found at least twice within 3 s of the first, left to right.
@@ -288,10 +343,11 @@ def find_faces(path: str | Path, *, search_s: float = 30.0) -> list[FaceBox]:
     Raises:
       UserError: The video cannot be decoded or shows no face.
     """
-    networks, _ = load_networks()
-    detector: FaceDetector = MeshDetector(networks) if networks else HaarDetector()
+    if detector is None:
+        networks, _ = load_networks()
+        detector = MeshDetector(networks) if networks else HaarDetector()
     people: list[list[FaceBox]] = []
-    first_s, last_search = None, -1
+    first_s, last_search, time_s = None, -1, 0.0
     for time_s, rgb in decode.frames(path):
         if time_s > (search_s if first_s is None else first_s + FACES_WITHIN_S):
             break
@@ -310,6 +366,6 @@ def find_faces(path: str | Path, *, search_s: float = 30.0) -> list[FaceBox]:
     faces = [boxes[0] for boxes in people if len(boxes) > 1] or [boxes[0] for boxes in people]
     if not faces:
         raise UserError(
-            f"{path}: no face found in the first {search_s:g} s; film faces from the front, well lit"
+            f"{path}: no face found in {searched(search_s, time_s)}; film faces from the front, well lit"
         )
     return sorted(faces, key=lambda face: face.left)

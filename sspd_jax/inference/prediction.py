@@ -15,8 +15,9 @@ from sspd_jax.heart_rate.wave import Wave
 from sspd_jax.inference import windows
 from sspd_jax.inference.windows import Segment, Window
 from sspd_jax.runtime import storage
-from sspd_jax.runtime.text import spreadsheet_safe
+from sspd_jax.runtime.text import percent, printable, spreadsheet_safe
 
+UNREAD_S = 1.0  # of a video, if more was left out, the summary says of how much a part was read
 TEXT_WINDOWS = 24  # of a long video, so many lines are printed; files hold all
 
 
@@ -35,6 +36,7 @@ class Prediction:
       face_box: Left, top, right, bottom of the last crop in pixels of the video's frames.
       checkpoint: The network's, or None.
       notes: What was left out or done to the video, a sentence each.
+      watched_s: How long the video was watched for a face, in s; None where that is not known.
     """
 
     file: str
@@ -47,6 +49,7 @@ class Prediction:
     face_box: tuple[int, int, int, int]
     checkpoint: str | None
     notes: tuple[str, ...]
+    watched_s: float | None = None
 
     @property
     def windows(self) -> tuple[Window, ...]:
@@ -65,6 +68,11 @@ class Prediction:
             return ""
         return max(self.windows, key=lambda window: window.confidence).why
 
+    @property
+    def why_no_variability(self) -> str:
+        """Why heart-rate variability is not measured; '' where it is."""
+        return "" if self.variability else windows.why_no_variability(self.segments)
+
     def to_json(self) -> dict[str, Any]:
         """Return it as JSON's types; times are seconds since the video's first frame."""
         wave = self.wave
@@ -78,10 +86,12 @@ class Prediction:
             "read_out": self.hr_estimator,  # files keep the name that they always had
             "windows": [windows.as_json(window) for window in self.windows],
             "variability": self.variability and dataclasses.asdict(self.variability),
+            "why_no_variability": self.why_no_variability,
             "beats_s": [round(float(t), 4) for segment in self.segments for t in segment.beats_s],
             "face_box": list(self.face_box),
             "notes": list(self.notes),
             "fps": wave.fps,
+            "watched_s": None if self.watched_s is None else round(self.watched_s, 3),
             "start_s": wave.start_s,
             "duration_s": wave.duration_s,
             "times_s": [round(float(t), 6) for t in wave.times_s],
@@ -89,26 +99,47 @@ class Prediction:
         }
 
 
-def write_json(path: str | Path, predictions: Sequence[Prediction]) -> None:
-    """Write predictions as JSON: one object for one, a list of objects for several.
+@dataclasses.dataclass(frozen=True)
+class Failure:
+    """A file, or a face in it, that could not be read.
+
+    Attributes:
+      file: The video.
+      error: The sentence that says why, and what helps.
+    """
+
+    file: str
+    error: str
+
+    def to_json(self) -> dict[str, Any]:
+        """Return it as JSON's types."""
+        return dataclasses.asdict(self)
+
+
+def write_json(path: str | Path, results: Sequence[Prediction | Failure], *, as_list: bool = False) -> None:
+    """Write results as JSON: one object for one, a list of objects for several.
 
     Args:
       path: The file to make; it is written aside, then renamed.
-      predictions: What to write.
+      results: What to write.
+      as_list: Whether more will follow, so that one is a list too.
 
     Raises:
       StorageError: It cannot be written.
     """
-    rows = [prediction.to_json() for prediction in predictions]
-    storage.write_text(path, json.dumps(rows[0] if len(rows) == 1 else rows, allow_nan=False) + "\n")
+    rows = [result.to_json() for result in results]
+    only_one = len(rows) == 1 and not as_list
+    storage.write_text(path, json.dumps(rows[0] if only_one else rows, allow_nan=False) + "\n")
 
 
-def write_csv(path: str | Path, predictions: Sequence[Prediction]) -> None:
-    """Write predictions as CSV: a row for each window, the rate empty where there is no reading.
+def write_csv(path: str | Path, results: Sequence[Prediction | Failure]) -> None:
+    """Write results as CSV: a row for each window, the rate empty where there is no reading.
+
+    What could not be read has one row, with its sentence under `error`.
 
     Args:
       path: The file to make; it is written aside, then renamed.
-      predictions: What to write.
+      results: What to write.
 
     Raises:
       StorageError: It cannot be written.
@@ -116,14 +147,18 @@ def write_csv(path: str | Path, predictions: Sequence[Prediction]) -> None:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     columns = [field.name for field in dataclasses.fields(Window) if field.name != "estimates_bpm"]
-    writer.writerow(["file", "face", "method", *columns])
+    writer.writerow(["file", "face", "method", *columns, "error"])
     numbers: dict[str, int] = {}
-    for prediction in predictions:
-        face = numbers[prediction.file] = numbers.get(prediction.file, 0) + 1
-        for window in prediction.windows:
+    for result in results:
+        face = numbers[result.file] = numbers.get(result.file, 0) + 1
+        first = [spreadsheet_safe(result.file), face]
+        if isinstance(result, Failure):
+            writer.writerow([*first, "", *[""] * len(columns), spreadsheet_safe(printable(result.error))])
+            continue
+        for window in result.windows:
             values = windows.as_json(window)
             row = ["" if values[name] is None else spreadsheet_safe(values[name]) for name in columns]
-            writer.writerow([spreadsheet_safe(prediction.file), face, prediction.method, *row])
+            writer.writerow([*first, result.method, *row, ""])
     storage.write_text(path, text.getvalue())
 
 
@@ -140,19 +175,20 @@ def describe(prediction: Prediction, label: str) -> Iterator[str]:
     wave, windows = prediction.wave, prediction.windows
     trusted = sum(window.heart_rate_bpm is not None for window in windows)
     total_s = sum(segment.wave.duration_s for segment in prediction.segments)
-    how = f"{prediction.method}, {total_s:.1f} s at {wave.fps:.2f} Hz"
+    of_all = ""
+    if prediction.watched_s is not None and prediction.watched_s - total_s > UNREAD_S:
+        of_all = f" of {prediction.watched_s:.1f}"
+    how = f"{prediction.method}, {total_s:.1f}{of_all} s at {wave.fps:.2f} Hz"
     if len(windows) > 1:
         how += f", {trusted} of {len(windows)} windows"
     if prediction.heart_rate_bpm is None:
         yield f"{label}: no reading, {prediction.why} ({how})"
     else:
-        yield f"{label}: {prediction.heart_rate_bpm:.1f} bpm, {prediction.confidence:.0%} sure ({how})"
+        yield f"{label}: {prediction.heart_rate_bpm:.1f} bpm, {percent(prediction.confidence)} sure ({how})"
     if len(windows) > 1:
         for window in windows[:TEXT_WINDOWS]:
             end_s = window.start_s + window.duration_s
-            rate = f"{window.heart_rate_bpm:6.1f} bpm" if window.heart_rate_bpm else "no reading"
-            span = f"{window.start_s:7.1f}–{end_s:.1f} s"
-            yield f"  {span} {rate}  {window.confidence:4.0%}  {window.why}".rstrip()
+            yield f"  {window.start_s:7.1f}–{end_s:.1f} s {_in_words(window)}"
         if len(windows) > TEXT_WINDOWS:
             yield f"  … {len(windows) - TEXT_WINDOWS} more; --csv=FILE or --json=FILE writes them all"
     if hrv := prediction.variability:
@@ -162,6 +198,16 @@ def describe(prediction: Prediction, label: str) -> Iterator[str]:
         )
     for note in prediction.notes:
         yield f"  note: {note}"
+
+
+def _in_words(window: Window) -> str:
+    """Say a window's rate; of one without a reading, what was found and how little it is believed."""
+    if window.heart_rate_bpm is not None:
+        return f"{window.heart_rate_bpm:6.1f} bpm  {percent(window.confidence)} sure"
+    if window.candidate_bpm is None:
+        return f"no reading  {window.why}"
+    doubt = f"{window.candidate_bpm:.1f} bpm would be {percent(window.confidence)} sure"
+    return f"no reading  {window.why} ({doubt})"
 
 
 def write_plot(path: str | Path, predictions: Sequence[Prediction]) -> None:

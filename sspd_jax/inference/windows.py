@@ -350,6 +350,21 @@ def variability(segments: Iterable[Segment]) -> beats.Variability | None:
     return beats.variability(segment.beats_s[inside], duration_s)
 
 
+def why_no_variability(segments: Iterable[Segment]) -> str:
+    """Say why `variability` measured nothing."""
+    longest_s = 0.0
+    for segment in segments:
+        for good, run in groupby(segment.windows, key=lambda w: w.heart_rate_bpm is not None):
+            run = list(run)
+            if good:
+                longest_s = max(longest_s, run[-1].start_s + run[-1].duration_s - run[0].start_s)
+    if longest_s < beats.LEAST_HRV_S:
+        return (
+            f"{beats.LEAST_HRV_S:g} s of readings in a row are needed, the longest run has {longest_s:.0f} s"
+        )
+    return "too many intervals between beats are irregular"
+
+
 def as_json(window: Window) -> dict[str, Any]:
     """Return a window as JSON's types, times to the millisecond."""
     table = {key: _rounded(value) for key, value in dataclasses.asdict(window).items()}

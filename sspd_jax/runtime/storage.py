@@ -78,6 +78,11 @@ def write_bytes(path: epath.PathLike, data: bytes, *, otherwise: str = "choose a
             partial.unlink(missing_ok=True)
 
 
+def is_stream(path: epath.PathLike) -> bool:
+    """Return whether what is written to a path goes through it, as with a device or a pipe."""
+    return not is_remote(path) and _behind_links(Path(path)) is None
+
+
 def _behind_links(path: Path) -> Path | None:
     """Return the file that a path leads to; None where it is no file on a disk but a stream."""
     for _ in range(MOST_LINKS):

@@ -62,6 +62,20 @@ def printable(text: str) -> str:
     return "".join(c if c.isprintable() or c == " " else c.encode("unicode_escape").decode() for c in text)
 
 
+def percent(share: float) -> str:
+    """Write a chance in percent: what is not quite certain never reads as if it were.
+
+    Example:
+      >>> percent(0.876), percent(0.999), percent(0.002), percent(0.0)
+      ('88%', '>99%', '<1%', '0%')
+    """
+    if 0.995 <= share < 1:
+        return ">99%"
+    if 0 < share < 0.005:
+        return "<1%"
+    return ">99%" if share >= 1 else f"{share:.0%}"
+
+
 def spreadsheet_safe(value: Any) -> Any:
     """Put an apostrophe before a text that a spreadsheet would compute; numbers stay as they are.
 

@@ -18,11 +18,12 @@ from sspd_jax.method import diagnostics
 from sspd_jax.runtime import distributed, metrics_log, preemption, storage
 from sspd_jax.training import monitor, sharding
 from sspd_jax.training.checkpoints import (
+    Resumed,
     checkpoints,
     export_networks,
     finish,
     restore,
-    restore_measured,
+    resume,
     save,
 )
 from sspd_jax.training.monitor import RunMetrics, StepTimer
@@ -58,11 +59,11 @@ def train(
     """
     setup, epoch_steps = set_up(config, dataset)
     with checkpoints(workdir, config.checkpoint.keep) as manager:
-        state = _first_state(config, dataset, setup, manager, workdir)
-        run_metrics = RunMetrics(**restore_measured(manager))
+        state, measured, passed_over = _first_state(config, dataset, setup, manager, workdir)
+        run_metrics = RunMetrics(**measured)
         log = distributed.together("log", lambda: _open_log(workdir, int(state.step), setup, progress))
         with log:
-            for note in setup.notes:
+            for note in (*passed_over, *setup.notes):
                 log.say(f"note: {note}")
             run = Run(config, setup, epoch_steps, manager, run_metrics, log, watch)
             state = _take_steps(run, state)
@@ -205,16 +206,17 @@ def _first_state(
     setup: Setup,
     manager: ocp.CheckpointManager,
     workdir: epath.Path,
-) -> TrainState:
-    """Return the last whole checkpoint's state, or a fresh one, around another run's network if asked for."""
+) -> Resumed:
+    """Return the last whole checkpoint, or a fresh state, around another run's network if asked for."""
     if config.init_from and manager.latest_step() is None:
         state, before = init_from(config, dataset, setup.step_config)
         text = json.dumps(before, indent=2) + "\n"
         path = workdir / LEARNED_BEFORE
         distributed.together("before", lambda: storage.write_text(path, text), first_only=True)
+        resumed = Resumed(state, {}, ())
     else:
-        state = restore(manager, setup.step_config, config.seed, sharding.replicated(setup.mesh))
-    return sharding.place(state, setup.mesh)
+        resumed = resume(manager, setup.step_config, config.seed, sharding.replicated(setup.mesh))
+    return resumed._replace(state=sharding.place(resumed.state, setup.mesh))
 
 
 def _open_log(

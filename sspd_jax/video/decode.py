@@ -6,6 +6,8 @@ or given; `Video.clock` and `Damage` say which.
 
 from __future__ import annotations
 
+import functools
+import stat
 import struct
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -53,12 +55,59 @@ BREAK_S = 1.0  # that is put between two clocks: more than any gap that is inter
 MOST_FPS = 10_000.0  # a higher one is no camera's
 MOST_READING_FPS = 60.0  # a pulse needs no more: denser frames are averaged
 RATE_OFF = 0.2  # a header that is that far from the timestamps is wrong, or an average of an uneven rate
+LEAST_STEP_S = 0.9e-3  # between frames: what is denser is no film, and would all be held for one tick
+OPENS_OTHERS = frozenset(
+    {
+        *("concat", "hls", "applehttp", "dash", "webm_dash_manifest", "imf", "image2", "vobsub", "lavfi"),
+        *("sdp", "sap", "rtp", "rtsp", "avisynth", "vapoursynth"),
+        *("v4l2", "video4linux2", "fbdev", "kmsgrab", "x11grab", "xcbgrab", "alsa", "oss", "pulse", "jack"),
+        *("gdigrab", "dshow", "vfwcap", "avfoundation", "android_camera", "libcdio", "iec61883", "decklink"),
+    }
+)
+"""FFmpeg's names of texts that name other files, addresses or devices, and of devices: none is opened."""
+PLAYLISTS = ("ffconcat", "#EXTM3U", "<MPD", "<?xml", "v=0")
+"""How such texts begin."""
 SQUEEZED = (0.1, 10.0)  # the shape of a pixel, beyond which it is a mistake
 MANY_PIXELS = 3840 * 2160
 """Of larger pictures few are decoded at once: each thread of FFmpeg's holds some, 50 MB each at 8K."""
 PLAY_IT = "check that it plays, or record or copy it again"
 
+
+@dataclass(frozen=True)
+class Limits:
+    """What a video file may ask for: a small one can claim any size and any length.
+
+    Attributes:
+      megapixels: of a picture; a larger one is refused.
+      hours: of a video; what comes after them is left out, and said.
+
+    Raises:
+      ConfigError: one is not above 0.
+    """
+
+    megapixels: float = 70.0
+    hours: float = 12.0
+
+    def __post_init__(self):
+        if not (self.megapixels > 0 and self.hours > 0):
+            raise ConfigError(
+                f"{self.megapixels:g} megapixels and {self.hours:g} hours at the most are not both above 0"
+            )
+
+    @property
+    def pixels(self) -> int:
+        """Pixels of a picture, at the most what FFmpeg counts."""
+        return int(min(self.megapixels * 1e6, 2**31 - 1))
+
+
 _threads = 0  # for a decoder; 0: FFmpeg decides
+_limits = Limits()
+
+
+def use_limits(limits: Limits) -> None:
+    """Let every file opened from now on be held to other limits."""
+    global _limits
+    _limits = limits
 
 
 def use_threads(count: int) -> None:
@@ -200,7 +249,8 @@ class Damage:
       packets: pieces of the file that held nothing that could be decoded.
       frames: pictures that were damaged.
       cut_off: whether the file ends before it says, or cannot be read to its end.
-      repeated: frames that were left out because their time does not advance.
+      repeated: frames that were left out because their time does not advance, or by less than 0.9 ms.
+      after_hours: how many hours were read, where that is not all; 0 where it is.
       restarts: how often the clock started again: what comes after is a stretch of its own.
       clock: sentence on a clock that is assumed; '' for any other.
     """
@@ -211,6 +261,7 @@ class Damage:
     repeated: int = 0
     restarts: int = 0
     clock: str = ""
+    after_hours: float = 0.0
 
     def __str__(self) -> str:
         lost = self.packets + self.frames
@@ -225,6 +276,8 @@ class Damage:
             parts.append(
                 f"{self.repeated} frame{'s' * (self.repeated != 1)} left out whose time does not advance"
             )
+        if self.after_hours:
+            parts.append(f"only the first {self.after_hours:g} hours are read: --max_hours allows more")
         parts += [self.clock] * bool(self.clock)
         return ", ".join(parts)
 
@@ -275,6 +328,9 @@ def frames(
         first_s = None
         for time_s, frame in _timed(chain([first], decoded), 1 / (rate or ASSUMED_FPS), counted, damage):
             first_s = time_s if first_s is None else first_s
+            if time_s - first_s > 3600 * _limits.hours:
+                damage.after_hours = _limits.hours
+                return
             rgb = to_rgb.reformat(frame, *size, "rgb24").to_ndarray()
             yield time_s - first_s, np.ascontiguousarray(turn.apply(rgb))
 
@@ -284,6 +340,7 @@ def _timed(
 ) -> Iterator[tuple[float, av.VideoFrame]]:
     """Give frames times that increase, s; `counted` at their rate, or their own."""
     last_s, shift_s = None, 0.0
+    least_s = 0.0 if counted else LEAST_STEP_S
     behind: tuple[float, av.VideoFrame] | None = None  # one whose time fell back: the next tells why
     for frame in decoded:
         if counted or frame.time is None:
@@ -301,7 +358,7 @@ def _timed(
                 yield last_s, held
             else:
                 damage.repeated += 1
-        if last_s is not None and time_s <= last_s:
+        if last_s is not None and (time_s <= last_s or time_s - last_s < least_s):
             if time_s < last_s - RESTART_S:
                 behind = (time_s, frame)
             else:
@@ -316,28 +373,67 @@ def _timed(
 def _opened(path: str | Path):
     """Open a file and choose its video stream; closes it however the block ends."""
     path = Path(path)
-    try:
-        with path.open("rb") as file:
-            empty = not file.read(1)
-    except OSError as error:
-        raise UserError(f"{path}: {error.strerror.lower()}; give the path of a video file") from error
-    if empty:
-        raise UserError(f"{path}: the file is empty; {PLAY_IT}")
-    try:
-        container = av.open(str(path.absolute()))
-    except (av.FFmpegError, ValueError) as error:
-        raise UserError(f"{path}: not a video that FFmpeg can read; {PLAY_IT}") from error
-    with container:
+    with open_media(path) as container:
         stream = _main_stream(container)
         if stream is None:
             raise UserError(f"{path}: no video stream found in it; give a video file that plays")
         context = stream.codec_context
         if context is None:  # the stream names a codec that there is no decoder for
             raise UserError(f"{path}: FFmpeg has no decoder for its video; {PLAY_IT}")
+        if context.width * context.height > _limits.pixels:
+            raise UserError(
+                f"{path}: its pictures of {context.width} × {context.height} pixels are larger than "
+                f"{_limits.megapixels:g} megapixels; make them smaller, or allow them with --max_megapixels"
+            )
+        context.options = {"max_pixels": str(_limits.pixels)}  # also where they grow on the way
         stream.thread_type, stream.thread_count = "AUTO", _threads
         if context.width * context.height > MANY_PIXELS:
             context.thread_count = min(_threads, 2) or 2
         yield container, stream
+
+
+def open_media(path: str | Path):
+    """Open a file for FFmpeg: that file alone, whatever it says.
+
+    A playlist that is called a video could name any other file of this computer, or an address.
+
+    Args:
+      path: a file.
+
+    Returns:
+      PyAV's container; it is to be closed.
+
+    Raises:
+      UserError: no such file, a directory, a pipe or a device, an empty file, a playlist, or nothing that
+        FFmpeg can read.
+    """
+    path = Path(path)
+    try:
+        mode = path.stat().st_mode
+        if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):  # reading a pipe would wait, perhaps for ever
+            raise UserError(f"{path}: is a pipe or a device; give the path of a video file")
+        with path.open("rb") as file:
+            head = file.read(64)
+    except OSError as error:
+        raise UserError(f"{path}: {error.strerror.lower()}; give the path of a video file") from error
+    except ValueError as error:  # NUL in a name
+        raise UserError(f"{path}: is no name that a file can have; give the path of a video file") from error
+    if not head:
+        raise UserError(f"{path}: the file is empty; {PLAY_IT}")
+    try:
+        return av.open(str(path.absolute()), options={"format_whitelist": _formats()})
+    except (av.FFmpegError, ValueError) as error:
+        if head.decode("utf-8", "replace").lstrip("\ufeff \t\r\n").startswith(PLAYLISTS):
+            raise UserError(
+                f"{path}: is a list of other files, and what a list names is not opened; give those files"
+            ) from error
+        raise UserError(f"{path}: not a video that FFmpeg can read; {PLAY_IT}") from error
+
+
+@functools.cache
+def _formats() -> str:
+    """Name every format that FFmpeg can read here, but those that open something else."""
+    return ",".join(sorted(av.formats_available - OPENS_OTHERS))
 
 
 def _main_stream(container):
@@ -436,7 +532,8 @@ def _square_size(frame: av.VideoFrame, stream) -> tuple[int, int]:
     """Return width and height in square pixels: the short side of a pixel is drawn out."""
     ratio = stream.sample_aspect_ratio or stream.codec_context.sample_aspect_ratio
     shape = float(ratio) if ratio else 1.0
-    if not SQUEEZED[0] <= shape <= SQUEEZED[1] or abs(shape - 1) < 0.01:
+    drawn_out = frame.width * frame.height * max(shape, 1 / shape if shape else 1.0)
+    if not SQUEEZED[0] <= shape <= SQUEEZED[1] or abs(shape - 1) < 0.01 or drawn_out > _limits.pixels:
         return frame.width, frame.height
     if shape > 1:
         return round(frame.width * shape), frame.height

@@ -129,14 +129,14 @@ def cut_face(
     follower = FaceFollower(detector or HaarDetector(), near, detect_every_s)
     clip = FaceClip(file, max_gap_s, follower.detections)
     video = _closable(video)
-    marked = None
+    marked, time_s = None, 0.0
     for time_s, rgb in video:
         if time_s > face_search_s or (marked := follower.see(time_s, rgb)):
             break
     if marked is None:
         video.close()
         raise UserError(
-            f"{file}: no face found in the first {face_search_s:g} s; film one face from the front, "
+            f"{file}: no face found in {searched(face_search_s, time_s)}; film one face from the front, "
             "upright, well lit and at least a tenth of the picture wide"
         )
     second = next(video, None)
@@ -160,6 +160,11 @@ def cut_face(
 
     clip.crops = crops()
     return clip
+
+
+def searched(search_s: float, last_s: float) -> str:
+    """Say how much of a video was searched, s: what was asked for, or all of a shorter one."""
+    return f"the first {search_s:g} s" if last_s > search_s else f"any of its {last_s:.1f} s"
 
 
 def _emptied(frames: list) -> Iterator:

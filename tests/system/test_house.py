@@ -65,7 +65,7 @@ ELSEWHERE = {
     ),
     "unit/training/test_loop.py": (
         "a run from its first step to its report",
-        "experiments/run training/checkpoints training/setup training/workdir",
+        "experiments/run training/setup training/workdir",
     ),
     "unit/training/test_step.py": (
         "a step however it is compiled and cut",

@@ -402,7 +402,7 @@ def picture_count(video: Path, expected: int | None = None) -> int | None:
     They are counted, without decoding them, only on suspicion: where the file is shorter than it says, or
     says another number than is expected.
     """
-    with av.open(str(video.absolute())) as container:
+    with decode.open_media(video) as container:
         stream = container.streams.video[0]
         stated = stream.frames or None
         plausible = expected is None or stated is None or abs(stated - expected) <= LOOSE_END
@@ -470,7 +470,7 @@ def numbered_frames(
 def _picture_times(video: Path) -> np.ndarray | None:
     """Read the times of all pictures undecoded: float64 [n], s after the first; None where it has none."""
     times_s = []
-    with av.open(str(video.absolute())) as container:
+    with decode.open_media(video) as container:
         try:
             for packet in container.demux(container.streams.video[0]):
                 if packet.size and packet.pts is None:

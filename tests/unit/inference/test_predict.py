@@ -4,6 +4,7 @@ import csv
 import dataclasses
 import json
 import os
+import re
 import subprocess
 import sys
 import threading
@@ -27,9 +28,10 @@ from sspd_jax.errors import ConfigError
 from sspd_jax.heart_rate import host_classical
 from sspd_jax.heart_rate.estimators import OF_RAW_WAVES
 from sspd_jax.inference import predict, windows
-from sspd_jax.inference.prediction import write_csv
+from sspd_jax.inference.prediction import describe, write_csv
 from sspd_jax.inference.windows import Settings
 from sspd_jax.method import network
+from sspd_jax.runtime.text import percent
 from sspd_jax.simulation import sample_video
 from sspd_jax.training import config as experiments
 from sspd_jax.video import decode
@@ -102,7 +104,7 @@ def test_predict_prints_a_rate_and_writes_wave_and_times(face, tmp_path):
     assert run.returncode == 0, run.stderr
     assert run.stderr == ""
     result = json.loads((tmp_path / "out.json").read_text())
-    sure = f"{result['confidence']:.0%} sure"
+    sure = f"{percent(result['confidence'])} sure"
     assert f"{face}: {result['heart_rate_bpm']:.1f} bpm, {sure} (pos, 10.0 s at 30.00 Hz)" in run.stdout
     assert result["heart_rate_bpm"] == pytest.approx(84, abs=1.5)
     assert len(result["wave"]) == len(result["times_s"]) == 300
@@ -225,7 +227,12 @@ def test_a_bad_video_is_said_in_one_sentence(tmp_path, capfd):
         lines = err.strip().splitlines()
         assert len(lines) == 1 and lines[0].startswith(f"error: {path}"), err
         assert word in lines[0], err
-        assert not (tmp_path / "out.json").exists()
+        result = tmp_path / "out.json"
+        if word == "holds no video":
+            assert not result.exists()
+        else:
+            assert json.loads(result.read_text()) == {"file": str(path), "error": lines[0][len("error: ") :]}
+            result.unlink()
 
 
 def test_a_still_picture_gives_no_number(tmp_path, capsys):
@@ -246,7 +253,9 @@ def test_one_bad_video_does_not_stop_the_others(face, tmp_path, capsys):
     said = capsys.readouterr()
     assert code == 1
     assert "missing.mp4" in said.err and "bpm" in said.out
-    assert json.loads(out.read_text())["file"] == str(face)
+    missing, read = json.loads(out.read_text())
+    assert missing["file"].endswith("missing.mp4") and "no such file" in missing["error"]
+    assert read["file"] == str(face) and "error" not in read
     assert cli_predict.main([str(face), str(face), "--method=green", f"--json={out}"]) == 0
     assert [row["method"] for row in json.loads(out.read_text())] == ["green", "green"]
 
@@ -280,6 +289,136 @@ def test_the_estimator_is_an_option_with_earlier_names(face, tmp_path, option, c
     shown = capsys.readouterr().out
     assert "usage: sspd_jax predict" in shown
     assert "--hr_estimator" in shown and "--read" not in shown
+
+
+def test_what_is_done_is_written_before_the_next_video_begins(face, tmp_path, monkeypatch):
+    """As it must be where a kill, or a fault, ends the last one."""
+    out, table = tmp_path / "out.json", tmp_path / "out.csv"
+    videos = [tmp_path / "missing.mp4", face, tmp_path / "=last.mp4"]
+    seen = []
+
+    def estimate(video, **options):
+        if video == str(videos[-1]):
+            seen.append((json.loads(out.read_text()), list(csv.DictReader(table.read_text().splitlines()))))
+            raise KeyboardInterrupt
+        return predict.predict(video, **options)
+
+    monkeypatch.setattr(cli_predict, "predict", estimate)
+    options = ["--method=pos", f"--json={out}", f"--csv={table}"]
+    assert cli_predict.main([*map(str, videos), *options]) == 130
+    ((results, rows),) = seen
+    assert [result["file"] for result in results] == [str(video) for video in videos[:2]]
+    assert [row["file"] for row in rows] == [str(video) for video in videos[:2]]
+    assert "no such file" in rows[0]["error"] and rows[0]["heart_rate_bpm"] == ""
+    assert rows[1]["error"] == "" and float(rows[1]["heart_rate_bpm"]) == pytest.approx(84, abs=1.5)
+
+
+def test_an_interruption_ends_the_whole_folder(face, monkeypatch, capsys):
+    asked = []
+
+    def interrupted(video, **_):
+        asked.append(video)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cli_predict, "predict", interrupted)
+    assert cli_predict.main([str(face), str(face)]) == 130
+    assert len(asked) == 1 and capsys.readouterr().err == "interrupted\n"
+
+
+def test_a_pipe_gets_its_results_once(face, tmp_path):
+    said = command("predict", face, face, "--method=pos", "--csv=/dev/stdout", folder=tmp_path).stdout
+    assert said.count("heart_rate_bpm") == 1 and said.count(f"{face},") == 2
+
+
+def test_certainty_is_never_printed(face):
+    prediction = predict.predict(face, method="pos")
+    sure = dataclasses.replace(prediction.windows[0], confidence=1.0)
+    segments = tuple(dataclasses.replace(s, windows=(sure, sure)) for s in prediction.segments)
+    lines = list(describe(dataclasses.replace(prediction, confidence=1.0, segments=segments), "face"))
+    assert all(">99% sure" in line for line in lines[:3]) and not any("100%" in line for line in lines)
+
+
+def test_a_refused_window_says_what_it_is_unsure_of(face, capsys):
+    options = ["--method=pos", "--window=5", "--stride=5", "--min_confidence=1"]
+    assert cli_predict.main([str(face), *options]) == 0
+    said = capsys.readouterr().out.splitlines()[1]
+    assert re.search(r"0\.0–5\.0 s no reading  .+ \(8\d\.\d bpm would be >?\d+% sure\)$", said), said
+
+
+def test_a_window_longer_than_the_video_is_said(face):
+    (note,) = notes_of(predict.predict(face, method="pos", settings=Settings(window_s=60)))
+    asked = "windows of 60 s were asked for, and nothing that long is there"
+    assert note == f"{asked}: the longest has 10.0 s"
+
+
+@pytest.mark.parametrize("region", ["skin", "crop"])
+def test_a_face_that_leaves_for_good_is_said(tmp_path, region):
+    times = np.arange(20 * 15) / 15
+    pictures = list(sample_video.face_frames(times, 72, 0))
+    pictures[8 * 15 :] = [np.full((256, 256, 3), 120, np.uint8)] * (12 * 15)
+    sample_video.write_video(tmp_path / "left.mp4", pictures, times)
+    settings = Settings(region=region)
+    prediction = predict.predict(tmp_path / "left.mp4", method="pos", settings=settings)
+    assert prediction.watched_s == pytest.approx(20, abs=0.1)
+    (note,) = (note for note in prediction.notes if "nothing is read after" in note)
+    assert re.fullmatch(r"nothing is read after (8|9|1[01])\.\d s of 19\.9 s: the face is out of view", note)
+    assert re.search(r"pos, (8|9|1[01])\.\d of 20\.0 s at 15", next(describe(prediction, "left")))
+
+
+def test_why_no_variability_is_measured_is_said(face, tmp_path):
+    assert cli_predict.main([str(face), "--method=pos", f"--json={tmp_path / 'a.json'}"]) == 0
+    result = json.loads((tmp_path / "a.json").read_text())
+    needed = "60 s of readings in a row are needed, the longest run has 10 s"
+    assert result["variability"] is None and result["why_no_variability"] == needed
+
+
+@pytest.mark.parametrize("options", [[], ["--region=crop"], ["--all_faces"]])
+def test_a_search_says_how_far_it_went(tmp_path, options, capsys):
+    grey = [np.full((120, 160, 3), 90, np.uint8)] * 60
+    sample_video.write_video(tmp_path / "grey.mp4", iter(grey), np.arange(60) / 30)
+    assert cli_predict.main([str(tmp_path / "grey.mp4"), *options]) == 1
+    assert "no face found in any of its 2.0 s" in capsys.readouterr().err
+
+
+def test_the_detector_of_the_crop_can_be_chosen(face, capsys):
+    assert cli_predict.main([str(face), "--method=pos", "--region=crop", "--face_detector=haar"]) == 0
+    assert cli_predict.main([str(face), "--face_detector=haar"]) == 2
+    assert "for --region=crop" in capsys.readouterr().err
+    assert cli_predict.main([str(face), "--region=crop", "--face_detector=yunet"]) == 2
+    assert "no such model file" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("step_s", [1.0, 100.0])
+def test_too_few_frames_a_second_are_refused_before_they_are_read(tmp_path, step_s, monkeypatch, capsys):
+    picture = next(iter(sample_video.face_frames(np.arange(1) / 30, 60.0, 0)))
+    sample_video.write_video(tmp_path / "slow.mp4", iter([picture] * 12), np.arange(12) * step_s)
+    monkeypatch.setattr(predict, "_predict", None)
+    assert cli_predict.main([str(tmp_path / "slow.mp4")]) == 1
+    assert f"has {1 / step_s:g} frames/s, and a pulse needs more than 6" in capsys.readouterr().err
+
+
+def test_notes_on_a_video_in_pieces_are_few(tmp_path):
+    starts = [0, *(8 + 2 * np.arange(25))]
+    times = np.concatenate([start + np.arange(150 if not start else 8) / 30 for start in starts])
+    sample_video.write_video(tmp_path / "a.mp4", sample_video.face_frames(times, 72.0, 0), times)
+    notes = predict.predict(tmp_path / "a.mp4", method="pos", settings=Settings(region="crop")).notes
+    assert len(notes) == 21 and notes[-1] == "31 more such notes are left out"
+
+
+def test_no_path_is_not_the_present_folder(face, monkeypatch, capsys):
+    monkeypatch.chdir(face.parent)
+    assert cli_predict.main([""]) == 1
+    assert capsys.readouterr().err.startswith("error: '': is no path")
+
+
+def test_bounds_are_said_and_can_be_raised(face, capsys):
+    assert cli_predict.main([str(face), "--max_megapixels=0.01"]) == 1
+    assert "256 × 256 pixels are larger than 0.01 megapixels" in capsys.readouterr().err
+    assert cli_predict.main([str(face), "--method=pos", "--max_hours=0.002"]) == 0
+    said = capsys.readouterr().out
+    assert "(pos, 7.2 s" in said and "only the first 0.002 hours are read: --max_hours allows more" in said
+    assert cli_predict.main([str(face), "--method=pos"]) == 0
+    assert "(pos, 10.0 s" in capsys.readouterr().out
 
 
 def test_csv_and_picture_hold_every_window(face, tmp_path, capsys):

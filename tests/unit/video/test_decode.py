@@ -1,3 +1,4 @@
+import os
 import weakref
 from itertools import islice
 from pathlib import Path
@@ -13,7 +14,7 @@ from simulated_face import write_sound
 from sspd_jax.errors import UserError
 from sspd_jax.simulation.sample_video import PORTRAIT, write_face_video, write_video
 from sspd_jax.video.crop import crop
-from sspd_jax.video.decode import frames, read_facts
+from sspd_jax.video.decode import Damage, frames, read_facts
 from sspd_jax.video.face_detection import FaceBox, HaarDetector, widen
 from sspd_jax.video.resample import native_rate, resample_wave, uniform
 
@@ -180,7 +181,8 @@ def test_decode_closes_the_file_however_it_ends(tmp_path, monkeypatch):
     path = tmp_path / "even.mp4"
     write_video(path, counting_pictures(5), np.arange(5) / 25)
     opened = []
-    monkeypatch.setattr(av, "open", lambda *a, _open=av.open: opened.append(_open(*a)) or opened[-1])
+    av_open = av.open
+    monkeypatch.setattr(av, "open", lambda *a, **k: opened.append(av_open(*a, **k)) or opened[-1])
     stream = frames(path)
     next(stream)
     stream.close()
@@ -271,6 +273,55 @@ def test_crop_is_bilinear_without_antialiasing_or_an_average():
     np.testing.assert_allclose(crop(rgb, box, 4, "area"), inside.reshape(4, 4, 4, 4, 3).mean((1, 3)), atol=1)
     np.testing.assert_array_equal(crop(rgb, box, 16), inside)
     assert crop(rgb, FaceBox(0, 0, 30, 10), 7).shape == (7, 7, 3)
+
+
+# What a file may open, and how much it may ask for.
+
+
+PLAYLISTS = {
+    "list.mp4": "ffconcat version 1.0\nfile '{}'\n",
+    "list.ffconcat": "ffconcat version 1.0\nfile '{}'\n",
+    "live.mp4": "#EXTM3U\n#EXT-X-TARGETDURATION:10\n#EXTINF:6,\n{}\n",  # without an end
+    "stream.avi": "v=0\no=- 0 0 IN IP4 127.0.0.1\ns=x\nt=0 0\nm=video 5000 RTP/AVP 96\n",
+}
+
+
+@pytest.mark.parametrize("name", PLAYLISTS)
+def test_no_file_opens_another(tmp_path, name):
+    write_video(tmp_path / "secret.mp4", counting_pictures(10), np.arange(10) / 30)
+    (tmp_path / name).write_text(PLAYLISTS[name].format(tmp_path / "secret.mp4"))
+    nested = tmp_path / "nested.mp4"
+    nested.write_text(f"ffconcat version 1.0\nfile '{tmp_path / name}'\n")
+    for path in (tmp_path / name, nested):
+        with pytest.raises(UserError, match="is a list of other files, and what a list names is not opened"):
+            next(frames(path))
+
+
+def test_numbered_pictures_are_not_looked_for(tmp_path):
+    for number in range(3):
+        (tmp_path / f"a{number}.png").write_bytes(cv2.imencode(".png", np.zeros((64, 64, 3), np.uint8))[1])
+    (tmp_path / "a%d.png").write_text("not a picture")
+    with pytest.raises(UserError, match="not a video"):
+        next(frames(tmp_path / "a%d.png"))
+
+
+def test_a_pipe_is_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "x.mp4")
+    for path in (tmp_path / "x.mp4", "/dev/zero"):
+        with pytest.raises(UserError, match="is a pipe or a device"):
+            next(frames(path))
+    with pytest.raises(UserError, match="no name that a file can have"):
+        next(frames("a\0.mp4"))
+
+
+def test_frames_microseconds_apart_are_left_out(tmp_path):
+    """All of them would be held for one tick of the clock."""
+    times = np.r_[0, 0.1 + np.arange(50) / 90_000, 0.2, 0.2021]
+    write_video(tmp_path / "dense.mp4", counting_pictures(len(times)), times)
+    damage = Damage()
+    kept = [time_s for time_s, _ in frames(tmp_path / "dense.mp4", damage)]
+    np.testing.assert_allclose(kept, [0, 0.1, 0.2, 0.2021], atol=2e-5)
+    assert damage.repeated == 49
 
 
 # The clock.
