@@ -70,7 +70,10 @@ def faults_of(module: str, source: str) -> list[Fault]:
     """List every fault that mutmut makes in a module's source, but those that change text alone."""
     from mutmut.mutation.file_mutation import mutate_file_contents
 
-    with tempfile.TemporaryDirectory() as folder, contextlib.chdir(folder):  # its settings are read from there
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        contextlib.chdir(folder),
+    ):  # its settings are read from there
         Path("setup.cfg").write_text(settings(module, ()))
         mutated = mutate_file_contents(module, source)
     return read_faults(module, source, mutated.code, set(mutated.mutant_names))

@@ -40,7 +40,9 @@ def test_ubfc_is_the_papers_form_as_published():
     assert method.network.relative_rates == (1, 1, 1)
 
 
-@pytest.mark.parametrize(("variants", "unit"), [("paper", "frame"), ("released", "pixel"), ("robust", "pixel")])
+@pytest.mark.parametrize(
+    ("variants", "unit"), [("paper", "frame"), ("released", "pixel"), ("robust", "pixel")]
+)
 def test_each_form_has_the_views_of_its_description(variants, unit):
     """The table of the method's description, written out: nothing here is read from a preset."""
     method = experiments.validate(experiments.load(f"{UBFC}:{variants}"))
@@ -72,7 +74,11 @@ def test_each_form_weighs_the_terms_of_its_description():
         assert experiments.validate(experiments.load(f"{UBFC}:{variant}")).terms == terms
     network = experiments.validate(experiments.load(UBFC)).network
     assert (network.ts_heads, network.ts_attention_scale) == (1, "channels")
-    assert (network.ts_projection, network.ts_residual, network.ts_kernels) == ("linear", "embedding", (9, 7, 5))
+    assert (network.ts_projection, network.ts_residual, network.ts_kernels) == (
+        "linear",
+        "embedding",
+        (9, 7, 5),
+    )
 
 
 def test_ubfc_splits_its_people_as_published():
