@@ -19,9 +19,10 @@ from typing import Any
 def _views(mask_unit: str) -> Mapping[str, Any]:
     """Both views of a clip; the forms differ in what the online network's mask drops."""
     flip = {"horizontal": 0.5, "vertical": 0.5}
+    # A table of its own for each: one that both share would be changed in both by a key of either.
     return {
-        "online": {"crop": "random", "flip": flip, "mask": {"unit": mask_unit, "keep": 0.7}},
-        "target": {"crop": "whole", "flip": flip, "mask": {"unit": "none", "keep": 0.7}},
+        "online": {"crop": "random", "flip": {**flip}, "mask": {"unit": mask_unit, "keep": 0.7}},
+        "target": {"crop": "whole", "flip": {**flip}, "mask": {"unit": "none", "keep": 0.7}},
     }
 
 

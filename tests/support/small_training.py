@@ -28,7 +28,14 @@ def step_config(form=presets.PAPER, *, frozen=(), total_steps=4, fps=30.0, **cha
     """A whole method around it; `changes` are of the network."""
     momentum = target_ema.target_momentum(total_steps)
     local, whole = (
-        views.ViewSettings(crop=v["crop"], mask_unit=v["mask"]["unit"]) for v in form["views"].values()
+        views.ViewSettings(
+            crop=view["crop"],
+            flip_horizontal=view["flip"]["horizontal"],
+            flip_vertical=view["flip"]["vertical"],
+            mask_unit=view["mask"]["unit"],
+            mask_keep=view["mask"]["keep"],
+        )
+        for view in (form["views"][name] for name in ("online", "target"))
     )
     return train_step.StepConfig(
         network=network(form, **changes),

@@ -89,6 +89,45 @@ def test_a_probe_tells_a_pulse_from_light_and_from_one_answer():
     assert one["alike"] == pytest.approx(1, abs=1e-5)
 
 
+def test_trust_grows_with_what_pos_finds_and_falls_with_repetition():
+    pulse, one = probed(chroma, faces()), probed(one_answer, faces())
+    for found in (pulse, one):
+        assert found["trust"] == pytest.approx(found["steady_pos_agrees"] - found["repeated"], abs=1e-6)
+    assert pulse["trust"] > 0.3 > -0.3 > one["trust"]
+
+
+@pytest.mark.parametrize(
+    ("other", "agrees"),
+    [(chroma, 1), (lambda video: -chroma(video), -1), (lambda video: 0 * chroma(video), 0)],
+)
+def test_networks_agree_as_far_as_their_waves_correlate(other, agrees):
+    def both(clips):
+        return diagnostics.probe(chroma, clips, 16, FPS, jax.random.key(0), online=other)["networks_agree"]
+
+    assert jax.jit(both)(faces()) == pytest.approx(agrees, abs=1e-5)
+    assert "networks_agree" not in probed(chroma, faces())
+
+
+def test_health_of_waves_by_hand():
+    """Three clips: two beat at 1.5 Hz and one at the band's first frequency; 30 s at 10 Hz, so bins are exact."""
+    t = np.arange(300) / 10
+    waves = np.stack([np.sin(2 * np.pi * hz * t) for hz in (1.5, 1.5, 0.5)]).astype(np.float32)
+    waves[0] += np.sqrt(1 / 3) * np.sin(2 * np.pi * 2.5 * t).astype(np.float32)  # a quarter of its power
+    health = jax.jit(diagnostics.wave_health, static_argnums=1)
+    found = {name: float(value) for name, value in health(waves, 10.0).items()}
+    assert found["concentration"] == pytest.approx((0.75 + 1 + 1) / 3, abs=1e-4)
+    assert found["at_edge"] == pytest.approx(1 / 3, abs=1e-6)
+    alike = 0.75 / np.hypot(0.75, 0.25)  # cosine of (3/4, 1/4) with (1, 0); the third shares nothing
+    assert found["alike"] == pytest.approx(alike / 3, abs=1e-4)
+    score = (1 - found["alike"]) * found["concentration"] * (1 - 1 / 3)
+    assert found["score"] == pytest.approx(score, abs=1e-5)
+    for hz, edge in ((0.5, 1), (3.0, 1), (0.6, 0), (2.9, 0)):
+        one = np.sin(2 * np.pi * hz * t + 0.3).astype(np.float32)[None]
+        alone = health(one, 10.0)
+        assert alone["at_edge"] == edge and alone["alike"] == 0
+        assert alone["score"] == pytest.approx(1 - edge, abs=1e-3)
+
+
 def test_a_still_video_has_a_finite_probe():
     measures = probed(brightness, np.full_like(faces(), 90))
     assert all(np.isfinite(value) for value in measures.values())
@@ -101,6 +140,36 @@ def test_an_alarm_is_a_sentence_with_what_to_do():
     assert "by 0.60, and each other by 0.40" in elsewhere
     assert "use the robust variant" in elsewhere
     assert "one wave (0.99" in diagnostics.confounder_warning({**good, "repeated": 0.99, "trust": -0.09})
+
+
+@pytest.mark.parametrize(
+    ("trust", "repeated", "says"),
+    [
+        (0.4, 0.2, None),
+        (0.399, 0.2, "resemble what POS finds"),
+        (0.0, 0.949, "resemble"),
+        (0.0, 0.951, "one wave"),
+    ],
+)
+def test_the_alarm_is_raised_below_its_threshold_and_not_on_it(trust, repeated, says):
+    found = {"repeated": repeated, "steady_pos_agrees": trust + repeated, "trust": trust}
+    said = diagnostics.confounder_warning(found)
+    assert said is None if says is None else says in said
+
+
+@pytest.mark.parametrize(
+    ("health", "says"),
+    [
+        ({"alike": 0.95, "at_edge": 0.5}, None),
+        ({"alike": 0.951, "at_edge": 0.0}, "0.95 alike"),
+        ({"alike": 0.0, "at_edge": 0.51}, "51% of the waves"),
+    ],
+)
+def test_an_epoch_is_warned_of_beyond_its_thresholds_and_not_on_them(health, says):
+    said = diagnostics.collapse_warning(health)
+    assert said is None if says is None else says in said
+    one_person = diagnostics.collapse_warning(health, one_person=True)
+    assert one_person == (None if health["alike"] > 0.95 else said)
 
 
 def test_clips_of_one_person_may_beat_alike():

@@ -12,6 +12,7 @@ from sspd_jax.checkpoints.renamed_keys import RENAMED
 from sspd_jax.errors import ConfigError
 from sspd_jax.method import losses
 from sspd_jax.method.settings import network_settings
+from sspd_jax.method.views import ViewSettings
 from sspd_jax.training import config as experiments
 from sspd_jax.training import presets
 
@@ -37,6 +38,47 @@ def test_ubfc_is_the_papers_form_as_published():
     assert method.local_view.mask_unit == "frame"
     assert method.network.ts_heads == 1
     assert method.network.relative_rates == (1, 1, 1)
+
+
+@pytest.mark.parametrize(
+    ("variants", "unit"), [("paper", "frame"), ("released", "pixel"), ("robust", "pixel")]
+)
+def test_each_form_has_the_views_of_its_description(variants, unit):
+    """The table of the method's description, written out: nothing here is read from a preset."""
+    method = experiments.validate(experiments.load(f"{UBFC}:{variants}"))
+    flips = {"flip_horizontal": 0.5, "flip_vertical": 0.5}
+    assert method.local_view == ViewSettings(crop="random", **flips, mask_unit=unit, mask_keep=0.7)
+    assert method.global_view == ViewSettings(crop="whole", **flips, mask_unit="none", mask_keep=0.7)
+
+
+PAPER_TERMS = {
+    "wave_pearson": {"weight": 1.0},
+    "wave_power_mse": {"weight": 1.0},
+    "similarity_mse": {"weight": 1.0},
+    "similarity_deviation": {"weight": 0.04, "weight_by_length": False, "ddof": 0},
+    "similarity_inverse_snr": {"weight": 0.6},
+}
+RELEASED_TERMS = {
+    "wave_pearson": {"weight": 0.5},
+    "wave_amplitude_pearson": {"weight": 0.5},
+    "wave_out_of_band": {"weight": 0.5},
+    "similarity_mse": {"weight": 0.5},
+    "similarity_pearson": {"weight": 0.5},
+    "similarity_deviation": {"weight": 0.5, "weight_by_length": True, "ddof": 1},
+    "similarity_out_of_band": {"weight": 0.2},
+}
+
+
+def test_each_form_weighs_the_terms_of_its_description():
+    for variant, terms in (("paper", PAPER_TERMS), ("released", RELEASED_TERMS), ("robust", RELEASED_TERMS)):
+        assert experiments.validate(experiments.load(f"{UBFC}:{variant}")).terms == terms
+    network = experiments.validate(experiments.load(UBFC)).network
+    assert (network.ts_heads, network.ts_attention_scale) == (1, "channels")
+    assert (network.ts_projection, network.ts_residual, network.ts_kernels) == (
+        "linear",
+        "embedding",
+        (9, 7, 5),
+    )
 
 
 def test_ubfc_splits_its_people_as_published():

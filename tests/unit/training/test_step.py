@@ -10,6 +10,7 @@ import pytest
 import small_training as small
 
 from sspd_jax.method import param_labels, views
+from sspd_jax.method.outputs import similarity_outputs
 from sspd_jax.training import presets, sharding
 from sspd_jax.training import step as train_step
 from sspd_jax.training.compiled import STEP_COMPILERS, pmap_train_step
@@ -115,6 +116,138 @@ def test_target_keeps_the_statistics_of_its_own_view(two_steps, batches):
     np.testing.assert_allclose(own["mean"], mean, atol=1e-4)
     np.testing.assert_allclose(own["var"], var, rtol=1e-4)
     assert not np.allclose(state.batch_stats["backbone"]["input_norm"]["var"], var, rtol=0.1)
+
+
+@pytest.fixture
+def views_of(monkeypatch):
+    """What a step learns from, without learning: [the online network's view, the target's]."""
+    told = []
+    monkeypatch.setattr(train_step, "learn", lambda *args, **_: told.append(args) or (args[0], {}))
+
+    def drawn(step_config):
+        @jax.jit
+        def both(state, clips):
+            train_step.train_step(state, {"clips": clips}, step_config=step_config)
+            return told.pop()[1:3]
+
+        return lambda state, clips: np.asarray(both(state, clips))
+
+    return drawn
+
+
+def test_views_depend_on_network_seed_and_step_and_on_no_other_chance(step_config, views_of):
+    """Made in the same way, both networks' views still differ, and so do those of other steps and seeds."""
+    alike = views.ViewSettings(crop="random", mask_unit="pixel", mask_keep=0.5)
+    both = small.replace(step_config, local_view=alike, global_view=alike)
+    start, clips = small.state(step_config), small.clips(2, frames=6)
+    drawn = views_of(both)
+    now = drawn(start, clips)
+    np.testing.assert_array_equal(drawn(start, clips), now)
+    later = drawn(start.replace(step=np.int32(1)), clips)
+    seeded = views_of(small.replace(both, seed=1))(start, clips)
+    kept = [np.any(view != 0, axis=-1) for view in (*now, *later, *seeded)]
+    for i, one in enumerate(kept):
+        for other in kept[:i]:  # half is kept in each: of masks that do not know each other half agree
+            assert np.mean(one == other) == pytest.approx(0.5, abs=0.05)
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_a_forms_views_are_those_of_its_description(form, views_of):
+    """Over many clips: what share is kept, in what unit, how often it is flipped; the target's is not masked."""
+    step_config = small.step_config(FORMS[form])
+    # Every frame is brighter than the one before: most at the top left, least at the bottom right.
+    row, column = np.mgrid[: small.CROP, : small.CROP] >= small.CROP // 2
+    rise = 8 - 4 * column - 2 * row
+    frames = (np.arange(7)[:, None, None] * rise).astype(np.uint8)
+    clips = np.broadcast_to(frames[None, ..., None], (64, *frames.shape, 3)).copy()
+    online, target = views_of(step_config)(small.state(step_config), clips)
+    masked = np.any(online == 0, axis=-1)
+    assert masked.mean() == pytest.approx(0.3, abs=0.06)
+    whole = masked.all(axis=(2, 3)) | ~masked.any(axis=(2, 3))
+    assert whole.all() if form == "paper" else not whole.any()
+    assert (target > 0).all()
+    for view in (online, target):
+        seen = view.max(axis=(1, 4))  # as it was in a frame that was kept
+        leftmost, rightmost = seen[:, :, :6].mean(axis=(1, 2)), seen[:, :, -6:].mean(axis=(1, 2))
+        top, bottom = seen[:, :6].mean(axis=(1, 2)), seen[:, -6:].mean(axis=(1, 2))
+        horizontal, vertical = leftmost < rightmost, top < bottom
+        assert horizontal.mean() == pytest.approx(0.5, abs=0.2)
+        assert vertical.mean() == pytest.approx(0.5, abs=0.2)
+        assert np.mean(horizontal == vertical) == pytest.approx(0.5, abs=0.2)  # drawn apart
+    widths = (online.max(axis=(1, 4)) >= 6).sum(axis=(1, 2))  # of the quarter at the top left
+    assert len(np.unique(widths)) > 4  # the crop moves
+    np.testing.assert_allclose(target.sum(axis=(1, 2, 3, 4)), target[0].sum(), rtol=1e-5)
+
+
+def test_the_losses_compare_the_online_network_with_a_target_played_as_slowly(step_config, monkeypatch):
+    """Each network is given its own parameters, statistics and video; the target's output is slowed."""
+    state = small.state(step_config)
+    state = state.replace(
+        opt_state=optax.tree.set(state.opt_state, target=jax.tree.map(lambda x: x + 1, state.params)),
+        target_batch_stats=jax.tree.map(lambda x: x + 2, state.batch_stats),
+    )
+    videos = jnp.asarray(small.differences(seed=1)), jnp.asarray(small.differences(seed=2))
+    given, compared = [], []
+    t = np.arange(small.FRAMES, dtype=np.float32)
+    moments = jnp.asarray(np.stack([np.eye(small.FRAMES, dtype=np.float32)] * 2))
+    ramp = similarity_outputs(jnp.stack([t, t]), (moments,))
+
+    def forward(network, params, batch_stats, video, **_):
+        given.append((params, batch_stats, np.asarray(video)))
+        return ramp, {"stats of": len(given)}
+
+    def total_loss(outputs, fps, terms):
+        compared.append(outputs)
+        return jnp.float32(0), {}
+
+    monkeypatch.setattr(train_step, "forward", forward)
+    monkeypatch.setattr(train_step.losses, "total_loss", total_loss)
+    speed = np.array([1.0, 0.5], np.float32)
+    _, (_, wave, stats, target_stats) = train_step.loss_fn(
+        state.params, state, *videos, speed, step_config=step_config
+    )
+    (target, target_own, target_video), (online, online_own, online_video) = given
+    for tree, wanted in (
+        (target, state.target_params),
+        (target_own, state.target_batch_stats),
+        (online, state.params),
+        (online_own, state.batch_stats),
+    ):
+        jax.tree.map(np.testing.assert_array_equal, tree, wanted)
+    np.testing.assert_array_equal(online_video, videos[0])
+    np.testing.assert_array_equal(target_video, videos[1])
+    assert stats == {"stats of": 2} and target_stats == {"stats of": 1}
+    np.testing.assert_array_equal(wave, ramp.wave)  # of its health: as the target said it
+    (both,) = compared
+    np.testing.assert_array_equal(both.online.wave, ramp.wave)
+    middle = (small.FRAMES - 1) / 2
+    np.testing.assert_allclose(both.target.wave, np.stack([t, middle + (t - middle) / 2]), atol=1e-5)
+    assert np.all(both.target.ssm[0][0] == ramp.ssm[0][0]) and np.any(both.target.ssm[0][1] != ramp.ssm[0][1])
+    train_step.loss_fn(state.params, state, *videos, None, step_config=step_config)
+    jax.tree.map(np.testing.assert_array_equal, compared[1].target, ramp)
+
+
+def test_a_probe_reads_the_target_and_compares_it_with_the_online_network(step_config, monkeypatch):
+    state = small.state(step_config)
+    state = state.replace(
+        opt_state=optax.tree.set(state.opt_state, target=jax.tree.map(lambda x: x + 1, state.params)),
+        target_batch_stats=jax.tree.map(lambda x: x + 2, state.batch_stats),
+    )
+    told = []
+    monkeypatch.setattr(train_step, "infer_wave", lambda network, *trees_and_video: trees_and_video)
+    monkeypatch.setattr(train_step.diagnostics, "probe", lambda *args: told.append(args) or {})
+    filmed = small.clips(1)
+    train_step.probe(state, filmed, step_config=step_config, people=("ann",))
+    ((read, clips, size, fps, _, transform, people, online),) = told
+    assert clips is filmed and (size, fps, transform, people) == (22, 30.0, "difference", ("ann",))
+    for reader, params, batch_stats in (
+        (read, state.target_params, state.target_batch_stats),
+        (online, state.params, state.batch_stats),
+    ):
+        own, own_stats, video = reader("video")
+        assert video == "video"
+        jax.tree.map(np.testing.assert_array_equal, own, params)
+        jax.tree.map(np.testing.assert_array_equal, own_stats, batch_stats)
 
 
 def test_views_are_drawn_anew_at_every_step(start, one_device, batches, two_steps):
