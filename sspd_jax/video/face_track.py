@@ -281,7 +281,7 @@ def smooth_points(looks: list[Look], at_s: float, *, ahead: bool = True) -> np.n
         look
         for look in looks
         if look.points is not None
-        and abs(look.time_s - at_s) <= REACH_S
+        and abs(look.time_s - at_s) <= REACH_S + 0.002  # timestamps are rounded
         and (ahead or look.time_s <= at_s + 1e-6)
     ]
     if not near:

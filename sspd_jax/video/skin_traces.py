@@ -22,6 +22,7 @@ from sspd_jax.video.registration import Registration
 LOOK_AHEAD_S = 1.0  # of each of the two stages
 MAP_EVERY_S = 0.2
 MAP_SMOOTH_S = 1.0  # standard deviation over which a map is averaged
+ROUNDING_S = 0.002  # of timestamps: whether a frame is due must not hang on their last digit
 LINK_S = 20.0  # time in which what the chained means have drifted returns
 COLOUR_EVERY_S = 1.0  # how often pixels are added to what the skin's colour is learned from
 COLOUR_LOOKS = 10  # how many times' pixels are kept
@@ -168,7 +169,7 @@ class FaceAligner:
         self._tracker.see(time_s, rgb)
         last = self.face.last if self.face is not None else None
         self._held.append(_hold(time_s, rgb, None if last is None else last.points))
-        while self._held and self._held[0].time_s <= time_s - self._ahead_s:
+        while self._held and self._held[0].time_s <= time_s - self._ahead_s + ROUNDING_S:
             yield self._cut(self._held.popleft())
 
     def finish(self) -> Iterator[AlignedFace]:
@@ -254,16 +255,16 @@ class SkinMapper:
         luma = cv2.GaussianBlur(ycc[..., 0], (0, 0), 1.0)
         if due:
             self._maps.append((face.time_s, self._draw(face, rgb, ycc, luma, size)))
-            while self._maps[0][0] < face.time_s - 4 * MAP_SMOOTH_S - 2 * self._ahead_s:
+            while self._maps[0][0] < face.time_s - 4 * MAP_SMOOTH_S - 2 * self._ahead_s - ROUNDING_S:
                 self._maps.popleft()
         self._recent.append((face.time_s, luma))
-        while self._recent[0][0] < face.time_s - 2 * MAP_EVERY_S:
+        while self._recent[0][0] < face.time_s - 2 * MAP_EVERY_S - ROUNDING_S:
             self._recent.popleft()
 
     def _draw(self, face, rgb, ycc, luma, size) -> np.ndarray:
         scale = size / len(face.crop)
         points = (face.points + 0.5) * scale - 0.5
-        if face.time_s - self._learned_s >= COLOUR_EVERY_S or self._colour is None:
+        if face.time_s - self._learned_s >= COLOUR_EVERY_S - ROUNDING_S or self._colour is None:
             pixels = skin_map.core_pixels(ycc, points)
             self._pixels.append(pixels[:: max(1, len(pixels) // 200)])
             self._colour = skin_map.fit_skin(np.concatenate(self._pixels)) or self._colour
@@ -353,7 +354,7 @@ class SkinWeigher:
         """Take the next aligned face; yield the rows of `FIELDS` of those that have waited long enough."""
         self.mapper.see(face)
         self._held.append(face)
-        while self._held and self._held[0].time_s <= face.time_s - self._ahead_s:
+        while self._held and self._held[0].time_s <= face.time_s - self._ahead_s + ROUNDING_S:
             yield self._weigh(self._held.popleft())
 
     def finish(self) -> Iterator[np.ndarray]:

@@ -130,7 +130,7 @@ def test_a_recording_that_breaks_off_leaves_no_traces(tmp_path):
     with pytest.raises(UserError, match="1 of 2 recordings cannot be prepared"):
         prepare([two()[0], broken], tmp_path / "out")
     assert [name for name in content(tmp_path / "out") if name.startswith("skin")] == ["skin/ann.npy"]
-    (tmp_path / "out/skin/.bob.npy.partial").write_bytes(b"of a run that was killed")
+    (tmp_path / "out/skin/.cat.npy.partial").write_bytes(b"of a run that was killed")
     prepare(two(), tmp_path / "out")
     assert sorted(p.name for p in (tmp_path / "out/skin").iterdir()) == ["ann.npy", "bob.npy"]
 

@@ -6,6 +6,7 @@ import json
 from types import SimpleNamespace
 
 import cv2
+import dataset_files
 import numpy as np
 import pytest
 
@@ -13,13 +14,14 @@ from sspd_jax.cli import evaluate as cli_evaluate
 from sspd_jax.datasets import skin_file
 from sspd_jax.datasets.dataset import PreparedDataset, open_prepared
 from sspd_jax.datasets.prepare import prepare
+from sspd_jax.datasets.readers import registry
 from sspd_jax.datasets.recording import Ppg, Recording
 from sspd_jax.evaluation import protocol, scoring
 from sspd_jax.evaluation.evaluate import over
 from sspd_jax.heart_rate import confidence
 from sspd_jax.heart_rate.wave import Wave
 from sspd_jax.inference import skin_reading, windows
-from sspd_jax.inference.predict import predict_frames
+from sspd_jax.inference.predict import predict, predict_frames
 from sspd_jax.inference.windows import Settings
 from sspd_jax.simulation import sample_video
 
@@ -80,6 +82,18 @@ def test_rate_confidence_and_reason_are_those_of_predict(samples, name, method):
         assert (row.why == "") == (window.heart_rate_bpm is not None) and row.why == window.why
         assert abs(row.error_bpm) < 3
     assert len({row.confidence for row in rows}) == len(rows)
+
+
+def test_a_file_of_a_dataset_is_read_as_predict_reads_the_file(tmp_path):
+    dataset_files.ubfc_rppg(tmp_path / "raw", seconds=11)  # whose times stand in a text, rounded
+    listed = registry.read("ubfc_rppg", tmp_path / "raw")[:1]
+    prepare(listed, tmp_path / "out", crop_size=16, progress=False)
+    there = open_prepared(tmp_path / "out")
+    (sample,) = scoring.read_segments(there, there.people, {}, ("auto",), "skin")
+    (row,) = (r for r in scoring.score_segment(sample, OURS, "auto") if r.span == "window")
+    window = predict(listed[0].file).segments[0].windows[0]
+    assert row.predicted_bpm == pytest.approx(window.candidate_bpm, abs=1e-6)
+    assert row.confidence == pytest.approx(window.confidence, abs=1e-6)
 
 
 def test_the_wave_is_the_one_that_predict_shows(samples):

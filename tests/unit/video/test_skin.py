@@ -3,9 +3,10 @@ import numpy as np
 import pytest
 from scripted_faces import Scripted
 
+from sspd_jax.simulation import sample_video
 from sspd_jax.video import skin_map
 from sspd_jax.video import skin_traces as traces_of
-from sspd_jax.video.face_mesh import FaceRegion, Mesh
+from sspd_jax.video.face_mesh import FaceRegion, Mesh, load_networks
 from sspd_jax.video.face_track import TEMPLATE
 from sspd_jax.video.skin_map import PATCHES, face_map, fit_skin, patch_maps, skin_likeness, to_ycc
 from sspd_jax.video.skin_traces import AlignedFace, SkinMapper, SkinRecorder, SkinWeigher, skin_traces
@@ -197,3 +198,14 @@ def test_the_mapper_knows_nothing_before_a_face():
     mapper = SkinMapper()
     mapper.see(AlignedFace(0.0, None, None, None, None, np.zeros(3, np.float32)))
     assert mapper.weights(0.0) is None
+
+
+def test_the_last_digit_of_a_time_decides_nothing():
+    times_s = np.arange(225) / 30
+    pictures = [cv2.resize(p, (128, 128)) for p in sample_video.face_frames(times_s, 80, 0)]
+    networks, _ = load_networks()
+    exact, rounded = (
+        skin_traces(zip(times, pictures, strict=True), networks) for times in (times_s, np.round(times_s, 9))
+    )
+    for name in ("skin", "patches", "eyes", "skin_area", "geometry", "residual"):
+        np.testing.assert_allclose(getattr(exact, name), getattr(rounded, name), rtol=1e-6, atol=1e-6)
