@@ -57,6 +57,11 @@ def main(argv: list[str] | None = None) -> int:
         default=decode.Limits.megapixels,
         help="of a picture, larger ones are refused (default: %(default)g)",
     )
+    add(
+        "--no_network",
+        action="store_true",
+        help="classical methods alone: auto does not ask the network that travels with the package",
+    )
     add("--all_faces", action="store_true", help="everybody in the picture, left to right")
     add("--face_detector", choices=DETECTORS, help="what finds the face for --region=crop (default: haar)")
     add("--face_model", default="", metavar="FILE", help="YuNet's model file, for --face_detector=yunet")
@@ -77,7 +82,10 @@ def _predict(args: argparse.Namespace) -> int:
         if not Path(path).absolute().parent.is_dir():
             raise UserError(f"{path}: cannot be written (no such folder); choose another place")
     decode.use_limits(decode.Limits(args.max_megapixels, args.max_hours))
-    settings = Settings(args.window, args.stride, args.hr_estimator, args.min_confidence, args.region)
+    settings = Settings(
+        *(args.window, args.stride, args.hr_estimator, args.min_confidence, args.region),
+        network=not args.no_network,
+    )
     model = None
     if args.method in (AUTO, "sspd") and args.checkpoint:
         model = estimation.load_model(args.checkpoint, use_cache=not args.no_cache)

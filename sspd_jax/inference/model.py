@@ -12,6 +12,7 @@ import jax
 import numpy as np
 from jax.typing import ArrayLike
 
+from sspd_jax.checkpoints import host_network
 from sspd_jax.checkpoints.network import load_network
 from sspd_jax.heart_rate.wave import Wave
 from sspd_jax.method import streaming, views
@@ -19,11 +20,10 @@ from sspd_jax.method.settings import NetworkSettings, network_settings
 from sspd_jax.runtime import compile_options
 from sspd_jax.video import resample
 
+BOX, SKIN = "box", "skin"  # what crops show
+
 FRAMES_AT_ONCE = 32
 """Differences that go through the network at once: memory is that of so many, however long the video."""
-
-RATE_TOLERANCE = 0.02
-"""A video whose rate is this near the network's is taken as it is: 29.97 Hz needs no resampling to 30."""
 
 MIN_RESAMPLED_S = 0.2
 """A shorter clip has too few ticks of the network's clock to resample by."""
@@ -46,6 +46,7 @@ def load_model(directory: str | Path) -> RppgModel:
         batch_stats=batch_stats,
         fps=float(config["fps"]),
         crop_size=int(config["crop_size"]),
+        face_crop=str(config.get("face_crop", BOX)),
         name=str(directory),
     )
 
@@ -61,6 +62,7 @@ class RppgModel:
       fps: Frame rate that it was trained at, in Hz.
       crop_size: Side of the face crops that its training views were made from, in pixels.
       name: Where it came from.
+      face_crop: What the crops show: the face in its 'box', or its 'skin' alone, see `skin_map.skin_only`.
     """
 
     network: NetworkSettings
@@ -69,6 +71,7 @@ class RppgModel:
     fps: float
     crop_size: int
     name: str
+    face_crop: str = BOX
 
     def waveform(self, frames: ArrayLike, fps: float) -> np.ndarray:
         """Infer the pulse wave of a face.
@@ -111,7 +114,7 @@ class RppgModel:
 
     def clock_rate(self, fps: float) -> float:
         """Choose the rate in Hz to take a video of `fps` Hz at: its own if it is near the network's."""
-        return fps if abs(fps / self.fps - 1) <= RATE_TOLERANCE else self.fps
+        return fps if abs(fps / self.fps - 1) <= host_network.RATE_TOLERANCE else self.fps
 
     def infer(self, images: Iterable[np.ndarray], fps: float, start_s: float) -> Wave:
         """Infer the pulse wave of a stream of face crops on a uniform clock.

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from sspd_jax.checkpoints import host_network
+from sspd_jax.checkpoints.host_network import HostModel
 from sspd_jax.errors import ConfigError, UserError
 from sspd_jax.heart_rate.wave import Wave
 from sspd_jax.inference import skin_reading, windows
@@ -147,8 +149,12 @@ def _predict(
         model = None
     if model:
         fps = model.clock_rate(fps)
+        if model.face_crop == "skin" and settings.region == "crop":
+            raise ConfigError(f"{model.name}: reads pictures of the skin alone; leave --region=crop away")
     if settings.region == "skin":
-        segments, notes, box = _read_skin(watched, file, fps, model, method, settings, near)
+        asks = method == AUTO and settings.network and model is None
+        read_by = host_network.shipped() if asks else model
+        segments, notes, box = _read_skin(watched, file, fps, read_by, method, settings, near)
     else:
         if method == AUTO:
             method = "sspd" if model else "pos"
@@ -212,23 +218,30 @@ def _read_skin(
     frames: Iterable[tuple[float, np.ndarray]],
     file: Path,
     fps: float,
-    model: RppgModel | None,
+    model: RppgModel | HostModel | None,
     method: str,
     settings: Settings,
     near: FaceBox | None,
 ) -> tuple[list[Segment], list[str], FaceBox]:
     """Read the skin of a face in one pass over the frames: segments, notes and the last box."""
     networks, fallback = load_networks()
-    recorder = SkinRecorder(networks, near=near and dataclasses.astuple(near))
+    if fallback and isinstance(model, HostModel):
+        model = None  # it learned from skin that landmarks found
+    size = model.crop_size if model else skin_reading.UNREAD_SIZE
+    of_skin = model is not None and model.face_crop == "skin"
+    recorder = SkinRecorder(
+        networks, near=near and dataclasses.astuple(near), crop_size=size if of_skin else None
+    )
     clip = face_stream.cut_face(
         recorder.watch(frames),
         file,
-        size=model.crop_size if model else skin_reading.UNREAD_SIZE,
+        size=skin_reading.UNREAD_SIZE if of_skin else size,
         follow=True,
         detector=TrackedFace(recorder.tracker),
     )
-    learned = _waves_of(clip, fps, model) if model else []
-    for _ in clip:  # what no network asked for
+    crops = recorder.crops_beside(clip) if of_skin else clip
+    learned = _waves_of(crops, file, fps, model) if model else []
+    for _ in crops:  # what no network asked for
         pass
     traces = recorder.finish()
     segments: list[Segment] = []
@@ -257,17 +270,14 @@ def _read_skin(
     return segments, notes, clip.box
 
 
-def _waves_of(clip: FaceClip, fps: float, model: RppgModel) -> list[Wave]:
-    """Let a network go through a clip: a wave for each part that is long enough."""
-    waves = []
-    for _, ticks in groupby(clip.on_clock(fps), key=itemgetter(0)):
-        head = list(islice(ticks, math.ceil(MIN_DURATION_S * fps)))
-        if len(head) >= MIN_DURATION_S * fps:
-            try:
-                waves.append(model.infer((image for *_, image in chain(head, ticks)), fps, head[0][1]))
-            except ValueError as error:
-                raise _unreadable(clip.file, fps, error) from error
-    return waves
+def _waves_of(
+    crops: Iterable[tuple[float, np.ndarray]], file: Path, fps: float, model: RppgModel | HostModel
+) -> list[Wave]:
+    """Let a network go through crops: a wave for each part that is long enough."""
+    try:
+        return host_network.read(model, crops, fps, max_gap_s=skin_reading.MAX_GAP_S, least_s=MIN_DURATION_S)
+    except ValueError as error:
+        raise _unreadable(file, fps, error) from error
 
 
 def _unreadable(file: Path, fps: float, error: ValueError) -> UserError:

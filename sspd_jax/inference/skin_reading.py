@@ -26,6 +26,7 @@ from sspd_jax.video import resample
 from sspd_jax.video.skin_traces import SkinTraces, as_table, as_traces
 
 MAX_GAP_S = 0.5
+SAME_CLOCK = 1e-3  # of two rates, relative
 UNREAD_SIZE = 8  # pixels, of crops that no network reads
 STILL = 1e-5  # relative: what rounding leaves of skin that does not change
 
@@ -135,12 +136,20 @@ def read_waves(traces: SkinTraces, fps: float, method: str, learned: Sequence[Wa
 
 
 def _sampled(waves: Sequence[Wave], times_s: np.ndarray) -> np.ndarray:
-    """Read waves at given times, the nearest sample of each; NaN where there is none within a frame."""
+    """Read waves at given times; NaN where a wave has no sample within a frame.
+
+    On a clock of a wave's own rate the nearest sample is taken as it is; else two are interpolated.
+    """
     values = np.full(len(times_s), np.nan)
+    period_s = (times_s[-1] - times_s[0]) / max(len(times_s) - 1, 1)
     for wave in waves:
-        at = np.floor((times_s - wave.start_s) * wave.fps + 0.5).astype(int)
-        inside = (at >= -1) & (at <= len(wave.values))
-        values[inside] = wave.values[np.clip(at[inside], 0, len(wave.values) - 1)]
+        at = (times_s - wave.start_s) * wave.fps
+        nearest = np.floor(at + 0.5).astype(int)
+        inside = (nearest >= -1) & (nearest <= len(wave.values))
+        if abs(period_s * wave.fps - 1) < SAME_CLOCK:
+            values[inside] = wave.values[np.clip(nearest[inside], 0, len(wave.values) - 1)]
+        else:
+            values[inside] = np.interp(at[inside], np.arange(len(wave.values)), wave.values)
     return values
 
 

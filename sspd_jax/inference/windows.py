@@ -53,6 +53,7 @@ class Settings:
       min_confidence: Least confidence of a reading; a window below it has none. None for what was chosen for
         the region, see `least_confidence`.
       region: What of the picture is read, a name in `REGIONS`.
+      network: Whether 'auto' asks the network that travels with the package, too, where none is given.
 
     Raises:
       ConfigError: A value is out of its range.
@@ -63,6 +64,7 @@ class Settings:
     hr_estimator: str | None = None
     min_confidence: float | None = None
     region: str = "skin"
+    network: bool = True
 
     def __post_init__(self):
         if self.region not in REGIONS:

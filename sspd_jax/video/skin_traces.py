@@ -318,11 +318,10 @@ class SkinMapper:
         Returns:
           float32 [size, size], 0 to 1, over the crop. None before any face was seen.
         """
-        mean = self._mean(at_s)
-        return None if mean is None else mean[0]
+        return self._mean(at_s, 0)
 
-    def _mean(self, at_s: float) -> np.ndarray | None:
-        """Average the drawn maps around a moment, float32 [2 + p, size, size]."""
+    def _mean(self, at_s: float, rows: int | slice = slice(None)) -> np.ndarray | None:
+        """Average the drawn maps around a moment, float32 [2 + p, size, size] or some rows of it."""
         if not self._maps:
             return None
         off = np.array([time_s for time_s, _ in self._maps]) - at_s
@@ -331,19 +330,21 @@ class SkinMapper:
         if kernel.sum() < 1e-6:
             return None
         kernel = (kernel / kernel.sum()).astype(np.float32)
-        return sum(k * drawn for k, (_, drawn) in zip(kernel, self._maps, strict=True))
+        return sum(k * drawn[rows] for k, (_, drawn) in zip(kernel, self._maps, strict=True))
 
 
 class SkinWeigher:
     """Weighs the pixels of aligned faces and sums them up."""
 
-    def __init__(self, *, look_ahead_s: float = LOOK_AHEAD_S):
+    def __init__(self, *, look_ahead_s: float = LOOK_AHEAD_S, crop_size: int | None = None):
         """Begin without a face.
 
         Args:
           look_ahead_s: how long a face waits for the maps after it, s; 0 for a live picture.
+          crop_size: side of pictures of the skin alone that are kept in `crops`, pixels; None: none are.
         """
-        self._ahead_s = look_ahead_s
+        self._ahead_s, self._crop_size = look_ahead_s, crop_size
+        self.crops: deque[tuple[float, np.ndarray]] = deque()
         self.mapper = SkinMapper(look_ahead_s=look_ahead_s)
         self._held: deque[AlignedFace] = deque()
         self._weights, self._until_s, self._last_s = None, -np.inf, -np.inf
@@ -389,6 +390,9 @@ class SkinWeigher:
             skin = self._weights[0][0].reshape(size, size)
             moved = self._registration.see(face.time_s, face.crop, skin)
             row[_SLICES["residual"]] = moved * [face_track.CROP_SIDE, face_track.CROP_SIDE, 1, 1]
+            if self._crop_size:
+                only = skin_map.skin_only(face.crop, self.mapper.skin(face.time_s), self._crop_size)
+                self.crops.append((face.time_s, only))
         return row
 
 
@@ -434,6 +438,7 @@ class SkinRecorder:
         *,
         near: tuple[float, float, float, float] | None = None,
         look_ahead_s: float = LOOK_AHEAD_S,
+        crop_size: int | None = None,
     ):
         """Begin with no frame.
 
@@ -441,12 +446,13 @@ class SkinRecorder:
           networks: the face networks, or None for the Haar cascade.
           near: left, top, right, bottom of the face to follow, pixels; by default the largest.
           look_ahead_s: of each of the two stages, s; 0 for a live picture.
+          crop_size: side of the pictures of the skin alone that `take_crops` hands out, pixels.
         """
         self.tracker = face_track.MeshTracker(
             networks, near=near, keep_s=2 * face_track.REACH_S + look_ahead_s
         )
         self._aligner = FaceAligner(self.tracker, look_ahead_s=look_ahead_s)
-        self._weigher = SkinWeigher(look_ahead_s=look_ahead_s)
+        self._weigher = SkinWeigher(look_ahead_s=look_ahead_s, crop_size=crop_size)
         self._lag_s = 0.0 if look_ahead_s else face_track.LAG_S
         self._rows: deque[np.ndarray] = deque()
 
@@ -475,6 +481,22 @@ class SkinRecorder:
         for time_s, rgb in frames:
             self.see(time_s, rgb)
             yield time_s, rgb
+
+    def take_crops(self) -> Iterator[tuple[float, np.ndarray]]:
+        """Hand out the pictures of the skin that are ready, see `skin_map.skin_only`, each once.
+
+        Yields:
+          (time in s, uint8 [crop_size, crop_size, 3] RGB) of every frame with the face in view, in order.
+        """
+        while self._weigher.crops:
+            yield self._weigher.crops.popleft()
+
+    def crops_beside(self, frames: Iterable[object]) -> Iterator[tuple[float, np.ndarray]]:
+        """Hand out all of them while frames pass that are recorded before they are passed, see `watch`."""
+        for _ in frames:
+            yield from self.take_crops()
+        self.finish()
+        yield from self.take_crops()
 
     def finish(self) -> SkinTraces:
         """Record the frames that still wait, and return the traces of all, one sample a frame."""

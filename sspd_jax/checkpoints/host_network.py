@@ -1,0 +1,238 @@
+"""The network that ships with the package, read without JAX: its convolutions as matrix products of NumPy.
+
+Importing JAX and compiling takes longer than reading ten seconds of a face. What is read here is the network
+of `sspd_jax.method.network` in evaluation mode, from the same list of layers, and equals it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import json
+import math
+from collections.abc import Iterable, Iterator, Mapping
+from importlib import resources
+from itertools import chain, groupby, islice
+from operator import itemgetter
+from typing import Any, Protocol
+
+import cv2
+import numpy as np
+
+from sspd_jax.heart_rate.wave import Wave
+from sspd_jax.method import architecture
+from sspd_jax.method.architecture import Layer
+from sspd_jax.video import resample
+
+SHIPPED = "skin_network.npz"
+BLOCK = 128
+"""Differences that go through the network at once: memory is that of so many, however long the video."""
+RATE_TOLERANCE = 0.02
+"""A video whose rate is this near the network's is taken as it is: 29.97 Hz needs no resampling to 30."""
+EPSILON = 1e-5  # of the normalisations, as in PyTorch
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class HostModel:
+    """A trained network in evaluation mode, on NumPy.
+
+    Attributes:
+      layers: Its convolutions, see `architecture.conv_layers`.
+      arrays: Name with slashes → float32; kernels hold the scale of the normalisation that follows.
+      input_size: Height and width of what the network sees, pixels.
+      fps: Frame rate that it was trained at, Hz.
+      crop_size: Side of the pictures that it is given, pixels.
+      face_crop: What they show, 'box' or 'skin', see `skin_map.skin_only`.
+      name: Where it came from.
+    """
+
+    layers: tuple[Layer, ...]
+    arrays: Mapping[str, np.ndarray]
+    input_size: int
+    fps: float
+    crop_size: int
+    face_crop: str
+    name: str
+
+    def clock_rate(self, fps: float) -> float:
+        """Choose the rate in Hz to take a video of `fps` Hz at: its own if it is near the network's."""
+        return fps if abs(fps / self.fps - 1) <= RATE_TOLERANCE else self.fps
+
+    def infer(self, images: Iterable[np.ndarray], fps: float, start_s: float) -> Wave:
+        """Infer the pulse wave of a stream of pictures on a uniform clock.
+
+        Args:
+          images: uint8 or float32 [s, s, 3] RGB, at least 2.
+          fps: Frame rate of the clock, Hz.
+          start_s: Time of the first image, s.
+
+        Returns:
+          The wave; its first sample lies half a period after the first image.
+
+        Raises:
+          ValueError: Fewer than 2 images.
+        """
+        halo = architecture.halo(self.layers)
+        halo += halo % 2  # differences are pooled in pairs
+        parts, held, before = [], [], 0  # pictures; how many of their differences come before the block
+        side = (self.input_size, self.input_size)
+        # As floats: a picture that is resized as bytes is rounded to them.
+        images = (cv2.resize(i.astype(np.float32), side, interpolation=cv2.INTER_AREA) for i in images)
+        while True:
+            held += list(islice(images, before + BLOCK + halo + 1 - len(held)))
+            count = len(held) - 1
+            if not parts and count < 1:
+                raise ValueError(f"a wave needs at least 2 images, got {len(held)}")
+            is_last = count < before + BLOCK + halo
+            new = count - before if is_last else BLOCK
+            if new > 0:
+                held_even = held + held[-1:] * (count % 2)  # one more difference, of zeros
+                parts.append(self._wave(np.diff(np.stack(held_even), axis=0))[before : before + new])
+            if is_last:
+                return Wave(np.concatenate(parts), fps, start_s + 0.5 / fps)
+            keep = min(halo, before + BLOCK)
+            held, before = held[before + BLOCK - keep :], keep
+
+    def _wave(self, x: np.ndarray) -> np.ndarray:
+        """Take differences [t, h, w, 3], t even, through all layers: float32 [t]."""
+        x = x * self.arrays["backbone/input_norm/scale"] + self.arrays["backbone/input_norm/bias"]
+        for layer in self.layers:
+            path = "/".join(layer.path)
+            x = conv3d(x, self.arrays[f"{path}/{layer.conv}/kernel"], layer.time_padding)
+            x += self.arrays[f"{path}/{layer.norm or layer.conv}/bias"]
+            if layer.norm:
+                x = _resized(np.tanh(x, out=x), layer)
+        return x[:, 0, 0, 0]
+
+
+class Model(Protocol):
+    """What reads a stream of crops, here or in JAX."""
+
+    def clock_rate(self, fps: float) -> float: ...  # noqa: D102
+
+    def infer(self, images: Iterable[np.ndarray], fps: float, start_s: float) -> Wave: ...  # noqa: D102
+
+
+def read(
+    model: Model,
+    crops: Iterable[tuple[float, np.ndarray]],
+    fps: float,
+    *,
+    max_gap_s: float,
+    least_s: float,
+) -> list[Wave]:
+    """Infer the waves of crops as they were filmed, one for each unbroken part that is long enough.
+
+    Args:
+      model: The network.
+      crops: (time in s, uint8 [s, s, 3] RGB), times increasing.
+      fps: Their rate, Hz, about.
+      max_gap_s: Longest time between two of them that is interpolated, s; a longer one ends a part.
+      least_s: Length of the shortest part that is read, s.
+    """
+    rate, waves = model.clock_rate(fps), []
+    least = math.ceil(least_s * rate)
+    for _, ticks in groupby(resample.uniform(crops, rate, max_gap_s=max_gap_s), key=itemgetter(0)):
+        head = list(islice(ticks, least))
+        if len(head) >= least:
+            waves.append(model.infer((image for *_, image in chain(head, ticks)), rate, head[0][1]))
+    return waves
+
+
+def conv3d(x: np.ndarray, kernel: np.ndarray, time_padding: int) -> np.ndarray:
+    """Convolve frames with a kernel as one matrix product over all taps in space.
+
+    Args:
+      x: float32 [t, h, w, c].
+      kernel: float32 [kt, kh, kw, c, c_out].
+      time_padding: Zero frames before and after; none in space.
+
+    Returns:
+      float32 [t + 2 × time_padding − kt + 1, h − kh + 1, w − kw + 1, c_out].
+    """
+    kt, kh, kw, c, c_out = kernel.shape
+    seen = np.lib.stride_tricks.sliding_window_view(x, (kh, kw), axis=(1, 2))  # [t, h', w', c, kh, kw]
+    t, h, w = seen.shape[:3]
+    rows = seen.transpose(0, 1, 2, 4, 5, 3).reshape(t * h * w, kh * kw * c)
+    taps = np.moveaxis(kernel, 0, -2).reshape(kh * kw * c, kt * c_out)
+    by_tap = (rows @ taps).reshape(t, h, w, kt, c_out)
+    y = np.zeros((t + 2 * time_padding - kt + 1, h, w, c_out), np.float32)
+    for tap in range(kt):
+        first = tap - time_padding  # frame of x that the first of y is multiplied with
+        inside = slice(max(0, -first), min(len(y), t - first))
+        y[inside] += by_tap[inside.start + first : inside.stop + first, :, :, tap]
+    return y
+
+
+def _resized(x: np.ndarray, layer: Layer) -> np.ndarray:
+    """Pool, repeat or average as a layer asks for; what does not fill a pool is dropped."""
+    pt, ph, pw = layer.pool
+    if layer.pool != architecture.NO_POOL:
+        t, h, w = (side // pool for side, pool in zip(x.shape, layer.pool, strict=False))
+        x = x[: t * pt, : h * ph, : w * pw].reshape(t, pt, h, ph, w, pw, -1).mean(axis=(1, 3, 5))
+    if layer.repeat > 1:
+        x = np.repeat(x, layer.repeat, axis=0)
+    return x.mean(axis=(1, 2), keepdims=True) if layer.spatial_mean else x
+
+
+def folded(params: Mapping[str, Any], batch_stats: Mapping[str, Any]) -> dict[str, np.ndarray]:
+    """Lay out a network's trees for `HostModel`, every normalisation folded into the kernel before it.
+
+    Args:
+      params: Backbone and predictor, nested dicts of float32.
+      batch_stats: Their running statistics.
+
+    Returns:
+      Name with slashes → float32.
+    """
+    arrays = {}
+    for path, tree in _leaves(params):
+        name = path.rsplit("/", 1)[-1]
+        if "scale" not in tree:
+            arrays.update({f"{path}/{leaf}": np.asarray(value, np.float32) for leaf, value in tree.items()})
+            continue
+        running = functools.reduce(lambda node, key: node[key], path.split("/"), batch_stats)
+        factor = np.asarray(tree["scale"], np.float64) / np.sqrt(np.asarray(running["var"], float) + EPSILON)
+        arrays[f"{path}/bias"] = np.float32(np.asarray(tree["bias"]) - np.asarray(running["mean"]) * factor)
+        if name == "input_norm":
+            arrays[f"{path}/scale"] = np.float32(factor)
+        else:
+            before = path.removesuffix(name) + name.replace("norm", "conv")
+            arrays[f"{before}/factor"] = factor
+    for path in [key.removesuffix("/factor") for key in arrays if key.endswith("/factor")]:
+        factor = arrays.pop(f"{path}/factor")
+        arrays[f"{path}/kernel"] = np.float32(arrays[f"{path}/kernel"] * factor)
+    return arrays
+
+
+def _leaves(tree: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """Walk to the dicts that hold arrays."""
+    for name, node in tree.items():
+        where = f"{path}/{name}" if path else name
+        if all(isinstance(child, Mapping) for child in node.values()):
+            yield from _leaves(node, where)
+        else:
+            yield where, node
+
+
+def as_file(arrays: Mapping[str, np.ndarray], facts: Mapping[str, Any]) -> dict[str, np.ndarray]:
+    """Return what `numpy.savez_compressed` writes for `load`: the arrays, and the facts as JSON."""
+    return {**arrays, "facts": np.array(json.dumps(facts))}
+
+
+@functools.cache
+def shipped() -> HostModel:
+    """Load the network that travels with the package; `docs/skin_network.md` is its card."""
+    with resources.files(__package__).joinpath(SHIPPED).open("rb") as file, np.load(file) as kept:
+        arrays = {name: kept[name] for name in kept.files if name != "facts"}
+        facts = json.loads(str(kept["facts"]))
+    stages = tuple((first, second) for first, second in facts["stages"])
+    return HostModel(
+        layers=architecture.conv_layers(stages, facts["features"], facts["predictor_width"]),
+        arrays=arrays,
+        input_size=facts["input_size"],
+        fps=facts["fps"],
+        crop_size=facts["crop_size"],
+        face_crop=facts["face_crop"],
+        name=facts["name"],
+    )
