@@ -2,12 +2,14 @@
 
     python benchmarks/confidence/skin_clips.py --jobs=2       # hours; killed and started again, it goes on
 
-Four sorts, a row of skin_confidence.csv for every window and method:
+Five sorts, a row of skin_confidence.csv for every window and method:
 
 - *frozen*: one frame of a real face in which something that is no pulse beats, or a pulse does, by
   `cases/pulse_free.py`: nods, sway, zoom, lights, screens, flicker; besides these, the track of a talking
   head replayed on the frame, and pulses together with a nod or a light;
-- *moving*: real clips with a pulse put in, by `cases/repulse.py`;
+- *moving*: real clips with a pulse put in, by `cases/repulse.py`; *held out* are those of the heads that the
+  network has not learned from;
+- *footage*: real clips without a pulse, by `sspd_jax simulate --from --pulse_free`, all of its kinds;
 - *real*: people with an oximeter, UBFC-rPPG compressed, `real/ubfc_crf23`;
 - *simulated*: `clips.py`'s kinds, and the sample video.
 
@@ -37,16 +39,19 @@ import cv2
 import numpy as np
 import tqdm
 
+from sspd_jax.checkpoints import host_network
 from sspd_jax.cli import common
 from sspd_jax.heart_rate import confidence, skin_evidence
 from sspd_jax.heart_rate.rate import spectral_peak_rate
 from sspd_jax.heart_rate.skin_evidence import SkinEvidence, SkinWindow
-from sspd_jax.inference import skin_reading
+from sspd_jax.heart_rate.wave import Wave
+from sspd_jax.inference import skin_reading, windows
 from sspd_jax.runtime import storage
-from sspd_jax.simulation import sample_video
+from sspd_jax.simulation import footage_recordings, sample_video
+from sspd_jax.simulation.pulse_free import KINDS
 from sspd_jax.video import decode
 from sspd_jax.video.face_mesh import load_networks
-from sspd_jax.video.skin_traces import SkinTraces, as_table, as_traces, skin_traces
+from sspd_jax.video.skin_traces import SkinRecorder, SkinTraces, as_table, as_traces, skin_traces
 
 HERE = Path(__file__).parent
 SHARED = HERE.parents[2] / "shared"
@@ -62,6 +67,10 @@ SAMPLES = (  # bpm, frames/s, codec
     (66, 60, "libx264"),
 )
 MIXED = ("replay", "replay_light", "control_nod", "control_light")
+FOOTAGE = ("face", "webcam_2", "subject5", "talk_s29")  # in which `simulate --pulse_free` makes its kinds
+LEARNED_FROM = (  # by the network that travels with the package, see benchmarks/network
+    *("face", "speech_2", "speech_5", "talk_d10", "talk_d18", "talk_d3", "talk_s29", "webcam_2"),
+)
 NO_PULSE = "talk_d11"  # a photograph that a machine animated
 
 
@@ -133,6 +142,12 @@ def listed(frozen: int, moving: int, simulated: int) -> list[Clip]:
         for person in faces()
         if person != NO_PULSE
     ]
+    found += [
+        Clip("moving", "held out", person, 200 + n)
+        for n in range(min(moving, 3))
+        for person in sorted(faces().keys() - {NO_PULSE} - set(LEARNED_FROM))
+    ]
+    found += [Clip("footage", kind, person, 0) for person in FOOTAGE for kind in KINDS]
     found += [Clip("real", "ubfc", path.name, 0) for path in sorted((SHARED / "real/ubfc_crf23").iterdir())]
     found += [
         Clip("simulated", kind, f"{seed}", number)
@@ -150,7 +165,7 @@ def _portrait() -> np.ndarray:
 
 def record(clip: Clip) -> None:
     """Make a clip, record its skin and keep the traces."""
-    makers = {"frozen": _frozen, "moving": _moving, "simulated": _simulated}
+    makers = {"frozen": _frozen, "moving": _moving, "footage": _footage, "simulated": _simulated}
     with tempfile.TemporaryDirectory() as folder:
         if clip.sort == "real":
             folder = SHARED / "real/ubfc_crf23" / clip.person
@@ -164,10 +179,13 @@ def record(clip: Clip) -> None:
         networks, sentence = load_networks()
         if sentence:
             raise SystemExit(sentence)
-        traces = skin_traces(decode.frames(path), networks)
+        recorder = SkinRecorder(networks, crop_size=host_network.shipped().crop_size)
+        crops = list(recorder.crops_beside(recorder.watch(decode.frames(path))))
+        traces = recorder.traces()
         kbit_s = 8 * path.stat().st_size / max(traces.time_s[-1], 1) / 1000
     data = io.BytesIO()
-    np.savez_compressed(data, table=as_table(traces), kbit_s=kbit_s, **truth)
+    seen = {"crops_s": np.array([t for t, _ in crops]), "crops": np.array([c for _, c in crops], np.uint8)}
+    np.savez_compressed(data, table=as_table(traces), kbit_s=kbit_s, **seen, **truth)
     storage.write_bytes(clip.path, data.getvalue())
 
 
@@ -264,6 +282,17 @@ def _moving(clip: Clip, path: Path) -> dict[str, np.ndarray]:
     return {"pulse_s": times_s, "pulse": pulse}
 
 
+def _footage(clip: Clip, path: Path) -> dict[str, np.ndarray]:
+    person = SHARED / "real/ubfc_crf23" / clip.person
+    source = next(person.glob("vid.*")) if person.is_dir() else faces()[clip.person]
+    with tempfile.TemporaryDirectory() as folder:
+        (made,) = footage_recordings.write_footage_recordings(
+            folder, [source], kinds=[clip.kind], seconds=SECONDS, seed=1 + clip.number, workers=1
+        )
+        path.write_bytes(next(Path(made).glob("vid.*")).read_bytes())
+    return {}
+
+
 def _even(picture: np.ndarray) -> np.ndarray:
     share = min(1, LONG_SIDE / max(picture.shape[:2]))
     if share < 1:
@@ -302,18 +331,25 @@ def weigh(clip: Clip) -> list[Row]:
     with np.load(clip.path) as kept:
         traces, kbit_s = as_traces(kept["table"]), float(kept["kbit_s"])
         truth = (kept["pulse_s"], kept["pulse"]) if "pulse" in kept else None
+        crops = list(zip(kept["crops_s"], kept["crops"], strict=True))
+    least_s = windows.MIN_DURATION_S
+    learned = host_network.read(
+        host_network.shipped(), crops, FPS, max_gap_s=skin_reading.MAX_GAP_S, least_s=least_s
+    )
     rows: list[Row] = []
     for part in skin_reading.on_clock(traces, FPS):
-        rows += _weigh_part(clip, part, truth, kbit_s)
+        rows += _weigh_part(clip, part, truth, kbit_s, learned)
     return rows
 
 
-def _weigh_part(clip: Clip, part: SkinTraces, truth: tuple | None, kbit_s: float) -> list[Row]:
+def _weigh_part(
+    clip: Clip, part: SkinTraces, truth: tuple | None, kbit_s: float, learned: list[Wave]
+) -> list[Row]:
     rows: list[Row] = []
     length, samples = round(WINDOW_S * FPS), len(part.time_s)
     if samples < 0.93 * length:
         return rows
-    segment = skin_reading.read_waves(part, FPS, skin_reading.AUTO)
+    segment = skin_reading.read_waves(part, FPS, skin_reading.AUTO, learned)
     spare = max(0, samples - length)
     for start in range(0, spare + 1, round(5 * FPS)) if clip.sort == "real" else (spare // 2,):
         window = segment.window(start, min(start + length, samples))
@@ -334,7 +370,7 @@ def _read(window: SkinWindow) -> dict[str, tuple[float, SkinEvidence]]:
     fused = skin_evidence.fuse(window)
     found = {}
     for method, bpm in {"auto": fused.bpm, **fused.rates_bpm}.items():
-        if np.isfinite(bpm):
+        if np.isfinite(bpm) and method != "sspd":
             wave = window.waves[skin_evidence.clearest(window, bpm) if method == "auto" else method]
             found[method] = bpm, skin_evidence.extract(window, wave, bpm, fused)
     return found
@@ -362,7 +398,7 @@ def read_rows() -> list[Row]:
             Row(
                 *(line["sort"], line["kind"], line["person"], int(line["number"]), line["method"]),
                 *(float(line[name]) for name in ("start_s", "kbit_s", "true_bpm", "bpm")),
-                SkinEvidence(*(float(line[name]) for name in names)),
+                SkinEvidence(*(float(line.get(name) or "nan") for name in names)),
             )
             for line in csv.DictReader(file)
         ]
@@ -385,7 +421,11 @@ def main(argv: list[str] | None = None) -> int:
             for done in tqdm.tqdm(as_completed(todo), "clips", len(todo), mininterval=10):
                 if error := done.exception():
                     print(f"{todo[done]}: {error}", file=sys.stderr)
-        write_rows([row for clip in wanted if clip.path.exists() for row in weigh(clip)])
+        made = [clip for clip in wanted if clip.path.exists()]
+        # What was found in clips whose traces are not at hand stays.
+        known = {dataclasses.astuple(clip) for clip in made}
+        kept = [row for row in read_rows() if (row.sort, row.kind, row.person, row.number) not in known]
+        write_rows(kept + [row for clip in made for row in weigh(clip)])
 
     return common.run(work, debug=True)
 

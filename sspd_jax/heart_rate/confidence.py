@@ -162,6 +162,8 @@ def skin_features(evidence: SkinEvidence) -> dict[str, float]:
         "agreement share": e.estimators_agree,
         "agreement off": e.estimators_off / 10,
         "agreement power": _odds(e.estimators_share),
+        "agreement network": e.network_off / 10,
+        "agreement learned": _odds(e.network_share),
         "patches agree": e.patches_agree,
         "patches share": _odds(e.patches_share),
         "patches step": _odds(e.in_step),
@@ -195,7 +197,15 @@ def skin_features(evidence: SkinEvidence) -> dict[str, float]:
 
 
 SKIN_AGAINST = (
-    *("agreement off", "patches spread", "blood cosine", "blood red", "blood blue", "blood patches"),
+    *(
+        "agreement off",
+        "agreement network",
+        "patches spread",
+        "blood cosine",
+        "blood red",
+        "blood blue",
+        "blood patches",
+    ),
     *("faint colour", "light strong", "light eyes", "light behind", "light behind colour", "light sides"),
     *("light steady", "motion size", "motion share", "motion pose", "motion off", "time halves"),
     "time wander",

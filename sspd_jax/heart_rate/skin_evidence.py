@@ -173,6 +173,8 @@ class SkinEvidence:
       halves_colour: cosine between the changes of colour in both halves.
       brightness: log10 of the skin's mean green, 0 to 255.
       area: log10 of the skin's pixels.
+      network_off: how far the rate of the network alone is from the rate, bpm, at the most `FAR_BPM`.
+      network_share: share of the power of the network's wave that lies near the rate or its double.
     """
 
     wave_share: float
@@ -210,6 +212,8 @@ class SkinEvidence:
     halves_colour: float
     brightness: float
     area: float
+    network_off: float = float("nan")
+    network_share: float = float("nan")
 
 
 def extract(window: SkinWindow, wave: np.ndarray, bpm: float, fused: FusedRate) -> SkinEvidence:
@@ -233,7 +237,15 @@ def extract(window: SkinWindow, wave: np.ndarray, bpm: float, fused: FusedRate) 
         **_of_time(window, skin, bpm),
         brightness=float(np.log10(max(window.skin[:, 1].mean(), 1))),
         area=float(np.log10(max(window.skin_area, 1))),
+        **_of_network(window, hz, fused),
     )
+
+
+def _of_network(window: SkinWindow, hz: float, fused: FusedRate) -> dict[str, float]:
+    if "sspd" not in fused.rates_bpm:
+        return {}
+    share = share_near(window.waves["sspd"][:, None], window.fps, hz)
+    return {"network_off": _apart(fused.rates_bpm["sspd"], 60 * hz), "network_share": float(share[0])}
 
 
 def _of_spectra(window: SkinWindow, wave: np.ndarray, hz: float, fused: FusedRate) -> dict[str, float]:
