@@ -121,6 +121,14 @@ def test_a_recording_is_finished_when_its_traces_are(tmp_path):
         assert content(tmp_path / "out") == whole
 
 
+def test_traces_reach_remote_storage(bucket, tmp_path):
+    for out in ("gs://bucket/out", tmp_path / "out"):
+        assert prepare(two()[:1], out).made == 1
+    (stored,) = (file for path, file in bucket.items() if path.endswith("out/skin/ann.npy"))
+    assert stored.getvalue() == (tmp_path / "out/skin/ann.npy").read_bytes()
+    assert prepare(two()[:1], "gs://bucket/out").made == 0
+
+
 def test_a_recording_that_breaks_off_leaves_no_traces(tmp_path):
     def breaks_off():
         yield from itertools.islice(portrait(TIMES), 40)
