@@ -7,7 +7,7 @@ Five sorts, a row of skin_confidence.csv for every window and method:
 - *frozen*: one frame of a real face in which something that is no pulse beats, or a pulse does, by
   `cases/pulse_free.py`: nods, sway, zoom, lights, screens, flicker; besides these, the track of a talking
   head replayed on the frame, and pulses together with a nod or a light;
-- *moving*: real clips with a pulse put in, by `cases/repulse.py`; *held out* are those of the heads that the
+- *moving*: real clips with a pulse put in, by `cases/repulse.py`; *net* are those of the heads that the
   network has not learned from;
 - *footage*: real clips without a pulse, by `sspd_jax simulate --from --pulse_free`, all of its kinds;
 - *real*: people with an oximeter, UBFC-rPPG compressed, `real/ubfc_crf23`;
@@ -143,7 +143,7 @@ def listed(frozen: int, moving: int, simulated: int) -> list[Clip]:
         if person != NO_PULSE
     ]
     found += [
-        Clip("moving", "held out", person, 200 + n)
+        Clip("moving", "net", person, 200 + n)
         for n in range(min(moving, 3))
         for person in sorted(faces().keys() - {NO_PULSE} - set(LEARNED_FROM))
     ]
