@@ -30,7 +30,7 @@ from sspd_jax.runtime import storage
 
 REPORT = Path(__file__).with_name("skin_confidence.md")
 RIDGE = 0.03
-REAL = 2.0
+REAL = 3.0
 METHODS = ("auto", "pos", "chrom", "green", "omit")
 
 
@@ -104,7 +104,7 @@ def report(rows: list[Row], sure: np.ndarray) -> str:
 
     auto = where(lambda row: row.method == "auto")
     alive = where(lambda row: np.isfinite(row.true_bpm))
-    real, moving = (where(lambda row, s=sort: row.sort == s) for sort in ("real", "moving"))
+    real, moving = where(lambda row: row.kind == "ubfc"), where(lambda row: row.sort == "moving")
     least = confidence.SKIN_THRESHOLD
     lines = [
         "# What a confidence of skin is worth",
@@ -158,7 +158,7 @@ def report(rows: list[Row], sure: np.ndarray) -> str:
         "| person | windows | right | given | of these right |",
     ]
     lines += ["|---|---|---|---|---|"]
-    for person in sorted({row.person for row in rows if row.sort == "real"}):
+    for person in sorted({row.person for row in rows if row.kind == "ubfc"}):
         mine = auto & real & where(lambda row, p=person: row.person == p)
         given = mine & (sure >= least)
         lines.append(

@@ -10,7 +10,8 @@ Five sorts, a row of skin_confidence.csv for every window and method:
 - *moving*: real clips with a pulse put in, by `cases/repulse.py`; *net* are those of the heads that the
   network has not learned from;
 - *footage*: real clips without a pulse, by `sspd_jax simulate --from --pulse_free`, all of its kinds;
-- *real*: people with an oximeter, UBFC-rPPG compressed, `real/ubfc_crf23`;
+- *real*: people with an oximeter, UBFC-rPPG compressed, `real/ubfc_crf23`, and `real/face.mp4`, whose pulse is
+  52.8 bpm by every reader;
 - *simulated*: `clips.py`'s kinds, and the sample video.
 
 The real footage lies beside the repository, in ../shared, and belongs to others: rows are kept here, pictures
@@ -71,6 +72,7 @@ FOOTAGE = ("face", "webcam_2", "subject5", "talk_s29")  # in which `simulate --p
 LEARNED_FROM = (  # by the network that travels with the package, see benchmarks/network
     *("face", "speech_2", "speech_5", "talk_d10", "talk_d18", "talk_d3", "talk_s29", "webcam_2"),
 )
+OWN_BPM = 52.8  # of real/face.mp4
 NO_PULSE = "talk_d11"  # a photograph that a machine animated
 
 
@@ -148,6 +150,7 @@ def listed(frozen: int, moving: int, simulated: int) -> list[Clip]:
         for person in sorted(faces().keys() - {NO_PULSE} - set(LEARNED_FROM))
     ]
     found += [Clip("footage", kind, person, 0) for person in FOOTAGE for kind in KINDS]
+    found += [Clip("real", "own", "face", 0)]
     found += [Clip("real", "ubfc", path.name, 0) for path in sorted((SHARED / "real/ubfc_crf23").iterdir())]
     found += [
         Clip("simulated", kind, f"{seed}", number)
@@ -167,7 +170,10 @@ def record(clip: Clip) -> None:
     """Make a clip, record its skin and keep the traces."""
     makers = {"frozen": _frozen, "moving": _moving, "footage": _footage, "simulated": _simulated}
     with tempfile.TemporaryDirectory() as folder:
-        if clip.sort == "real":
+        if clip.kind == "own":
+            path, times_s = faces()[clip.person], np.arange(round(SECONDS * FPS)) / FPS
+            truth = {"pulse": np.sin(2 * np.pi * OWN_BPM / 60 * times_s), "pulse_s": times_s}
+        elif clip.sort == "real":
             folder = SHARED / "real/ubfc_crf23" / clip.person
             path = next(folder.glob("vid.*"))
             lines = (folder / "ground_truth.txt").read_text().splitlines()

@@ -25,7 +25,7 @@ WEIGHTS = Path(__file__).with_name("confidence.json")
 WITHIN_BPM = 3.0
 THRESHOLD = 0.9
 """Below it there is no reading. Chosen on the people whom the weights were fitted to."""
-SKIN_THRESHOLD = 0.8
+SKIN_THRESHOLD = 0.75
 """The same where the skin is read, see `benchmarks/confidence/skin_confidence.md`."""
 WAVE_THRESHOLD = 0.5
 """The same of a wave without a picture, such as a finger's on a lens: nothing there passes for a pulse, and

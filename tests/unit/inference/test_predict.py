@@ -520,8 +520,11 @@ def test_a_name_that_a_spreadsheet_would_compute_is_no_formula(face, tmp_path):
 def test_the_windows_of_auto_say_what_each_estimator_says(face, tmp_path):
     assert cli_predict.main([str(face), f"--json={tmp_path / 'a.json'}"]) == 0
     (window,) = json.loads((tmp_path / "a.json").read_text())["windows"]
-    assert set(window["estimates_bpm"]) == {"green", "pos", "chrom", "omit"}
+    assert set(window["estimates_bpm"]) == {"green", "pos", "chrom", "omit", "sspd"}
     assert all(bpm == pytest.approx(84, abs=3) for bpm in window["estimates_bpm"].values())
+    assert cli_predict.main([str(face), f"--json={tmp_path / 'b.json'}", "--no_network"]) == 0
+    (window,) = json.loads((tmp_path / "b.json").read_text())["windows"]
+    assert set(window["estimates_bpm"]) == {"green", "pos", "chrom", "omit"}
 
 
 @pytest.mark.parametrize("method", ["auto", "pos", "sspd"])
