@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import hashlib
 import json
 import math
 from collections.abc import Iterable, Iterator, Mapping
@@ -19,7 +20,7 @@ from typing import Any, Protocol
 import cv2
 import numpy as np
 
-from sspd_jax.heart_rate.wave import Wave
+from sspd_jax.heart_rate.wave import LEAST_S, Wave
 from sspd_jax.method import architecture
 from sspd_jax.method.architecture import Layer
 from sspd_jax.video import resample
@@ -53,6 +54,16 @@ class HostModel:
     crop_size: int
     face_crop: str
     name: str
+
+    @functools.cached_property
+    def digest(self) -> str:
+        """Sixteen hexadecimal digits that tell this network from another: a hash of what it computes by."""
+        facts = (self.layers, self.input_size, self.fps, self.crop_size, self.face_crop)
+        found = hashlib.sha256(repr(facts).encode())
+        for name, array in sorted(self.arrays.items()):
+            found.update(f"{name}{array.dtype}{array.shape}".encode())
+            found.update(np.ascontiguousarray(array).tobytes())
+        return found.hexdigest()[:16]
 
     def clock_rate(self, fps: float) -> float:
         """Choose the rate in Hz to take a video of `fps` Hz at: its own if it is near the network's."""
@@ -118,8 +129,8 @@ def read(
     crops: Iterable[tuple[float, np.ndarray]],
     fps: float,
     *,
-    max_gap_s: float,
-    least_s: float,
+    max_gap_s: float = resample.MAX_GAP_S,
+    least_s: float = LEAST_S,
 ) -> list[Wave]:
     """Infer the waves of crops as they were filmed, one for each unbroken part that is long enough.
 

@@ -163,6 +163,11 @@ class PreparedDataset:
         """Return why the face was not followed by its landmarks in a recording; '' where it was."""
         return self._skin.get(recording_id, {}).get("fallback", "")
 
+    def why_not_learned(self, recording_id: str) -> str:
+        """Return why a recording's skin has no network's wave though `predict` has one; '' where it has."""
+        facts = self._skin.get(recording_id)
+        return skin_file.why_not_learned(facts) if facts else ""
+
     def skin(self, recording_id: str) -> skin_file.SkinRecord | None:
         """Read what was seen of the skin in a recording.
 

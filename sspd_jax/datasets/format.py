@@ -3,7 +3,7 @@
     data_dir/
       ubfc_rppg-recordings.array_record-00000-of-00042  one shard for each recording
       dataset_info.json, features.json                  of tensorflow-datasets, which reads the dataset too
-      skin/*.npy                                        ours: the skin's traces, see `datasets.skin_file`
+      skin/*.npy, skin/*.npz                            ours: the skin, see `datasets.skin_file`
       index.json                                        ours, written last: which record holds what
       preparation.json, recordings/*.json               ours: the settings, and what is finished
 

@@ -12,12 +12,23 @@ index, beside the recording, under `skin`:
 - `fps`: Frame rate at which `predict` would read the video, Hz.
 - `lag_s`, `said`: As in `SkinTraces`.
 - `fallback`: '' where the face was followed by its landmarks; else why it was not.
+- `network`: Of the waves that the network that ships with the package read in the skin, `file` and `bytes` as
+  above, and `name` and `digest` of the network, see `HostModel`. Absent where it was not asked: where the
+  landmarks are missing it has not learned, and an earlier version asked none.
+
+    data_dir/skin/subject1.network.npz
+
+One wave for each unbroken part of the recording that is long enough, in their order: `start_s` and `fps`,
+float64 [n], time of the first sample in s and rate in Hz; `length`, int64 [n], its samples; `values`,
+float32, the samples of all, one wave after the other; `network` and `digest`, as above.
 """
 
 from __future__ import annotations
 
+import io
 import math
 import tempfile
+import zipfile
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -26,8 +37,10 @@ from typing import Any, NamedTuple
 import numpy as np
 from etils import epath
 
+from sspd_jax.checkpoints import host_network
 from sspd_jax.datasets.format import ELSEWHERE
 from sspd_jax.errors import UserError
+from sspd_jax.heart_rate.wave import Wave
 from sspd_jax.runtime import storage
 from sspd_jax.video import decode, resample
 from sspd_jax.video.face_mesh import load_networks
@@ -49,15 +62,21 @@ class SkinRecord(NamedTuple):
       traces: One sample a frame, at the frames' own times.
       fps: Frame rate at which `predict` would read the video, Hz.
       fallback: '' where the face was followed by its landmarks; else why it was not, in a sentence.
+      learned: Waves that the network that ships with the package read, one for each part; none where it was
+        not asked, or where another network was, see `why_not_learned`.
     """
 
     traces: SkinTraces
     fps: float
     fallback: str
+    learned: tuple[Wave, ...] = ()
 
 
 class SkinWriter:
-    """Records the face in frames that pass through, and writes its traces aside; `commit` names the file."""
+    """Records the face in frames that pass through, and writes its traces aside; `commit` names the files.
+
+    What the network sees is kept in a file without a name until the rate of the frames is known.
+    """
 
     def __init__(self, data_dir: epath.Path, recording_id: str, video: Path):
         """Load the face networks and open the file aside.
@@ -71,10 +90,13 @@ class SkinWriter:
           StorageError: The file cannot be opened.
         """
         networks, self.fallback = load_networks()
-        self._recorder = SkinRecorder(networks)
+        self._network = None if self.fallback else host_network.shipped()
+        crop_size = None if self._network is None else self._network.crop_size
+        self._recorder = SkinRecorder(networks, crop_size=crop_size)
         self._video, self._times_s = video, []
         self._rows = 0
         self.path = data_dir / FOLDER / f"{recording_id}.npy"
+        self._learned = data_dir / FOLDER / f"{recording_id}.network.npz"
         self._folder = None
         with storage.storing(self.path, ELSEWHERE):
             if storage.is_remote(self.path):
@@ -84,14 +106,16 @@ class SkinWriter:
                 self.path.parent.mkdir(exist_ok=True)
                 self._aside = storage.aside(self.path)
             self._file = self._aside.open("wb")
+            self._pictures = tempfile.TemporaryFile(dir=self._aside.parent)  # noqa: SIM115
             self._write_head()
 
     def __enter__(self) -> SkinWriter:
         return self
 
     def __exit__(self, *_: object) -> None:
-        with suppress(OSError):
-            self._file.close()
+        for file in (self._file, self._pictures):
+            with suppress(OSError):
+                file.close()
         with suppress(OSError):
             self._aside.unlink(missing_ok=True)
         if self._folder is not None:
@@ -105,6 +129,7 @@ class SkinWriter:
                 self._times_s.append(time_s)
             if number % ROWS_HELD == 0:
                 self._write(self._recorder.take())
+            self._keep_pictures()
             yield time_s, rgb
 
     def commit(self) -> dict[str, Any]:
@@ -118,6 +143,8 @@ class SkinWriter:
         """
         end = self._recorder.finish()
         self._write(self._recorder.take())
+        fps = _rate_of(self._video, self._times_s)
+        network = self._read_pictures(fps)
         with storage.storing(self.path, ELSEWHERE):
             self._file.seek(0)
             self._write_head()
@@ -132,11 +159,49 @@ class SkinWriter:
             "file": f"{FOLDER}/{self.path.name}",
             "bytes": size,
             "columns": COLUMNS,
-            "fps": _rate_of(self._video, self._times_s),
+            "fps": fps,
             "lag_s": end.lag_s,
             "said": [list(one) for one in end.said],
             "fallback": self.fallback,
+            **network,
         }
+
+    def _keep_pictures(self) -> None:
+        with storage.storing(self._learned, ELSEWHERE):
+            for time_s, picture in self._recorder.take_crops():
+                self._pictures.write(np.float64(time_s).tobytes())
+                self._pictures.write(picture.tobytes())
+
+    def _kept_pictures(self, size: int) -> Iterator[tuple[float, np.ndarray]]:
+        self._pictures.seek(0)
+        while time := self._pictures.read(8):
+            pixels = np.frombuffer(self._pictures.read(3 * size * size), np.uint8)
+            yield float(np.frombuffer(time)[0]), pixels.reshape(size, size, 3)
+
+    def _read_pictures(self, fps: float) -> dict[str, Any]:
+        """Let the network read what was kept, and write its waves."""
+        if self._network is None:
+            return {}
+        self._keep_pictures()
+        waves = host_network.read(self._network, self._kept_pictures(self._network.crop_size), fps)
+        packed = io.BytesIO()
+        np.savez(
+            packed,
+            start_s=np.array([wave.start_s for wave in waves], "<f8"),
+            fps=np.array([wave.fps for wave in waves], "<f8"),
+            length=np.array([len(wave.values) for wave in waves], "<i8"),
+            values=np.concatenate([np.zeros(0, "<f4"), *(wave.values for wave in waves)]).astype("<f4"),
+            network=self._network.name,
+            digest=self._network.digest,
+        )
+        storage.write_bytes(self._learned, packed.getvalue(), otherwise=ELSEWHERE)
+        network = {
+            "file": f"{FOLDER}/{self._learned.name}",
+            "bytes": packed.tell(),
+            "name": self._network.name,
+            "digest": self._network.digest,
+        }
+        return {"network": network}
 
     def _write_head(self) -> None:
         # NumPy leaves room in it for the number of rows to grow.
@@ -162,9 +227,10 @@ def _rate_of(video: Path, times_s: list[float]) -> float:
 
 
 def is_whole(data_dir: epath.Path, facts: Mapping[str, Any]) -> bool:
-    """Return whether the file that a recording's facts speak of is there, as long as they say."""
+    """Return whether the files that a recording's facts speak of are there, as long as they say."""
+    files = [facts, facts["network"]] if "network" in facts else [facts]
     try:
-        return (data_dir / facts["file"]).stat().length == facts["bytes"]
+        return all((data_dir / file["file"]).stat().length == file["bytes"] for file in files)
     except OSError:
         return False
 
@@ -174,6 +240,17 @@ def is_known(facts: Mapping[str, Any] | None) -> bool:
     if not isinstance(facts, Mapping) or not isinstance(facts.get("columns"), Mapping):
         return False
     return facts.get("format") == FORMAT and list(facts["columns"].items()) == list(COLUMNS.items())
+
+
+def why_not_learned(facts: Mapping[str, Any]) -> str:
+    """Return why `auto` has no network's wave of a recording, where `predict` has one; '' where it has."""
+    network, today = facts.get("network"), host_network.shipped()
+    if facts.get("fallback") or (network and network.get("digest") == today.digest):
+        return ""
+    if network:
+        name = network.get("name", today.name)
+        return f"it was prepared with another network than today's ({name}); prepare again to have it"
+    return "an earlier version prepared it, without a network; prepare again to have one"
 
 
 def read(data_dir: epath.Path, facts: Mapping[str, Any]) -> SkinRecord | None:
@@ -206,7 +283,26 @@ def read(data_dir: epath.Path, facts: Mapping[str, Any]) -> SkinRecord | None:
         raise _damaged(path) from error
     if table.ndim != 2 or table.shape[1] != WIDTH or table.dtype != np.float64:
         raise _damaged(path)
-    return SkinRecord(as_traces(table, lag_s=lag_s, said=said), fps, fallback)
+    learned = ()
+    if facts.get("network") and not why_not_learned(facts):
+        learned = _read_learned(data_dir / facts["network"]["file"])
+    return SkinRecord(as_traces(table, lag_s=lag_s, said=said), fps, fallback, learned)
+
+
+def _read_learned(path: epath.Path) -> tuple[Wave, ...]:
+    try:
+        kept = np.load(io.BytesIO(path.read_bytes()), allow_pickle=False)
+        parts = np.split(kept["values"], np.cumsum(kept["length"]))
+        if len(parts.pop()):
+            raise ValueError("there are more values than waves")
+        return tuple(
+            Wave(values, float(fps), float(start_s))
+            for values, fps, start_s in zip(parts, kept["fps"], kept["start_s"], strict=True)
+        )
+    except FileNotFoundError as error:
+        raise UserError(f"{path}: is missing; prepare again, the others stay") from error
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        raise _damaged(path) from error
 
 
 def _damaged(path: epath.Path) -> UserError:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -428,7 +428,7 @@ def score(
     if not rows:
         raise nothing_to_test(p, [(len(s.truth), s.truth) for s in samples], samples[0].fps if samples else 1)
     result = summary.summarise(rows, p, primary)
-    result["warnings"] = [*notes, *_fallbacks(samples), *result["warnings"]]
+    result["warnings"] = [*notes, *_fallbacks(samples), *_not_learned(samples), *result["warnings"]]
     result["left_out"] = [dataclasses.asdict(one) for one in left_out]
     absent = {one.person for one in left_out} - {row.person for row in rows} - {""}
     if absent:
@@ -439,14 +439,30 @@ def score(
 
 def _fallbacks(samples: Sequence[Sample]) -> list[str]:
     """Say of which recordings the skin was found without landmarks."""
-    by_reason: dict[str, list[str]] = {}
+    ids = _by_reason(samples, lambda source: source.dataset.skin_fallback(source.segment.recording_id))
+    return [f"the skin was found without landmarks in {names}: {why}" for why, names in ids.items()]
+
+
+def _not_learned(samples: Sequence[Sample]) -> list[str]:
+    """Say in which recordings `AUTO` has no network though that of `predict` has one."""
+
+    def why_not(source: SkinSource) -> str:
+        if AUTO not in source.methods:
+            return ""
+        return source.dataset.why_not_learned(source.segment.recording_id)
+
+    ids = _by_reason(samples, why_not)
+    return [f"{AUTO} is read without the network of predict in {names}: {why}" for why, names in ids.items()]
+
+
+def _by_reason(samples: Sequence[Sample], reason_of: Callable[[SkinSource], str]) -> dict[str, str]:
+    """Return every reason that there is, '' apart, and the recordings that have it, as a list in words."""
+    found: dict[str, dict[str, None]] = {}
     for source in (sample.skin for sample in samples):
-        why = source.dataset.skin_fallback(source.segment.recording_id) if source else ""
+        why = reason_of(source) if source else ""
         if why:
-            by_reason.setdefault(why, []).append(source.segment.recording_id)
-    return [
-        f"the skin was found without landmarks in {', '.join(ids)}: {why}" for why, ids in by_reason.items()
-    ]
+            found.setdefault(why, {})[source.segment.recording_id] = None
+    return {why: ", ".join(ids) for why, ids in found.items()}
 
 
 def nothing_to_test(p: Protocol, truths: Sequence[tuple[int, np.ndarray | None]], fps: float) -> UserError:

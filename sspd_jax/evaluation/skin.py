@@ -22,6 +22,7 @@ from sspd_jax.inference.skin_reading import SkinSegment
 from sspd_jax.inference.windows import MIN_DURATION_S, Settings
 from sspd_jax.video import resample
 
+HEARD = f"{AUTO} and network"  # the estimators of `AUTO` and the network's waves
 SETTINGS = Settings()
 """As `predict` has them; where windows lie says the protocol."""
 
@@ -87,6 +88,11 @@ class SkinReading:
         for method in source.methods:
             self._kind[method] = AUTO if method in shared else method
             self._add(self._kind[method], record.fps)
+        # As in `predict`, the network is a voice of `AUTO` alone.
+        if AUTO in source.methods and record.learned:
+            self._kind[AUTO] = HEARD
+            self._parts[HEARD] = [part.with_learned(record.learned) for part in self._parts[AUTO]]
+            self._why[HEARD] = self._why[AUTO]
         for name, wave in learned.items():
             self._kind[name] = name
             at = dataclasses.replace(wave, start_s=source.segment.start_s + wave.start_s)

@@ -6,6 +6,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+LEAST_S = 4.0
+"""Shorter waves hold too few beats: at 45 bpm, three."""
+
 
 @dataclass(frozen=True, eq=False)
 class Wave:

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 UPDATE_S = 1.0
 IMAGES_AT_ONCE = 8  # through the network: fewer would cost more, and more would make the wave wait
-MAX_GAP_S = 0.5  # as for files
+MAX_GAP_S = resample.MAX_GAP_S
 BEFORE = 2  # windows of the skin's traces that are kept: estimators are unsure of both ends
 
 NO_FACE_YET = "no face found yet"

@@ -73,8 +73,8 @@ def predict(
         rate = min(decode.read_facts(path, fps=fps).fps, decode.MOST_READING_FPS)
     if rate <= LEAST_FPS:
         raise UserError(
-            f"{path}: has {rate:.3g} frames/s, and a pulse needs more than {LEAST_FPS:g}: film at 15 or more, "
-            "or give the rate with --fps"
+            f"{path}: has {rate:.3g} frames/s, and a pulse needs more than {LEAST_FPS:g}: film at 15 or "
+            "more, or give the rate with --fps if the file's is wrong"
         )
     prediction = _predict(frames, Path(path), rate, model, method, settings, near, detector)
     if damage.clock:
@@ -275,7 +275,7 @@ def _waves_of(
 ) -> list[Wave]:
     """Let a network go through crops: a wave for each part that is long enough."""
     try:
-        return host_network.read(model, crops, fps, max_gap_s=skin_reading.MAX_GAP_S, least_s=MIN_DURATION_S)
+        return host_network.read(model, crops, fps)
     except ValueError as error:
         raise _unreadable(file, fps, error) from error
 

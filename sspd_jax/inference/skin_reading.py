@@ -25,7 +25,7 @@ from sspd_jax.inference.windows import Segment, Settings, Window
 from sspd_jax.video import resample
 from sspd_jax.video.skin_traces import SkinTraces, as_table, as_traces
 
-MAX_GAP_S = 0.5
+MAX_GAP_S = resample.MAX_GAP_S
 SAME_CLOCK = 1e-3  # of two rates, relative
 UNREAD_SIZE = 8  # pixels, of crops that no network reads
 STILL = 1e-5  # relative: what rounding leaves of skin that does not change
@@ -90,6 +90,12 @@ class SkinSegment:
         """How the face moved, float64 [t, 7], see `skin_evidence.track`."""
         return skin_evidence.track(self.traces.geometry, self.traces.residual, self.traces.pose)
 
+    def with_learned(self, learned: Sequence[Wave]) -> SkinSegment:
+        """Add a network's waves, one for every part of the recording that it read."""
+        # A part that is too short for the network has a wave of NaN.
+        heard = {**self.waves, "sspd": _sampled(learned, self.traces.time_s)}
+        return dataclasses.replace(self, waves=heard)
+
     def window(self, start: int, end: int) -> SkinWindow:
         """Cut the samples from `start` to before `end` out of it."""
         inside = slice(start, end)
@@ -130,9 +136,8 @@ def read_waves(traces: SkinTraces, fps: float, method: str, learned: Sequence[Wa
     if method in host_classical.NAMES and method not in waves:
         wave = host_classical.read_trace(method, traces.skin, fps)
         waves[method] = np.pad(wave, (0, len(traces.skin) - len(wave)), "edge")
-    if learned or method == "sspd":  # a part too short for the network has a wave of NaN
-        waves["sspd"] = _sampled(learned, traces.time_s)
-    return SkinSegment(traces, fps, waves, by_part[:, 1:])
+    segment = SkinSegment(traces, fps, waves, by_part[:, 1:])
+    return segment.with_learned(learned) if learned or method == "sspd" else segment
 
 
 def _sampled(waves: Sequence[Wave], times_s: np.ndarray) -> np.ndarray:

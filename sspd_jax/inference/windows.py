@@ -18,13 +18,12 @@ import numpy as np
 
 from sspd_jax.errors import ConfigError
 from sspd_jax.heart_rate import beats, confidence, estimators, signal_quality
-from sspd_jax.heart_rate.wave import Wave
+from sspd_jax.heart_rate.wave import LEAST_S, Wave
 from sspd_jax.inference import cell_colors
 from sspd_jax.video import face_tracking
 from sspd_jax.video.face_stream import FaceClip, Trace
 
-MIN_DURATION_S = 4.0
-"""Shorter waves hold too few beats: at 45 bpm, three."""
+MIN_DURATION_S = LEAST_S
 
 OUT_OF_VIEW = "the face is out of view"
 IN_VIEW = 0.5  # least share of a window's detections that found the face

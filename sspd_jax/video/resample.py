@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+MAX_GAP_S = 0.5  # between two frames of a face that is read; a longer one is not bridged
 JITTER = 0.05  # of a period: a frame this near to a tick is on it (rounded timestamps are)
 DENSER = 0.9  # frames nearer to each other than this share of a period are averaged
 

@@ -10,6 +10,7 @@ import pytest
 from etils import epath
 from prepared_faces import content, portrait, recording
 
+from sspd_jax.checkpoints import host_network
 from sspd_jax.cli import prepare as cli_prepare
 from sspd_jax.datasets import prepare as command
 from sspd_jax.datasets import skin_file
@@ -18,10 +19,11 @@ from sspd_jax.errors import UserError
 from sspd_jax.simulation.sample_video import write_face_video
 from sspd_jax.video import decode
 from sspd_jax.video.face_mesh import load_networks
-from sspd_jax.video.skin_traces import as_table, skin_traces
+from sspd_jax.video.skin_traces import SkinRecorder, as_table, skin_traces
 
 prepare = partial(command.prepare, crop_size=16, progress=False)
 TIMES = np.arange(45) / 30
+SKIN_OF_ANN = ["skin/ann.network.npz", "skin/ann.npy"]
 
 
 def two():
@@ -74,11 +76,38 @@ def test_the_traces_are_those_that_predict_records(tmp_path, monkeypatch):
     assert len(shards) == 2 and all(crops[name] == content(tmp_path / "out")[name] for name in shards)
 
 
+def gone(times_s):
+    """A portrait that is out of view for a second after 4.5 s, and so from 5.5 s on for less than 4 s."""
+    for time_s, picture in portrait(times_s):
+        yield time_s, np.full_like(picture, 90) if 4.5 <= time_s < 6 else picture
+
+
+def test_the_networks_waves_are_those_of_the_shipped_one_part_by_part(tmp_path):
+    times_s = np.arange(160) / 20  # its clock has 30 Hz
+    r = recording("ann", frames=partial(gone, times_s), ppg=False)
+    prepare([r], tmp_path / "out")
+    dataset = open_prepared(tmp_path / "out")
+    network = host_network.shipped()
+    recorder = SkinRecorder(load_networks()[0], crop_size=network.crop_size)
+    pictures = list(recorder.crops_beside(recorder.watch(gone(times_s))))
+    expected = host_network.read(network, pictures, 20.0)
+    learned = dataset.skin("ann").learned
+    assert len(learned) == len(expected) == 1
+    for ours, theirs in zip(learned, expected, strict=True):
+        assert (ours.start_s, ours.fps) == (theirs.start_s, theirs.fps) == (0.5 / 30, 30)
+        np.testing.assert_array_equal(ours.values, theirs.values)
+    with np.load(tmp_path / "out/skin/ann.network.npz") as kept:
+        assert str(kept["digest"]) == network.digest and str(kept["network"]) == network.name
+
+
 def test_what_is_held_does_not_grow_with_the_video(tmp_path, monkeypatch):
     monkeypatch.setattr(skin_file, "ROWS_HELD", 8)
     with skin_file.SkinWriter(epath.Path(tmp_path), "ann", tmp_path / "ann.avi") as writer:
-        held = [len(writer._recorder._rows) for _ in writer.watch(portrait(np.arange(120) / 30))]
-        assert max(held) <= 8 and not (tmp_path / "skin/ann.npy").exists()
+        held, pictures = [], []
+        for _ in writer.watch(portrait(np.arange(120) / 30)):
+            held.append(len(writer._recorder._rows))
+            pictures.append(len(writer._recorder._weigher.crops))
+        assert max(held) <= 8 and not any(pictures) and not (tmp_path / "skin/ann.npy").exists()
         assert writer.commit()["bytes"] == (tmp_path / "skin/ann.npy").stat().st_size
     assert len(np.load(tmp_path / "skin/ann.npy")) == 120
 
@@ -104,18 +133,22 @@ def test_without_landmark_models_the_cascade_finds_the_face_and_a_note_says_so(t
     assert all("x.tflite: the face model is missing" in segment.notes for segment in dataset.segments)
     record = dataset.skin("ann")
     assert record.fallback == "x.tflite: the face model is missing" and record.traces.found.all()
+    # The network has learned from skin that landmarks found: as by `predict`, it is not asked.
+    assert record.learned == () and not list((tmp_path / "out/skin").glob("*.npz"))
+    assert dataset.why_not_learned("ann") == ""
 
 
 def test_a_recording_is_finished_when_its_traces_are(tmp_path):
     prepare(two(), tmp_path / "out")
     whole = content(tmp_path / "out")
-    path = tmp_path / "out/skin/bob.npy"
-    for spoil in (path.unlink, lambda: path.write_bytes(whole["skin/bob.npy"][:-1])):
-        spoil()
+    for name, spoil in itertools.product(("bob.npy", "bob.network.npz"), ("missing", "damaged")):
+        path = tmp_path / "out/skin" / name
+        if spoil == "missing":
+            path.unlink()
+        else:
+            path.write_bytes(path.read_bytes()[:-1])
         assert open_prepared(tmp_path / "out").skin("ann") is not None
-        with pytest.raises(
-            UserError, match=r"bob\.npy: is (missing|damaged); .*prepare again, the others stay"
-        ):
+        with pytest.raises(UserError, match=rf"{name}: is {spoil}; .*prepare again, the others stay"):
             open_prepared(tmp_path / "out").skin("bob")
         assert prepare(two(), tmp_path / "out").made == 1
         assert content(tmp_path / "out") == whole
@@ -124,8 +157,9 @@ def test_a_recording_is_finished_when_its_traces_are(tmp_path):
 def test_traces_reach_remote_storage(bucket, tmp_path):
     for out in ("gs://bucket/out", tmp_path / "out"):
         assert prepare(two()[:1], out).made == 1
-    (stored,) = (file for path, file in bucket.items() if path.endswith("out/skin/ann.npy"))
-    assert stored.getvalue() == (tmp_path / "out/skin/ann.npy").read_bytes()
+    for name in SKIN_OF_ANN:
+        (stored,) = (file for path, file in bucket.items() if path.endswith(f"out/{name}"))
+        assert stored.getvalue() == (tmp_path / "out" / name).read_bytes()
     assert prepare(two()[:1], "gs://bucket/out").made == 0
 
 
@@ -137,10 +171,15 @@ def test_a_recording_that_breaks_off_leaves_no_traces(tmp_path):
     broken = recording("bob", frames=breaks_off)
     with pytest.raises(UserError, match="1 of 2 recordings cannot be prepared"):
         prepare([two()[0], broken], tmp_path / "out")
-    assert [name for name in content(tmp_path / "out") if name.startswith("skin")] == ["skin/ann.npy"]
+    assert [name for name in content(tmp_path / "out") if name.startswith("skin")] == SKIN_OF_ANN
     (tmp_path / "out/skin/.cat.npy.partial").write_bytes(b"of a run that was killed")
     prepare(two(), tmp_path / "out")
-    assert sorted(p.name for p in (tmp_path / "out/skin").iterdir()) == ["ann.npy", "bob.npy"]
+    assert sorted(p.name for p in (tmp_path / "out/skin").iterdir()) == [
+        "ann.network.npz",
+        "ann.npy",
+        "bob.network.npz",
+        "bob.npy",
+    ]
 
 
 def test_a_dataset_of_before_the_skin_stays_as_it_is(tmp_path, capsys):

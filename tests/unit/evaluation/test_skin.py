@@ -98,7 +98,7 @@ def test_a_file_of_a_dataset_is_read_as_predict_reads_the_file(tmp_path):
 
 def test_the_wave_is_the_one_that_predict_shows(samples):
     for name, method in (("ann", "omit"), ("bob", "auto")):
-        (segment,) = predicted(name, method, stride_s=1.0).segments
+        (segment,) = predicted(name, method).segments
         wave = samples[name].waves[method]
         times_s = segment.wave.start_s + np.arange(len(segment.wave.values)) / segment.wave.fps
         shown = np.interp(np.arange(len(wave.values)) / 30, times_s, segment.wave.values)
@@ -133,6 +133,44 @@ def test_whole_videos_are_judged_too_and_nobody_is_judged_unasked(samples):
     unasked = scoring.score_segment(samples["bob"], whole)
     assert [row.predicted_bpm for row in unasked] == [row.predicted_bpm for row in rows]
     assert all(np.isnan(row.confidence) and row.why == "" for row in unasked)
+
+
+def test_auto_alone_hears_the_network(dataset, samples):
+    (learned,) = dataset.skin("ann").learned
+    reading = samples["ann"].skin.read()
+    waves = {method: reading._parts[reading._kind[method]][0].waves for method in METHODS}
+    assert [method for method in METHODS if "sspd" in waves[method]] == ["auto"]
+    assert waves["auto"]["sspd"][100:110] == pytest.approx(learned.values[100:110])
+    # A window of one method is not the other's.
+    rates = [reading.estimate(m, 0.0, 10.0, judged=True) for m in ("pos", "auto", "pos")]
+    assert rates[0] == rates[2] != rates[1]
+
+
+def test_who_is_read_without_todays_network_is_said(samples, dataset):
+    of_bob = dataset._skin["bob"]
+    earlier = {key: value for key, value in of_bob.items() if key != "network"}
+    network = {**of_bob["network"], "name": "old_network", "digest": "0" * 16}
+    without = "auto is read without the network of predict in bob:"
+    for facts, said in (
+        (
+            earlier | {"network": network},
+            f"{without} it was prepared with another network than today's (old_network)",
+        ),
+        (earlier, f"{without} an earlier version prepared it, without a network"),
+        (earlier | {"fallback": "no model"}, "the skin was found without landmarks in bob: no model"),
+        (of_bob, ""),
+    ):
+        there = PreparedDataset(dataset.data_dir, dataset.settings, dataset.segments, {}, {"bob": facts})
+        assert bool(there.skin("bob").learned) == (facts is of_bob)
+        source = dataclasses.replace(samples["bob"].skin, dataset=there)
+        sample = dataclasses.replace(samples["bob"], skin=source)
+        warnings = scoring.score([sample], "auto", OURS, with_confidence=False).result["warnings"]
+        assert [one.partition("; prepare again")[0] for one in warnings if "bob" in one] == [said] * bool(
+            said
+        )
+        classical = dataclasses.replace(sample, skin=dataclasses.replace(source, methods=("pos",)))
+        warnings = scoring.score([classical], "pos", OURS, with_confidence=False).result["warnings"]
+        assert not any("network" in one for one in warnings)
 
 
 def test_a_networks_rate_is_the_protocols_and_its_confidence_that_of_the_skin(dataset):

@@ -359,6 +359,36 @@ def test_fusing_heeds_a_network_that_fills_the_window_alone():
     assert "sspd" not in ends.rates_bpm and np.array_equal(ends.share, plain.share)
 
 
+def with_network(window, wave):
+    return dataclasses.replace(window, waves=window.waves | {"sspd": wave})
+
+
+def test_a_network_speaks_for_its_own_rate_and_against_others():
+    window = seen(of(heart()))
+    agrees = evidence(with_network(window, heart()))
+    assert agrees.network_off < 1 and agrees.network_share > 0.9
+    rival = with_network(window, np.sin(2 * np.pi * (BPM + 12) / 60 * TIME))
+    off = evidence(rival)
+    assert off.network_off == pytest.approx(12, abs=0.5) and off.network_share < 0.1
+    far = evidence(with_network(window, np.sin(2 * np.pi * 2.4 * TIME)))
+    assert far.network_off == skin_evidence.FAR_BPM
+    noisy = evidence(
+        with_network(window, heart() / heart().std() + np.random.default_rng(0).normal(size=FRAMES))
+    )
+    assert agrees.network_share > noisy.network_share > off.network_share
+    chances = [of_skin(one)[0] for one in (agrees, off)]
+    assert chances[0] > chances[1]
+
+
+def test_a_network_that_was_not_asked_or_ends_early_says_nothing():
+    window = seen(of(heart()))
+    ends = with_network(window, np.append(heart()[:-1], np.nan))
+    for one in (evidence(window), evidence(ends)):
+        assert np.isnan(one.network_off) and np.isnan(one.network_share)
+        assert np.isfinite(of_skin(one)[0])
+    assert of_skin(evidence(window)) == of_skin(evidence(ends))
+
+
 def test_upright_is_the_wave_that_rises_as_blood_darkens_the_skin():
     window = seen(of(-heart()))
     assert skin_evidence.upright(window, heart(), BPM) > 0.95

@@ -20,7 +20,7 @@ from shared_files import PUBLISHED_WEIGHTS, REAL_FACE, needs
 from simulated_face import write_sound
 
 import sspd_jax
-from sspd_jax.checkpoints import convert
+from sspd_jax.checkpoints import convert, host_network
 from sspd_jax.checkpoints.network import save_network
 from sspd_jax.cli import convert as cli_convert
 from sspd_jax.cli import predict as cli_predict
@@ -543,6 +543,21 @@ def test_a_network_is_one_voice_among_the_estimators(face):
     assert prediction.method == "auto" and prediction.checkpoint == model.name
     assert set(prediction.windows[0].estimates_bpm) == {"green", "pos", "chrom", "omit", "sspd"}
     assert prediction.windows[0].candidate_bpm == pytest.approx(84, abs=1.5)
+
+
+def test_the_network_of_the_package_is_a_voice_of_auto_that_can_be_left_out(face, tmp_path, monkeypatch):
+    assert set(predict.predict(face).windows[0].estimates_bpm) == {"green", "pos", "chrom", "omit", "sspd"}
+    out = tmp_path / "face.json"
+    with monkeypatch.context() as absent:
+        absent.setattr(host_network, "shipped", lambda: pytest.fail("it was asked"))
+        assert cli_predict.main([str(face), "--no_network", f"--json={out}"]) == 0
+        assert "sspd" not in predict.predict(face, method="omit").windows[0].estimates_bpm
+    (window,) = json.loads(out.read_text())["windows"]
+    assert set(window["estimates_bpm"]) == {"green", "pos", "chrom", "omit"}
+    assert window["candidate_bpm"] == pytest.approx(84, abs=1.5)
+    monkeypatch.setattr(predict, "load_networks", lambda: (None, "no landmarks"))
+    alone = predict.predict(face)  # it has learned from skin that landmarks found
+    assert "sspd" not in alone.windows[0].estimates_bpm and "no landmarks" in alone.notes
 
 
 @pytest.mark.parametrize("method", ["pos", "green"])

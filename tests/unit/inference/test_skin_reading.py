@@ -281,6 +281,33 @@ def test_a_networks_waves_lie_where_they_were_read():
     assert np.abs(sampled[:599] - np.arange(599) / 2).max() <= 0.5
 
 
+@pytest.mark.parametrize("of_wave", [25.0, 30.0, 60.0])
+def test_a_wave_on_another_clock_is_interpolated_and_one_on_its_own_is_not(of_wave):
+    traces = face(20, start_s=50.0)
+    wave = Wave(pulse_at(50.3 + np.arange(round(12 * of_wave)) / of_wave), of_wave, 50.3)
+    found = read_waves(traces, FPS, "sspd", [wave]).waves["sspd"]
+    times_s = 50 + np.arange(len(found)) / FPS
+    inside = (times_s >= 50.3) & (times_s <= wave.times_s[-1])
+    # A line through two samples errs by an eighth of the square of the step between them.
+    step = 2 * np.pi * 1.5 / of_wave
+    assert np.abs(found[inside] - pulse_at(times_s[inside])).max() < step**2 / 6
+    beyond = (times_s < 50.3 - 1.6 / of_wave) | (times_s > wave.times_s[-1] + 1.6 / of_wave)
+    assert beyond.sum() > 200 and np.isnan(found[beyond]).all()
+
+
+def test_a_wave_of_nearly_the_same_clock_is_not_smoothed():
+    noise = np.random.default_rng(0).normal(size=300)
+    for of_wave, is_taken in ((FPS * 1.0005, True), (FPS * 1.002, False)):
+        wave = Wave(noise, of_wave, 0.5 / FPS)
+        found = read_waves(face(10), FPS, "sspd", [wave]).waves["sspd"]
+        assert np.isin(found[2:-2], noise).all() == is_taken
+        assert (found[2:-2].std() > 0.95) == is_taken
+
+
+def pulse_at(times_s):
+    return np.sin(2 * np.pi * 1.5 * times_s)
+
+
 def test_skin_that_does_not_change_is_flat_and_a_grey_picture_has_no_colour():
     time_s = at(10)
     frozen = seen(time_s, np.zeros((300, 3)), noise=0)

@@ -209,3 +209,118 @@ def test_the_last_digit_of_a_time_decides_nothing():
     )
     for name in ("skin", "patches", "eyes", "skin_area", "geometry", "residual"):
         np.testing.assert_allclose(getattr(exact, name), getattr(rounded, name), rtol=1e-6, atol=1e-6)
+
+
+def half_skin(size=84):
+    """A crop whose left half is skin, every pixel of another colour, beside a wall; and where its skin is."""
+    rng = np.random.default_rng(2)
+    crop = np.full((size, size, 3), (20, 250, 90), np.uint8)
+    # Blocks of two pixels, which one pixel of the half-sized picture shows.
+    crop[:, : size // 2] = (
+        rng.integers(90, 160, (size // 2, size // 4, 3), np.uint8).repeat(2, 0).repeat(2, 1)
+    )
+    skin = np.zeros((size, size), np.float32)
+    skin[:, : size // 2] = 1
+    return crop, skin
+
+
+def test_in_a_picture_of_the_skin_alone_everything_else_is_its_mean_colour():
+    crop, skin = half_skin()
+    only = skin_map.skin_only(crop, skin, 42)
+    assert only.shape == (42, 42, 3) and only.dtype == np.uint8
+    inside = crop[::2, :42:2]
+    assert np.abs(only[:, :21].astype(int) - inside).max() <= 1  # rounded here up and there down
+    mean = inside.reshape(-1, 3).mean(0)
+    outside = only[:, 21:].reshape(-1, 3)
+    assert np.abs(outside - mean).max() < 1
+    # What the wall looks like is all the same.
+    crop[:, 42:] = np.random.default_rng(3).integers(0, 256, (84, 42, 3))
+    np.testing.assert_array_equal(skin_map.skin_only(crop, skin, 42), only)
+
+
+def test_what_is_skin_for_two_thirds_is_skin_and_less_is_mixed():
+    crop = np.full((42, 42, 3), 100, np.uint8)
+    crop[:, 21:] = 160
+    skin = np.zeros((42, 42), np.float32)
+    skin[:, :21] = 1
+    for share, other in ((0.7, 160), (1 / 3, None), (0.0, 100)):
+        skin[:10, 21:] = share
+        only = skin_map.skin_only(crop, skin, 42)[:10, 21:].mean()
+        if other is None:
+            mean = (100 * 42 * 21 + 160 * 10 * 21 / 2) / (42 * 21 + 10 * 21 / 2)
+            other = (160 + mean) / 2
+        assert only == pytest.approx(other, abs=0.1)
+
+
+def test_a_smaller_map_than_the_crop_is_laid_over_it():
+    crop, skin = half_skin()
+    small = skin_map.skin_only(crop, np.ascontiguousarray(skin[::2, ::2]), 42)
+    assert np.abs(small.astype(int) - skin_map.skin_only(crop, skin, 42)).max() <= 1
+
+
+def test_a_crop_without_skin_is_a_plain_picture():
+    crop, skin = half_skin()
+    assert np.ptp(skin_map.skin_only(crop, 0 * skin, 42), axis=(0, 1)).max() <= 1
+
+
+def test_rounding_is_spread_so_that_a_mean_glides():
+    """Of skin whose mean grows by a hundredth of a level at a time, the picture's mean does so, too."""
+    number = np.random.default_rng(0).permutation(42 * 42).reshape(42, 42)
+    skin = np.ones((42, 42), np.float32)
+    skin[:, 21:] = 0
+    count = skin.sum()
+    order = np.argsort(np.where(skin > 0, number, 42 * 42), axis=None)
+    means, levels = [], []
+    for brighter in np.linspace(0, count, 41).astype(int):
+        crop = np.full((42 * 42, 3), 120, np.uint8)
+        crop[order[:brighter]] += 1
+        crop = crop.reshape(42, 42, 3)
+        pictures = [skin_map.skin_only(crop, skin, 42) for _ in range(2)]
+        np.testing.assert_array_equal(*pictures)  # the same pattern every time
+        levels.append(120 + brighter / count)
+        means.append(pictures[0][:, 21:].mean())
+    off = np.array(means) - levels
+    assert np.abs(off).max() < 0.02 and np.abs(np.diff(off)).max() < 0.01
+    whole = skin_map._dither(42)
+    assert max(abs(np.rint(level + whole).mean() - level) for level in np.linspace(0, 1, 41)) < 0.01
+
+
+def comes_and_goes(count):
+    """A portrait that leaves the picture for a while."""
+    times_s = np.round(np.arange(count) / 30 + 0.004 * (np.arange(count) % 3), 4)
+    rng = np.random.default_rng(0)
+    networks = Scripted()
+    face = (TEMPLATE * 34 + [120, 120, 0]).astype(np.float32)
+    away = range(count // 3, count // 3 + 40)
+
+    def frames():
+        for number, time_s in enumerate(times_s):
+            networks.faces = [] if number in away else [face]
+            yield float(time_s), face_picture(TONES["brown"], 1.0, rng)
+
+    return networks, frames()
+
+
+@pytest.mark.parametrize("look_ahead_s", [0, 1.0])
+def test_pictures_of_the_skin_come_one_for_every_frame_in_view(look_ahead_s):
+    networks, frames = comes_and_goes(150)
+    recorder = SkinRecorder(networks, look_ahead_s=look_ahead_s, crop_size=24)
+    crops = list(recorder.crops_beside(recorder.watch(frames)))
+    traces = recorder.traces()
+    assert len(traces.time_s) == 150 and not traces.found.all()
+    assert [time_s for time_s, _ in crops] == traces.time_s[traces.found].tolist()
+    assert {(crop.shape, crop.dtype) for _, crop in crops} == {((24, 24, 3), np.dtype(np.uint8))}
+    # The wall is green, and nothing of it is left.
+    assert all((crop[..., 0] > crop[..., 1]).all() for _, crop in crops)
+    assert list(recorder.take_crops()) == []  # each once
+
+
+def test_the_pictures_change_no_trace_and_none_is_kept_unasked():
+    tables = []
+    for crop_size in (None, 24):
+        networks, frames = comes_and_goes(120)
+        recorder = SkinRecorder(networks, crop_size=crop_size)
+        held = [len(list(recorder.take_crops())) for _ in recorder.watch(frames)]
+        tables.append(traces_of.as_table(recorder.finish()))
+        assert (max(held) > 0) == (crop_size is not None)
+    np.testing.assert_array_equal(*tables)
