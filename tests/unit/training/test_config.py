@@ -192,6 +192,20 @@ def test_default_configs_share_nothing():
         (["views.online.crop=middle"], ["middle", "random"]),
         (["crop_size=100"], ["128", "100"]),
         (["terms.wave_pearson.weight=-1"], ["terms.wave_pearson.weight", "-1"]),
+        (["face_crop=skinn"], ["face_crop", "'skinn'", "did you mean 'skin'"]),
+        (["face_crop=skin"], ["crop_size", "151", "96 pixels or less where face_crop is 'skin'"]),
+        (
+            ["face_crop=skin", "crop_size=64", "data.skin=False"],
+            ["data.skin", "True where face_crop is 'skin'"],
+        ),
+        (
+            ["face_crop=skin", "crop_size=64", "data.face.follow_every_s=1"],
+            ["data.face.follow_every_s", "1", "0"],
+        ),
+        (
+            ["face_crop=skin", "crop_size=64", "data.face.detector=yunet"],
+            ["data.face.detector", "yunet", "haar"],
+        ),
         (["fps=5"], ["fps", "5", "6"]),
         (["clip_frames=301"], ["clip_frames", "301", "even"]),
         (["clip_frames=40"], ["clip_frames", "period"]),
