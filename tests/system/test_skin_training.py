@@ -9,20 +9,21 @@ import small_run
 from prepared_faces import portrait, recording
 
 import sspd_jax
-from sspd_jax.checkpoints import export
+from sspd_jax.checkpoints import export, network
 from sspd_jax.cli import evaluate as cli_evaluate
 from sspd_jax.datasets.dataset import open_prepared
 from sspd_jax.datasets.prepare import prepare
 from sspd_jax.errors import ConfigError, UserError
-from sspd_jax.evaluation import protocol
 from sspd_jax.experiments import plan
 from sspd_jax.experiments import run as experiment_run
 from sspd_jax.inference import live, predict
+from sspd_jax.inference.model import Stream
 from sspd_jax.inference.windows import Settings
 from sspd_jax.training import config as experiments
+from sspd_jax.video.face_mesh import load_networks
+from sspd_jax.video.skin_traces import SkinRecorder
 
 pytestmark = pytest.mark.slow
-OURS = protocol.load("ours", window_s=4.0, stride_s=4.0)
 OVERRIDES = {
     **small_run.OVERRIDES,
     "face_crop": "skin",
@@ -78,29 +79,31 @@ def test_a_dataset_of_the_other_kind_is_refused(made, tmp_path):
 
 
 def test_it_is_tested_on_crops_of_the_skin_and_on_no_others(made, tmp_path, capsys):
-    people = "--people=cleo", "--protocol=ours", "--window=4", "--no_faces"
-    network = f"--checkpoint={made / 'run'}"
-    assert cli_evaluate.main([network, f"--data={made / 'skin'}", f"--output={tmp_path / 'a'}", *people]) == 0
-    assert "network" in json.loads((tmp_path / "a/scores.json").read_text())["scores"]["window"]
-    for data, arguments, says in (
-        (
-            "box",
-            [network],
-            "face_crop box and the network reads skin; prepare again with --face_crop=skin --crop_size=26",
-        ),
-        ("skin", [f"--checkpoint={small_run.ROOT / 'data/simulated_faces'}"], "face_crop"),
-        ("skin", ["--region=crop"], "its crops show the skin alone"),
-    ):
-        capsys.readouterr()
-        code = cli_evaluate.main([f"--data={made / data}", f"--output={tmp_path / 'b'}", *arguments, *people])
-        said = capsys.readouterr().err
-        assert code != 0 and len(said.strip().splitlines()) == 1
-        if "simulated" not in arguments[0]:
-            assert says in said
-        assert not (tmp_path / "b").exists()
+    config, *trees = network.load_network(made / "run")
+    del config["face_crop"]  # as converted ones, and those of before there was a choice
+    network.save_network(tmp_path / "boxes", config, *trees)
+
+    def evaluate(data, name, *arguments):
+        people = ("--people=cleo", "--window=4", "--no_faces", f"--output={tmp_path / name}")
+        return cli_evaluate.main([f"--data={made / data}", *people, *arguments])
+
+    network_of_skin, network_of_boxes = f"--checkpoint={made / 'run'}", f"--checkpoint={tmp_path / 'boxes'}"
+    assert evaluate("skin", "seen", network_of_skin) == 0
+    assert "network" in json.loads((tmp_path / "seen/scores.json").read_text())["scores"]["window"]
+    capsys.readouterr()
+    for data, argument, says in (
+        ("box", network_of_skin, "face_crop box and the network reads skin; prepare again with --face_crop=skin "
+         "--crop_size=26 into another --data_dir"),
+        ("skin", network_of_boxes, "face_crop skin and the network reads box; prepare again"),
+        ("skin", "--region=crop", "its crops show the skin alone (face_crop), not a box around the face"),
+    ):  # fmt: skip
+        assert evaluate(data, "refused", argument) != 0
+        (said,) = capsys.readouterr().err.strip().splitlines()
+        assert says in said and str(made / data) in said
+        assert not (tmp_path / "refused").exists()
 
 
-def test_it_reads_a_video_and_a_camera_by_its_skin(made):
+def test_it_reads_a_video_by_its_skin(made):
     model = sspd_jax.load(made / "run")
     given, infer = [], model.infer
 
@@ -120,9 +123,24 @@ def test_it_reads_a_video_and_a_camera_by_its_skin(made):
         predict.predict_frames(portrait(times_s), 10.0, model=model, settings=Settings(region="crop"))
     with pytest.raises(ConfigError, match="reads pictures of the skin alone; leave --region=crop away"):
         live.watch(portrait(times_s), 10.0, model=model, settings=Settings(region="crop"))
-    for method in ("sspd", "auto"):
-        settings = Settings(window_s=4.0, min_confidence=0.0)
-        *_, last = live.watch(
-            portrait(np.arange(100) / 10), 10.0, model=model, method=method, settings=settings
-        )
-        assert last.window.candidate_bpm is not None and last.window.duration_s == pytest.approx(4, abs=0.15)
+
+
+@pytest.mark.parametrize("method", ["sspd", "auto"])
+def test_a_camera_is_read_by_its_skin(made, method, monkeypatch):
+    given, push = [], Stream.push
+
+    def noted(stream, images):
+        given.extend(images)
+        return push(stream, images)
+
+    times_s = np.arange(100) / 10
+    recorder = SkinRecorder(load_networks()[0], look_ahead_s=0, crop_size=26)
+    expected = [picture for _, picture in recorder.crops_beside(recorder.watch(portrait(times_s)))]
+    settings = Settings(window_s=4.0, min_confidence=0.0)
+    model = sspd_jax.load(made / "run")
+    updates = live.watch(portrait(times_s), 10.0, model=model, method=method, settings=settings)
+    monkeypatch.setattr(Stream, "push", noted)
+    *_, last = updates
+    assert len(given) > 90
+    np.testing.assert_array_equal(given, expected[-len(given) :])
+    assert last.window.candidate_bpm is not None and last.window.duration_s == pytest.approx(4, abs=0.15)

@@ -114,9 +114,8 @@ def test_an_inference_checkpoint_holds_no_more_than_reading_needs(small, tmp_pat
     exported = export.export(small, tmp_path / "inference", "orbax")
     config, params, batch_stats = checkpoints.load_network(tmp_path / "inference")
     whole_config, whole, whole_stats = checkpoints.load_network(small)
-    assert config == {
-        key: whole_config[key] for key in ("network", "fps", "crop_size", "face_crop", "source")
-    }
+    kept = ("network", "fps", "crop_size", "face_crop", "source")
+    assert config == {key: whole_config[key] for key in kept}
     assert sspd_jax.load(tmp_path / "inference").face_crop == "skin"
     assert set(whole) - set(params) == {"ts"}
     jax.tree.map(np.testing.assert_array_equal, params, {part: whole[part] for part in params})

@@ -175,9 +175,7 @@ def test_a_dataset_knows_what_its_crops_show(tmp_path):
         said = rf"was prepared with face_crop {name}, not {other}; prepare again into another --data_dir"
         with pytest.raises(UserError, match=said):
             open_prepared(tmp_path / name, face_crop=other)
-        with pytest.raises(
-            UserError, match=f"was prepared with face_crop {name}, not {other}; choose another"
-        ):
+        with pytest.raises(UserError, match=f"with face_crop {name}, not {other}; choose another"):
             prepare(made, tmp_path / name, crop_size=24, face_crop=other, progress=False)
     # One of before there was a choice holds boxes.
     for name in ("preparation.json", "index.json"):

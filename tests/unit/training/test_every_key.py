@@ -346,7 +346,8 @@ def test_run_key_init_from(told, dataset, tmp_path):
 
 def test_run_keys_of_the_recordings(told):
     config = changed(
-        fps=25.0, crop_size=140, face_crop="skin", data__skin=False, data__source="raw", data__name="pure", data__data_dir="prepared",
+        fps=25.0, crop_size=140, face_crop="skin", data__skin=False, data__source="raw",
+        data__name="pure", data__data_dir="prepared",
         data__keep_going=True, data__workers=3, data__face__detector="yunet", data__face__model="a.onnx",
         data__face__follow_every_s=2.0,
     )  # fmt: skip
@@ -357,7 +358,8 @@ def test_run_keys_of_the_recordings(told):
     args, options = told.notes["prepare"]
     assert args == ("recordings", "prepared")
     wanted = {
-        "name": "pure", "fps": 25.0, "crop_size": 140, "face_crop": "skin", "skin": False, "face_detector": "yunet", "face_model": "a.onnx",
+        "name": "pure", "fps": 25.0, "crop_size": 140, "face_crop": "skin", "skin": False,
+        "face_detector": "yunet", "face_model": "a.onnx",
         "follow_every_s": 2.0, "keep_going": True, "workers": 3,
     }  # fmt: skip
     assert {key: options[key] for key in wanted} == wanted
@@ -409,7 +411,7 @@ def test_run_keys_of_the_evaluation(told, dataset, monkeypatch, tmp_path):
     told.note(evaluate, "_score_and_write")
     evaluate.evaluate_run(config, dataset, tmp_path)
     assert told.notes["read_segments"][0][1] == ("dan",)
-    (samples, primary, folders, page, *_), _ = told.notes["_score_and_write"]
+    (_samples, primary, folders, page, *_), _ = told.notes["_score_and_write"]
     assert primary == "online" and page.network == "network of online" and page.keeps_best
     assert list(folders) == [p] and folders[p] == evaluate.epath.Path(tmp_path) / "report"
 
