@@ -92,8 +92,8 @@ def test_it_is_tested_on_crops_of_the_skin_and_on_no_others(made, tmp_path, caps
     assert "network" in json.loads((tmp_path / "seen/scores.json").read_text())["scores"]["window"]
     capsys.readouterr()
     for data, argument, says in (
-        ("box", network_of_skin, "face_crop box and the network reads skin; prepare again with --face_crop=skin "
-         "--crop_size=26 into another --data_dir"),
+        ("box", network_of_skin, "face_crop box and the network reads skin; prepare again with "
+         "--face_crop=skin --crop_size=26 into another --data_dir"),
         ("skin", network_of_boxes, "face_crop skin and the network reads box; prepare again"),
         ("skin", "--region=crop", "its crops show the skin alone (face_crop), not a box around the face"),
     ):  # fmt: skip
