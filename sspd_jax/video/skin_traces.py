@@ -493,7 +493,7 @@ class SkinRecorder:
         Yields:
           (time in s, uint8 [crop_size, crop_size, 3] RGB) of every frame with the face in view, in order.
         """
-        crops = self._weigher.crops[number]
+        crops = self._weigher.crops[number] if self._weigher.crops else ()
         while crops:
             yield crops.popleft()
 

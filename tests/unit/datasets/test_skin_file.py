@@ -106,7 +106,7 @@ def test_what_is_held_does_not_grow_with_the_video(tmp_path, monkeypatch):
         held, pictures = [], []
         for _ in writer.watch(portrait(np.arange(120) / 30)):
             held.append(len(writer._recorder._rows))
-            pictures.append(len(writer._recorder._weigher.crops))
+            pictures.append(len(writer._recorder._weigher.crops[0]))
         assert max(held) <= 8 and not any(pictures) and not (tmp_path / "skin/ann.npy").exists()
         assert writer.commit()["bytes"] == (tmp_path / "skin/ann.npy").stat().st_size
     assert len(np.load(tmp_path / "skin/ann.npy")) == 120
