@@ -3,6 +3,7 @@
 import os
 import re
 from pathlib import Path
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
@@ -10,6 +11,7 @@ import pytest
 from prepared_faces import FLAT, portrait, recording
 
 from sspd_jax.cli import prepare as cli_prepare
+from sspd_jax.datasets import prepare as preparing
 from sspd_jax.datasets.dataset import open_prepared
 from sspd_jax.datasets.prepare import prepare
 from sspd_jax.errors import ConfigError, UserError
@@ -18,6 +20,7 @@ from sspd_jax.video.face_mesh import load_networks
 from sspd_jax.video.skin_traces import SkinRecorder
 
 MODEL = Path(os.environ.get("YUNET_MODEL", "face_detection_yunet_2023mar.onnx"))
+TIMES = np.arange(45) / 30
 
 
 def moving(times_s):
@@ -128,23 +131,25 @@ def test_yunet_finds_the_face_where_the_cascade_does():
     assert face_detection.make_detector("yunet", MODEL).detect(FLAT) is None
 
 
-def test_crops_of_the_skin_are_those_that_predict_gives_a_network(tmp_path):
+def test_crops_of_the_skin_are_those_that_predict_gives_a_network(tmp_path, monkeypatch):
     """One size for the dataset, and one for the network that reads on."""
-    times_s = np.arange(45) / 30
+    asked = SimpleNamespace(detect_all=lambda _: pytest.fail("the landmarks know where the face is"))
+    with monkeypatch.context() as absent:
+        absent.setattr(preparing, "make_detector", lambda *_: asked)
+        for size in (24, 42):
+            prepare([recording("ann", TIMES)], tmp_path / str(size), crop_size=size, face_crop="skin")
     for size in (24, 42):
-        out = tmp_path / str(size)
-        prepare([recording("ann", times_s)], out, crop_size=size, face_crop="skin", progress=False)
-        dataset = open_prepared(out, crop_size=size, face_crop="skin")
+        dataset = open_prepared(tmp_path / str(size), crop_size=size, face_crop="skin")
         (segment,) = dataset.segments
         recorder = SkinRecorder(load_networks()[0], crop_size=size)
-        pictures = list(recorder.crops_beside(recorder.watch(portrait(times_s))))
+        pictures = list(recorder.crops_beside(recorder.watch(portrait(TIMES))))
         assert segment.n_frames == len(pictures) == 45 and dataset.face_crop == "skin"
         np.testing.assert_array_equal(dataset.clip(segment, 0, 45), [picture for _, picture in pictures])
         assert segment.notes == () and segment.has_ppg and dataset.has_skin
         left, top, right, bottom = segment.face_box
         assert 0 <= left < right <= 256 and 0 <= top < bottom <= 256 and right - left > 80
     # What the dataset stores is nothing to the traces and to the network that ships with the package.
-    prepare([recording("ann", times_s)], tmp_path / "box", crop_size=24, progress=False)
+    prepare([recording("ann", TIMES)], tmp_path / "box", crop_size=24, progress=False)
     for name in ("ann.npy", "ann.network.npz"):
         expected = (tmp_path / "box/skin" / name).read_bytes()
         assert (tmp_path / "24/skin" / name).read_bytes() == expected
