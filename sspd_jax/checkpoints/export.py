@@ -24,12 +24,13 @@ from sspd_jax.method.layers.conv3d import FORM_ELSEWHERE, FORM_ON_CPU
 from sspd_jax.method.network import infer_wave
 from sspd_jax.method.settings import NetworkSettings, network_settings
 from sspd_jax.runtime import storage
+from sspd_jax.video.crop import BOX
 
 PLATFORMS = ("cpu", "cuda", "tpu")
 """Where a StableHLO file runs."""
 
 _ELSEWHERE = "choose another output"
-_KEPT_CONFIG = ("network", "fps", "crop_size", "source")
+_KEPT_CONFIG = ("network", "fps", "crop_size", "face_crop", "source")
 _INFERENCE = ("backbone", "predictor")
 
 _TS_VARIANT = ("ts_heads", "ts_attention_scale", "ts_projection", "ts_residual")
@@ -175,6 +176,7 @@ def _describe(network: Network, lowered: jax.export.Exported) -> dict[str, Any]:
         "parameters": network.n_parameters,
         "fps": float(network.config["fps"]),
         "crop_size": side,
+        "face_crop": network.config.get("face_crop", BOX),
         "input": {
             "dtype": "uint8",
             "shape": ["t + 1", side, side, 3],

@@ -27,6 +27,7 @@ from sspd_jax.evaluation.protocol import Protocol
 from sspd_jax.heart_rate import classical
 from sspd_jax.inference.methods import AUTO
 from sspd_jax.inference.windows import REGIONS
+from sspd_jax.video.crop import BOX
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -107,7 +108,12 @@ def _test_run(args: argparse.Namespace) -> dict[epath.Path, Mapping[str, Any]]:
         default = protocol_of(config)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(f"{path}: is damaged ({error!r}); copy it again, or train again") from error
-    dataset = open_prepared(config.data.data_dir, fps=config.fps, crop_size=config.crop_size)
+    dataset = open_prepared(
+        config.data.data_dir,
+        fps=config.fps,
+        crop_size=config.crop_size,
+        face_crop=config.get("face_crop", BOX),  # older runs have none
+    )
     config, dataset = splits.choose_people(config, dataset)
     done = evaluate_run(
         config,

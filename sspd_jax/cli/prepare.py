@@ -31,8 +31,9 @@ from sspd_jax.datasets.prepare import prepare_dataset
 from sspd_jax.datasets.readers import registry
 from sspd_jax.errors import ConfigError
 from sspd_jax.video import face_stream
-from sspd_jax.video.crop import INTERPOLATION
+from sspd_jax.video.crop import BOX, FACE_CROPS, INTERPOLATION
 from sspd_jax.video.face_detection import DETECTORS, make_detector
+from sspd_jax.video.skin_traces import MAP_SIZE
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -55,6 +56,13 @@ def main(argv: list[str] | None = None) -> int:
         default=0.0,
         metavar="S",
         help="look for the face again (default: never)",
+    )
+    add(
+        "--face_crop",
+        choices=FACE_CROPS,
+        default=BOX,
+        help="what the crops show: the face in its box (default), or its skin alone, with --crop_size of "
+        f"{MAP_SIZE} at most",
     )
     add("--no_skin", action="store_true", help="record no traces of the skin: evaluate then reads the crop")
     add("--resize", choices=sorted(INTERPOLATION), default="linear", help="how it is scaled")
@@ -88,6 +96,7 @@ def _prepare(args: argparse.Namespace) -> int:
         face_model=args.face_model,
         follow_every_s=args.follow_every_s,
         skin=not args.no_skin,
+        face_crop=args.face_crop,
         keep_going=args.keep_going,
         workers=args.workers,
         beam_options=shlex.split(args.beam_options) if args.runner == "beam" else None,

@@ -32,7 +32,11 @@ MOST_OPEN = 64  # shards: a dataset can have more recordings than a process may 
 
 
 def open_prepared(
-    data_dir: epath.PathLike, *, fps: float | None = None, crop_size: int | None = None
+    data_dir: epath.PathLike,
+    *,
+    fps: float | None = None,
+    crop_size: int | None = None,
+    face_crop: str | None = None,
 ) -> PreparedDataset:
     """Open a prepared dataset; reads its index and the shards' sizes, nothing more.
 
@@ -40,6 +44,7 @@ def open_prepared(
       data_dir: Folder that `sspd_jax.datasets.prepare` wrote.
       fps: Frame rate that it must have been prepared with, Hz; None for any.
       crop_size: Size of the crops that it must have been prepared with, pixels; None for any.
+      face_crop: What its crops must show, 'box' or 'skin'; None for any.
 
     Returns:
       The dataset.
@@ -56,12 +61,17 @@ def open_prepared(
         skin = {r["recording_id"]: r["skin"] for r in index["recordings"] if "skin" in r}
     except (KeyError, TypeError) as error:
         raise UserError(f"{data_dir / INDEX}: is damaged; delete it and prepare again") from error
-    for key, asked, unit in (("fps", fps, " Hz"), ("crop_size", crop_size, " pixels")):
+    for key, asked, unit in (
+        ("fps", fps, " Hz"),
+        ("crop_size", crop_size, " pixels"),
+        ("face_crop", face_crop, ""),
+    ):
         has = getattr(settings, key)
         if asked is not None and asked != has:
+            has, asked = (one if isinstance(one, str) else f"{one:g}" for one in (has, asked))
             raise UserError(
-                f"{data_dir}: was prepared with {key} {has:g}{unit}, not {asked:g}; "
-                f"prepare again into another --data_dir, or set {key} to {has:g}"
+                f"{data_dir}: was prepared with {key} {has}{unit}, not {asked}; "
+                f"prepare again into another --data_dir, or set {key} to {has}"
             )
     for shard, size in sizes.items():
         try:
@@ -144,6 +154,11 @@ class PreparedDataset:
     def people(self) -> tuple[str, ...]:
         """Everyone seen, in the order of the recordings."""
         return tuple(dict.fromkeys(segment.person_id for segment in self.segments))
+
+    @property
+    def face_crop(self) -> str:
+        """What the frames show, 'box' or 'skin'."""
+        return self.settings.face_crop
 
     def only(self, recording_ids: Collection[str]) -> PreparedDataset:
         """Return the dataset restricted to some of the recordings.

@@ -26,6 +26,7 @@ from etils import epath
 
 from sspd_jax.errors import UserError
 from sspd_jax.runtime import storage
+from sspd_jax.video.crop import BOX
 
 FORMAT = 3
 READABLE = (2, 3)  # 2 knew no skin; all else is the same
@@ -52,6 +53,7 @@ class Settings:
       follow_every_s: Time between two searches for the face, s, the box following it smoothly. With 0 the
         first face found fixes the box, as published.
       skin: Whether the skin's traces lie beside the crops; an earlier version wrote none.
+      face_crop: What the crops show, a name in `sspd_jax.video.crop.FACE_CROPS`.
     """
 
     fps: float
@@ -62,6 +64,7 @@ class Settings:
     face_detector: str = "haar"
     follow_every_s: float = 0.0
     skin: bool = False
+    face_crop: str = BOX
 
     @property
     def chunk_frames(self) -> int:

@@ -25,6 +25,7 @@ from sspd_jax.datasets.recording import Broken, Ppg, Recording
 from sspd_jax.datasets.writer import ShardWriter
 from sspd_jax.errors import UserError
 from sspd_jax.video import face_stream, resample
+from sspd_jax.video.crop import SKIN
 from sspd_jax.video.face_detection import FaceDetector
 from sspd_jax.video.face_tracking import DETECT_EVERY_S
 
@@ -34,6 +35,7 @@ MIN_SEGMENT_S = 1.0
 SAMPLES, SAMPLE_BYTES = 16, 1 << 16  # of a video file, to notice that it is another one
 MOST_THREADS = 4
 """Of a decoder: each holds frames of its own. 3840×2160 pixels take 700 MB with 16 of them, 420 MB with 4."""
+UNSEEN_SIZE = 8  # pixels, of crops of the box where pictures of the skin are stored
 FAILED = "failed"  # why a recording could not be prepared; it is tried again
 
 
@@ -115,7 +117,9 @@ class Job:
             skin, frames = None, recording.frames()
             if settings.skin:
                 folder = self._shard.parent
-                skin = stack.enter_context(skin_file.SkinWriter(folder, self.recording_id, recording.file))
+                size = settings.crop_size if settings.face_crop == SKIN else None
+                skin = skin_file.SkinWriter(folder, self.recording_id, recording.file, size)
+                stack.enter_context(skin)
                 frames = skin.watch(frames)
             return self._cut(frames, skin, settings, detector, on_progress)
 
@@ -129,22 +133,24 @@ class Job:
     ) -> dict[str, Any]:
         """Cut the face out of frames, write the shard and the facts; `skin` has watched them by then."""
         recording = self.recording
+        of_skin = settings.face_crop == SKIN
         clip = face_stream.cut_face(
             frames,
             recording.file,
-            size=settings.crop_size,
+            size=UNSEEN_SIZE if of_skin else settings.crop_size,
             resize=settings.resize,
             face_search_s=settings.face_search_s,
             max_gap_s=settings.max_gap_s,
-            detector=detector,
-            follow=settings.follow_every_s > 0,
+            detector=skin.face() if of_skin else detector,
+            follow=of_skin or settings.follow_every_s > 0,
             detect_every_s=settings.follow_every_s or DETECT_EVERY_S,
         )
+        crops = skin.crops_beside(clip) if of_skin else clip
         notes = [f"no face before {clip.start_s:.1f} s"] if clip.start_s > 0 else []
         if clip.in_view > 1:
             notes.append(f"{clip.in_view} faces in view: of the large ones the most central one was taken")
         with closing(clip), ShardWriter(self._shard) as writer:
-            ticks = clip.on_clock(settings.fps)
+            ticks = resample.uniform(crops, settings.fps, max_gap_s=settings.max_gap_s)
             segments, more_notes = _write_segments(recording, ticks, settings, writer, on_progress)
             if not segments:
                 raise UserError(too_short(recording))
@@ -187,7 +193,8 @@ def _write_segments(
         head = next(chunks)
         start_s = float(head.times_s[0])
         if end_s is not None:
-            what = "no face, or a gap in time" if settings.follow_every_s else "a gap in time"
+            follows = settings.follow_every_s or settings.face_crop == SKIN
+            what = "no face, or a gap in time" if follows else "a gap in time"
             notes.append(f"{what}, {end_s:.1f}–{start_s:.1f} s")
         end_s = float(head.times_s[-1])
         if len(head.frames) < MIN_SEGMENT_S * settings.fps:

@@ -21,8 +21,9 @@ from sspd_jax.datasets.workers import build_in_processes, decoder_threads, worke
 from sspd_jax.errors import ConfigError, UserError
 from sspd_jax.runtime import processes, storage
 from sspd_jax.video import decode, face_stream
-from sspd_jax.video.crop import INTERPOLATION, Resize
+from sspd_jax.video.crop import BOX, FACE_CROPS, INTERPOLATION, SKIN, Resize
 from sspd_jax.video.face_detection import FaceDetector, make_detector
+from sspd_jax.video.skin_traces import MAP_SIZE
 
 
 @dataclasses.dataclass(frozen=True)
@@ -80,6 +81,7 @@ def prepare(
     face_model: str = "",
     follow_every_s: float = 0.0,
     skin: bool = True,
+    face_crop: str = BOX,
     keep_going: bool = False,
     workers: int = 1,
     beam_options: Sequence[str] | None = None,
@@ -109,6 +111,8 @@ def prepare(
         box, as published.
       skin: Whether to record the skin's traces beside the crops, which `evaluate` reads. A directory that was
         begun without them, or with them, goes on as it was begun.
+      face_crop: What the crops show: 'box', the face in its box, or 'skin', its skin alone, of a face that is
+        followed by its landmarks, at most `MAP_SIZE` pixels large.
       keep_going: Finish the dataset without the recordings that cannot be prepared. Later runs do not try
         them again, unless their files have changed.
       workers: How many recordings to prepare at once; 0 takes one for each core, 8 at most. More than 1 are
@@ -135,6 +139,7 @@ def prepare(
         face_detector=face_detector,
         follow_every_s=follow_every_s,
         skin=skin,
+        face_crop=face_crop,
     )
     _validate(settings, name, recordings)
     detector = make_detector(face_detector, face_model)
@@ -196,10 +201,19 @@ def settings_of(
     face_detector: str = "haar",
     follow_every_s: float = 0.0,
     skin: bool = True,
+    face_crop: str = BOX,
 ) -> format.Settings:
     """Return settings as they are written; those that are not given have the defaults of `prepare`."""
     return format.Settings(
-        float(fps), crop_size, resize, max_gap_s, face_search_s, face_detector, float(follow_every_s), skin
+        fps=float(fps),
+        crop_size=crop_size,
+        resize=resize,
+        max_gap_s=max_gap_s,
+        face_search_s=face_search_s,
+        face_detector=face_detector,
+        follow_every_s=float(follow_every_s),
+        skin=skin,
+        face_crop=face_crop,
     )
 
 
@@ -287,6 +301,10 @@ def _validate(settings: format.Settings, name: str, recordings: Sequence[Recordi
         raise ConfigError(f"max_gap_s {settings.max_gap_s:g} is not above 0 s")
     if not settings.follow_every_s >= 0:
         raise ConfigError(f"follow_every_s {settings.follow_every_s:g} is not 0 s or more")
+    if settings.face_crop not in FACE_CROPS:
+        raise ConfigError(f"face_crop {settings.face_crop!r} is none of {', '.join(FACE_CROPS)}")
+    if settings.face_crop == SKIN:
+        _validate_skin(settings)
     if not re.fullmatch(r"[a-z][a-z0-9_]*", name):
         raise ConfigError(f"dataset name {name!r} is not made of lower-case letters, digits and _")
     if not recordings:
@@ -296,6 +314,21 @@ def _validate(settings: format.Settings, name: str, recordings: Sequence[Recordi
     for recording_id in ids:
         if not re.fullmatch(r"\w[\w.-]*", recording_id) or recording_id in often:
             raise ValueError(f"recording id {recording_id!r} is not unique or no plain file name")
+
+
+def _validate_skin(settings: format.Settings) -> None:
+    """Check what goes with crops that show the skin alone."""
+    if not settings.skin:
+        raise ConfigError("face_crop 'skin' is cut while the skin is recorded; leave --no_skin away")
+    if settings.crop_size > MAP_SIZE:
+        raise ConfigError(
+            f"crop_size {settings.crop_size} is too large for face_crop 'skin'; choose 8 to {MAP_SIZE} pixels"
+        )
+    if settings.face_detector != "haar" or settings.follow_every_s:
+        raise ConfigError(
+            "face_detector and follow_every_s are for face_crop 'box'; with 'skin' the face is followed by "
+            "its landmarks"
+        )
 
 
 @contextmanager

@@ -43,7 +43,9 @@ from sspd_jax.errors import UserError
 from sspd_jax.heart_rate.wave import Wave
 from sspd_jax.runtime import storage
 from sspd_jax.video import decode, resample
+from sspd_jax.video.face_detection import FaceDetector
 from sspd_jax.video.face_mesh import load_networks
+from sspd_jax.video.face_track import TrackedFace
 from sspd_jax.video.files import SUFFIXES
 from sspd_jax.video.skin_traces import FIELDS, WIDTH, SkinRecorder, SkinTraces, as_traces
 
@@ -78,21 +80,24 @@ class SkinWriter:
     What the network sees is kept in a file without a name until the rate of the frames is known.
     """
 
-    def __init__(self, data_dir: epath.Path, recording_id: str, video: Path):
+    def __init__(self, data_dir: epath.Path, recording_id: str, video: Path, crop_size: int | None = None):
         """Load the face networks and open the file aside.
 
         Args:
           data_dir: Folder of the prepared dataset.
           recording_id: Id of the recording, a plain file name.
           video: File that the frames come from, if it is one.
+          crop_size: Side of the pictures that `crops_beside` hands out, pixels; None for none.
 
         Raises:
           StorageError: The file cannot be opened.
         """
         networks, self.fallback = load_networks()
         self._network = None if self.fallback else host_network.shipped()
-        crop_size = None if self._network is None else self._network.crop_size
-        self._recorder = SkinRecorder(networks, crop_size=crop_size)
+        of_network = [] if self._network is None else [self._network.crop_size]
+        of_dataset = [] if crop_size is None else [crop_size]
+        self._recorder = SkinRecorder(networks, crop_size=of_network + of_dataset)
+        self._number = len(of_network)  # of the dataset's pictures
         self._video, self._times_s = video, []
         self._rows = 0
         self.path = data_dir / FOLDER / f"{recording_id}.npy"
@@ -132,6 +137,18 @@ class SkinWriter:
             self._keep_pictures()
             yield time_s, rgb
 
+    def face(self) -> FaceDetector:
+        """Return a detector that finds the recorded face in the frame that was passed on last."""
+        return TrackedFace(self._recorder.tracker)
+
+    def crops_beside(self, frames: Iterable[object]) -> Iterator[tuple[float, np.ndarray]]:
+        """Hand out pictures of the skin alone, (time in s, uint8 [crop_size, crop_size, 3] RGB).
+
+        Args:
+          frames: What makes the watched frames go by, one after the other.
+        """
+        return self._recorder.crops_beside(frames, self._number)
+
     def commit(self) -> dict[str, Any]:
         """Finish the file and give it its name.
 
@@ -167,6 +184,8 @@ class SkinWriter:
         }
 
     def _keep_pictures(self) -> None:
+        if self._network is None:
+            return
         with storage.storing(self._learned, ELSEWHERE):
             for time_s, picture in self._recorder.take_crops():
                 self._pictures.write(np.float64(time_s).tobytes())
@@ -182,7 +201,7 @@ class SkinWriter:
         """Let the network read what was kept, and write its waves."""
         if self._network is None:
             return {}
-        self._keep_pictures()
+        self._keep_pictures()  # those that the end of the recording brought
         waves = host_network.read(self._network, self._kept_pictures(self._network.crop_size), fps)
         packed = io.BytesIO()
         np.savez(

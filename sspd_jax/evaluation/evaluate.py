@@ -30,6 +30,7 @@ from sspd_jax.inference.windows import REGIONS
 from sspd_jax.method.network import init_variables
 from sspd_jax.method.settings import network_settings
 from sspd_jax.runtime import storage
+from sspd_jax.video.crop import BOX, SKIN
 
 REPORT = "report"
 UNTRAINED = "untrained"
@@ -122,6 +123,13 @@ def evaluate_checkpoint(
                 f"{dataset.data_dir}: was prepared at {dataset.fps:g} Hz and the network reads {rate:g} Hz; "
                 f"prepare again with --fps={rate:g} into another --data_dir"
             )
+        shown = networks[NETWORK].face_crop
+        if shown != dataset.face_crop:
+            raise UserError(
+                f"{dataset.data_dir}: was prepared with face_crop {dataset.face_crop} and the network reads "
+                f"{shown}; prepare again with --face_crop={shown} --crop_size={networks[NETWORK].crop_size} "
+                "into another --data_dir"
+            )
         if not (config.get("data") or {}).get("train_people"):
             notes = ("The checkpoint does not say whom it learned from: see that none of them is tested on.",)
     elif not methods:
@@ -159,7 +167,15 @@ def _untrained(config: ml_collections.ConfigDict) -> model.RppgModel:
     """Make the network that training started from: what is seen without learning."""
     settings = network_settings(config)
     params, batch_stats = init_variables(settings, jax.random.key(config.seed))
-    return model.RppgModel(settings, params, batch_stats, config.fps, config.crop_size, UNTRAINED)
+    return model.RppgModel(
+        network=settings,
+        params=params,
+        batch_stats=batch_stats,
+        fps=config.fps,
+        crop_size=config.crop_size,
+        name=UNTRAINED,
+        face_crop=config.get("face_crop", BOX),  # older runs have none
+    )
 
 
 class _Work(NamedTuple):
@@ -204,6 +220,11 @@ def _score_and_write(
     from sspd_jax.evaluation import report  # matplotlib takes a second to import
 
     scored, read = [], {}
+    if work.dataset.face_crop == SKIN and any(p.region == "crop" for p in folders):
+        raise ConfigError(
+            f"{work.dataset.data_dir}: its crops show the skin alone (face_crop), not a box around the face; "
+            "leave --region=crop away, or prepare again with --face_crop=box into another --data_dir"
+        )
     for p, folder in folders.items():
         region = region_of(work.dataset, p.region)
         if region not in read:

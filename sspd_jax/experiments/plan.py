@@ -36,6 +36,7 @@ from sspd_jax.training import config as experiments
 from sspd_jax.training import state as train_state
 from sspd_jax.training.warm_start import init_from
 from sspd_jax.training.workdir import refuse_another
+from sspd_jax.video.crop import BOX
 from sspd_jax.video.face_detection import make_detector
 
 MOST_NAMED = 12  # people in a line
@@ -146,7 +147,9 @@ def _list(
     """List what is prepared, or else what the source holds."""
     data = config.data
     if (epath.Path(data.data_dir) / format.INDEX).exists():
-        dataset = open_prepared(data.data_dir, fps=config.fps, crop_size=config.crop_size)
+        dataset = open_prepared(
+            data.data_dir, fps=config.fps, crop_size=config.crop_size, face_crop=config.get("face_crop", BOX)
+        )
         notes = [f"{name} is not in the dataset: {why}" for name, why in dataset.left_out.items()]
         return None, listing.of_prepared(dataset), notes
     if not data.source:
@@ -159,6 +162,7 @@ def _list(
     settings = prepare.settings_of(
         fps=config.fps,
         crop_size=config.crop_size,
+        face_crop=config.get("face_crop", BOX),
         face_detector=data.face.detector,
         follow_every_s=data.face.follow_every_s,
         skin=data.get("skin", True),

@@ -18,6 +18,7 @@ from sspd_jax.runtime import compilation_cache, compile_options, distributed, pr
 from sspd_jax.training import config as experiments
 from sspd_jax.training.loop import train
 from sspd_jax.training.workdir import CACHE, alone_in, claim_workdir, require_shared
+from sspd_jax.video.crop import BOX
 
 
 def train_and_evaluate(
@@ -112,6 +113,7 @@ def prepare_data(
             progress=progress,
             fps=config.fps,
             crop_size=config.crop_size,
+            face_crop=config.get("face_crop", BOX),
             face_detector=data.face.detector,
             face_model=data.face.model,
             follow_every_s=data.face.follow_every_s,
@@ -127,4 +129,9 @@ def open_data(config: ml_collections.ConfigDict) -> PreparedDataset:
     Raises:
       UserError: There is nothing to open, or it was prepared otherwise.
     """
-    return open_prepared(config.data.data_dir, fps=config.fps, crop_size=config.crop_size)
+    return open_prepared(
+        config.data.data_dir,
+        fps=config.fps,
+        crop_size=config.crop_size,
+        face_crop=config.get("face_crop", BOX),
+    )

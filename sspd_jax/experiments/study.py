@@ -268,7 +268,8 @@ def run(study: Study, workdir: epath.PathLike, *, progress: bool = True) -> dict
     experiments.validate(config)
     dirs = {name: _prepare(study, name, workdir, config) for name in study.data}
     datasets = {
-        name: open_prepared(path, fps=config.fps, crop_size=config.crop_size) for name, path in dirs.items()
+        name: open_prepared(path, fps=config.fps, crop_size=config.crop_size, face_crop=config.face_crop)
+        for name, path in dirs.items()
     }
     # One region for all: tables of a study are read side by side.
     region = study.region if all(dataset.has_skin for dataset in datasets.values()) else "crop"
@@ -305,7 +306,9 @@ def _prepare(study: Study, name: str, workdir: epath.Path, config: Any) -> epath
             recordings.write_recordings(raw, **entry["simulate"])
         except TypeError as error:
             raise ConfigError(f"data.{name}.simulate: {error}") from error
-        prepare.prepare_dataset("ubfc_rppg", raw, path, fps=config.fps, crop_size=config.crop_size)
+        prepare.prepare_dataset(
+            "ubfc_rppg", raw, path, fps=config.fps, crop_size=config.crop_size, face_crop=config.face_crop
+        )
     if raw.exists():
         shutil.rmtree(raw)
     return path

@@ -23,7 +23,7 @@ from sspd_jax.method import streaming
 from sspd_jax.runtime.text import percent
 from sspd_jax.video import face_stream, face_tracking, resample
 from sspd_jax.video.camera import FPS_OVER_S, Feed
-from sspd_jax.video.crop import crop
+from sspd_jax.video.crop import SKIN, crop
 from sspd_jax.video.face_detection import FaceBox, HaarDetector, widen
 from sspd_jax.video.face_mesh import load_networks
 from sspd_jax.video.face_track import TrackedFace
@@ -127,6 +127,9 @@ def watch(
     is_skin = settings.region == "skin"
     if method == AUTO and not is_skin:
         method = "sspd" if model else "pos"
+    of_skin = model is not None and model.face_crop == SKIN
+    if of_skin and not is_skin:
+        raise ConfigError(f"{model.name}: reads pictures of the skin alone; leave --region=crop away")
     size = skin_reading.UNREAD_SIZE if is_skin else face_stream.SIZE
     rate, size = (model.clock_rate(fps), model.crop_size) if model else (fps, size)
     plan = _Plan(
@@ -141,8 +144,10 @@ def watch(
         plan.compile(size)
     except ValueError as error:
         raise ConfigError(f"{method} cannot read {rate:g} frames/s ({error})") from error
-    recorder = SkinRecorder(load_networks()[0], look_ahead_s=0) if is_skin else None
-    return _updates(_View(frames, size, BEFORE * plan.kept / rate + 1, recorder), plan)
+    recorder = None
+    if is_skin:
+        recorder = SkinRecorder(load_networks()[0], look_ahead_s=0, crop_size=size if of_skin else None)
+    return _updates(_View(frames, size, BEFORE * plan.kept / rate + 1, recorder, of_skin=of_skin), plan)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -186,10 +191,12 @@ class _View:
         size: int,
         keep_s: float,
         recorder: SkinRecorder | None = None,
+        *,
+        of_skin: bool = False,
     ):
         self.frames, self._source = iter(frames), frames
         self._size, self._keep_s = size, keep_s
-        self.recorder = recorder
+        self.recorder, self._of_skin = recorder, of_skin
         self._follower = face_tracking.FaceFollower(
             TrackedFace(recorder.tracker) if recorder else HaarDetector()
         )
@@ -200,7 +207,11 @@ class _View:
         self.gap, self._dropped = "", 0  # what the last gap in time came from
 
     def take(self, time_s: float, rgb: np.ndarray) -> np.ndarray | None:
-        """Take the next frame; returns the face, uint8 [size, size, 3], or None while it is out of view."""
+        """Take the next frame; returns the face, uint8 [size, size, 3], or None where there is none in it.
+
+        `box` is None while the face is out of view. One that is lost for a moment only keeps its box, and has
+        no picture of its skin.
+        """
         if not time_s > self.time_s:
             raise ValueError(f"time must increase, got {time_s} s after {self.time_s} s")
         if time_s > self.time_s + MAX_GAP_S:
@@ -219,15 +230,19 @@ class _View:
             self.around.popleft()
         while len(self.detections) > 1 and self.detections[0][0] < time_s - self._keep_s:
             del self.detections[0]
+        if self._of_skin:
+            only = [picture for _, picture in self.recorder.take_crops()]
+            return only[-1] if only and self.box is not None else None
         return None if self.box is None else crop(rgb, self.box, self._size)
 
     def crops(self) -> Iterator[tuple[float, np.ndarray]]:
         """Take frames until the face is lost."""
         for time_s, rgb in self.frames:
             face = self.take(time_s, rgb)
-            if face is None:
+            if self.box is None:
                 return
-            yield time_s, face
+            if face is not None:
+                yield time_s, face
 
     @property
     def dropped(self) -> int:

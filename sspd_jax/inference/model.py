@@ -19,8 +19,7 @@ from sspd_jax.method import streaming, views
 from sspd_jax.method.settings import NetworkSettings, network_settings
 from sspd_jax.runtime import compile_options
 from sspd_jax.video import resample
-
-BOX, SKIN = "box", "skin"  # what crops show
+from sspd_jax.video.crop import BOX
 
 FRAMES_AT_ONCE = 32
 """Differences that go through the network at once: memory is that of so many, however long the video."""

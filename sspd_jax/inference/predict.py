@@ -21,6 +21,7 @@ from sspd_jax.inference.methods import AUTO, PulseExtractor, check_method, pulse
 from sspd_jax.inference.prediction import UNREAD_S, Prediction
 from sspd_jax.inference.windows import MIN_DURATION_S, Segment, Settings
 from sspd_jax.video import decode, face_stream
+from sspd_jax.video.crop import SKIN
 from sspd_jax.video.face_detection import FaceBox, FaceDetector, HaarDetector, overlap
 from sspd_jax.video.face_mesh import load_networks
 from sspd_jax.video.face_stream import FaceClip, searched
@@ -149,7 +150,7 @@ def _predict(
         model = None
     if model:
         fps = model.clock_rate(fps)
-        if model.face_crop == "skin" and settings.region == "crop":
+        if model.face_crop == SKIN and settings.region == "crop":
             raise ConfigError(f"{model.name}: reads pictures of the skin alone; leave --region=crop away")
     if settings.region == "skin":
         asks = method == AUTO and settings.network and model is None
@@ -228,7 +229,7 @@ def _read_skin(
     if fallback and isinstance(model, HostModel):
         model = None  # it learned from skin that landmarks found
     size = model.crop_size if model else skin_reading.UNREAD_SIZE
-    of_skin = model is not None and model.face_crop == "skin"
+    of_skin = model is not None and model.face_crop == SKIN
     recorder = SkinRecorder(
         networks, near=near and dataclasses.astuple(near), crop_size=size if of_skin else None
     )

@@ -41,7 +41,9 @@ from sspd_jax.runtime import distributed
 from sspd_jax.training import presets
 from sspd_jax.training.compiled import STEP_COMPILERS
 from sspd_jax.training.step import StepConfig, make_optimizer
+from sspd_jax.video.crop import BOX, FACE_CROPS, SKIN
 from sspd_jax.video.face_detection import DETECTORS
+from sspd_jax.video.skin_traces import MAP_SIZE
 
 _READING_FILE = contextvars.ContextVar("_READING_FILE", default=False)
 """Whether `default` is called for a file, which may set keys in tables of earlier versions."""
@@ -63,6 +65,7 @@ def default(form: Mapping[str, Any] = presets.PAPER) -> ml_collections.ConfigDic
             "fps": FPS,  # Hz, of the clips
             "clip_frames": 300,  # difference frames in a clip (T); one more frame is read
             "crop_size": CROP_SIZE,  # pixels, height and width of the face crops that views are made from
+            "face_crop": BOX,  # what they show: the face in its 'box', or its 'skin' alone
             "batch_size": 12,  # clips in a step
             "epochs": 30,  # each draws one random window of every recording
             "network": network_table(NetworkSettings()),
@@ -409,6 +412,7 @@ def method(config: ml_collections.ConfigDict, total_steps: int) -> StepConfig:
         _require_whole(config, key, least)
     _require(6 <= config.fps <= 1000, "fps", config.fps, "6 to 1000 Hz (the pulse band ends at 3 Hz)")
     _require(config.clip_frames % 2 == 0, "clip_frames", config.clip_frames, "an even number")
+    _check_face_crop(config)
     _check_optimizer(config)
     _check_people(config)
     _check_evaluation(config)
@@ -453,6 +457,22 @@ def method(config: ml_collections.ConfigDict, total_steps: int) -> StepConfig:
         seed=config.seed,
         min_speed=float(min_speed),
     )
+
+
+def _check_face_crop(config: ml_collections.ConfigDict) -> None:
+    """Check what crops show, and what goes with those of the skin alone."""
+    name = config.face_crop
+    if name not in FACE_CROPS:
+        hint = did_you_mean(str(name), FACE_CROPS)
+        raise ConfigError(f"config face_crop is {name!r}; it must be one of {FACE_CROPS}{hint}")
+    if name == SKIN:
+        what = f"{MAP_SIZE} pixels or less where face_crop is 'skin'"
+        _require(config.crop_size <= MAP_SIZE, "crop_size", config.crop_size, what)
+        _require(config.data.skin is True, "data.skin", config.data.skin, "True where face_crop is 'skin'")
+        for key, usual in (("detector", "haar"), ("follow_every_s", 0)):
+            value = config.data.face[key]
+            what = f"{usual!r} where face_crop is 'skin', of a face that is followed by its landmarks"
+            _require(value == usual, f"data.face.{key}", value, what)
 
 
 def _check_optimizer(config: ml_collections.ConfigDict) -> None:

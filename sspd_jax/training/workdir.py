@@ -13,6 +13,7 @@ from flax.traverse_util import flatten_dict
 from sspd_jax.checkpoints import renamed_keys
 from sspd_jax.errors import ConfigError, UserError
 from sspd_jax.runtime import metrics_log, storage
+from sspd_jax.video.crop import BOX
 
 CONFIG = "config.json"
 CHECKPOINTS = "checkpoints"
@@ -65,6 +66,7 @@ def refuse_another(config: ml_collections.ConfigDict, workdir: epath.Path) -> bo
             f"{workdir}: holds an experiment with {key} = {theirs[key]!r}, which this one does not have; "
             "choose another --workdir, or delete this one"
         )
+    theirs = {**NEW, **theirs}
     for key, value in sorted(ours.items()):
         if key not in IGNORED_ON_RESUME and theirs.get(key) != value:
             raise ConfigError(
@@ -98,6 +100,9 @@ def require_shared(workdir: epath.Path) -> None:
             "disk, or gs://"
         )
 
+
+NEW = {"face_crop": BOX}
+"""Keys that runs of earlier versions lack, and what they did."""
 
 IGNORED_ON_RESUME = frozenset(
     {

@@ -10,6 +10,8 @@ import numpy as np
 from sspd_jax.video.face_detection import FaceBox
 
 Resize = Literal["linear", "area"]
+BOX, SKIN = FACE_CROPS = ("box", "skin")
+"""What crops show: the face in its box, or its skin alone, see `skin_map.skin_only`."""
 INTERPOLATION = {"linear": cv2.INTER_LINEAR, "area": cv2.INTER_AREA}
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import cv2
@@ -336,15 +336,15 @@ class SkinMapper:
 class SkinWeigher:
     """Weighs the pixels of aligned faces and sums them up."""
 
-    def __init__(self, *, look_ahead_s: float = LOOK_AHEAD_S, crop_size: int | None = None):
+    def __init__(self, *, look_ahead_s: float = LOOK_AHEAD_S, crop_sizes: Sequence[int] = ()):
         """Begin without a face.
 
         Args:
           look_ahead_s: how long a face waits for the maps after it, s; 0 for a live picture.
-          crop_size: side of pictures of the skin alone that are kept in `crops`, pixels; None: none are.
+          crop_sizes: sides of pictures of the skin alone that are kept in `crops`, pixels, each in its own.
         """
-        self._ahead_s, self._crop_size = look_ahead_s, crop_size
-        self.crops: deque[tuple[float, np.ndarray]] = deque()
+        self._ahead_s, self._crop_sizes = look_ahead_s, crop_sizes
+        self.crops: list[deque[tuple[float, np.ndarray]]] = [deque() for _ in crop_sizes]
         self.mapper = SkinMapper(look_ahead_s=look_ahead_s)
         self._held: deque[AlignedFace] = deque()
         self._weights, self._until_s, self._last_s = None, -np.inf, -np.inf
@@ -390,9 +390,9 @@ class SkinWeigher:
             skin = self._weights[0][0].reshape(size, size)
             moved = self._registration.see(face.time_s, face.crop, skin)
             row[_SLICES["residual"]] = moved * [face_track.CROP_SIDE, face_track.CROP_SIDE, 1, 1]
-            if self._crop_size:
-                only = skin_map.skin_only(face.crop, self.mapper.skin(face.time_s), self._crop_size)
-                self.crops.append((face.time_s, only))
+            for crop_size, crops in zip(self._crop_sizes, self.crops, strict=True):
+                only = skin_map.skin_only(face.crop, self.mapper.skin(face.time_s), crop_size)
+                crops.append((face.time_s, only))
         return row
 
 
@@ -438,7 +438,7 @@ class SkinRecorder:
         *,
         near: tuple[float, float, float, float] | None = None,
         look_ahead_s: float = LOOK_AHEAD_S,
-        crop_size: int | None = None,
+        crop_size: int | Sequence[int] | None = None,
     ):
         """Begin with no frame.
 
@@ -446,13 +446,15 @@ class SkinRecorder:
           networks: the face networks, or None for the Haar cascade.
           near: left, top, right, bottom of the face to follow, pixels; by default the largest.
           look_ahead_s: of each of the two stages, s; 0 for a live picture.
-          crop_size: side of the pictures of the skin alone that `take_crops` hands out, pixels.
+          crop_size: side of the pictures of the skin alone that `take_crops` hands out, pixels; or several
+            sides, one for each who takes some; by default there are none.
         """
+        crop_sizes = [crop_size] if isinstance(crop_size, int) else crop_size or ()
         self.tracker = face_track.MeshTracker(
             networks, near=near, keep_s=2 * face_track.REACH_S + look_ahead_s
         )
         self._aligner = FaceAligner(self.tracker, look_ahead_s=look_ahead_s)
-        self._weigher = SkinWeigher(look_ahead_s=look_ahead_s, crop_size=crop_size)
+        self._weigher = SkinWeigher(look_ahead_s=look_ahead_s, crop_sizes=crop_sizes)
         self._lag_s = 0.0 if look_ahead_s else face_track.LAG_S
         self._rows: deque[np.ndarray] = deque()
 
@@ -482,21 +484,25 @@ class SkinRecorder:
             self.see(time_s, rgb)
             yield time_s, rgb
 
-    def take_crops(self) -> Iterator[tuple[float, np.ndarray]]:
+    def take_crops(self, number: int = 0) -> Iterator[tuple[float, np.ndarray]]:
         """Hand out the pictures of the skin that are ready, see `skin_map.skin_only`, each once.
+
+        Args:
+          number: which of the sizes, where there are several.
 
         Yields:
           (time in s, uint8 [crop_size, crop_size, 3] RGB) of every frame with the face in view, in order.
         """
-        while self._weigher.crops:
-            yield self._weigher.crops.popleft()
+        crops = self._weigher.crops[number] if self._weigher.crops else ()
+        while crops:
+            yield crops.popleft()
 
-    def crops_beside(self, frames: Iterable[object]) -> Iterator[tuple[float, np.ndarray]]:
+    def crops_beside(self, frames: Iterable[object], number: int = 0) -> Iterator[tuple[float, np.ndarray]]:
         """Hand out all of them while frames pass that are recorded before they are passed, see `watch`."""
         for _ in frames:
-            yield from self.take_crops()
+            yield from self.take_crops(number)
         self.finish()
-        yield from self.take_crops()
+        yield from self.take_crops(number)
 
     def finish(self) -> SkinTraces:
         """Record the frames that still wait, and return the traces of all, one sample a frame."""

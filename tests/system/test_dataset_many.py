@@ -83,7 +83,7 @@ def test_two_hundred_recordings(tmp_path):
     names = {s.shard for s in dataset.segments if s.recording_id in done}
     assert all((out / name).stat().st_mtime_ns == stamps[name] for name in names)  # not made again
     recordings = registry.read("ubfc_rppg", raw)
-    prepare(recordings, tmp_path / "one", name="ubfc_rppg", crop_size=CROP, skin=False, progress=False)
+    prepare(recordings, tmp_path / "one", name="ubfc_rppg", crop_size=CROP, progress=False)
     assert digests(out) == digests(tmp_path / "one")
 
     tested = []

@@ -53,7 +53,8 @@ def save(directory, network, **more):
 def small(tmp_path_factory):
     """A checkpoint of a small network in the released form, whose convolutions suit the platform."""
     network = small_training.network(presets.RELEASED, conv="auto")
-    return save(tmp_path_factory.mktemp("checkpoints") / "small", network, source=SOURCE)
+    directory = tmp_path_factory.mktemp("checkpoints") / "small"
+    return save(directory, network, source=SOURCE, face_crop="skin")
 
 
 @pytest.fixture(scope="module")
@@ -113,7 +114,9 @@ def test_an_inference_checkpoint_holds_no_more_than_reading_needs(small, tmp_pat
     exported = export.export(small, tmp_path / "inference", "orbax")
     config, params, batch_stats = checkpoints.load_network(tmp_path / "inference")
     whole_config, whole, whole_stats = checkpoints.load_network(small)
-    assert config == {key: whole_config[key] for key in ("network", "fps", "crop_size", "source")}
+    kept = ("network", "fps", "crop_size", "face_crop", "source")
+    assert config == {key: whole_config[key] for key in kept}
+    assert sspd_jax.load(tmp_path / "inference").face_crop == "skin"
     assert set(whole) - set(params) == {"ts"}
     jax.tree.map(np.testing.assert_array_equal, params, {part: whole[part] for part in params})
     jax.tree.map(np.testing.assert_array_equal, batch_stats, whole_stats)
@@ -170,7 +173,7 @@ def test_a_stated_form_of_the_convolutions_is_kept(tmp_path):
 def test_the_description_says_what_the_file_takes_and_gives(small, stablehlo):
     about = json.loads(Path(f"{stablehlo}.json").read_text())
     network = sspd_jax.load(small)
-    assert (about["fps"], about["crop_size"]) == (30.0, CROP)
+    assert (about["fps"], about["crop_size"], about["face_crop"]) == (30.0, CROP, "skin")
     assert about["halo"] == network.network.receptive_halo
     assert about["input"]["shape"] == ["t + 1", CROP, CROP, 3] and about["input"]["dtype"] == "uint8"
     assert about["input"]["colours"] == "RGB"

@@ -3,6 +3,7 @@
 import os
 import re
 from pathlib import Path
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
@@ -10,12 +11,16 @@ import pytest
 from prepared_faces import FLAT, portrait, recording
 
 from sspd_jax.cli import prepare as cli_prepare
+from sspd_jax.datasets import prepare as preparing
 from sspd_jax.datasets.dataset import open_prepared
 from sspd_jax.datasets.prepare import prepare
 from sspd_jax.errors import ConfigError, UserError
 from sspd_jax.video import face_detection
+from sspd_jax.video.face_mesh import load_networks
+from sspd_jax.video.skin_traces import SkinRecorder
 
 MODEL = Path(os.environ.get("YUNET_MODEL", "face_detection_yunet_2023mar.onnx"))
+TIMES = np.arange(45) / 30
 
 
 def moving(times_s):
@@ -124,3 +129,79 @@ def test_yunet_finds_the_face_where_the_cascade_does():
     )
     assert face_detection.overlap(one, other) > 0.5
     assert face_detection.make_detector("yunet", MODEL).detect(FLAT) is None
+
+
+def test_crops_of_the_skin_are_those_that_predict_gives_a_network(tmp_path, monkeypatch):
+    """One size for the dataset, and one for the network that reads on."""
+    asked = SimpleNamespace(detect_all=lambda _: pytest.fail("the landmarks know where the face is"))
+    with monkeypatch.context() as absent:
+        absent.setattr(preparing, "make_detector", lambda *_: asked)
+        for size in (24, 42):
+            prepare([recording("ann", TIMES)], tmp_path / str(size), crop_size=size, face_crop="skin")
+    for size in (24, 42):
+        dataset = open_prepared(tmp_path / str(size), crop_size=size, face_crop="skin")
+        (segment,) = dataset.segments
+        recorder = SkinRecorder(load_networks()[0], crop_size=size)
+        pictures = list(recorder.crops_beside(recorder.watch(portrait(TIMES))))
+        assert segment.n_frames == len(pictures) == 45 and dataset.face_crop == "skin"
+        np.testing.assert_array_equal(dataset.clip(segment, 0, 45), [picture for _, picture in pictures])
+        assert segment.notes == () and segment.has_ppg and dataset.has_skin
+        left, top, right, bottom = segment.face_box
+        assert 0 <= left < right <= 256 and 0 <= top < bottom <= 256 and right - left > 80
+    # What the dataset stores is nothing to the traces and to the network that ships with the package.
+    prepare([recording("ann", TIMES)], tmp_path / "box", crop_size=24, progress=False)
+    for name in ("ann.npy", "ann.network.npz"):
+        expected = (tmp_path / "box/skin" / name).read_bytes()
+        assert (tmp_path / "24/skin" / name).read_bytes() == expected
+        assert (tmp_path / "42/skin" / name).read_bytes() == expected
+
+
+def test_a_face_that_leaves_the_picture_is_a_gap_of_the_skin_too(tmp_path):
+    times_s = np.arange(12 * 15) / 15
+
+    def frames():
+        for time_s, picture in portrait(times_s):
+            yield time_s, np.full_like(picture, 90) if 4 <= time_s < 8 else picture
+
+    prepare([recording("a", frames=frames, seconds=12)], tmp_path / "a", crop_size=24, face_crop="skin",
+            progress=False)  # fmt: skip
+    dataset = open_prepared(tmp_path / "a")
+    first, second = dataset.segments
+    assert first.start_s == 0 and 3.9 < first.n_frames / 30 < 5 and 8 <= second.start_s < 8.5
+    assert any(note.startswith("no face, or a gap in time, 4.") for note in first.notes)
+
+
+def test_a_dataset_knows_what_its_crops_show(tmp_path):
+    made = [recording("ann", np.arange(40) / 30)]
+    prepare(made, tmp_path / "box", crop_size=24, progress=False)
+    prepare(made, tmp_path / "skin", crop_size=24, face_crop="skin", progress=False)
+    for name, other in (("box", "skin"), ("skin", "box")):
+        assert open_prepared(tmp_path / name, face_crop=name).settings.face_crop == name
+        said = rf"was prepared with face_crop {name}, not {other}; prepare again into another --data_dir"
+        with pytest.raises(UserError, match=said):
+            open_prepared(tmp_path / name, face_crop=other)
+        with pytest.raises(UserError, match=f"with face_crop {name}, not {other}; choose another"):
+            prepare(made, tmp_path / name, crop_size=24, face_crop=other, progress=False)
+    # One of before there was a choice holds boxes.
+    for name in ("preparation.json", "index.json"):
+        path = tmp_path / "box" / name
+        path.write_text(path.read_text().replace(', "face_crop": "box"', ""))
+        assert "face_crop" not in path.read_text()
+    assert open_prepared(tmp_path / "box", face_crop="box").face_crop == "box"
+    assert prepare(made, tmp_path / "box", crop_size=24, progress=False).made == 0
+
+
+@pytest.mark.parametrize(
+    ("settings", "says"),
+    [
+        ({"face_crop": "face"}, "'face' is none of box, skin"),
+        ({"skin": False}, "leave --no_skin away"),
+        ({"crop_size": 97}, "crop_size 97 is too large for face_crop 'skin'; choose 8 to 96 pixels"),
+        ({"follow_every_s": 1}, "follow_every_s are for face_crop 'box'"),
+        ({"face_detector": "yunet", "face_model": "x"}, "face_detector and follow_every_s are for"),
+    ],
+)
+def test_what_does_not_go_with_crops_of_the_skin_is_said(tmp_path, settings, says):
+    with pytest.raises(ConfigError, match=re.escape(says)):
+        prepare([recording("a")], tmp_path / "out", **{"crop_size": 24, "face_crop": "skin", **settings})
+    assert not (tmp_path / "out").exists()

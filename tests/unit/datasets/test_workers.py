@@ -228,3 +228,12 @@ def test_beam_writes_what_the_command_writes_without_it(tmp_path):
     assert done.returncode == 0 and "3 recordings of 3 people" in done.stdout, done.stderr
     done = by_beam(source, tmp_path / "third", "--beam_options=--runner=NoSuchRunner")
     assert done.returncode == 1 and "error: the pipeline failed" in done.stderr, done.stderr
+
+
+def test_two_at_once_read_the_network_as_one_does(tmp_path):
+    people = [recording(name, np.arange(90) / 20, ppg=False) for name in ("ann", "bob")]
+    for count in (1, 2):
+        prepare(people, tmp_path / str(count), crop_size=16, skin=True, workers=count)
+    one, two = (content(tmp_path / str(count)) for count in (1, 2))
+    assert len(np.load(tmp_path / "1/skin/ann.network.npz")["values"]) > 120
+    assert one == two

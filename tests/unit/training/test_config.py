@@ -170,6 +170,9 @@ def test_default_configs_share_nothing():
     assert second.views.target.flip.horizontal == 0.5
 
 
+OF_SKIN = ("face_crop=skin", "crop_size=64", "network.input_size=58", "network.stages=((4,4),(4,8))")
+
+
 @pytest.mark.parametrize(
     ("overrides", "says"),
     [
@@ -192,6 +195,11 @@ def test_default_configs_share_nothing():
         (["views.online.crop=middle"], ["middle", "random"]),
         (["crop_size=100"], ["128", "100"]),
         (["terms.wave_pearson.weight=-1"], ["terms.wave_pearson.weight", "-1"]),
+        (["face_crop=skinn"], ["face_crop", "'skinn'", "did you mean 'skin'"]),
+        (["face_crop=skin"], ["crop_size", "151", "96 pixels or less where face_crop is 'skin'"]),
+        ([*OF_SKIN, "data.skin=False"], ["data.skin", "True where face_crop is 'skin'"]),
+        ([*OF_SKIN, "data.face.follow_every_s=1"], ["data.face.follow_every_s is 1", "be 0 where face_crop"]),
+        ([*OF_SKIN, "data.face.detector=yunet"], ["data.face.detector is 'yunet'", "be 'haar' where"]),
         (["fps=5"], ["fps", "5", "6"]),
         (["clip_frames=301"], ["clip_frames", "301", "even"]),
         (["clip_frames=40"], ["clip_frames", "period"]),

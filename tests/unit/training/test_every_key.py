@@ -69,6 +69,7 @@ RUN_KEYS = {  # what a method is not made of; `test_run_keys_…` below
         "init_from",
         "clip_frames",
         "crop_size",
+        "face_crop",
         "batch_size",
         "epochs",
         "log_every",
@@ -79,7 +80,7 @@ RUN_KEYS = {  # what a method is not made of; `test_run_keys_…` below
     *("data.name", "data.source", "data.data_dir", "data.keep_going", "data.workers", "data.on_device"),
     *("data.face.detector", "data.face.model", "data.face.follow_every_s"),
     *("data.split.kind", "data.split.name", "data.split.folds", "data.split.fold", "data.split.seed"),
-    *("data.train_people", "data.test_people"),
+    *("data.train_people", "data.test_people", "data.skin", "evaluation.region"),
     *("evaluation.reader", "evaluation.hr_estimator", "evaluation.window_s", "evaluation.stride_s"),
 }
 STEPS = 4
@@ -345,7 +346,8 @@ def test_run_key_init_from(told, dataset, tmp_path):
 
 def test_run_keys_of_the_recordings(told):
     config = changed(
-        fps=25.0, crop_size=140, data__source="raw", data__name="pure", data__data_dir="prepared",
+        fps=25.0, crop_size=140, face_crop="skin", data__skin=False, data__source="raw",
+        data__name="pure", data__data_dir="prepared",
         data__keep_going=True, data__workers=3, data__face__detector="yunet", data__face__model="a.onnx",
         data__face__follow_every_s=2.0,
     )  # fmt: skip
@@ -356,7 +358,8 @@ def test_run_keys_of_the_recordings(told):
     args, options = told.notes["prepare"]
     assert args == ("recordings", "prepared")
     wanted = {
-        "name": "pure", "fps": 25.0, "crop_size": 140, "face_detector": "yunet", "face_model": "a.onnx",
+        "name": "pure", "fps": 25.0, "crop_size": 140, "face_crop": "skin", "skin": False,
+        "face_detector": "yunet", "face_model": "a.onnx",
         "follow_every_s": 2.0, "keep_going": True, "workers": 3,
     }  # fmt: skip
     assert {key: options[key] for key in wanted} == wanted
@@ -365,7 +368,10 @@ def test_run_keys_of_the_recordings(told):
     assert not told.notes  # they are prepared already
     told.note(experiment_run, "open_prepared")
     experiment_run.open_data(config)
-    assert told.notes["open_prepared"] == (("prepared",), {"fps": 25.0, "crop_size": 140})
+    assert told.notes["open_prepared"] == (
+        ("prepared",),
+        {"fps": 25.0, "crop_size": 140, "face_crop": "skin"},
+    )
 
 
 def test_run_keys_of_the_split(dataset):
@@ -405,7 +411,7 @@ def test_run_keys_of_the_evaluation(told, dataset, monkeypatch, tmp_path):
     told.note(evaluate, "_score_and_write")
     evaluate.evaluate_run(config, dataset, tmp_path)
     assert told.notes["read_segments"][0][1] == ("dan",)
-    (samples, primary, folders, page, *_), _ = told.notes["_score_and_write"]
+    (_samples, primary, folders, page, *_), _ = told.notes["_score_and_write"]
     assert primary == "online" and page.network == "network of online" and page.keeps_best
     assert list(folders) == [p] and folders[p] == evaluate.epath.Path(tmp_path) / "report"
 
