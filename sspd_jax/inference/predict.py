@@ -70,7 +70,7 @@ def predict(
     rate = _frame_rate(path) if fps is None else min(decode.read_facts(path, fps=fps).fps, MOST_FPS)
     if rate <= LEAST_FPS:
         raise UserError(
-            f"{path}: has {rate:.3g} frames/s, and a pulse needs more than {LEAST_FPS:g}: film at 15 or more, "
+            f"{path}: has {rate:.3g} frames/s, a pulse needs more than {LEAST_FPS:g}; film at 15 or more, "
             "or give the rate with --fps if the file's is wrong"
         )
     prediction = _predict(frames, Path(path), rate, model, method, settings, near, detector)

@@ -394,7 +394,7 @@ def test_too_few_frames_a_second_are_refused_before_they_are_read(tmp_path, step
     sample_video.write_video(tmp_path / "slow.mp4", iter([picture] * 12), np.arange(12) * step_s)
     monkeypatch.setattr(predict, "_predict", None)
     assert cli_predict.main([str(tmp_path / "slow.mp4")]) == 1
-    assert f"has {1 / step_s:g} frames/s, and a pulse needs more than 6" in capsys.readouterr().err
+    assert f"has {1 / step_s:g} frames/s, a pulse needs more than 6" in capsys.readouterr().err
 
 
 def test_notes_on_a_video_in_pieces_are_few(tmp_path):
