@@ -517,6 +517,16 @@ def test_a_name_that_a_spreadsheet_would_compute_is_no_formula(face, tmp_path):
     assert (tmp_path / "a.csv").read_text().splitlines()[1].startswith("'=1+1.mp4,1,auto,0")
 
 
+@pytest.mark.parametrize("name", [b"caf\xe9.mp4", b"$x_{^2.mp4", b"a\n\x1b[2J.mp4"])
+def test_a_picture_can_be_drawn_of_any_name(face, tmp_path, name, capsys):
+    path = os.fsencode(tmp_path) + b"/" + name
+    Path(os.fsdecode(path)).symlink_to(face)
+    options = ["--method=pos", f"--plot={tmp_path / 'a.svg'}", f"--csv={tmp_path / 'a.csv'}"]
+    assert cli_predict.main([os.fsdecode(path), *options]) == 0
+    assert (tmp_path / "a.svg").stat().st_size > 10_000
+    assert name.splitlines()[0] in (tmp_path / "a.csv").read_bytes()
+
+
 def test_the_windows_of_auto_say_what_each_estimator_says(face, tmp_path):
     assert cli_predict.main([str(face), f"--json={tmp_path / 'a.json'}"]) == 0
     (window,) = json.loads((tmp_path / "a.json").read_text())["windows"]
