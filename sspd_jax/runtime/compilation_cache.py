@@ -5,8 +5,8 @@ JAX's persistent compilation cache, in a place where a user would look for it, f
 (`~/.cache/sspd_jax` on Linux, or under `XDG_CACHE_HOME`). Where JAX itself was told of a cache
 (`JAX_COMPILATION_CACHE_DIR`), that one is used. Whatever goes wrong with it costs time, never the work.
 
-A kept program is machine code that is run as it is: one flipped bit can kill the process, and a stranger's can
-do anything. So each is signed with a key of this user, and what is not signed, or was changed, is deleted.
+A kept program is machine code that is run as it is: one flipped bit can kill the process, and a stranger's
+can do anything. So each is signed with a key of this user; what is not signed, or was changed, is deleted.
 """
 
 from __future__ import annotations
