@@ -112,9 +112,9 @@ def _predict(args: argparse.Namespace) -> int:
         ):
             codes.append(code)
             done += results
-            for line in lines:
-                print(line, flush=True)
             _write(args, done, is_last=number == len(videos), as_list=len(videos) > 1)
+            for line in lines:  # after the files: what was said is kept, whatever happens next
+                print(line, flush=True)
     predictions = [result for result in done if isinstance(result, Prediction)]
     if args.plot and predictions:
         write_plot(args.plot, predictions)

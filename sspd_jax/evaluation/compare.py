@@ -187,7 +187,7 @@ def as_latex(result: Mapping[str, Any]) -> str:
         paired = result["paired"].get(name)
         cells = [render.cell(table.get(m)) for m in metrics]
         cells.append("–" if paired is None else render.cell(paired["difference"], interval=True))
-        lines.append([name, *cells])
+        lines.append([render.latex_name(name), *cells])
     heads = [*(summary.HEADS[m] for m in metrics), "difference, bpm"]
     words = f"{result['protocol']}. Value ± standard error; {summary.INTERVAL}."
     return render.latex_table(["Run", *heads], lines, words)

@@ -20,6 +20,7 @@ from matplotlib.figure import Figure
 from sspd_jax.evaluation import alignment, protocol
 from sspd_jax.evaluation.metrics import Score, limits_of_agreement, rate_range
 from sspd_jax.evaluation.protocol import Protocol
+from sspd_jax.evaluation.render import fixed
 from sspd_jax.evaluation.scoring import part_of
 from sspd_jax.evaluation.summary import NAMES, main_span
 from sspd_jax.evaluation.table import Row
@@ -93,7 +94,7 @@ def shown_methods(rows: Sequence[Row], primary: str) -> list[str]:
 
 def draw_rates(rows: Sequence[Row], methods: Sequence[str]) -> Figure:
     """Draw predicted against true heart rate, a method to a panel."""
-    figure, axes = _panels(len(methods), 3.2)
+    figure, axes = _panels(len(methods), 3.2)  # on one scale: methods are compared by eye
     chosen = [row for row in rows if row.span == main_span(rows)]
     low, high = _limits([v for row in chosen for v in (row.true_bpm, row.predicted_bpm)])
     for axis, name in zip(axes, methods, strict=True):
@@ -115,26 +116,34 @@ def draw_rates(rows: Sequence[Row], methods: Sequence[str]) -> Figure:
 
 def draw_bland_altman(rows: Sequence[Row], methods: Sequence[str]) -> Figure:
     """Draw the difference of predicted and true rate over their mean, with bias and limits of agreement."""
-    figure, axes = _panels(len(methods), 3.2, sharey=False)
+    figure, axes = _panels(len(methods), 3.2)
     chosen = [row for row in rows if row.span == main_span(rows)]
     for axis, name in zip(axes, methods, strict=True):
         mine = [row for row in chosen if row.method == name]
         predicted = np.array([row.predicted_bpm for row in mine])
         true = np.array([row.true_bpm for row in mine])
-        axis.axhline(0, color="#bbb", linewidth=1)
+        axis.axhline(0, color="#bbb", linewidth=1, label="no difference")
         axis.scatter(
             (predicted + true) / 2, predicted - true, s=20, alpha=0.75, linewidth=1, **style_of(name)
         )
         bias, low, high = limits_of_agreement(predicted, true)
         title = NAMES.get(name, name)
         if np.isfinite(bias):
-            axis.axhline(bias, color=TRUTH, linewidth=1.2)
-            for limit in (low, high):
-                axis.axhline(limit, color=TRUTH, linewidth=1.2, linestyle="--")
-            title += f"\nbias {bias:+.2f}, limits {low:+.1f} to {high:+.1f} bpm"
+            axis.axhline(bias, color=TRUTH, linewidth=1.2, label="bias")
+            for limit, label in ((low, "limits of agreement"), (high, None)):
+                axis.axhline(limit, color=TRUTH, linewidth=1.2, linestyle="--", label=label)
+            told = (fixed(bias, sign=True), fixed(low, 1, sign=True), fixed(high, 1, sign=True))
+            title += "\nbias {}, limits {} to {} bpm".format(*told)
         axis.set_title(title, fontsize=9)
         axis.set(xlabel="mean of both, bpm")
     axes[0].set_ylabel("predicted − true, bpm")
+    lines = {
+        label: line
+        for axis in axes
+        for line, label in zip(*axis.get_legend_handles_labels(), strict=True)
+        if line in axis.lines
+    }
+    figure.legend(lines.values(), lines, loc="outside lower right", ncols=3, fontsize=8, frameon=False)
     return figure
 
 
@@ -236,10 +245,14 @@ def draw_waves(rows: Sequence[Row], samples: Sequence[Sample], primary: str, p: 
     """Draw waves and spectra of the primary method's windows of smallest, median and largest error."""
     mine = [row for row in rows if row.method == primary and row.span == main_span(rows)]
     mine = sorted((row for row in mine if np.isfinite(row.error_bpm)), key=lambda row: abs(row.error_bpm))
-    picked = [mine[0], mine[len(mine) // 2], mine[-1]] if mine else []
-    figure = Figure(figsize=(11, 6.2), layout="constrained")
-    axes = figure.subplots(3, 2, squeeze=False, width_ratios=(2.6, 1))
-    for (left, right), row, what in zip(axes, picked, ("best", "median", "worst"), strict=False):
+    places = {0: "best"} if len(mine) < 3 else {0: "best", len(mine) // 2: "median"}
+    if len(mine) > 1:
+        places[len(mine) - 1] = "worst"
+    picked = [(mine[place], what) for place, what in places.items() if mine]
+    lines = max(1, len(picked))
+    figure = Figure(figsize=(11, 0.8 + 1.8 * lines), layout="constrained")
+    axes = figure.subplots(lines, 2, squeeze=False, width_ratios=(2.6, 1))
+    for (left, right), (row, what) in zip(axes, picked, strict=False):
         sample = next(s for s in samples if s.segment.segment_id == row.recording)
         start, count = round(row.start_s * sample.fps), round(row.duration_s * sample.fps)
         truth = sample.truth[start : start + count]
@@ -374,7 +387,7 @@ def draw_differences(table: Mapping[str, Score], title: str) -> Figure:
     for i, s in enumerate(table.values()):
         axis.plot([s.low, s.high], [i, i], color=CYCLE[0], linewidth=2)
         axis.scatter(s.value, i, color=CYCLE[0], s=30, zorder=3)
-        axis.text(s.value, i - 0.18, f"{s.value:+.2f}", ha="center", fontsize=7)
+        axis.text(s.value, i - 0.18, fixed(s.value, sign=True), ha="center", fontsize=7)
     axis.set_yticks(range(len(table)), list(table))
     axis.set(
         title=title,

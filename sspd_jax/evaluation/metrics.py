@@ -80,6 +80,8 @@ def score_rates(
             "ME": np.std(error) / root_n,
             "r": np.sqrt(max(0.0, 1 - values["r"] ** 2) / (n - 2)) if n > 2 else np.nan,
         }
+        if n < 2:  # one row does not spread: that is no error of 0
+            errors = dict.fromkeys(errors, np.nan)
         if n < 3 or np.ptp(predicted) == 0 or np.ptp(true) == 0:
             values["r"] = errors["r"] = float("nan")
         drawn = {}
@@ -115,7 +117,8 @@ def score_mean(values: np.ndarray, people: Sequence[str] | None = None) -> Score
         sums = np.stack([values, np.ones_like(values)], axis=1)
         drawn = _intervals(lambda s: {"mean": s[..., 0] / s[..., 1]}, sums, np.asarray(people)[there])
         low, high = drawn["mean"]
-    return Score(float(values.mean()), float(values.std() / np.sqrt(len(values))), float(low), float(high))
+    error = values.std() / np.sqrt(len(values)) if len(values) > 1 else np.nan
+    return Score(float(values.mean()), float(error), float(low), float(high))
 
 
 def paired_difference(first: np.ndarray, second: np.ndarray, people: Sequence[str]) -> dict[str, Score]:

@@ -10,7 +10,29 @@ import pandas as pd
 from sspd_jax.evaluation.summary import HEADS, INTERVAL, NAMES, Cell
 from sspd_jax.runtime.text import printable, spreadsheet_safe
 
+DOLLAR = "\ue000"  # of a name, until it is escaped
+LATEX_SIGNS = str.maketrans(
+    {
+        "\\": r"\textbackslash{}",
+        "{": r"\{",
+        "}": r"\}",
+        "~": r"\textasciitilde{}",
+        "^": r"\textasciicircum{}",
+        DOLLAR: r"\$",
+    }
+)
 METRICS = ("MAE", "RMSE", "MAPE", "r", "SNR", "MACC")  # of the short tables
+
+
+def fixed(value: float, digits: int = 2, *, sign: bool = False) -> str:
+    """Write a number with so many digits; what rounds to zero has no sign.
+
+    Example:
+      >>> fixed(-0.001), fixed(-0.26, 1, sign=True), fixed(-0.004, sign=True)
+      ('0.00', '-0.3', '0.00')
+    """
+    rounded = round(value, digits) + 0.0
+    return f"{rounded:{'+' if sign and rounded else ''}.{digits}f}"
 
 
 def cell(value: Cell | None, *, interval: bool = False) -> str:
@@ -19,12 +41,14 @@ def cell(value: Cell | None, *, interval: bool = False) -> str:
     Example:
       >>> cell([2.0, 0.5, 1.2, 3.1]), cell([2.0, 0.5, 1.2, 3.1], interval=True), cell(None)
       ('2.00 ± 0.50', '2.00 ± 0.50 [1.20, 3.10]', '–')
+      >>> cell([2.0, None, None, None])  # of one row alone
+      '2.00 ± –'
     """
     if value is None or value[0] is None:
         return "–"
-    text = f"{value[0]:.2f}" if value[1] is None else f"{value[0]:.2f} ± {value[1]:.2f}"
+    text = f"{fixed(value[0])} ± {'–' if value[1] is None else fixed(value[1])}"
     if interval and value[2] is not None:
-        text += f" [{value[2]:.2f}, {value[3]:.2f}]"
+        text += f" [{fixed(value[2])}, {fixed(value[3])}]"
     return text
 
 
@@ -124,7 +148,7 @@ def as_latex(result: Mapping[str, Any], *, caption: str = "") -> str:
     level = next(iter(result["scores"]))
     lines = []
     for name, table in result["scores"][level].items():
-        label = NAMES.get(name, name) + ("$^*$" if name == result["reader"] else "")
+        label = latex_name(NAMES.get(name, name)) + ("$^*$" if name == result["reader"] else "")
         lines.append([label, *(_latex_cell(table.get(m)) for m in METRICS), f"{table['rows'][0]:.0f}"])
     words = (
         f"{caption + ' ' if caption else ''}{result['protocol']}. Value $\\pm$ standard error over {level}s; "
@@ -150,13 +174,25 @@ def latex_table(heads: Sequence[str], lines: Sequence[Sequence[str]], caption: s
 def _latex_cell(value: Cell | None) -> str:
     if value is None or value[0] is None:
         return "--"
-    text = f"${value[0]:.2f} \\pm {value[1]:.2f}$" if value[1] is not None else f"${value[0]:.2f}$"
-    return text if value[2] is None else f"{text} $[{value[2]:.2f}, {value[3]:.2f}]$"
+    error = "–" if value[1] is None else fixed(value[1])
+    text = f"${fixed(value[0])} \\pm$ {error}" if value[1] is None else f"${fixed(value[0])} \\pm {error}$"
+    return text if value[2] is None else f"{text} $[{fixed(value[2])}, {fixed(value[3])}]$"
+
+
+def latex_name(text: str) -> str:
+    """Mark the dollar signs of a name that somebody chose: they begin no mathematics, see `latex`."""
+    return printable(text).replace("$", DOLLAR)
 
 
 def latex(text: str) -> str:
-    """Escape what LaTeX would take for commands, except for mathematics in dollar signs."""
+    r"""Escape what LaTeX would take for commands, except for mathematics in dollar signs.
+
+    Example:
+      >>> print(latex(latex_name(r"a$b_{\input{x}}^~") + r" $\pm$ 50 %"))
+      a\$b\_\{\textbackslash{}input\{x\}\}\textasciicircum{}\textasciitilde{} $\pm$ 50 \%
+    """
     parts = text.split("$")
+    parts[::2] = [part.translate(LATEX_SIGNS) for part in parts[::2]]
     for old, new in (("%", r"\%"), ("&", r"\&"), ("_", r"\_"), ("#", r"\#")):
         parts[::2] = [part.replace(old, new) for part in parts[::2]]
     for old, new in (("–", "--"), ("−", "$-$"), ("÷", r"$\div$"), ("±", r"$\pm$"), ("λ", r"$\lambda$")):

@@ -534,7 +534,11 @@ def as_latex(result: Mapping[str, Any]) -> str:
     r"""Write a study's scores as a LaTeX table for `\input`; it needs the package booktabs."""
     heads = ["Part", "Method", "MAE by seed", "mean ± SD", "MAE over people", "RMSE", "r", "people", "n"]
     lines = [
-        [name, summary.NAMES.get(method, method), *_cells(result, part, table)]
+        [
+            render.latex_name(name),
+            render.latex_name(summary.NAMES.get(method, method)),
+            *_cells(result, part, table),
+        ]
         for name, part in result["parts"].items()
         for method, table in part["methods"].items()
     ]

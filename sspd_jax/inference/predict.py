@@ -74,8 +74,8 @@ def predict(
         rate = min(decode.read_facts(path, fps=fps).fps, decode.MOST_READING_FPS)
     if rate <= LEAST_FPS:
         raise UserError(
-            f"{path}: has {rate:.3g} frames/s, and a pulse needs more than {LEAST_FPS:g}: film at 15 or "
-            "more, or give the rate with --fps if the file's is wrong"
+            f"{path}: has {rate:.3g} frames/s, a pulse needs more than {LEAST_FPS:g}; film at 15 or more, "
+            "or give the rate with --fps if the file's is wrong"
         )
     prediction = _predict(frames, Path(path), rate, model, method, settings, near, detector)
     if damage.clock:

@@ -15,7 +15,7 @@ from sspd_jax.heart_rate.wave import Wave
 from sspd_jax.inference import windows
 from sspd_jax.inference.windows import Segment, Window
 from sspd_jax.runtime import storage
-from sspd_jax.runtime.text import percent, printable, spreadsheet_safe
+from sspd_jax.runtime.text import drawable, percent, printable, spreadsheet_safe
 
 UNREAD_S = 1.0  # of a video, if more was left out, the summary says of how much a part was read
 TEXT_WINDOWS = 24  # of a long video, so many lines are printed; files hold all
@@ -223,4 +223,4 @@ def write_plot(path: str | Path, predictions: Sequence[Prediction]) -> None:
     """
     from sspd_jax.inference import plot  # matplotlib takes a second to import
 
-    plot.write(path, predictions)
+    plot.write(path, [dataclasses.replace(p, file=drawable(p.file)) for p in predictions])

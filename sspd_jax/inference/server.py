@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import socketserver
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Mapping
 from http import HTTPStatus
@@ -29,6 +30,9 @@ HOST, PORT = "127.0.0.1", 8000
 PICTURE_WIDTH = 480  # pixels
 QUALITY = 80
 HISTORY = 600  # updates: ten minutes
+CONNECTIONS = 64  # at once: each has a thread; more are told to come again
+STALLED_S = 15.0  # a browser that neither asks nor takes what it asked for is let go
+PAUSE_S = 0.2  # before the next connection is taken where the system has none to give
 SILENCE_S = 10.0  # then a word is sent, or a browser that has gone would not be noticed
 
 HEADERS = {
@@ -134,8 +138,44 @@ class Page:
         self._thread.join()
 
 
+BUSY = b"HTTP/1.0 503 Service Unavailable\r\nRetry-After: 5\r\nContent-Length: 0\r\n\r\n"
+
+
 class _Server(ThreadingHTTPServer):
     page: Page
+
+    def __init__(self, *args: Any):
+        self._free = threading.Semaphore(CONNECTIONS)
+        super().__init__(*args)
+
+    def get_request(self) -> Any:
+        try:
+            return super().get_request()
+        except OSError:
+            # Out of descriptors, say: whoever waits still waits, and asking again at once would take a core.
+            time.sleep(PAUSE_S)
+            raise
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        if not self._free.acquire(blocking=False):
+            try:
+                request.setblocking(False)
+                request.sendall(BUSY)
+            except OSError:
+                pass  # it has gone
+            self.shutdown_request(request)
+            return
+        try:
+            super().process_request(request, client_address)
+        except BaseException:  # no thread can be started
+            self._free.release()
+            raise
+
+    def process_request_thread(self, request: Any, client_address: Any) -> None:
+        try:
+            super().process_request_thread(request, client_address)
+        finally:
+            self._free.release()
 
     def server_bind(self) -> None:
         # HTTPServer's own looks the host's name up, which can take seconds.
@@ -148,6 +188,7 @@ class _Server(ThreadingHTTPServer):
 
 class _Handler(BaseHTTPRequestHandler):
     server: _Server
+    timeout = STALLED_S
 
     def do_GET(self) -> None:
         # A page from elsewhere can give its own name to this address: it is not answered.

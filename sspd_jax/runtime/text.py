@@ -62,6 +62,16 @@ def printable(text: str) -> str:
     return "".join(c if c.isprintable() or c == " " else c.encode("unicode_escape").decode() for c in text)
 
 
+def drawable(text: str) -> str:
+    r"""Write a file's name so that it can be drawn: bytes that are no letters are escaped, and what steers.
+
+    Example:
+      >>> drawable("caf\udce9\n.mp4")
+      'caf\\udce9\\n.mp4'
+    """
+    return printable(text.encode("utf-8", "backslashreplace").decode())
+
+
 def percent(share: float) -> str:
     """Write a chance in percent: what is not quite certain never reads as if it were.
 

@@ -7,6 +7,7 @@ sensor noise; a method that works on it has shown that it runs, not that it work
 from __future__ import annotations
 
 import csv
+import io
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from fractions import Fraction
@@ -17,6 +18,7 @@ import cv2
 import numpy as np
 
 from sspd_jax.errors import ConfigError, UserError
+from sspd_jax.runtime import storage
 
 PORTRAIT = Path(__file__).with_name("portrait.png")
 OUTLINE = ((133, 138), (104, 144), 0)  # of the face in the portrait: centre, axes, angle
@@ -102,6 +104,9 @@ def write_video(
       rotation: Angle by which players turn the picture, degrees counter-clockwise.
       options: Options of the encoder, by FFmpeg's names; by default those of the sample video.
 
+    Raises:
+      StorageError: It cannot be written, for want of room say.
+
     Example:
       >>> import tempfile
       >>> with tempfile.TemporaryDirectory() as folder:
@@ -116,7 +121,7 @@ def write_video(
     ticks = 1 / rate if path.suffix in UNTIMED else Fraction(1, TICKS_PER_S)
     aside = path.with_name(f".{path.stem}.partial{path.suffix}")
     try:
-        with av.open(str(aside), "w") as container:
+        with storage.storing(path, errors=(OSError,)), av.open(str(aside), "w") as container:
             stream = container.add_stream(codec, rate=rate)
             stream.options = dict(CODEC_OPTIONS.get(codec, {}) if options is None else options)
             stream.pix_fmt = PIXEL_FORMATS.get(codec, "yuv420p")
@@ -161,7 +166,8 @@ def write_face_video(
 
     Raises:
       UserError: The folder does not exist or cannot be written to.
-      ConfigError: The suffix is unknown, the heart rate is not above 0, or there are fewer than 2 frames.
+      ConfigError: The suffix is unknown, the heart rate is not above 0, the seed is negative, or there are
+        fewer than 2 frames.
 
     Example:
       >>> import tempfile
@@ -177,18 +183,19 @@ def write_face_video(
         times_s = np.arange(round(seconds * fps)) / fps
     if path.suffix not in SUFFIXES:
         raise ConfigError(f"{path}: unknown kind of video; give a name that ends in {', '.join(SUFFIXES)}")
+    if seed < 0:
+        raise ConfigError(f"{path}: the seed {seed} is negative; give 0 or more")
     if not bpm > 0:
         raise ConfigError(f"{path}: a heart rate of {bpm:g} bpm cannot be drawn; give one above 0")
     if not os.access(path.absolute().parent, os.W_OK):
         raise UserError(f"{path}: cannot be written; give a path in a folder that exists and is yours")
     pictures = (np.rot90(p, -rotation // 90) for p in face_frames(times_s, bpm, seed))
     write_video(path, pictures, times_s, codec=codec, rotation=rotation)
-    aside = path.with_name(f".{path.stem}.partial.csv")
-    with aside.open("w", newline="") as file:
-        rows = csv.writer(file)
-        rows.writerow(["time_s", "ppg"])
-        rows.writerows([f"{t:.6f}", f"{p:.6f}"] for t, p in zip(times_s, ppg(times_s, bpm), strict=True))
-    aside.replace(path.with_suffix(".csv"))
+    truth = io.StringIO()
+    rows = csv.writer(truth)
+    rows.writerow(["time_s", "ppg"])
+    rows.writerows([f"{t:.6f}", f"{p:.6f}"] for t, p in zip(times_s, ppg(times_s, bpm), strict=True))
+    storage.write_text(path.with_suffix(".csv"), truth.getvalue())
 
 
 def _lasting(packets: list[av.Packet], ticks: int) -> list[av.Packet]:

@@ -15,7 +15,7 @@ from sspd_jax.datasets import input_pipeline
 from sspd_jax.datasets.dataset import PreparedDataset
 from sspd_jax.errors import UserError
 from sspd_jax.method import diagnostics
-from sspd_jax.runtime import distributed, metrics_log, preemption, storage
+from sspd_jax.runtime import compilation_cache, distributed, metrics_log, preemption, storage
 from sspd_jax.training import monitor, sharding
 from sspd_jax.training.checkpoints import (
     Resumed,
@@ -119,6 +119,7 @@ def _take_steps(run: Run, state: TrainState) -> TrainState:
                 state, metrics = run.setup.steps[size](state, batch)
                 if size not in compiled:
                     compiled.add(size)
+                    compilation_cache.sign()
                     run.log.stage("")
                 run.metrics.pending.append(metrics)
             run.log.advance()

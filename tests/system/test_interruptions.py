@@ -1,9 +1,14 @@
 """A run that is stopped, killed or spread over processes ends as one that nobody disturbed."""
 
+import csv
+import json
+import os
 import random
 import re
 import shutil
 import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -14,6 +19,7 @@ import small_run
 
 from sspd_jax.checkpoints import network
 from sspd_jax.runtime import metrics_log
+from sspd_jax.simulation import sample_video
 
 pytestmark = pytest.mark.slow
 
@@ -132,6 +138,40 @@ def test_twenty_kills_at_random_moments_change_nothing(data_dir, compiled, undis
     assert KILLS * 4 // 5 <= small_run.last_step(workdir) < small_run.STEPS
     ends_well(*begin(workdir, data_dir, compiled, **every_step))
     assert_ends_alike(workdir, undisturbed)
+
+
+def test_twenty_kills_of_a_folder_lose_no_result(tmp_path):
+    """Whatever was said of a video is in files that are whole."""
+    sample_video.write_face_video(tmp_path / "face.mp4", seconds=5, bpm=80)
+    (tmp_path / "faces").mkdir()
+    for number in range(12):
+        (tmp_path / "faces" / f"{number:02d}.mp4").symlink_to(tmp_path / "face.mp4")
+    (tmp_path / "faces" / "03.mp4").unlink()
+    (tmp_path / "faces" / "03.mp4").write_text("no video")
+    command = [*(sys.executable, "-m", "sspd_jax", "predict", "faces"), "--json=a.json", "--csv=a.csv"]
+    environment = {**os.environ, "PYTHONPATH": str(small_run.ROOT)}
+    rng, most = random.Random(0), 0
+    for _ in range(KILLS):
+        with (tmp_path / "said").open("w") as said:
+            run = subprocess.Popen(command, cwd=tmp_path, env=environment, stdout=said, stderr=said)
+        told = rng.randrange(12)
+        wait_for(run, tmp_path / "said", lambda told=told: lines_of(tmp_path / "said") >= told)
+        time.sleep(rng.uniform(0, 0.5))
+        run.send_signal(signal.SIGKILL)
+        run.wait()
+        count = lines_of(tmp_path / "said")
+        if count:
+            results = json.loads((tmp_path / "a.json").read_text())
+            rows = list(csv.DictReader((tmp_path / "a.csv").read_text().splitlines()))
+            assert len(results) >= count and len(rows) >= count and rows[-1]["error"] is not None
+            most = max(most, count)
+    assert most >= 6
+
+
+def lines_of(said):
+    return sum(
+        line.endswith("\n") and "faces/" in line for line in said.read_text().splitlines(keepends=True)
+    )
 
 
 def test_two_processes_stop_together_and_any_number_goes_on(data_dir, compiled, undisturbed, tmp_path):

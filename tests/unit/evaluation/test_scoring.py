@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from scored_people import FPS, people, pulse, sample
 
 from sspd_jax.errors import UserError
-from sspd_jax.evaluation import protocol, render, report, scoring, summary, table
+from sspd_jax.evaluation import figures, protocol, render, report, scoring, summary, table
 
 OURS = protocol.default()
 
@@ -312,6 +312,49 @@ def test_what_a_dataset_tells_is_flat():
         "device_heart_rate": [60.0],
     }
     assert table.flatten_metadata(meta) == {"meta.light": "dim", "meta.simulation.seed": 3}
+
+
+def test_one_row_has_no_spread():
+    one = scoring.score(people(2.0, count=1, seconds=10.0), "target", OURS)
+    assert cells(one)["rows"][0] == 1
+    assert cells(one)["MAE"][1] is None and cells(one)["SNR"][1] is None
+    assert " ± –" in render.as_text(one.result) and "± 0.00" not in render.as_text(one.result)
+    (line,) = (
+        r
+        for r in csv.DictReader(io.StringIO(render.as_csv(one.result)))
+        if r["metric"] == "MAE" and r["level"] == "window" and not r["stratum"] and r["method"] == "target"
+    )
+    assert line["standard_error"] == "" and line["value"]
+
+
+def test_differences_are_drawn_on_one_scale_with_a_legend():
+    waves = {"target": pulse(60.0), "pos": pulse(110.0)}
+    rows = scoring.score([sample(f"p{i}", 60.0 + i, waves) for i in range(3)], "target", OURS).rows
+    figure = figures.draw_bland_altman(rows, ["target", "pos"])
+    left, right = figure.axes
+    assert left.get_ylim() == right.get_ylim() and left.get_xlim() == right.get_xlim()
+    (legend,) = figure.legends
+    assert [text.get_text() for text in legend.get_texts()] == [
+        "no difference",
+        "bias",
+        "limits of agreement",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("windows", "shown"), [(1, ["best"]), (2, ["best", "worst"]), (5, ["best", "median", "worst"])]
+)
+def test_no_window_is_drawn_twice(windows, shown):
+    samples = people(2.0, count=windows, seconds=10.0)
+    rows = scoring.score(samples, "target", OURS).rows
+    figure = figures.draw_waves(rows, samples, "target", OURS)
+    titles = [axis.get_title().partition(":") for axis in figure.axes if ":" in axis.get_title()]
+    assert [title[0] for title in titles] == shown and len({title[2] for title in titles}) == len(shown)
+
+
+def test_latex_names_of_any_kind_are_letters(scored):
+    result = {**scored[1].result, "scores": {"window": {r"a$b_{\input{x}}": cells(scored[1])}}}
+    assert r"a\$b\_\{\textbackslash{}input\{x\}\} &" in render.as_latex(result)
 
 
 def test_latex_is_escaped(scored):

@@ -1,5 +1,6 @@
 """Live: a wave that streams as if read at once, feeds that do not lag, bounded memory, page, command."""
 
+import errno
 import itertools
 import json
 import os
@@ -471,6 +472,58 @@ def test_only_this_computer_is_answered(page):
     with socket.socket() as probe:  # another address of this computer: nobody listens there
         probe.settimeout(2)
         assert probe.connect_ex(("127.0.0.2", page._server.server_address[1])) != 0
+
+
+def ask(page, text=b""):
+    """Connect as a browser would, and send something or nothing."""
+    client = socket.create_connection(("127.0.0.1", page._server.server_address[1]), timeout=20)
+    client.sendall(text)
+    return client
+
+
+def test_connections_are_bounded_and_idle_ones_let_go(monkeypatch):
+    monkeypatch.setattr(server, "CONNECTIONS", 3)
+    monkeypatch.setattr(server._Handler, "timeout", 2.0)
+    page = server.Page(0, {}, lambda: None)
+    before = threading.active_count()
+    idle = [ask(page) for _ in range(3)]
+    late = [ask(page, b"GET / HTTP/1.0\r\nHost: localhost\r\n\r\n") for _ in range(5)]
+    assert all(client.recv(30).startswith(b"HTTP/1.0 503") for client in late)
+    assert threading.active_count() <= before + 3
+    assert all(client.recv(1) == b"" for client in idle)  # closed: they asked nothing
+    deadline = time.monotonic() + 20
+    while page._server._free._value < 3 and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert get(page, "/state.json")[0]["Content-Type"] == "application/json"
+    for client in (*idle, *late):
+        client.close()
+    page.close()
+
+
+def test_no_descriptor_left_is_waited_out(monkeypatch):
+    """Not asked for again and again, which takes a whole core."""
+    paused = []
+    monkeypatch.setattr(server.time, "sleep", paused.append)
+    page = server.Page(0, {}, lambda: None)
+
+    def none_left(_):
+        raise OSError(errno.EMFILE, "too many open files")
+
+    monkeypatch.setattr(server.ThreadingHTTPServer, "get_request", none_left)
+    for _ in range(3):
+        with pytest.raises(OSError, match="too many"):
+            page._server.get_request()
+    assert paused == [server.PAUSE_S] * 3
+    monkeypatch.undo()
+    page.close()
+
+
+def test_the_history_is_above_the_fold():
+    """Two columns and two rows: at 1200 × 800 pixels the charts stand below the picture, side by side."""
+    html = server.HTML.read_text()
+    cards = re.findall(r'<section class="(.*?)"[^>]*>\s*<h2>(\w+)', html)
+    assert [name for _, name in cards] == ["Picture", "Heart", "Pulse", "Heart"]
+    assert {kind for kind, _ in cards} == {"card"} and "45 * across / down" in html
 
 
 def test_there_is_no_picture_before_the_first_frame():

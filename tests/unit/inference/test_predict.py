@@ -394,7 +394,7 @@ def test_too_few_frames_a_second_are_refused_before_they_are_read(tmp_path, step
     sample_video.write_video(tmp_path / "slow.mp4", iter([picture] * 12), np.arange(12) * step_s)
     monkeypatch.setattr(predict, "_predict", None)
     assert cli_predict.main([str(tmp_path / "slow.mp4")]) == 1
-    assert f"has {1 / step_s:g} frames/s, and a pulse needs more than 6" in capsys.readouterr().err
+    assert f"has {1 / step_s:g} frames/s, a pulse needs more than 6" in capsys.readouterr().err
 
 
 def test_notes_on_a_video_in_pieces_are_few(tmp_path):
@@ -515,6 +515,16 @@ def test_a_name_that_a_spreadsheet_would_compute_is_no_formula(face, tmp_path):
     prediction = dataclasses.replace(predict.predict(face), file="=1+1.mp4")
     write_csv(tmp_path / "a.csv", [prediction])
     assert (tmp_path / "a.csv").read_text().splitlines()[1].startswith("'=1+1.mp4,1,auto,0")
+
+
+@pytest.mark.parametrize("name", [b"caf\xe9.mp4", b"$x_{^2.mp4", b"a\n\x1b[2J.mp4"])
+def test_a_picture_can_be_drawn_of_any_name(face, tmp_path, name, capsys):
+    path = os.fsencode(tmp_path) + b"/" + name
+    Path(os.fsdecode(path)).symlink_to(face)
+    options = ["--method=pos", f"--plot={tmp_path / 'a.svg'}", f"--csv={tmp_path / 'a.csv'}"]
+    assert cli_predict.main([os.fsdecode(path), *options]) == 0
+    assert (tmp_path / "a.svg").stat().st_size > 10_000
+    assert name.splitlines()[0] in (tmp_path / "a.csv").read_bytes()
 
 
 def test_the_windows_of_auto_say_what_each_estimator_says(face, tmp_path):

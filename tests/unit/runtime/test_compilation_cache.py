@@ -1,6 +1,7 @@
 """Programs kept on disk: where, for whom, and that trouble with them costs time only."""
 
 import os
+import shutil
 import subprocess
 import sys
 import warnings
@@ -40,6 +41,7 @@ def no_cache(monkeypatch):
         for name in ("jax_compilation_cache_dir", "jax_persistent_cache_min_compile_time_secs")
     }
     yield
+    compilation_cache._folder = None
     for name, value in before.items():
         jax.config.update(name, value)
 
@@ -63,10 +65,50 @@ def test_the_next_process_reads_what_the_last_one_compiled(tmp_path):
     value, hits = result.split()
     assert hits == "0" and second.stdout.split()[1] == value and int(second.stdout.split()[2]) >= 1
     # Damaged, it is as if it were not there, and nobody is bothered.
-    for file in Path(where).iterdir():
+    for file in Path(where).glob(compilation_cache.PROGRAMS):
         file.write_bytes(file.read_bytes()[:-20])
     third = run(SSPD_JAX_CACHE=str(tmp_path))
     assert third.returncode == 0 and third.stderr == "" and third.stdout == first.stdout
+
+
+def programs(folder):
+    return {path.name for path in folder.glob(compilation_cache.PROGRAMS)}
+
+
+@pytest.fixture
+def kept(tmp_path, monkeypatch, no_cache):
+    """A folder of two signed programs, in a user's own cache."""
+    monkeypatch.setenv("SSPD_JAX_CACHE", str(tmp_path / "cache"))
+    folder = Path(compilation_cache.enable())
+    for name in ("a-cache", "b-cache"):
+        (folder / name).write_bytes(name.encode() * 100)
+    compilation_cache.sign()
+    jax.config.update("jax_compilation_cache_dir", None)
+    return folder
+
+
+def test_a_program_with_one_flipped_bit_is_never_run(kept):
+    data = bytearray((kept / "a-cache").read_bytes())
+    data[17] ^= 4
+    (kept / "a-cache").write_bytes(data)
+    assert compilation_cache.enable() is not None and programs(kept) == {"b-cache"}
+
+
+def test_a_program_of_somebody_else_is_never_run(kept, tmp_path, monkeypatch):
+    (kept / "c-cache").write_bytes(b"without a signature")
+    shutil.copy(kept / "b-cache", kept / "a-cache")  # a signed one under another's name
+    assert compilation_cache.enable() is not None and programs(kept) == {"b-cache"}
+    jax.config.update("jax_compilation_cache_dir", None)
+    # The whole folder, a work directory's say, comes from another user.
+    shutil.copytree(tmp_path / "cache", tmp_path / "theirs")
+    monkeypatch.setenv("SSPD_JAX_CACHE", str(tmp_path / "mine"))
+    where = Path(compilation_cache.enable(tmp_path / "theirs"))
+    assert where.parent == tmp_path / "theirs" and programs(where) == set()
+
+
+def test_a_key_that_others_can_read_signs_nothing(kept, tmp_path):
+    (tmp_path / "cache" / compilation_cache.KEY).chmod(0o644)
+    assert compilation_cache.enable() is None
 
 
 def test_the_users_cache_folder_is_the_default(monkeypatch, tmp_path):

@@ -279,20 +279,20 @@ def test_crop_is_bilinear_without_antialiasing_or_an_average():
 
 
 PLAYLISTS = {
-    "list.mp4": "ffconcat version 1.0\nfile '{}'\n",
-    "list.ffconcat": "ffconcat version 1.0\nfile '{}'\n",
-    "live.mp4": "#EXTM3U\n#EXT-X-TARGETDURATION:10\n#EXTINF:6,\n{}\n",  # without an end
+    "list.mp4": "ffconcat version 1.0\nfile 'secret.ts'\n",
+    "list.ffconcat": "ffconcat version 1.0\nfile 'secret.ts'\n",
+    "live.m3u8": "#EXTM3U\n#EXT-X-TARGETDURATION:10\n#EXTINF:6,\nsecret.ts\n",  # without an end
+    "live.mp4": "#EXTM3U\n#EXT-X-TARGETDURATION:10\n#EXTINF:6,\nsecret.ts\n#EXT-X-ENDLIST\n",
     "stream.avi": "v=0\no=- 0 0 IN IP4 127.0.0.1\ns=x\nt=0 0\nm=video 5000 RTP/AVP 96\n",
 }
 
 
 @pytest.mark.parametrize("name", PLAYLISTS)
 def test_no_file_opens_another(tmp_path, name):
-    write_video(tmp_path / "secret.mp4", counting_pictures(10), np.arange(10) / 30)
-    (tmp_path / name).write_text(PLAYLISTS[name].format(tmp_path / "secret.mp4"))
-    nested = tmp_path / "nested.mp4"
-    nested.write_text(f"ffconcat version 1.0\nfile '{tmp_path / name}'\n")
-    for path in (tmp_path / name, nested):
+    write_video(tmp_path / "secret.ts", counting_pictures(10), np.arange(10) / 30)
+    (tmp_path / name).write_text(PLAYLISTS[name])
+    (tmp_path / "nested.mp4").write_text(f"ffconcat version 1.0\nfile '{name}'\n")
+    for path in (tmp_path / name, tmp_path / "nested.mp4"):
         with pytest.raises(UserError, match="is a list of other files, and what a list names is not opened"):
             next(frames(path))
 

@@ -1,4 +1,5 @@
 import csv
+import resource
 import subprocess
 import sys
 import tracemalloc
@@ -28,6 +29,22 @@ def sample(tmp_path_factory):
     path = tmp_path_factory.mktemp("sample") / "face.mp4"
     write_face_video(path, seconds=4)
     return path
+
+
+def test_a_sample_with_a_negative_seed_is_refused(tmp_path, capsys):
+    assert main([str(tmp_path / "a.mp4"), "--seed=-1"]) == 2
+    assert "the seed -1 is negative" in capsys.readouterr().err and not list(tmp_path.iterdir())
+
+
+def test_a_sample_on_a_full_disk_is_one_sentence_and_leaves_nothing(tmp_path, capsys):
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, limits[1]))
+    try:
+        code = main([str(tmp_path / "a.mp4"), "--seconds=4"])
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    said = f"error: {tmp_path / 'a.mp4'}: cannot be written (file too large); make room and run again"
+    assert code == 1 and capsys.readouterr().err.startswith(said) and not list(tmp_path.iterdir())
 
 
 def test_clip_is_one_widened_box_of_every_frame(sample):
