@@ -405,7 +405,7 @@ def test_run_keys_of_the_evaluation(told, dataset, monkeypatch, tmp_path):
     told.note(evaluate, "_score_and_write")
     evaluate.evaluate_run(config, dataset, tmp_path)
     assert told.notes["read_segments"][0][1] == ("dan",)
-    (samples, primary, folders, page, *_), _ = told.notes["_score_and_write"]
+    (_, primary, folders, page, *_), _ = told.notes["_score_and_write"]
     assert primary == "online" and page.network == "network of online" and page.keeps_best
     assert list(folders) == [p] and folders[p] == evaluate.epath.Path(tmp_path) / "report"
 
