@@ -10,8 +10,8 @@ Five sorts, a row of skin_confidence.csv for every window and method:
 - *moving*: real clips with a pulse put in, by `cases/repulse.py`; *net* are those of the heads that the
   network has not learned from;
 - *footage*: real clips without a pulse, by `sspd_jax simulate --from --pulse_free`, all of its kinds;
-- *real*: people with an oximeter, UBFC-rPPG compressed, `real/ubfc_crf23`, and `real/face.mp4`, whose pulse is
-  52.8 bpm by every reader;
+- *real*: people with an oximeter, UBFC-rPPG compressed, `real/ubfc_crf23`, and `real/face.mp4`, whose
+  pulse is 52.8 bpm by every reader;
 - *simulated*: `clips.py`'s kinds, and the sample video.
 
 The real footage lies beside the repository, in ../shared, and belongs to others: rows are kept here, pictures

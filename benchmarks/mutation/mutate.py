@@ -3,12 +3,12 @@
     make mutation                                       # or
     python benchmarks/mutation/mutate.py --rooms=heart_rate,method --sample=20 --minutes=60
 
-The faults are mutmut's (`pip install 'sspd_jax[mutation]'`): a comparison, an operator, a number, an argument,
-a name of the standard library taken for another. Of each module a random sample is drawn, the same for one
-`--seed`. Each fault is tried in a copy of the repository, never in place, on the fast tests of the module's
-mirror; what survives there, on the other fast tests that name the module. Left out are
-faults that any test notices that runs the line (a None where there was something), and those that change a
-text's wording or a `zip`'s check of lengths alone. What was tried is not tried again; `--again` tries the survivors once more.
+The faults are mutmut's (`pip install 'sspd_jax[mutation]'`): another comparison, operator or number, an
+argument that is left out. Of each module a random sample is drawn, the same for one `--seed`. Each fault is tried in a
+copy of the repository, never in place, on the fast tests of the module's mirror; what survives there, on
+the other fast unit tests that name the module. Left out are faults that any test notices that runs the line (a
+None where there was something), and those that change a text's wording or a `zip`'s check of lengths alone. What was
+tried is not tried again; `--again` tries the survivors once more, after a test was written.
 
 `mutation.json` holds every fault that was tried, `mutation.md` counts them and lists the survivors, and
 `equivalent.toml` says of which nobody could notice a difference, and why.
@@ -80,9 +80,9 @@ def faults_of(module: str, source: str) -> list[Fault]:
 
 
 def read_faults(module: str, source: str, mutated: str, names: set[str]) -> list[Fault]:
-    """Compare the functions of a mutated file, `…__mutmut_orig` and `…__mutmut_1` and so on, with each other."""
+    """Compare the functions of a mutated file: `…__mutmut_orig` with `…__mutmut_1` and so on."""
     functions = {node.name: node for node in ast.walk(ast.parse(mutated)) if _is_function(node)}
-    lines = {name: line for name, line in _definitions(ast.parse(source))}
+    lines = dict(_definitions(ast.parse(source)))
     dotted = module.removesuffix(".py").replace("/", ".")
     found = []
     for name in sorted(names, key=lambda n: (n.rpartition("_")[0], int(n.rpartition("_")[2]))):
@@ -238,7 +238,7 @@ def try_faults(module: str, faults: Sequence[Fault], tests: Sequence[str]) -> di
     """Try faults of a module on some test files, in a copy of the repository.
 
     Returns:
-      Name of a fault → 'killed', 'survived', 'no test' or 'timeout'; a fault that could not be tried is absent.
+      Name of a fault → 'killed', 'survived', 'no test' or 'timeout'; absent if it could not be tried.
     """
     with tempfile.TemporaryDirectory(prefix="mutation-") as temporary:
         folder = Path(temporary)
@@ -283,9 +283,9 @@ def report(rows: Sequence[Mapping[str, Any]], same: Mapping[tuple[str, str, str,
     lines = [
         "# Faults that tests notice",
         "",
-        "Small faults, put in one at a time by `mutate.py`, which says how; a random sample of each module that is",
-        "listed. A fault is *noticed* where a fast test fails (or hangs), and *equivalent* where nobody could tell",
-        "the difference (`equivalent.toml` says why). Slow tests were not run: some survivors would fall to them.",
+        "Small faults, put in one at a time by `mutate.py`, which says how: a random sample of each module",
+        "below. One is *noticed* where a fast test fails or hangs, and *equivalent* where nobody could tell the",
+        "difference (`equivalent.toml` says why). Slow tests were not run: some survivors would fall to them.",
         "",
         "| module | tried | noticed | equivalent | survived |",
         "|---|---|---|---|---|",

@@ -4,6 +4,7 @@ import numpy as np
 
 from sspd_jax.datasets.format import Segment
 from sspd_jax.evaluation.scoring import Sample
+from sspd_jax.evaluation.table import Row
 from sspd_jax.heart_rate.wave import Wave
 
 FPS = 30.0
@@ -53,3 +54,23 @@ def people(error_bpm, count=6, seed=0, seconds=20.0, **methods):
         }
         made.append(sample(f"p{i}", bpm, waves, seconds, light=("dim", "bright")[i % 2], serial=i * 1000))
     return made
+
+
+def rows(*errors_bpm, method="target", person=None, true_bpm=72.0, confidence=(), **facts):
+    """Windows of one method with these errors, each of a person of its own if none is named."""
+    return [
+        Row(
+            recording=person or f"p{i}",
+            person=person or f"p{i}",
+            method=method,
+            span="window",
+            start_s=10.0 * i,
+            duration_s=10.0,
+            true_bpm=true_bpm + i,
+            predicted_bpm=true_bpm + i + error,
+            snr_db=error / 2,
+            confidence=confidence[i] if len(confidence) else float("nan"),
+            facts=facts,
+        )
+        for i, error in enumerate(errors_bpm)
+    ]

@@ -5,7 +5,8 @@ import json
 import re
 
 import pytest
-from scored_people import people
+from page_tables import read_tables
+from scored_people import people, rows
 
 from sspd_jax.cli import compare as cli_compare
 from sspd_jax.evaluation import compare, evaluate, protocol, scoring
@@ -41,6 +42,29 @@ def test_differences_are_of_the_same_windows(runs, tmp_path, capsys):
     page = (out / "compare.html").read_text()
     assert page.count("data:image/png;base64,") == 1 and "windows of 10 s" in page
     assert "windows of 10 s" in (out / "compare.tex").read_text()
+
+
+def test_runs_are_compared_by_the_size_of_their_errors():
+    """Errors to either side, and only windows that both have: one of b is of nobody else."""
+    one, other = rows(2.0, -4.0, -1.0), rows(-3.0, 1.0, 6.0, 5.0)
+    columns = [compare.Column("a", one), compare.Column("b", other)]
+    result = compare.compare(columns, "words", {"protocol": "ours"})
+    # The run's own less the first's: |−3| − |2|, |1| − |−4|, |6| − |−1|
+    difference = result["paired"]["b"]["difference"]
+    assert difference[0] == pytest.approx((1 - 3 + 5) / 3)
+    assert result["paired"]["b"]["rows"][0] == 3
+    assert result["warnings"] == ["b: 1 windows are in one of the two only; the difference is of 3"]
+    written = f"{difference[0]:.2f} ± {difference[1]:.2f} [{difference[2]:.2f}, {difference[3]:.2f}]"
+    assert f"{written} (n = 3)" in compare.as_text(result)
+    (table,) = read_tables(compare.as_html(result))
+    assert table[-1][0] == "b" and table[-1][-1] == f"{written} n = 3"
+    lines = list(csv.DictReader(compare.as_csv(result).splitlines()))
+    (line,) = (line for line in lines if line["metric"] == "difference")
+    assert (line["run"], float(line["value"]), float(line["rows"])) == ("b", difference[0], 3)
+    (line,) = (line for line in lines if (line["run"], line["metric"]) == ("a", "MAE"))
+    assert float(line["value"]) == pytest.approx(7 / 3)
+    latex = next(line for line in compare.as_latex(result).splitlines() if line.startswith("b "))
+    assert written.replace("±", r"$\pm$") in latex
 
 
 def test_methods_of_one_run_can_be_compared(runs, capsys):

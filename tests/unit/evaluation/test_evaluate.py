@@ -12,6 +12,7 @@ from sspd_jax.datasets import leakage
 from sspd_jax.datasets.prepare import prepare
 from sspd_jax.datasets.recording import Ppg, Recording
 from sspd_jax.errors import ConfigError, UserError
+from sspd_jax.evaluation import evaluate
 from sspd_jax.simulation import sample_video
 
 TIMES = np.arange(330) / 30
@@ -133,3 +134,31 @@ def test_without_the_training_data_a_name_is_enough_to_refuse(training):
     training(None)
     assert leakage.trained_on(dataset("a", dataset="Y"), learned("a"), ("a",)) == ["a"]
     assert leakage.trained_on(dataset("a", dataset="Y"), None, ("a",)) == []
+
+
+def test_people_of_an_earlier_training_are_refused_too(training):
+    """A network that went on from another one's: all that it went through counts."""
+    training(dataset("a", "b", "c", dataset="X"))
+    there = dataset("a", "b", "c", "d", dataset="X")
+    before = [{"data_dir": "earlier", "train_people": ("b",)}, {"data_dir": "first", "train_people": ("c",)}]
+    config = {**learned("a"), "learned_before": before}
+    assert leakage.trained_on(there, config, ("d", "c", "b", "a")) == ["c", "b", "a"]
+    with pytest.raises(ConfigError, match=r"trained on b.*--people=d"):
+        leakage.people_to_test(there, config, ("b", "d"))
+
+
+@pytest.mark.parametrize(("reads_hz", "refused"), [(25.0, True), (30.0, False)])
+def test_a_dataset_at_another_rate_than_the_networks_is_refused(reads_hz, refused, monkeypatch, tmp_path):
+    there = SimpleNamespace(fps=30.0, data_dir=tmp_path / "prepared", people=("c",), segments=())
+    network = SimpleNamespace(clock_rate=lambda fps: reads_hz)
+    monkeypatch.setattr(evaluate, "load_network", lambda directory: (learned("a"), None, None))
+    monkeypatch.setattr(evaluate.model, "load_model", lambda directory: network)
+    monkeypatch.setattr(evaluate.leakage, "people_to_test", lambda *_: ("c",))
+    monkeypatch.setattr(evaluate.scoring, "read_segments", lambda *_: ())
+    monkeypatch.setattr(evaluate.scoring, "not_read", lambda *_, **__: ())
+    monkeypatch.setattr(evaluate, "_score_and_write", lambda *_: "scored")
+    if refused:
+        with pytest.raises(UserError, match=r"at 30 Hz and the network reads 25 Hz.*--fps=25"):
+            evaluate.evaluate_checkpoint(tmp_path / "network", there, {})
+    else:
+        assert evaluate.evaluate_checkpoint(tmp_path / "network", there, {}) == "scored"

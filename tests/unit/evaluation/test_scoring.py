@@ -4,13 +4,15 @@ import csv
 import dataclasses
 import io
 import json
+import re
 
 import numpy as np
 import pytest
 import scored_people
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scored_people import FPS, people, pulse, sample
+from page_tables import read_tables
+from scored_people import FPS, people, pulse, rows, sample
 
 from sspd_jax.errors import UserError
 from sspd_jax.evaluation import figures, protocol, render, report, scoring, summary, table
@@ -215,6 +217,38 @@ def test_methods_are_compared_on_the_same_windows():
     assert difference[2] <= difference[0] <= difference[3] < 0
 
 
+def test_methods_are_compared_by_the_size_of_their_errors():
+    """Errors to either side: too high and too low by as much are as bad."""
+    both = [*rows(2.0, -4.0, -1.0), *rows(-3.0, 1.0, 6.0, method="pos")]
+    # |2| − |−3|, |−4| − |1|, |−1| − |6|
+    found = summary.compare_methods(both, "target", "pos")
+    assert found["difference"].value == pytest.approx((-1 + 3 - 5) / 3)
+    result = summary.summarise(both, OURS, "target")
+    assert result["paired"]["pos"]["difference"][0] == pytest.approx(-1)
+    assert result["scores"]["window"]["target"]["MAE"][0] == pytest.approx(7 / 3)
+    assert result["scores"]["window"]["target"]["ME"][0] == pytest.approx(-1)
+
+
+@pytest.mark.parametrize(
+    ("confidence", "coverage", "mae"),
+    [
+        ((0.95, 0.9, 0.899, 0.2), 0.5, 1.5),  # on the threshold there is a reading
+        ((0.95, 0.9, np.nan, 0.2), 2 / 3, 1.5),  # nobody asked for one: not counted
+        ((0.1, 0.2, 0.3, 0.4), 0.0, None),
+    ],
+)
+def test_coverage_is_of_windows_that_are_sure_enough(confidence, coverage, mae):
+    others = rows(9.0, 9.0, 9.0, 9.0, method="pos", confidence=(1.0,) * 4)
+    result = summary.summarise(
+        [*rows(1.0, -2.0, 30.0, -40.0, confidence=confidence), *others], OURS, "target"
+    )
+    found = result["coverage"]
+    assert found["threshold"] == 0.9
+    assert found["windows"] == sum(np.isfinite(confidence))
+    assert found["coverage"] == pytest.approx(coverage)
+    assert found["MAE"][0] == (None if mae is None else pytest.approx(mae))
+
+
 def test_everybody_counts_once_by_person():
     # One has three windows of 5 bpm, one has one window without an error.
     long = sample("long", 70, {"target": pulse(75, 30)}, 30.0)
@@ -239,6 +273,90 @@ def page(scored):
     samples, one = scored
     about = report.Page("a <b>", None, None, faces=False, notes=("see & judge",))
     return report.render(one, samples, about)
+
+
+def said(value):
+    """A score as tables write it, spelt out here: value ± standard error."""
+    if value is None or value[0] is None:
+        return "–"
+    return f"{value[0]:.2f}" + (f" ± {value[1]:.2f}" if value[1] is not None else "")
+
+
+def test_numbers_of_a_page_are_those_of_the_scores(scored, page):
+    _, one = scored
+    tables = read_tables(page)
+    levels = list(one.result["scores"])
+    assert cells(one)["MAE"][0] == pytest.approx(1, abs=0.1) and cells(one, "pos")["MAE"][0] > 1.5
+    for level, (head, *lines) in zip(levels, tables, strict=False):
+        methods = one.result["scores"][level]
+        assert [line[0] for line in lines] == [summary.NAMES[name] for name in methods]
+        metrics = {words: metric for metric, words in summary.HEADS.items()}
+        assert {"MAE, bpm", "RMSE, bpm", "SNR, dB"} <= set(head)
+        for line, scores in zip(lines, methods.values(), strict=True):
+            for words, text in zip(head, line, strict=True):
+                if words in metrics:
+                    value = scores.get(metrics[words])
+                    assert text.startswith(said(value)), (level, line[0], words)
+    _, paired = tables[len(levels)]
+    difference = one.result["paired"]["pos"]["difference"]
+    assert paired[:2] == ["POS", f"{said(difference)} [{difference[2]:.2f}, {difference[3]:.2f}]"]
+    coverage = one.result["coverage"]
+    assert f"{100 * coverage['coverage']:.0f}% of {coverage['windows']} windows" in page
+
+
+def test_numbers_of_text_latex_and_csv_are_those_of_the_scores(scored):
+    _, one = scored
+    for name, label in (("target", "target *"), ("pos", "pos")):
+        scores = cells(one, name)
+        (line,) = (t for t in render.as_text(one.result).splitlines() if t.startswith(f"{label:<16}"))
+        assert re.split(r"\s{2,}", line)[1:] == [said(scores[m]) for m in render.METRICS]
+        title = summary.NAMES[name]
+        (line,) = (t for t in render.as_latex(one.result).splitlines() if t.startswith(title))
+        found = [re.sub(r"[$]", "", cell).strip() for cell in line.removesuffix(r" \\").split("&")[1:]]
+        for metric, text in zip(render.METRICS, found, strict=False):
+            value = scores[metric]
+            assert text.startswith(said(value).replace("±", r"\pm")), metric
+            assert value[2] is None or text.endswith(f"[{value[2]:.2f}, {value[3]:.2f}]"), metric
+        assert found[-1] == f"{scores['rows'][0]:.0f}"
+    lines = list(csv.DictReader(io.StringIO(render.as_csv(one.result))))
+    for line in lines:
+        if line["level"] == "window" and line["method"] == "pos" and not line["stratum"]:
+            value = cells(one, "pos")[line["metric"]]
+            for key, number in zip(("value", "standard_error", "low", "high"), value, strict=True):
+                assert line[key] == ("" if number is None else str(number))
+    paired = [line["value"] for line in lines if line["method"] == "target − pos"]
+    assert paired == [str(one.result["paired"]["pos"]["difference"][0])]
+
+
+def test_rates_over_time_are_hollow_where_the_method_is_not_sure():
+    mine = rows(0.0, 5.0, -5.0, 9.0, person="p", confidence=(0.95, 0.9, 0.89, np.nan))
+    figure = figures.draw_over_time([*mine, *rows(40.0, method="pos", person="p")], "target")
+    drawn = {line.get_label(): line for axis in figure.axes for line in axis.lines}
+    assert list(drawn["true"].get_xdata()) == [5, 15, 25, 35]
+    assert list(drawn["true"].get_ydata()) == [72, 73, 74, 75]
+    assert list(drawn[summary.NAMES["target"]].get_ydata()) == [72, 78, 69, 84]
+    hollow = drawn["not sure"]
+    assert (list(hollow.get_xdata()), list(hollow.get_ydata())) == ([25], [69])
+    assert hollow.get_markerfacecolor() == "white"
+    beside = [text.get_text() for axis in figure.axes for text in axis.texts]
+    assert beside == ["0.95", "0.90", "0.89"]
+    sure = figures.draw_over_time(rows(0.0, 5.0, person="p", confidence=(0.95, 0.9)), "target")
+    assert "not sure" not in {line.get_label() for axis in sure.axes for line in axis.lines}
+
+
+def test_pictures_show_the_rows_they_are_of():
+    both = [*rows(2.0, -4.0), *rows(-3.0, 1.0, method="pos")]
+    figure = figures.draw_rates(both, ["target", "pos"])
+    for axis, errors in zip(figure.axes, ((2, -4), (-3, 1)), strict=True):
+        points = axis.collections[0].get_offsets()
+        assert points.tolist() == [[72, 72 + errors[0]], [73, 73 + errors[1]]]  # true across, predicted up
+    assert [axis.get_title() for axis in figure.axes] == [summary.NAMES["target"], "POS"]
+    (axis,) = figures.draw_bland_altman(both, ["target"]).axes
+    assert axis.collections[0].get_offsets().tolist() == [[73, 2], [71, -4]]
+    assert "bias -1.00" in axis.get_title()  # mean of 2 and −4
+    middle = [line.get_ydata()[0] for line in axis.lines]
+    spread = 1.96 * np.std([2, -4], ddof=1)
+    assert middle == pytest.approx([0, -1, -1 - spread, -1 + spread], abs=0.01)
 
 
 def test_every_form_says_the_protocol(scored, page):

@@ -1,16 +1,20 @@
 """Studies: who learns and who is tested, what is refused, and that finished parts are not run again."""
 
+import csv
+import dataclasses
 import json
 from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from scored_people import segment
+from scored_people import rows, segment
 
 from sspd_jax.cli import study as cli_study
 from sspd_jax.errors import ConfigError
+from sspd_jax.experiments import run as experiment_run
 from sspd_jax.experiments import study
+from sspd_jax.training import loop as training_loop
 
 ROOT = Path(__file__).parents[3]
 TEXT = """
@@ -131,6 +135,76 @@ def test_the_shipped_study_can_be_read():
 def test_a_missing_study_ends_with_2(tmp_path, capsys):
     assert cli_study.main([f"--config={tmp_path / 'no.toml'}", f"--workdir={tmp_path / 'w'}"]) == 2
     assert "does not exist" in capsys.readouterr().err and not (tmp_path / "w").exists()
+
+
+def test_each_training_has_its_own_seed_people_and_folder(tmp_path, load, monkeypatch):
+    """What a training is given, and which network each of its tests then reads."""
+    trained, tested = [], []
+    monkeypatch.setattr(
+        training_loop, "train", lambda config, data, folder, **_: trained.append((config, folder))
+    )
+    monkeypatch.setattr(experiment_run, "open_data", lambda config: None)
+    monkeypatch.setattr(
+        study.evaluate,
+        "evaluate_checkpoint",
+        lambda network, *_, **options: tested.append((network, options)),
+    )
+    ours = load(TEXT.replace("configs/demo.py", f"{ROOT}/configs/demo.py"))
+    tests = [t for t in study.plan(ours, two()) if t.part in ("within", "folds")]
+    for test in tests:
+        study._train(ours, test.training, f"prepared-{test.training.data}", tmp_path, "", False)
+        study._test(ours, test, None, tmp_path, [study.protocol.default()], "target", "")
+    for test, (config, folder), (network, options) in zip(tests, trained, tested, strict=True):
+        assert config.seed == test.training.seed
+        assert tuple(config.data.train_people) == test.training.people
+        assert config.data.data_dir == "prepared-a" and tuple(config.data.test_people) == ()
+        assert network == folder / "network" / "target" and options["people"] == test.people
+    assert {config.seed for config, _ in trained} == {0, 1}
+    assert len({str(folder) for _, folder in trained}) == len(tests)
+    written = {json.loads((folder / "config.json").read_text())["seed"] for _, folder in trained}
+    assert written == {0, 1}
+
+
+def test_a_study_is_summed_up_seed_by_seed(tmp_path, load, monkeypatch):
+    """By hand: errors to either side, other ones in each seed; the classical method's are the same in both."""
+    ours = load(TEXT.replace("[parts.across]", "[parts.across] # ").replace('test = "b"\n', ""))
+    tests = [t for t in study.plan(ours, two()) if t.part in ("within", "across")]
+    errors = {
+        ("within", 0): (1.0, -1.0),
+        ("within", 1): (-3.0, 5.0),
+        ("across", 0): (7.0,),
+        ("across", 1): (-9.0,),
+    }
+
+    def read(path):
+        name = path.parent.parent.name
+        part, seed = name.split("-")[0], int(name[-1])
+        return [*rows(*errors[part, seed], method="network"), *rows(2.0, -2.0, method="pos")], {}
+
+    monkeypatch.setattr(study, "read", read)
+    p = study.protocol.default()
+    found = study.collect(tests, tmp_path, p)
+    assert [
+        (row.facts["part"], row.facts["seed"], row.error_bpm) for row in found if row.method == "network"
+    ] == [
+        *(("within", 0, 1), ("within", 0, -1), ("within", 1, -3), ("within", 1, 5)),
+        *(("across", 0, 7), ("across", 1, -9)),
+    ]
+    only = dataclasses.replace(ours, parts={name: ours.parts[name] for name in ("within", "across")})
+    result = study.summarise(only, tests, found, p)
+    network, pos = (result["parts"]["within"]["methods"][name] for name in ("network", "pos"))
+    assert network["by_seed"] == [1, 4] and network["mean"] == 2.5
+    assert network["sd"] == pytest.approx(np.sqrt(4.5))
+    assert network["scores"]["MAE"][0] == pytest.approx(2.5) and network["scores"]["rows"][0] == 4
+    assert pos["by_seed"] == [2, 2] and pos["sd"] == 0
+    assert result["parts"]["across"]["methods"]["network"]["by_seed"] == [7, 9]
+    # Window by window and seed by seed: 1 − 2, 1 − 2, 3 − 2, 5 − 2
+    assert result["parts"]["within"]["paired"]["pos"]["difference"][0] == pytest.approx(0.5)
+    text = study.as_text({**result, "parts": {"within": {**result["parts"]["within"], "left_out": []}}})
+    assert "1.00, 4.00 | 2.50 ± 2.12 | 2.50" in text
+    for line in csv.DictReader(study.as_csv(result).splitlines()):
+        if (line["part"], line["method"], line["metric"]) == ("within", "network", "MAE of seed 1"):
+            assert float(line["value"]) == 4
 
 
 @pytest.mark.slow

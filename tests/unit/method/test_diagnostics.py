@@ -109,7 +109,7 @@ def test_networks_agree_as_far_as_their_waves_correlate(other, agrees):
 
 
 def test_health_of_waves_by_hand():
-    """Two clips beat at 1.5 Hz and one at the band's first frequency; 30 s at 10 Hz, so bins are exact."""
+    """Of three clips two beat at 1.5 Hz and one at the band's first frequency, all on bins of 30 s."""
     t = np.arange(300) / 10
     waves = np.stack([np.sin(2 * np.pi * hz * t) for hz in (1.5, 1.5, 0.5)]).astype(np.float32)
     waves[0] += np.sqrt(1 / 3) * np.sin(2 * np.pi * 2.5 * t).astype(np.float32)  # a quarter of its power

@@ -153,7 +153,7 @@ def test_views_depend_on_network_seed_and_step_and_on_no_other_chance(step_confi
 
 @pytest.mark.parametrize("form", FORMS)
 def test_a_forms_views_are_those_of_its_description(form, views_of):
-    """What share is kept, in what unit, how often it is flipped, over many clips; no mask for the target."""
+    """Over many clips: what share is kept, in what unit, how often flipped; the target's is not masked."""
     step_config = small.step_config(FORMS[form])
     # Every frame is brighter than the one before: most at the top left, least at the bottom right.
     row, column = np.mgrid[: small.CROP, : small.CROP] >= small.CROP // 2
