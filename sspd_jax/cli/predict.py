@@ -4,6 +4,7 @@
     sspd_jax predict face.mp4 --checkpoint=DIR --json=face.json --plot=face.png
     sspd_jax predict recordings/ --csv=rates.csv
     sspd_jax predict face.mp4 --method=pos --region=crop
+    sspd_jax predict mask.mp4 --box=200,80,160,60
 
 The face's skin is read by classical methods side by side and, with --checkpoint, by a network beside them.
 Each window of 10 s gets a rate and the chance that it is within 3 bpm of the truth; below --min_confidence
@@ -22,7 +23,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sspd_jax.cli import common, estimation
-from sspd_jax.errors import UserError
+from sspd_jax.errors import ConfigError, UserError
 from sspd_jax.inference.methods import AUTO, check_method
 from sspd_jax.inference.predict import find_faces, predict
 from sspd_jax.inference.prediction import Prediction, describe, write_csv, write_json, write_plot
@@ -60,12 +61,17 @@ def _predict(args: argparse.Namespace) -> int:
     for path in filter(None, (args.json, args.csv, args.plot)):
         if not Path(path).absolute().parent.is_dir():
             raise UserError(f"{path}: cannot be written (no such folder); choose another place")
+    box = estimation.box_of(args)
+    if box and args.all_faces:
+        raise ConfigError("--box is one place and --all_faces looks for all; give one of them")
     settings = Settings(args.window, args.stride, args.hr_estimator, args.min_confidence, args.region)
     model = None
     if args.method in (AUTO, "sspd") and args.checkpoint:
         model = estimation.load_model(args.checkpoint, use_cache=not args.no_cache)
     check_method(args.method, model)
-    estimate = functools.partial(predict, model=model, method=args.method, settings=settings, fps=args.fps)
+    estimate = functools.partial(
+        predict, model=model, method=args.method, settings=settings, fps=args.fps, box=box
+    )
     done: list[Prediction] = []
     codes = []
     with _each_on_a_device(model) as each:

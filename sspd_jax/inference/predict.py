@@ -18,12 +18,13 @@ from sspd_jax.inference import skin_reading, windows
 from sspd_jax.inference.methods import AUTO, PulseExtractor, check_method, pulse_extractor
 from sspd_jax.inference.prediction import Prediction
 from sspd_jax.inference.windows import MIN_DURATION_S, Segment, Settings
-from sspd_jax.video import decode, face_stream
+from sspd_jax.video import decode, face_stream, skin_box
 from sspd_jax.video.face_detection import FaceBox, FaceDetector, HaarDetector, overlap
 from sspd_jax.video.face_mesh import load_networks
 from sspd_jax.video.face_stream import FaceClip
 from sspd_jax.video.face_track import MeshDetector, TrackedFace
 from sspd_jax.video.face_tracking import SAME_FACE, SEARCH_EVERY_S
+from sspd_jax.video.skin_box import SkinBox
 from sspd_jax.video.skin_traces import SkinRecorder
 
 if TYPE_CHECKING:  # restoring a network takes seconds to import
@@ -43,6 +44,7 @@ def predict(
     settings: Settings | None = None,
     near: FaceBox | None = None,
     fps: float | None = None,
+    box: SkinBox | None = None,
 ) -> Prediction:
     """Estimate the heart rate of a face in a video file.
 
@@ -54,17 +56,19 @@ def predict(
       near: Which face, by where it is in the first frame with faces; by default the largest, central one.
       fps: Rate of the frames in Hz, where it is known from elsewhere: they are counted at it, whatever the
         file says.
+      box: Where the skin is, in pixels of the upright picture; nothing looks for a face then.
 
     Raises:
       UserError: The video cannot be decoded, shows no face, or is too short.
-      ConfigError: An unknown method, 'sspd' without a network, or an fps that is no rate.
+      ConfigError: An unknown method, 'sspd' without a network, an fps that is no rate, or a box that is not
+        inside the picture.
     """
     check_method(method, model)  # what is wrong with the arguments comes first
     settings = settings or Settings()
     damage = decode.Damage()
     frames = decode.frames(path, damage, fps=fps)
     rate = _frame_rate(path) if fps is None else min(decode.read_facts(path, fps=fps).fps, MOST_FPS)
-    prediction = _predict(frames, Path(path), rate, model, method, settings, near)
+    prediction = _predict(frames, Path(path), rate, model, method, settings, near, box)
     if damage.clock:
         prediction = _of_assumed_clock(prediction, settings)
     if not str(damage):
@@ -101,6 +105,7 @@ def predict_frames(
     method: str = AUTO,
     settings: Settings | None = None,
     name: str = "frames",
+    box: SkinBox | None = None,
 ) -> Prediction:
     """Estimate the heart rate of a face in frames that are at hand.
 
@@ -112,6 +117,7 @@ def predict_frames(
       method: See `predict`.
       settings: See `predict`.
       name: What messages call them.
+      box: See `predict`.
 
     Raises:
       ValueError: An array of another shape or dtype.
@@ -122,7 +128,7 @@ def predict_frames(
         if frames.ndim != 4 or frames.shape[-1] != 3 or frames.dtype != np.uint8:
             raise ValueError(f"frames must be uint8 [t, h, w, 3], got {frames.dtype} {list(frames.shape)}")
         frames = ((number / fps, picture) for number, picture in enumerate(frames))
-    return _predict(frames, Path(name), fps, model, method, settings or Settings(), None)
+    return _predict(frames, Path(name), fps, model, method, settings or Settings(), None, box)
 
 
 def _predict(
@@ -133,6 +139,7 @@ def _predict(
     method: str,
     settings: Settings,
     near: FaceBox | None,
+    given: SkinBox | None,
 ) -> Prediction:
     check_method(method, model)
     if method not in ("sspd", AUTO):
@@ -140,12 +147,17 @@ def _predict(
     if model:
         fps = model.clock_rate(fps)
     if settings.region == "skin":
-        segments, notes, box = _read_skin(frames, file, fps, model, method, settings, near)
+        segments, notes, box = _read_skin(frames, file, fps, model, method, settings, near, given)
     else:
         if method == AUTO:
             method = "sspd" if model else "pos"
         size = model.crop_size if model else face_stream.SIZE
-        clip = face_stream.cut_face(frames, file, size=size, follow=True, near=near, watch_background=True)
+        if given:
+            clip = face_stream.cut_box(frames, file, given, size=size, watch_background=True)
+        else:
+            clip = face_stream.cut_face(
+                frames, file, size=size, follow=True, near=near, watch_background=True
+            )
         segments, notes = segments_of(clip, fps, pulse_extractor(method, model, fps), settings)
         box = clip.box
     bpm, confidence = windows.summary(segments)
@@ -171,24 +183,24 @@ def _read_skin(
     method: str,
     settings: Settings,
     near: FaceBox | None,
+    given: SkinBox | None,
 ) -> tuple[list[Segment], list[str], FaceBox]:
     """Read the skin of a face in one pass over the frames: segments, notes and the last box."""
-    networks, fallback = load_networks()
-    recorder = SkinRecorder(networks, near=near and dataclasses.astuple(near))
-    clip = face_stream.cut_face(
-        recorder.watch(frames),
-        file,
-        size=model.crop_size if model else skin_reading.UNREAD_SIZE,
-        follow=True,
-        detector=TrackedFace(recorder.tracker),
-    )
+    networks, note = (None, skin_box.NOTE) if given else load_networks()
+    recorder = SkinRecorder(networks, near=near and dataclasses.astuple(near), box=given)
+    size = model.crop_size if model else skin_reading.UNREAD_SIZE
+    if given:
+        clip = face_stream.cut_box(recorder.watch(frames), file, given, size=size)
+    else:
+        detector = TrackedFace(recorder.tracker)
+        clip = face_stream.cut_face(recorder.watch(frames), file, size=size, follow=True, detector=detector)
     learned = _waves_of(clip, fps, model) if model else []
     for _ in clip:  # what no network asked for
         pass
     traces = recorder.finish()
     segments: list[Segment] = []
-    notes = [fallback] if fallback else []
-    if clip.start_s > 0:
+    notes = [note] if note else []
+    if clip.start_s > 0 and not given:
         notes.append(f"no face before {clip.start_s:.1f} s")
     longest_s, end_s = 0.0, None
     for part in skin_reading.on_clock(traces, fps):
@@ -231,7 +243,7 @@ def _unreadable(file: Path, fps: float, error: ValueError) -> UserError:
 
 def _too_short(file: Path, longest_s: float) -> UserError:
     return UserError(
-        f"{file}: has only {longest_s:.1f} s of unbroken video with a face; "
+        f"{file}: has only {longest_s:.1f} s of unbroken video with a face in view; "
         f"film for {MIN_DURATION_S:g} s or more, better 10"
     )
 

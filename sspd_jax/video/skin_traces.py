@@ -15,9 +15,10 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from sspd_jax.video import face_track, skin_map
+from sspd_jax.video import face_track, skin_box, skin_map
 from sspd_jax.video.face_mesh import FaceNetworks, FaceRegion
 from sspd_jax.video.registration import Registration
+from sspd_jax.video.skin_box import SkinBox
 
 LOOK_AHEAD_S = 1.0  # of each of the two stages
 MAP_EVERY_S = 0.2
@@ -108,7 +109,7 @@ class AlignedFace:
     Attributes:
       time_s: of the frame, s.
       crop: uint8 [size, size, 3] RGB, or None where the face is out of view.
-      points: float32 [468, 2], landmarks in pixels of the crop.
+      points: float32 [468, 2], landmarks in pixels of the crop; None in a box, which has none.
       landmarks: float32 [468, 3], the same in pixels of the picture.
       region: what of the picture the crop shows.
       behind: float32 [3], mean RGB of what lies around the face.
@@ -201,6 +202,32 @@ class FaceAligner:
         return AlignedFace(frame.time_s, crop, placed, points.astype(np.float32), region, frame.behind)
 
 
+class BoxAligner:
+    """Cuts the same box out of every frame: nobody looks for a face, and no frame has to wait.
+
+    What lies outside the box may be skin as well, so that nothing is known to lie behind.
+    """
+
+    face = None
+
+    def __init__(self, box: SkinBox):
+        """Cut this box."""
+        self._box = box
+
+    def see(self, time_s: float, rgb: np.ndarray) -> Iterator[AlignedFace]:
+        """Take the next frame, uint8 [h, w, 3] RGB, and yield it."""
+        box = self._box.inside(rgb.shape[1], rgb.shape[0])
+        side = math.sqrt(box.width * box.height)  # of the square with as many pixels
+        size = next((size for size in SIZES if size >= side), SIZES[-1])
+        region = FaceRegion((box.left + box.right) / 2, (box.top + box.bottom) / 2, side, 0.0)
+        behind = np.full(3, np.nan, np.float32)
+        yield AlignedFace(time_s, skin_box.cut(rgb, box, size), None, None, region, behind)
+
+    def finish(self) -> Iterator[AlignedFace]:
+        """Yield nothing: no frame waits."""
+        return iter(())
+
+
 def _hold(time_s: float, rgb: np.ndarray, points: np.ndarray | None) -> _Held:
     """Keep of a frame the face, averaged down where it is large, and the mean of what lies around it."""
     height, width = rgb.shape[:2]
@@ -262,21 +289,20 @@ class SkinMapper:
 
     def _draw(self, face, rgb, ycc, luma, size) -> np.ndarray:
         scale = size / len(face.crop)
-        points = (face.points + 0.5) * scale - 0.5
+        points = None if face.points is None else (face.points + 0.5) * scale - 0.5
         if face.time_s - self._learned_s >= COLOUR_EVERY_S or self._colour is None:
-            pixels = skin_map.core_pixels(ycc, points)
+            pixels = skin_map.box_core(ycc) if points is None else skin_map.core_pixels(ycc, points)
             self._pixels.append(pixels[:: max(1, len(pixels) // 200)])
             self._colour = skin_map.fit_skin(np.concatenate(self._pixels)) or self._colour
             self._learned_s = face.time_s
-        skin = skin_map.face_map(points, size)
+        skin, parts, eyes = skin_map.box_maps(size) if points is None else skin_map.maps(points, size)
         if self._colour is not None:
             skin = skin * skin_map.skin_likeness(rgb, ycc, self._colour)
         before = next((y for t, y in self._recent if t <= face.time_s - MOVED_S + 0.02), None)
         if before is None and self._recent:
             before = self._recent[0][1]
         moved = np.zeros_like(luma) if before is None else (luma - before) ** 2
-        parts = skin_map.patch_maps(points, size)
-        return np.concatenate([skin[None], moved[None], parts, skin_map.eyes_map(points, size)[None]])
+        return np.concatenate([skin[None], moved[None], parts, eyes[None]])
 
     def weights(self, at_s: float) -> tuple[np.ndarray, np.ndarray] | None:
         """Return the weights at a moment.
@@ -419,7 +445,8 @@ def _row(face: AlignedFace, weights: tuple[np.ndarray, np.ndarray] | None, link:
     row[_SLICES["patch_area"]] = area[1:-1]
     row[_SLICES["eyes"]] = means[-2]
     row[_SLICES["crop"]] = means[-1]
-    row[_SLICES["pose"]] = face_track.head_pose(face.landmarks)
+    # How a head is turned in a box nobody knows: it counts as one that does not turn.
+    row[_SLICES["pose"]] = 0 if face.landmarks is None else face_track.head_pose(face.landmarks)
     row[_SLICES["geometry"]] = region.x, region.y, region.side / face_track.CROP_SIDE, region.angle
     return row
 
@@ -433,6 +460,7 @@ class SkinRecorder:
         *,
         near: tuple[float, float, float, float] | None = None,
         look_ahead_s: float = LOOK_AHEAD_S,
+        box: SkinBox | None = None,
     ):
         """Begin with no frame.
 
@@ -440,18 +468,22 @@ class SkinRecorder:
           networks: the face networks, or None for the Haar cascade.
           near: left, top, right, bottom of the face to follow, pixels; by default the largest.
           look_ahead_s: of each of the two stages, s; 0 for a live picture.
+          box: where the skin is; nothing looks for a face then, and there is no tracker.
         """
-        self.tracker = face_track.MeshTracker(
-            networks, near=near, keep_s=2 * face_track.REACH_S + look_ahead_s
-        )
-        self._aligner = FaceAligner(self.tracker, look_ahead_s=look_ahead_s)
+        self.tracker = None
+        if box is None:
+            keep_s = 2 * face_track.REACH_S + look_ahead_s
+            self.tracker = face_track.MeshTracker(networks, near=near, keep_s=keep_s)
+            self._aligner = FaceAligner(self.tracker, look_ahead_s=look_ahead_s)
+        else:
+            self._aligner = BoxAligner(box)
         self._weigher = SkinWeigher(look_ahead_s=look_ahead_s)
-        self._lag_s = 0.0 if look_ahead_s else face_track.LAG_S
+        self._lag_s = 0.0 if look_ahead_s or box else face_track.LAG_S
         self._rows: deque[np.ndarray] = deque()
 
     @property
     def face(self) -> face_track.Face | None:
-        """The face that is recorded, None before it came."""
+        """The face that is recorded, None before it came, and where a box was given."""
         return self._aligner.face
 
     def see(self, time_s: float, rgb: np.ndarray) -> list[float]:
@@ -484,7 +516,8 @@ class SkinRecorder:
 
     def traces(self) -> SkinTraces:
         """Return the traces so far; with a look-ahead they end before the last frame."""
-        return as_traces(np.array(self._rows), lag_s=self._lag_s, said=tuple(self.tracker.said))
+        said = tuple(self.tracker.said) if self.tracker else ()
+        return as_traces(np.array(self._rows), lag_s=self._lag_s, said=said)
 
     def forget(self, before_s: float) -> None:
         """Let go of what was recorded before a moment, s."""

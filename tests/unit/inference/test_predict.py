@@ -33,7 +33,9 @@ from sspd_jax.method import network
 from sspd_jax.simulation import sample_video
 from sspd_jax.training import config as experiments
 from sspd_jax.video import decode
+from sspd_jax.video.face_detection import FaceBox
 from sspd_jax.video.face_mesh import load_networks
+from sspd_jax.video.skin_box import SkinBox
 
 ROOT = Path(__file__).parents[3]
 
@@ -553,3 +555,86 @@ def test_a_folder_on_several_devices_reads_as_on_one(face, tmp_path):
         assert run.returncode == 0, run.stderr
         said.append(run.stdout)
     assert said[0] == said[1] and said[0].count("faces/") == 3
+
+
+@pytest.fixture(scope="module")
+def cheek(tmp_path_factory):
+    """Another tool's crop, half a face, in which no detector finds one: 54 bpm."""
+    path = tmp_path_factory.mktemp("cheek") / "cheek.mp4"
+    times_s = np.arange(300) / 30
+    pictures = (p[70:214, 62:134] for p in sample_video.face_frames(times_s, 54, 1))
+    sample_video.write_video(path, pictures, times_s)
+    return path
+
+
+def test_a_crop_without_a_face_is_read_where_a_box_says_so(cheek, tmp_path):
+    refused(command("predict", cheek, folder=tmp_path), cheek, "no face found", "--box")
+    run = command("predict", cheek, "--box=picture", "--json=out.json", folder=tmp_path)
+    assert run.returncode == 0 and run.stderr == "", run
+    result = json.loads((tmp_path / "out.json").read_text())
+    assert result["heart_rate_bpm"] == pytest.approx(54, abs=1.5)
+    assert result["face_box"] == [0, 0, 72, 144]
+    assert any("only the box that was given is read" in note for note in result["notes"])
+    assert "only the box that was given is read" in run.stdout
+
+
+@pytest.mark.parametrize(
+    ("options", "words", "code"),
+    [
+        (["--box=0,0,73,144"], ["cheek.mp4: box 0,0,73,144", "72 × 144 pixels"], 2),
+        (["--box=0,0,0,144"], ["too little skin"], 2),
+        (["--box=left"], ["LEFT,TOP,WIDTH,HEIGHT", "picture"], 2),
+        (["--box=picture", "--all_faces"], ["--all_faces"], 2),
+    ],
+)
+def test_a_wrong_box_is_one_sentence(cheek, capsys, options, words, code):
+    assert cli_predict.main([str(cheek), *options]) == code
+    said = capsys.readouterr()
+    assert said.out == "" and said.err.count("\n") == 1
+    for word in words:
+        assert word in said.err
+
+
+def test_a_box_is_meant_in_the_upright_picture(tmp_path):
+    path = tmp_path / "turned.mp4"
+    times_s = np.arange(150) / 30
+    frames = (np.rot90(p[100:220, 60:196], -1) for p in sample_video.face_frames(times_s, 84, 1))
+    sample_video.write_video(path, frames, times_s, rotation=90)
+    assert sspd_jax.read(path, box=(0, 0, 136, 120)).face_box == (0, 0, 136, 120)
+    with pytest.raises(ConfigError, match="136 × 120 pixels"):
+        sspd_jax.read(path, box=(0, 0, 120, 136))
+
+
+def test_a_box_of_a_crop_is_that_box(cheek):
+    estimate = sspd_jax.read(cheek, box="picture", region="crop")
+    assert estimate.windows[0].candidate_bpm == pytest.approx(54, abs=2)
+    assert estimate.face_box == (0, 0, 72, 144)
+
+
+@pytest.mark.parametrize("light", [(1, 1, 1), (1.2, 1, 0.8)], ids=["white", "warm"])
+def test_a_light_in_a_box_is_no_pulse(light):
+    portrait, _ = sample_video.read_portrait()
+    rng = np.random.default_rng(0)
+
+    def frames():
+        for time_s in np.arange(300) / 30:
+            lit = portrait * (1 + 0.01 * np.sin(2 * np.pi * 1.2 * time_s) * np.array(light))
+            yield time_s, np.clip(np.rint(lit + rng.normal(0, 1.5, lit.shape)), 0, 255).astype(np.uint8)
+
+    estimate = sspd_jax.read(frames(), fps=30, box=(70, 60, 120, 160))
+    assert estimate.heart_rate_bpm is None and estimate.confidence < 0.5
+
+
+def test_a_box_is_watched_live(cheek):
+    updates = list(sspd_jax.watch(decode.frames(cheek), 30, box=SkinBox.of("picture")))
+    assert updates[-1].face_box == FaceBox(0, 0, 72, 144)
+    assert updates[-1].window.candidate_bpm == pytest.approx(54, abs=2)
+
+
+@needs(REAL_FACE)
+def test_a_real_face_is_read_in_a_box_as_it_is_by_its_landmarks():
+    found = sspd_jax.read(REAL_FACE)
+    left, top, right, bottom = found.face_box
+    inner = (left + (right - left) // 4, top + (bottom - top) // 4, (right - left) // 2, (bottom - top) // 2)
+    given = sspd_jax.read(REAL_FACE, box=inner)
+    assert given.windows[0].candidate_bpm == pytest.approx(found.windows[0].candidate_bpm, abs=3)
