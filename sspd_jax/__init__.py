@@ -71,7 +71,8 @@ def read(
         min_confidence, region.
 
     Returns:
-      The prediction: `heart_rate_bpm` (None where there is no reading), `confidence`, `windows`, `wave`, …
+      The prediction: `heart_rate_bpm` (None where there is no reading), `confidence`, `windows`, `wave`, …;
+      and `hr(start_s, end_s)` for any slice, from some 1 kB a frame that is kept for it.
 
     Raises:
       UserError: The video cannot be decoded, shows no face or is too short; one sentence.
@@ -99,6 +100,7 @@ def read(
         "model": model,
         "method": method or "auto",
         "settings": _settings(Settings, settings),
+        "keep": True,
         "box": None if box is None else SkinBox.of(box),
     }
     if isinstance(video, str | Path):

@@ -45,6 +45,7 @@ def predict(
     near: FaceBox | None = None,
     fps: float | None = None,
     box: SkinBox | None = None,
+    keep: bool = False,
 ) -> Prediction:
     """Estimate the heart rate of a face in a video file.
 
@@ -57,6 +58,7 @@ def predict(
       fps: Rate of the frames in Hz, where it is known from elsewhere: they are counted at it, whatever the
         file says.
       box: Where the skin is, in pixels of the upright picture; nothing looks for a face then.
+      keep: Keep what the rates are read from, about 1 kB a frame, so that `Prediction.hr` can read any slice.
 
     Raises:
       UserError: The video cannot be decoded, shows no face, or is too short.
@@ -68,7 +70,7 @@ def predict(
     damage = decode.Damage()
     frames = decode.frames(path, damage, fps=fps)
     rate = _frame_rate(path) if fps is None else min(decode.read_facts(path, fps=fps).fps, MOST_FPS)
-    prediction = _predict(frames, Path(path), rate, model, method, settings, near, box)
+    prediction = _predict(frames, Path(path), rate, model, method, settings, near, box, keep)
     if damage.clock:
         prediction = _of_assumed_clock(prediction, settings)
     if not str(damage):
@@ -106,6 +108,7 @@ def predict_frames(
     settings: Settings | None = None,
     name: str = "frames",
     box: SkinBox | None = None,
+    keep: bool = False,
 ) -> Prediction:
     """Estimate the heart rate of a face in frames that are at hand.
 
@@ -118,6 +121,7 @@ def predict_frames(
       settings: See `predict`.
       name: What messages call them.
       box: See `predict`.
+      keep: See `predict`.
 
     Raises:
       ValueError: An array of another shape or dtype.
@@ -128,7 +132,7 @@ def predict_frames(
         if frames.ndim != 4 or frames.shape[-1] != 3 or frames.dtype != np.uint8:
             raise ValueError(f"frames must be uint8 [t, h, w, 3], got {frames.dtype} {list(frames.shape)}")
         frames = ((number / fps, picture) for number, picture in enumerate(frames))
-    return _predict(frames, Path(name), fps, model, method, settings or Settings(), None, box)
+    return _predict(frames, Path(name), fps, model, method, settings or Settings(), None, box, keep)
 
 
 def _predict(
@@ -140,6 +144,7 @@ def _predict(
     settings: Settings,
     near: FaceBox | None,
     given: SkinBox | None,
+    keep: bool,
 ) -> Prediction:
     check_method(method, model)
     if method not in ("sspd", AUTO):
@@ -160,6 +165,8 @@ def _predict(
             )
         segments, notes = segments_of(clip, fps, pulse_extractor(method, model, fps), settings)
         box = clip.box
+    if not keep:
+        segments = [dataclasses.replace(segment, judge=None) for segment in segments]
     bpm, confidence = windows.summary(segments)
     return Prediction(
         file=str(file),

@@ -6,10 +6,12 @@ import csv
 import dataclasses
 import io
 import json
+import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from sspd_jax.errors import ConfigError, UserError
 from sspd_jax.heart_rate.beats import Variability
 from sspd_jax.heart_rate.wave import Wave
 from sspd_jax.inference import windows
@@ -64,6 +66,46 @@ class Prediction:
         if self.heart_rate_bpm is not None:
             return ""
         return max(self.windows, key=lambda window: window.confidence).why
+
+    def hr(self, start_s: float, end_s: float) -> Window:
+        """Estimate the heart rate of a slice of the video, judged as a window of its own.
+
+        The confidence was fitted on windows of 10 s. A longer slice is one rate, too: where the rate changes
+        within it, shorter ones say more.
+
+        Args:
+          start_s: Its start in s since the video's first frame.
+          end_s: Its end, likewise.
+
+        Returns:
+          The window: `heart_rate_bpm` (None where there is no reading, then `why`), `confidence`, …
+
+        Raises:
+          ConfigError: The slice is shorter than 4 s, or not inside one unbroken part of what was read.
+          UserError: What the rates were read from was not kept, see `predict.predict`.
+        """
+        if not math.isfinite(start_s) or not math.isfinite(end_s) or end_s <= start_s:
+            raise ConfigError(
+                f"a slice of {start_s:g} to {end_s:g} s has no length; give its start and end in s"
+            )
+        if end_s - start_s < windows.MIN_DURATION_S - 1e-6:
+            raise ConfigError(
+                f"a slice of {end_s - start_s:g} s is too short to hold a few beats; "
+                f"give {windows.MIN_DURATION_S:g} s or more, better 10"
+            )
+        for segment in self.segments:
+            if span := segment.span_of(start_s, end_s):
+                if segment.judge is None:
+                    raise UserError(
+                        f"{self.file}: what its rates were read from was not kept; ask `sspd_jax.read`"
+                    )
+                return segment.judge(*span)
+        parts = [(s.wave.start_s, s.wave.start_s + s.wave.duration_s) for s in self.segments]
+        parts = ", ".join(f"{start:.1f}–{end:.1f} s" for start, end in parts)
+        raise ConfigError(
+            f"{self.file}: {start_s:g}–{end_s:g} s does not lie inside what was read, {parts}; give a slice "
+            "that does"
+        )
 
     def to_json(self) -> dict[str, Any]:
         """Return it as JSON's types; times are seconds since the video's first frame."""

@@ -181,7 +181,12 @@ def judge(segment: SkinSegment, method: str, settings: Settings) -> Segment:
     name = max(turns, key=lambda key: len(turns[key]))
     values = np.nan_to_num(segment.waves[name])
     wave = Wave(values if sum(turns[name]) >= 0 else -values, fps, float(traces.time_s[0]))
-    return windows.with_beats(wave, found)
+    return windows.with_beats(wave, found, functools.partial(_judge_again, segment, method, settings))
+
+
+def _judge_again(segment: SkinSegment, method: str, settings: Settings, start: int, end: int) -> Window:
+    window, start_s = segment.window(start, end), float(segment.traces.time_s[start])
+    return judge_window(window, method, settings, start_s=start_s)[0]
 
 
 def judge_window(

@@ -4,6 +4,7 @@ import csv
 import dataclasses
 import json
 import os
+import pickle
 import subprocess
 import sys
 import threading
@@ -23,7 +24,7 @@ from sspd_jax.checkpoints import convert
 from sspd_jax.checkpoints.network import save_network
 from sspd_jax.cli import convert as cli_convert
 from sspd_jax.cli import predict as cli_predict
-from sspd_jax.errors import ConfigError
+from sspd_jax.errors import ConfigError, UserError
 from sspd_jax.heart_rate import host_classical
 from sspd_jax.heart_rate.estimators import OF_RAW_WAVES
 from sspd_jax.inference import predict, windows
@@ -638,3 +639,77 @@ def test_a_real_face_is_read_in_a_box_as_it_is_by_its_landmarks():
     inner = (left + (right - left) // 4, top + (bottom - top) // 4, (right - left) // 2, (bottom - top) // 2)
     given = sspd_jax.read(REAL_FACE, box=inner)
     assert given.windows[0].candidate_bpm == pytest.approx(found.windows[0].candidate_bpm, abs=3)
+
+
+def two_rates(times_s, change_s):
+    """A face at 60 bpm, from a moment on at 90."""
+    slow = sample_video.face_frames(times_s[times_s < change_s], 60, 0)
+    fast = sample_video.face_frames(times_s[times_s >= change_s], 90, 1)
+    yield from zip(times_s, [*slow, *fast], strict=True)
+
+
+@pytest.fixture(scope="module")
+def changing():
+    """18 s at 15 frames/s, 60 bpm and from 8 s on 90, then a gap, then 6 s more at 90."""
+    times_s = np.concatenate([np.arange(270) / 15, 20 + np.arange(90) / 15])
+    return sspd_jax.read(two_rates(times_s, 8), fps=15)
+
+
+def test_a_slice_has_its_own_rate(changing):
+    assert changing.hr(0, 8).candidate_bpm == pytest.approx(60, abs=1.5)
+    late = changing.hr(8, 18)
+    assert late.heart_rate_bpm == pytest.approx(90, abs=1.5)
+    assert (late.start_s, late.duration_s) == (8, 10)
+    assert late.confidence >= 0.8 and late.why == ""
+    assert changing.hr(20, 26).candidate_bpm == pytest.approx(90, abs=2)  # of the second part
+
+
+@pytest.mark.parametrize("region", ["skin", "crop"])
+def test_a_slice_that_is_a_window_is_that_window(face, region):
+    estimate = sspd_jax.read(face, region=region, window_s=6, stride_s=2)
+    for window in estimate.windows:
+        assert estimate.hr(window.start_s, window.start_s + window.duration_s) == window
+    assert estimate.hr(1, 9) not in estimate.windows
+
+
+def test_a_slice_without_a_reading_says_why(face):
+    window = sspd_jax.read(face, min_confidence=1).hr(2, 8)
+    assert window.heart_rate_bpm is None and window.candidate_bpm == pytest.approx(84, abs=2)
+    assert "6.0 s are too short to be sure" in window.why
+
+
+@pytest.mark.parametrize(
+    ("slice_s", "words"),
+    [
+        ((0, 3.9), "3.9 s is too short .* 4 s or more"),
+        ((9, 3), "9 to 3 s has no length"),
+        ((np.nan, 9), "has no length"),
+        ((0, np.inf), "has no length"),
+        ((14, 24), r"14–24 s does not lie inside what was read, 0\.0–18\.0 s, 20\.0–26\.0 s"),
+        ((-1, 9), "-1–9 s does not lie inside"),
+        ((21, 27), "21–27 s does not lie inside"),
+    ],
+)
+def test_a_wrong_slice_is_one_sentence(changing, slice_s, words):
+    with pytest.raises(ConfigError, match=words):
+        changing.hr(*slice_s)
+
+
+def test_the_command_keeps_no_more_than_it_needs(face):
+    with pytest.raises(UserError, match=r"not kept; ask `sspd_jax\.read`"):
+        predict.predict(face).hr(0, 10)
+
+
+def test_a_slice_on_an_assumed_clock_is_doubted_as_the_windows_are(tmp_path):
+    sample_video.write_face_video(tmp_path / "face.avi", seconds=10, bpm=84, codec="rawvideo")
+    estimate = sspd_jax.read(tmp_path / "face.avi")
+    (segment,) = estimate.segments
+    doubted = dataclasses.replace(estimate, segments=(windows.doubted(segment, 0.5, Settings()),))
+    assert estimate.hr(0, 10).confidence > 0.8
+    assert doubted.hr(0, 10) == doubted.windows[0]
+    assert (doubted.hr(0, 10).heart_rate_bpm, doubted.hr(0, 10).why) == (None, windows.NO_CLOCK)
+
+
+def test_a_prediction_can_be_kept_on_disk(changing):
+    again = pickle.loads(pickle.dumps(changing))
+    assert again.hr(8, 18) == changing.hr(8, 18)
