@@ -15,6 +15,7 @@ import collections
 import dataclasses
 import itertools
 import json
+import math
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -112,6 +113,41 @@ def without_landmarks(rows: list[Row]) -> list[Row]:
     return [dataclasses.replace(row, evidence=dataclasses.replace(row.evidence, **blank)) for row in rows]
 
 
+def interval_factor(rows: list[Row], wanted: np.ndarray) -> float:
+    """Fit how wide an interval has to be, in units of `confidence.elsewhere`, to hold the truth.
+
+    Args:
+      rows: with their truth.
+      wanted: bool [rows], those to fit to.
+
+    Returns:
+      The quantile of their errors, raised for their number, as conformal prediction has it.
+    """
+    wide = np.sort(
+        [abs(r.bpm - r.true_bpm) / confidence.elsewhere(r.evidence) for r in _chosen(rows, wanted)]
+    )
+    rank = math.ceil((len(wide) + 1) * confidence.INTERVAL_COVERAGE) - 1
+    return float(wide[min(rank, len(wide) - 1)])
+
+
+def _chosen(rows: list[Row], wanted: np.ndarray) -> list[Row]:
+    return [row for row, one in zip(rows, wanted, strict=True) if one]
+
+
+def intervals(rows: list[Row], wanted: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Lay an interval around each reading, as wide as those of all other people say.
+
+    Returns:
+      Half widths, bpm, and whether they hold the truth, of the wanted rows in order.
+    """
+    people = np.array([row.person for row in rows])
+    half, held = [], []
+    for person, row in zip(people[wanted], _chosen(rows, wanted), strict=True):
+        half.append(interval_factor(rows, wanted & (people != person)) * confidence.elsewhere(row.evidence))
+        held.append(abs(row.bpm - row.true_bpm) <= half[-1])
+    return np.array(half), np.array(held)
+
+
 def report(rows: list[Row], sure: np.ndarray) -> str:
     """Write the tables."""
     right = np.array([row.right for row in rows])
@@ -168,6 +204,25 @@ def report(rows: list[Row], sure: np.ndarray) -> str:
         lines.append(f"| the surest {share:.0%} | {hits[: max(1, round(share * len(hits)))].mean():.1%} |")
     risk = 1 - np.cumsum(hits) / np.arange(1, len(hits) + 1)
     lines += ["", f"Area under the risk–coverage curve: {risk.mean():.3f}."]
+    lines += [
+        "",
+        "## Intervals (auto)",
+        "",
+        f"`interval_bpm` is meant to hold the true rate in {confidence.INTERVAL_COVERAGE:.0%} of the "
+        "windows of real people that are given a number. Whoever is judged was left out of that fit, too.",
+        "",
+        "| of windows that are given | windows | hold the truth | half width: median | widest |",
+        "|---|---|---|---|---|",
+    ]
+    given = auto & alive & (sure >= least)
+    for name, wanted in (("real people", given & real), ("all with a pulse", given)):
+        half, held = intervals(rows, wanted)
+        thirds = np.array_split(held[np.argsort(half)], 3)
+        text = ", ".join(_percent(third) for third in thirds)
+        lines.append(
+            f"| {name} | {len(held)} | {_percent(held)} (narrowest to widest third: {text}) "
+            f"| {np.median(half):.1f} bpm | {half.max():.1f} bpm |"
+        )
     blind = weighed_by_others(rows, without_landmarks(rows))
     lines += [
         "",
@@ -220,10 +275,13 @@ def main() -> int:
     def work() -> None:
         rows = skin_clips.read_rows()
         names = list(confidence.skin_features(rows[0].evidence))
-        text = report(rows, weighed_by_others(rows))
+        sure = weighed_by_others(rows)
+        text = report(rows, sure)
+        given = [r.method == "auto" and r.sort == "real" for r in rows] & (sure >= confidence.SKIN_THRESHOLD)
         right = np.array([row.right for row in rows])
         table = json.loads(confidence.WEIGHTS.read_text())
         table["skin"] = fit(features(rows), right, counts(rows), names)
+        table["interval"] = {"bpm": round(interval_factor(rows, given), 4)}
         storage.write_text(confidence.WEIGHTS, json.dumps(table, indent=1) + "\n")
         storage.write_text(REPORT, text)
         print(text)

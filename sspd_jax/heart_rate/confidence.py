@@ -31,6 +31,9 @@ WAVE_THRESHOLD = 0.5
 """The same of a wave without a picture, such as a finger's on a lens: nothing there passes for a pulse, and
 what can go wrong is noise."""
 
+INTERVAL_COVERAGE = 0.9
+"""Share of the windows with a reading whose interval holds the true rate, on the people of the fit."""
+
 FAINT, STRONG = -3.3, -2.7  # log10 of a relative change of colour: of blood, about 0.05 % and 0.2 %
 
 REASONS = {
@@ -207,6 +210,35 @@ def of_skin(evidence: SkinEvidence) -> tuple[float, str]:
     """Weigh the evidence of a window of a face's skin; see `confidence`."""
     table = weights("skin")
     return _sum_up(skin_features(evidence), table, SKIN_REASONS)
+
+
+def interval_of_skin(evidence: SkinEvidence, bpm: float) -> tuple[float, float]:
+    """Return the range that holds the true rate in nine of ten windows that are given a number.
+
+    Its half width goes with the power of the fused spectrum that lies elsewhere over that near the rate, as
+    a peak's place in noise does. The factor comes from the readings of the people of the fit.
+
+    Args:
+      evidence: of one window.
+      bpm: its rate.
+
+    Returns:
+      Lowest and highest rate, bpm.
+    """
+    half = interval_factor() * elsewhere(evidence)
+    return bpm - half, bpm + half
+
+
+def elsewhere(evidence: SkinEvidence) -> float:
+    """Return the fused spectrum's power away from the rate over that near it; the interval is as wide."""
+    share = min(max(evidence.fused_share, 0.02), 0.98)
+    return (1 - share) / share
+
+
+@functools.cache
+def interval_factor() -> float:
+    """Load what the interval's half width is, bpm, where half of the power lies elsewhere."""
+    return float(json.loads(WEIGHTS.read_text())["interval"]["bpm"])
 
 
 def max_confidence(evidence: Iterable[Evidence]) -> tuple[float, str]:

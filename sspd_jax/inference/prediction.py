@@ -61,6 +61,11 @@ class Prediction:
         return max(self.segments, key=lambda segment: segment.wave.duration_s).wave
 
     @property
+    def interval_bpm(self) -> tuple[float, float] | None:
+        """The range of the heart rate in bpm, the median of its windows'; None without one."""
+        return windows.interval(self.segments)
+
+    @property
     def why(self) -> str:
         """Why there is no reading; '' where there is one."""
         if self.heart_rate_bpm is not None:
@@ -115,6 +120,7 @@ class Prediction:
             "method": self.method,
             "checkpoint": self.checkpoint,
             "heart_rate_bpm": self.heart_rate_bpm,
+            "interval_bpm": self.interval_bpm and [round(bpm, 3) for bpm in self.interval_bpm],
             "confidence": round(self.confidence, 4),
             "why": self.why,
             "read_out": self.hr_estimator,  # files keep the name that they always had
@@ -157,14 +163,16 @@ def write_csv(path: str | Path, predictions: Sequence[Prediction]) -> None:
     """
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    columns = [field.name for field in dataclasses.fields(Window) if field.name != "estimates_bpm"]
-    writer.writerow(["file", "face", "method", *columns])
+    left_out = ("estimates_bpm", "interval_bpm")  # no single cells
+    columns = [field.name for field in dataclasses.fields(Window) if field.name not in left_out]
+    writer.writerow(["file", "face", "method", *columns, "lowest_bpm", "highest_bpm"])
     numbers: dict[str, int] = {}
     for prediction in predictions:
         face = numbers[prediction.file] = numbers.get(prediction.file, 0) + 1
         for window in prediction.windows:
             values = windows.as_json(window)
             row = ["" if values[name] is None else spreadsheet_safe(values[name]) for name in columns]
+            row += values["interval_bpm"] or ["", ""]
             writer.writerow([spreadsheet_safe(prediction.file), face, prediction.method, *row])
     storage.write_text(path, text.getvalue())
 

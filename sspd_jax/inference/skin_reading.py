@@ -237,7 +237,8 @@ def judge_window(
         why = windows.NO_COLOUR
     elif duration_s < windows.ENOUGH_S:
         why += f", and {duration_s:.1f} s are too short to be sure: take {windows.PART_S:g} s or more"
-    judged = Window(start_s, duration_s, bpm if trusted else None, chance, why, bpm, estimates)
+    interval = confidence.interval_of_skin(found, bpm) if trusted else None
+    judged = Window(start_s, duration_s, bpm if trusted else None, chance, why, bpm, estimates, interval)
     return judged, name, skin_evidence.upright(window, window.waves[name], bpm)
 
 

@@ -96,6 +96,8 @@ class Window:
       why: Why there is no reading; '' where there is one.
       candidate_bpm: The rate in bpm that was estimated, trusted or not; None where there is not even that.
       estimates_bpm: What each method says by itself, where several were asked.
+      interval_bpm: Lowest and highest heart rate in bpm that nine of ten readings allow, see
+        `confidence.interval_of_skin`; None without a reading, and of the region `crop`.
     """
 
     start_s: float
@@ -105,6 +107,7 @@ class Window:
     why: str
     candidate_bpm: float | None
     estimates_bpm: Mapping[str, float] = dataclasses.field(default_factory=dict)
+    interval_bpm: tuple[float, float] | None = None
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -317,6 +320,7 @@ def doubted(segment: Segment, most: float, settings: Settings) -> Segment:
 
 def _doubted(window: Window, most: float, settings: Settings) -> Window:
     chance = min(window.confidence, most)
+    window = dataclasses.replace(window, interval_bpm=None)  # of a right clock
     if window.heart_rate_bpm is None or chance >= settings.least_confidence:
         return dataclasses.replace(window, confidence=chance)
     return dataclasses.replace(window, heart_rate_bpm=None, confidence=chance, why=NO_CLOCK)
@@ -368,6 +372,12 @@ def summary(segments: Iterable[Segment]) -> tuple[float | None, float]:
     return bpm, float(np.median([window.confidence for window in trusted]))
 
 
+def interval(segments: Iterable[Segment]) -> tuple[float, float] | None:
+    """Return the median of the lowest and of the highest rates of all readings' intervals, bpm."""
+    found = [w.interval_bpm for segment in segments for w in segment.windows if w.interval_bpm]
+    return tuple(map(float, np.median(found, axis=0))) if found else None
+
+
 def variability(segments: Iterable[Segment]) -> beats.Variability | None:
     """Measure heart-rate variability over the longest run of trusted windows of 60 s or more."""
     best: tuple[float, Segment, float, float] | None = None
@@ -392,6 +402,8 @@ def as_json(window: Window) -> dict[str, Any]:
 
 
 def _rounded(value: Any) -> Any:
+    if isinstance(value, tuple):
+        return [_rounded(part) for part in value]
     if not isinstance(value, float):
         return value
     return round(value, 3) if math.isfinite(value) else None

@@ -108,6 +108,9 @@ def test_predict_prints_a_rate_and_writes_wave_and_times(face, tmp_path):
     sure = f"{result['confidence']:.0%} sure"
     assert f"{face}: {result['heart_rate_bpm']:.1f} bpm, {sure} (pos, 10.0 s at 30.00 Hz)" in run.stdout
     assert result["heart_rate_bpm"] == pytest.approx(84, abs=1.5)
+    low, high = result["interval_bpm"]
+    assert low < 84 < high < low + 10
+    assert result["windows"][0]["interval_bpm"] == [low, high]
     assert len(result["wave"]) == len(result["times_s"]) == 300
     np.testing.assert_allclose(np.diff(result["times_s"]), 1 / 30, atol=1e-6)
     assert (result["method"], result["read_out"], result["fps"]) == ("pos", "levelled_spectrum", 30.0)
