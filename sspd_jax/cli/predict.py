@@ -26,7 +26,14 @@ from sspd_jax.cli import common, estimation
 from sspd_jax.errors import ConfigError, UserError
 from sspd_jax.inference.methods import AUTO, check_method
 from sspd_jax.inference.predict import find_faces, predict
-from sspd_jax.inference.prediction import Prediction, describe, write_csv, write_json, write_plot
+from sspd_jax.inference.prediction import (
+    Prediction,
+    describe,
+    write_csv,
+    write_explanation,
+    write_json,
+    write_plot,
+)
 from sspd_jax.inference.windows import Settings
 from sspd_jax.video.face_detection import FaceBox
 from sspd_jax.video.files import find_videos
@@ -47,7 +54,8 @@ def main(argv: list[str] | None = None) -> int:
     add("--all_faces", action="store_true", help="everybody in the picture, left to right")
     add("--json", metavar="FILE", help="write rates, wave, beats and times")
     add("--csv", metavar="FILE", help="write a row for each window")
-    add("--plot", metavar="FILE", help="draw rates, confidence and wave (.png, .svg, .pdf)")
+    add("--plot", metavar="FILE", help="draw rates, confidence, wave and spectrum (.png, .svg, .pdf)")
+    add("--explain", metavar="FILE", help="write a page that shows why there is a reading, or none (.html)")
     add(
         "--no_cache",
         action="store_true",
@@ -58,19 +66,27 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _predict(args: argparse.Namespace) -> int:
-    for path in filter(None, (args.json, args.csv, args.plot)):
+    for path in filter(None, (args.json, args.csv, args.plot, args.explain)):
         if not Path(path).absolute().parent.is_dir():
             raise UserError(f"{path}: cannot be written (no such folder); choose another place")
     box = estimation.box_of(args)
     if box and args.all_faces:
         raise ConfigError("--box is one place and --all_faces looks for all; give one of them")
+    if args.explain and args.region != "skin":
+        raise ConfigError(f"--explain shows how skin is read; leave --region={args.region} out")
     settings = Settings(args.window, args.stride, args.hr_estimator, args.min_confidence, args.region)
     model = None
     if args.method in (AUTO, "sspd") and args.checkpoint:
         model = estimation.load_model(args.checkpoint, use_cache=not args.no_cache)
     check_method(args.method, model)
     estimate = functools.partial(
-        predict, model=model, method=args.method, settings=settings, fps=args.fps, box=box
+        predict,
+        model=model,
+        method=args.method,
+        settings=settings,
+        fps=args.fps,
+        box=box,
+        keep=bool(args.explain),
     )
     done: list[Prediction] = []
     codes = []
@@ -84,7 +100,13 @@ def _predict(args: argparse.Namespace) -> int:
             for line in lines:
                 print(line, flush=True)
     if done:
-        for path, write in ((args.json, write_json), (args.csv, write_csv), (args.plot, write_plot)):
+        written = {
+            write_json: args.json,
+            write_csv: args.csv,
+            write_plot: args.plot,
+            write_explanation: args.explain,
+        }
+        for write, path in written.items():
             if path:
                 write(path, done)
     return max(codes)

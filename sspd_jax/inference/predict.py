@@ -25,7 +25,7 @@ from sspd_jax.video.face_stream import FaceClip
 from sspd_jax.video.face_track import MeshDetector, TrackedFace
 from sspd_jax.video.face_tracking import SAME_FACE, SEARCH_EVERY_S
 from sspd_jax.video.skin_box import SkinBox
-from sspd_jax.video.skin_traces import SkinRecorder
+from sspd_jax.video.skin_traces import SkinRecorder, Snapshot
 
 if TYPE_CHECKING:  # restoring a network takes seconds to import
     from sspd_jax.inference.model import RppgModel
@@ -58,7 +58,8 @@ def predict(
       fps: Rate of the frames in Hz, where it is known from elsewhere: they are counted at it, whatever the
         file says.
       box: Where the skin is, in pixels of the upright picture; nothing looks for a face then.
-      keep: Keep what the rates are read from, about 1 kB a frame, so that `Prediction.hr` can read any slice.
+      keep: Keep what the rates are read from, about 1 kB a frame, and one picture, for `Prediction.hr` and
+        `explain.write`.
 
     Raises:
       UserError: The video cannot be decoded, shows no face, or is too short.
@@ -151,8 +152,11 @@ def _predict(
         model = None
     if model:
         fps = model.clock_rate(fps)
+    snapshot = None
     if settings.region == "skin":
-        segments, notes, box = _read_skin(frames, file, fps, model, method, settings, near, given)
+        segments, notes, box, snapshot = _read_skin(
+            frames, file, fps, model, method, settings, near, given, keep
+        )
     else:
         if method == AUTO:
             method = "sspd" if model else "pos"
@@ -166,7 +170,7 @@ def _predict(
         segments, notes = segments_of(clip, fps, pulse_extractor(method, model, fps), settings)
         box = clip.box
     if not keep:
-        segments = [dataclasses.replace(segment, judge=None) for segment in segments]
+        segments = [dataclasses.replace(segment, judge=None, skin=None) for segment in segments]
     bpm, confidence = windows.summary(segments)
     return Prediction(
         file=str(file),
@@ -179,6 +183,8 @@ def _predict(
         face_box=dataclasses.astuple(box),
         checkpoint=model.name if model else None,
         notes=tuple(notes),
+        settings=settings,
+        snapshot=snapshot,
     )
 
 
@@ -191,10 +197,11 @@ def _read_skin(
     settings: Settings,
     near: FaceBox | None,
     given: SkinBox | None,
-) -> tuple[list[Segment], list[str], FaceBox]:
-    """Read the skin of a face in one pass over the frames: segments, notes and the last box."""
+    keep: bool,
+) -> tuple[list[Segment], list[str], FaceBox, Snapshot | None]:
+    """Read the skin of a face in one pass over the frames: segments, notes, the last box, and a picture."""
     networks, note = (None, skin_box.NOTE) if given else load_networks()
-    recorder = SkinRecorder(networks, near=near and dataclasses.astuple(near), box=given)
+    recorder = SkinRecorder(networks, near=near and dataclasses.astuple(near), box=given, photograph=keep)
     size = model.crop_size if model else skin_reading.UNREAD_SIZE
     if given:
         clip = face_stream.cut_box(recorder.watch(frames), file, given, size=size)
@@ -228,7 +235,7 @@ def _read_skin(
         segments.append(skin_reading.judge(waves, method, settings))
     if not segments:
         raise _too_short(file, longest_s)
-    return segments, notes, clip.box
+    return segments, notes, clip.box, recorder.snapshot
 
 
 def _waves_of(clip: FaceClip, fps: float, model: RppgModel) -> list[Wave]:

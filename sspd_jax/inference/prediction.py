@@ -9,15 +9,19 @@ import json
 import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sspd_jax.errors import ConfigError, UserError
 from sspd_jax.heart_rate.beats import Variability
 from sspd_jax.heart_rate.wave import Wave
 from sspd_jax.inference import windows
-from sspd_jax.inference.windows import Segment, Window
+from sspd_jax.inference.advice import advice
+from sspd_jax.inference.windows import Segment, Settings, Window
 from sspd_jax.runtime import storage
 from sspd_jax.runtime.text import spreadsheet_safe
+
+if TYPE_CHECKING:
+    from sspd_jax.video.skin_traces import Snapshot
 
 TEXT_WINDOWS = 24  # of a long video, so many lines are printed; files hold all
 
@@ -37,6 +41,8 @@ class Prediction:
       face_box: Left, top, right, bottom of the last crop in pixels of the video's frames.
       checkpoint: The network's, or None.
       notes: What was left out or done to the video, a sentence each.
+      settings: How the waves became heart rates.
+      snapshot: One frame and where its skin is, where the skin was read and it was kept; else None.
     """
 
     file: str
@@ -49,6 +55,8 @@ class Prediction:
     face_box: tuple[int, int, int, int]
     checkpoint: str | None
     notes: tuple[str, ...]
+    settings: Settings = dataclasses.field(default_factory=Settings)
+    snapshot: Snapshot | None = None
 
     @property
     def windows(self) -> tuple[Window, ...]:
@@ -195,6 +203,8 @@ def describe(prediction: Prediction, label: str) -> Iterator[str]:
         how += f", {trusted} of {len(windows)} windows"
     if prediction.heart_rate_bpm is None:
         yield f"{label}: no reading, {prediction.why} ({how})"
+        if helps := advice(prediction.why):
+            yield f"  what would help: {helps}"
     else:
         yield f"{label}: {prediction.heart_rate_bpm:.1f} bpm, {prediction.confidence:.0%} sure ({how})"
     if len(windows) > 1:
@@ -228,3 +238,19 @@ def write_plot(path: str | Path, predictions: Sequence[Prediction]) -> None:
     from sspd_jax.inference import plot  # matplotlib takes a second to import
 
     plot.write(path, predictions)
+
+
+def write_explanation(path: str | Path, predictions: Sequence[Prediction]) -> None:
+    """Write a page that shows why there are readings, or none; see `explain.page`.
+
+    Args:
+      path: The HTML file to make.
+      predictions: What to explain, of the region `skin` and made with `keep=True`.
+
+    Raises:
+      ConfigError: They were not.
+      StorageError: It cannot be written.
+    """
+    from sspd_jax.inference import explain  # matplotlib takes a second to import
+
+    explain.write(path, predictions)

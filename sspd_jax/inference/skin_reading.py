@@ -16,7 +16,8 @@ from operator import itemgetter
 import numpy as np
 
 from sspd_jax.heart_rate import confidence, estimators, fusion, host_classical, skin_evidence
-from sspd_jax.heart_rate.skin_evidence import SkinWindow
+from sspd_jax.heart_rate.fusion import FusedRate
+from sspd_jax.heart_rate.skin_evidence import SkinEvidence, SkinWindow
 from sspd_jax.heart_rate.wave import Wave
 from sspd_jax.inference import windows
 from sspd_jax.inference.methods import AUTO
@@ -181,7 +182,8 @@ def judge(segment: SkinSegment, method: str, settings: Settings) -> Segment:
     name = max(turns, key=lambda key: len(turns[key]))
     values = np.nan_to_num(segment.waves[name])
     wave = Wave(values if sum(turns[name]) >= 0 else -values, fps, float(traces.time_s[0]))
-    return windows.with_beats(wave, found, functools.partial(_judge_again, segment, method, settings))
+    judged = windows.with_beats(wave, found, functools.partial(_judge_again, segment, method, settings))
+    return dataclasses.replace(judged, skin=segment)
 
 
 def _judge_again(segment: SkinSegment, method: str, settings: Settings, start: int, end: int) -> Window:
@@ -205,31 +207,11 @@ def judge_window(
       that wave is (0: cannot be told).
     """
     duration_s = len(window.skin) / window.fps
-
-    def blank(why: str) -> tuple[Window, str, float]:
-        return Window(start_s, duration_s, None, 0.0, why, None), _named(method), 0.0
-
-    is_grey = bool(np.ptp(window.skin, axis=-1).max() < windows.GREY_LEVELS)
-    if (np.ptp(window.skin, axis=0) <= STILL * window.skin.mean(axis=0)).all():
-        return blank(windows.NO_COLOUR if is_grey else windows.FLAT)
-    try:
-        fused = skin_evidence.fuse(window)
-        bpm, estimates, name = fused.bpm, dict(fused.rates_bpm), method
-        if method != AUTO:
-            wave = window.waves.get(method)
-            if wave is None or not np.isfinite(wave).all():
-                return blank("the wave ends before the window does")
-            bpm = estimates[method] = rate_of(wave, window.fps, method, settings)
-        elif np.isfinite(bpm):
-            name = skin_evidence.clearest(window, bpm)
-            if settings.hr_estimator:
-                bpm = rate_of(window.waves[name], window.fps, method, settings)
-    except ValueError as error:
-        return blank(f"at {window.fps:g} frames/s no pulse can be read ({error})")
-    if not np.isfinite(bpm):
-        return blank(windows.NO_COLOUR if is_grey else windows.FLAT)
-    found = skin_evidence.extract(window, window.waves[name], bpm, fused)
-    chance, why = confidence.of_skin(found)
+    found = weigh(window, method, settings)
+    if isinstance(found, str):
+        return Window(start_s, duration_s, None, 0.0, found, None), _named(method), 0.0
+    bpm, is_grey = found.bpm, _is_grey(window)
+    chance, why = confidence.of_skin(found.evidence)
     trusted = chance >= settings.least_confidence and not is_grey
     if trusted:
         why = ""
@@ -237,9 +219,67 @@ def judge_window(
         why = windows.NO_COLOUR
     elif duration_s < windows.ENOUGH_S:
         why += f", and {duration_s:.1f} s are too short to be sure: take {windows.PART_S:g} s or more"
-    interval = confidence.interval_of_skin(found, bpm) if trusted else None
-    judged = Window(start_s, duration_s, bpm if trusted else None, chance, why, bpm, estimates, interval)
-    return judged, name, skin_evidence.upright(window, window.waves[name], bpm)
+    interval = confidence.interval_of_skin(found.evidence, bpm) if trusted else None
+    given = bpm if trusted else None
+    judged = Window(start_s, duration_s, given, chance, why, bpm, found.estimates_bpm, interval)
+    return judged, found.wave, skin_evidence.upright(window, window.waves[found.wave], bpm)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Weighed:
+    """What a window's rate was read from.
+
+    Attributes:
+      bpm: the rate, trusted or not.
+      estimates_bpm: what each estimator says alone.
+      wave: name of the wave that shows its pulse best.
+      fused: all spectra together.
+      evidence: for the rate and against it.
+    """
+
+    bpm: float
+    estimates_bpm: Mapping[str, float]
+    wave: str
+    fused: FusedRate
+    evidence: SkinEvidence
+
+
+def weigh(window: SkinWindow, method: str, settings: Settings) -> Weighed | str:
+    """Estimate the rate of one window and collect the evidence for it.
+
+    Args:
+      window: what was seen in it.
+      method: `AUTO`, 'sspd' or a classical one.
+      settings: estimator.
+
+    Returns:
+      What was found; or why there is not even a rate to doubt.
+    """
+    is_grey = _is_grey(window)
+    if (np.ptp(window.skin, axis=0) <= STILL * window.skin.mean(axis=0)).all():
+        return windows.NO_COLOUR if is_grey else windows.FLAT
+    try:
+        fused = skin_evidence.fuse(window)
+        bpm, estimates, name = fused.bpm, dict(fused.rates_bpm), method
+        if method != AUTO:
+            wave = window.waves.get(method)
+            if wave is None or not np.isfinite(wave).all():
+                return "the wave ends before the window does"
+            bpm = estimates[method] = rate_of(wave, window.fps, method, settings)
+        elif np.isfinite(bpm):
+            name = skin_evidence.clearest(window, bpm)
+            if settings.hr_estimator:
+                bpm = rate_of(window.waves[name], window.fps, method, settings)
+    except ValueError as error:
+        return f"at {window.fps:g} frames/s no pulse can be read ({error})"
+    if not np.isfinite(bpm):
+        return windows.NO_COLOUR if is_grey else windows.FLAT
+    evidence = skin_evidence.extract(window, window.waves[name], bpm, fused)
+    return Weighed(bpm, estimates, name, fused, evidence)
+
+
+def _is_grey(window: SkinWindow) -> bool:
+    return bool(np.ptp(window.skin, axis=-1).max() < windows.GREY_LEVELS)
 
 
 def rate_of(wave: np.ndarray, fps: float, method: str, settings: Settings) -> float:

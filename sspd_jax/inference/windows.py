@@ -12,7 +12,7 @@ import functools
 import math
 from collections.abc import Callable, Iterable, Mapping
 from itertools import groupby
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -22,6 +22,9 @@ from sspd_jax.heart_rate.wave import Wave
 from sspd_jax.inference import cell_colors
 from sspd_jax.video import face_tracking
 from sspd_jax.video.face_stream import FaceClip, Trace
+
+if TYPE_CHECKING:
+    from sspd_jax.inference.skin_reading import SkinSegment
 
 MIN_DURATION_S = 4.0
 """Shorter waves hold too few beats: at 45 bpm, three."""
@@ -121,12 +124,14 @@ class Segment:
       windows: Its windows, in time.
       judge: Judges the samples of the wave from the first number to before the second anew, where what it was
         read from was kept; else None.
+      skin: What it was read from, where that is skin and was kept; else None.
     """
 
     wave: Wave
     beats_s: np.ndarray
     windows: tuple[Window, ...]
     judge: Callable[[int, int], Window] | None = None
+    skin: SkinSegment | None = None
 
     def span_of(self, start_s: float, end_s: float) -> tuple[int, int] | None:
         """Return the samples, first and last + 1, from one moment to another, s; None where some lack."""
@@ -315,7 +320,8 @@ def judge_wave(wave: Wave, settings: Settings) -> Segment:
 def doubted(segment: Segment, most: float, settings: Settings) -> Segment:
     """Lower the confidence of every window to `most` at the most; refuse those for which it is too low."""
     again = segment.judge and functools.partial(_doubt_again, segment.judge, most, settings)
-    return with_beats(segment.wave, [_doubted(w, most, settings) for w in segment.windows], again)
+    found = [_doubted(window, most, settings) for window in segment.windows]
+    return dataclasses.replace(with_beats(segment.wave, found, again), skin=segment.skin)
 
 
 def _doubted(window: Window, most: float, settings: Settings) -> Window:
