@@ -4,6 +4,7 @@
     sspd_jax predict face.mp4 --checkpoint=DIR --json=face.json --plot=face.png
     sspd_jax predict recordings/ --csv=rates.csv
     sspd_jax predict face.mp4 --method=pos --region=crop
+    sspd_jax predict face.mp4 --explain=face.html --overlay=with_rate.mp4
     sspd_jax predict mask.mp4 --box=200,80,160,60
 
 The face's skin is read by classical methods side by side and, with --checkpoint, by a network beside them.
@@ -25,6 +26,8 @@ from typing import TYPE_CHECKING, Any
 from sspd_jax.cli import common, estimation
 from sspd_jax.errors import ConfigError, UserError
 from sspd_jax.inference.methods import AUTO, check_method
+from sspd_jax.inference.overlay import check as check_overlay
+from sspd_jax.inference.overlay import write as write_overlay
 from sspd_jax.inference.predict import find_faces, predict
 from sspd_jax.inference.prediction import (
     Prediction,
@@ -56,6 +59,7 @@ def main(argv: list[str] | None = None) -> int:
     add("--csv", metavar="FILE", help="write a row for each window")
     add("--plot", metavar="FILE", help="draw rates, confidence, wave and spectrum (.png, .svg, .pdf)")
     add("--explain", metavar="FILE", help="write a page that shows why there is a reading, or none (.html)")
+    add("--overlay", metavar="FILE", help="write the video with face box, wave and rate in it (.mp4)")
     add(
         "--no_cache",
         action="store_true",
@@ -66,14 +70,15 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _predict(args: argparse.Namespace) -> int:
-    for path in filter(None, (args.json, args.csv, args.plot, args.explain)):
+    for path in filter(None, (args.json, args.csv, args.plot, args.explain, args.overlay)):
         if not Path(path).absolute().parent.is_dir():
             raise UserError(f"{path}: cannot be written (no such folder); choose another place")
     box = estimation.box_of(args)
     if box and args.all_faces:
         raise ConfigError("--box is one place and --all_faces looks for all; give one of them")
-    if args.explain and args.region != "skin":
-        raise ConfigError(f"--explain shows how skin is read; leave --region={args.region} out")
+    shows_skin = "--explain" if args.explain else "--overlay"
+    if (args.explain or args.overlay) and args.region != "skin":
+        raise ConfigError(f"{shows_skin} shows how skin is read; leave --region={args.region} out")
     settings = Settings(args.window, args.stride, args.hr_estimator, args.min_confidence, args.region)
     model = None
     if args.method in (AUTO, "sspd") and args.checkpoint:
@@ -86,14 +91,17 @@ def _predict(args: argparse.Namespace) -> int:
         settings=settings,
         fps=args.fps,
         box=box,
-        keep=bool(args.explain),
+        keep=bool(args.explain or args.overlay),
     )
     done: list[Prediction] = []
     codes = []
+    videos = _list_videos(args.videos, codes, debug=args.debug)
+    if args.overlay:
+        check_overlay(args.overlay, videos)
     with _each_on_a_device(model) as each:
         for code, predictions, lines in each(
             functools.partial(_predict_faces, estimate, all_faces=args.all_faces, debug=args.debug),
-            _list_videos(args.videos, codes, debug=args.debug),
+            videos,
         ):
             codes.append(code)
             done += predictions
@@ -109,6 +117,8 @@ def _predict(args: argparse.Namespace) -> int:
         for write, path in written.items():
             if path:
                 write(path, done)
+        if args.overlay:
+            write_overlay(args.overlay, done, fps=args.fps, box=box)
     return max(codes)
 
 

@@ -13,10 +13,11 @@ import itertools
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from scipy import ndimage, signal
+from scipy import signal
 
 from sspd_jax.heart_rate import fusion
 from sspd_jax.heart_rate.skin_evidence import TREMBLE, SkinWindow
+from sspd_jax.heart_rate.wave import without_drift
 from sspd_jax.inference.skin_reading import Weighed
 from sspd_jax.inference.windows import Segment, Window
 from sspd_jax.video.skin_traces import Snapshot
@@ -42,7 +43,6 @@ ESTIMATORS = {
     "sspd": "#0072B2",
 }
 OTHER = "#CC79A7"  # of an estimator beside these
-DRIFT_S = 1.5  # what changes more slowly is taken off the colours that are shown
 LEAST_SKIN = 0.2  # of the map, from which a pixel counts for where the face is
 SKIN = np.array([0, 158, 115])  # the map's colour in the picture: no skin is green
 
@@ -105,11 +105,6 @@ def draw_course(segment: Segment) -> Figure:
         axis.grid(color="#eeeeee")
         axis.legend(fontsize=8, loc="center left", bbox_to_anchor=(1, 0.5), frameon=False)
     return figure
-
-
-def without_drift(values: np.ndarray, fps: float) -> np.ndarray:
-    """Take off what changes more slowly than in `DRIFT_S`, so that beats can be seen."""
-    return values - ndimage.uniform_filter1d(values, max(1, round(DRIFT_S * fps)), mode="nearest")
 
 
 def _shade(axis: Axes, windows: tuple[Window, ...]) -> None:
