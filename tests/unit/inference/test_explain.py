@@ -71,7 +71,7 @@ def video(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def told(video):
-    """The page and the JSON file of one run: two windows, the second refused by hand's threshold."""
+    """The page and the JSON file of one run, of two windows."""
     page, data = video.with_suffix(".html"), video.with_suffix(".json")
     arguments = [str(video), f"--explain={page}", f"--json={data}", "--window=8", "--stride=3"]
     assert cli_predict.main(arguments) == 0
@@ -123,6 +123,14 @@ def test_the_numbers_of_the_page_are_those_of_the_file(told):
     check_numbers(text, data)
     assert f"{data['heart_rate_bpm']:.1f} bpm" in text
     assert "within {:.1f}–{:.1f} bpm".format(*data["interval_bpm"]) in text
+
+
+def test_so_are_those_of_what_is_not_trusted(video, tmp_path):
+    files = [f"--explain={tmp_path / 'a.html'}", f"--json={tmp_path / 'a.json'}"]
+    assert cli_predict.main([str(video), *files, "--min_confidence=1"]) == 0
+    data = json.loads((tmp_path / "a.json").read_text())
+    assert [window["heart_rate_bpm"] for window in data["windows"]] == [None] * len(data["windows"])
+    check_numbers((tmp_path / "a.html").read_text(), data)
 
 
 def test_the_page_asks_for_nothing(told):

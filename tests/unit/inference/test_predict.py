@@ -599,6 +599,15 @@ def test_a_wrong_box_is_one_sentence(cheek, capsys, options, words, code):
         assert word in said.err
 
 
+def test_an_interval_is_two_columns_and_empty_without_a_reading(face, tmp_path):
+    prediction = predict.predict(face)
+    write_csv(tmp_path / "a.csv", [prediction, predict.predict(face, settings=Settings(min_confidence=1))])
+    given, refused = csv.DictReader((tmp_path / "a.csv").read_text().splitlines())
+    low, high = prediction.windows[0].interval_bpm
+    assert (float(given["lowest_bpm"]), float(given["highest_bpm"])) == pytest.approx((low, high), abs=1e-3)
+    assert refused["lowest_bpm"] == refused["highest_bpm"] == ""
+
+
 def test_a_box_is_meant_in_the_upright_picture(tmp_path):
     path = tmp_path / "turned.mp4"
     times_s = np.arange(150) / 30

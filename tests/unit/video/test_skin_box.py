@@ -126,3 +126,21 @@ def test_motion_inside_the_box_is_in_the_track(recorded):
     # 1.5 of 80 pixels, in units of the spread, against a mean that follows within a second.
     assert right == pytest.approx(1.5 / 80 * face_track.CROP_SIDE, rel=0.35)
     assert np.abs(recorded.residual[:, 0]).max() < right / 8
+
+
+def test_a_photograph_is_small_and_its_map_lies_on_the_skin():
+    rng = np.random.default_rng(0)
+    recorder = SkinRecorder(None, box=SkinBox((300, 100, 400, 600)), photograph=True)
+    for time_s in np.arange(50) / 10:
+        picture = np.full((960, 1280, 3), 30, np.uint8)
+        picture[100:400, 300:700] = (190, 140, 115)  # the upper half of the box
+        picture[400:700, 300:700] = (60, 90, 190)
+        noise = rng.integers(0, 4, (96, 128, 3), np.uint8)
+        recorder.see(time_s, picture + cv2.resize(noise, (1280, 960), interpolation=cv2.INTER_NEAREST))
+    recorder.finish()
+    shown = recorder.snapshot
+    assert shown.time_s == pytest.approx(4)  # the last that is twice as late as the one before
+    assert shown.picture.shape == (480, 640, 3) and shown.skin.shape == (480, 640)
+    rows, columns = np.nonzero(shown.skin > 0.3)
+    edges = rows.min(), rows.max(), columns.min(), columns.max()
+    assert edges == pytest.approx((50, 199, 150, 349), abs=3)
