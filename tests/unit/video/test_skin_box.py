@@ -139,7 +139,7 @@ def test_a_photograph_is_small_and_its_map_lies_on_the_skin():
         recorder.see(time_s, picture + cv2.resize(noise, (1280, 960), interpolation=cv2.INTER_NEAREST))
     recorder.finish()
     shown = recorder.snapshot
-    assert shown.time_s == pytest.approx(4)  # the last that is twice as late as the one before
+    assert shown.time_s == pytest.approx(2)  # of the next, at 4 s, the skin is known a second later
     assert shown.picture.shape == (480, 640, 3) and shown.skin.shape == (480, 640)
     rows, columns = np.nonzero(shown.skin > 0.3)
     edges = rows.min(), rows.max(), columns.min(), columns.max()
