@@ -9,7 +9,7 @@ command is `sspd_jax NAME` and `python -m sspd_jax NAME`; `sspd_jax --help` list
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -53,6 +53,7 @@ def read(
     fps: float | None = None,
     checkpoint: str | Path | RppgModel | None = None,
     method: str | None = None,
+    box: str | Sequence[int] | None = None,
     **settings: Any,
 ) -> Prediction:
     """Estimate the heart rate of the face in a video.
@@ -64,11 +65,14 @@ def read(
       checkpoint: A network's directory, or what `load` returned, for 'auto' and 'sspd'; 'auto' needs none.
       method: 'auto' (the default: classical methods side by side, the network beside them where there is
         one), 'sspd' (the network alone), 'pos', 'chrom', …
+      box: Where the skin is, where no face can be found: left, top, width, height in pixels of the upright
+        picture, or 'picture' for all of it.
       **settings: Fields of `sspd_jax.inference.windows.Settings`: window_s, stride_s, hr_estimator,
         min_confidence, region.
 
     Returns:
-      The prediction: `heart_rate_bpm` (None where there is no reading), `confidence`, `windows`, `wave`, …
+      The prediction: `heart_rate_bpm` (None where there is no reading), `confidence`, `windows`, `wave`, …;
+      and `hr(start_s, end_s)` for any slice, from some 1 kB a frame that is kept for it.
 
     Raises:
       UserError: The video cannot be decoded, shows no face or is too short; one sentence.
@@ -89,12 +93,15 @@ def read(
     from sspd_jax.errors import ConfigError
     from sspd_jax.inference import predict
     from sspd_jax.inference.windows import Settings
+    from sspd_jax.video.skin_box import SkinBox
 
     model = load(checkpoint) if isinstance(checkpoint, str | Path) else checkpoint
     options = {
         "model": model,
         "method": method or "auto",
         "settings": _settings(Settings, settings),
+        "keep": True,
+        "box": None if box is None else SkinBox.of(box),
     }
     if isinstance(video, str | Path):
         return predict.predict(video, fps=fps, **options)

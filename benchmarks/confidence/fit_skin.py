@@ -12,8 +12,10 @@ sspd_jax/heart_rate/confidence.json.
 from __future__ import annotations
 
 import collections
+import dataclasses
 import itertools
 import json
+import math
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -80,19 +82,70 @@ def fit(x: np.ndarray, right: np.ndarray, weight: np.ndarray, names: list[str]) 
     }
 
 
-def weighed_by_others(rows: list[Row]) -> np.ndarray:
-    """Weigh everybody by weights that were fitted to all others: a confidence for each row."""
+def weighed_by_others(rows: list[Row], judged: list[Row] | None = None) -> np.ndarray:
+    """Weigh everybody by weights that were fitted to all others.
+
+    Args:
+      rows: that the weights are fitted to.
+      judged: the same rows as far as they are known when they are weighed; by default all of it.
+
+    Returns:
+      float64 [rows], a confidence for each.
+    """
     names = list(confidence.skin_features(rows[0].evidence))
     x, weight = features(rows), counts(rows)
+    known = x if judged is None else features(judged)
     right = np.array([row.right for row in rows])
     people = np.array([row.person for row in rows])
     sure = np.zeros(len(rows))
     for person in np.unique(people):
         mine = people == person
         table = confidence.as_weights(fit(x[~mine], right[~mine], weight[~mine], names))
-        pull = np.where(np.isfinite(x[mine]), x[mine] - table.centre, 0) @ table.weight
+        pull = np.where(np.isfinite(known[mine]), known[mine] - table.centre, 0) @ table.weight
         sure[mine] = 1 / (1 + np.exp(-(table.bias + pull)))
     return sure
+
+
+def without_landmarks(rows: list[Row]) -> list[Row]:
+    """Take from rows what is not known in a box that a person gives: eyes, brows, and what lies behind."""
+    unknown = ("eyes", "eyes_in_step", "behind", "behind_share", "behind_colour")
+    blank = dict.fromkeys(unknown, float("nan"))
+    return [dataclasses.replace(row, evidence=dataclasses.replace(row.evidence, **blank)) for row in rows]
+
+
+def interval_factor(rows: list[Row], wanted: np.ndarray) -> float:
+    """Fit how wide an interval has to be, in units of `confidence.elsewhere`, to hold the truth.
+
+    Args:
+      rows: with their truth.
+      wanted: bool [rows], those to fit to.
+
+    Returns:
+      The quantile of their errors, raised for their number, as conformal prediction has it.
+    """
+    wide = np.sort(
+        [abs(r.bpm - r.true_bpm) / confidence.elsewhere(r.evidence) for r in _chosen(rows, wanted)]
+    )
+    rank = math.ceil((len(wide) + 1) * confidence.INTERVAL_COVERAGE) - 1
+    return float(wide[min(rank, len(wide) - 1)])
+
+
+def _chosen(rows: list[Row], wanted: np.ndarray) -> list[Row]:
+    return [row for row, one in zip(rows, wanted, strict=True) if one]
+
+
+def intervals(rows: list[Row], wanted: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Lay an interval around each reading, as wide as those of all other people say.
+
+    Returns:
+      Half widths, bpm, and whether they hold the truth, of the wanted rows in order.
+    """
+    people = np.array([row.person for row in rows])
+    half, held = [], []
+    for person, row in zip(people[wanted], _chosen(rows, wanted), strict=True):
+        half.append(interval_factor(rows, wanted & (people != person)) * confidence.elsewhere(row.evidence))
+        held.append(abs(row.bpm - row.true_bpm) <= half[-1])
+    return np.array(half), np.array(held)
 
 
 def report(rows: list[Row], sure: np.ndarray) -> str:
@@ -153,6 +206,35 @@ def report(rows: list[Row], sure: np.ndarray) -> str:
     lines += ["", f"Area under the risk–coverage curve: {risk.mean():.3f}."]
     lines += [
         "",
+        "## Intervals (auto)",
+        "",
+        f"`interval_bpm` is meant to hold the true rate in {confidence.INTERVAL_COVERAGE:.0%} of the "
+        "windows of real people that are given a number. Whoever is judged was left out of that fit, too.",
+        "",
+        "| of windows that are given | windows | hold the truth | half width: median | widest |",
+        "|---|---|---|---|---|",
+    ]
+    given = auto & alive & (sure >= least)
+    for name, wanted in (("real people", given & real), ("all with a pulse", given)):
+        half, held = intervals(rows, wanted)
+        thirds = np.array_split(held[np.argsort(half)], 3)
+        text = ", ".join(_percent(third) for third in thirds)
+        lines.append(
+            f"| {name} | {len(held)} | {_percent(held)} (narrowest to widest third: {text}) "
+            f"| {np.median(half):.1f} bpm | {half.max():.1f} bpm |"
+        )
+    blind = weighed_by_others(rows, without_landmarks(rows))
+    lines += [
+        "",
+        "## Without eyes and background (auto)",
+        "",
+        "What `--box` leaves: the same windows and weights, and nothing known of eyes, brows and what lies "
+        "behind. The patches are those of a face here, in a box they are its cells.",
+        "",
+        f"Real people: {_share((blind >= least)[auto & real])} given, "
+        f"{_share(right[auto & real & (blind >= least)])} right; "
+        f"pulse-free: {_share((blind >= least)[auto & ~alive])} given.",
+        "",
         "## Real people, one by one (auto)",
         "",
         "| person | windows | right | given | of these right |",
@@ -193,10 +275,13 @@ def main() -> int:
     def work() -> None:
         rows = skin_clips.read_rows()
         names = list(confidence.skin_features(rows[0].evidence))
-        text = report(rows, weighed_by_others(rows))
+        sure = weighed_by_others(rows)
+        text = report(rows, sure)
+        given = [r.method == "auto" and r.sort == "real" for r in rows] & (sure >= confidence.SKIN_THRESHOLD)
         right = np.array([row.right for row in rows])
         table = json.loads(confidence.WEIGHTS.read_text())
         table["skin"] = fit(features(rows), right, counts(rows), names)
+        table["interval"] = {"bpm": round(interval_factor(rows, given), 4)}
         storage.write_text(confidence.WEIGHTS, json.dumps(table, indent=1) + "\n")
         storage.write_text(REPORT, text)
         print(text)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from sspd_jax.heart_rate import confidence, estimators
 from sspd_jax.inference.methods import AUTO, METHODS
 from sspd_jax.inference.windows import REGIONS, Settings
+from sspd_jax.video.skin_box import SkinBox
 
 if TYPE_CHECKING:
     from sspd_jax.inference.model import RppgModel
@@ -47,6 +48,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="what of the picture is read: the skin of a face followed by its landmarks (default), or the "
         "mean of a box around it, as published toolboxes do",
     )
+    parser.add_argument(
+        "--box",
+        metavar="LEFT,TOP,WIDTH,HEIGHT",
+        help="where the skin is, pixels of the upright picture, or 'picture' for all of it; nothing looks "
+        "for a face then: for a mask, a turned head, a face that fills the picture",
+    )
     parser.add_argument("--window", type=float, default=DEFAULT.window_s, help="s (default: %(default)g)")
     parser.add_argument(
         "--min_confidence",
@@ -54,6 +61,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="least chance of being within 3 bpm; below it there is no reading (default: "
         f"{confidence.SKIN_THRESHOLD:g} for skin, {confidence.THRESHOLD:g} for a crop)",
     )
+
+
+def box_of(args: argparse.Namespace) -> SkinBox | None:
+    """Return the box that was asked for.
+
+    Raises:
+      ConfigError: It is no box.
+    """
+    return None if args.box is None else SkinBox.of(args.box)
 
 
 def load_model(checkpoint: str, *, use_cache: bool = True) -> RppgModel:

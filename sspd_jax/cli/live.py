@@ -53,6 +53,7 @@ def _watch(args: argparse.Namespace) -> None:
         min_confidence=args.min_confidence,
         region=args.region,
     )
+    box = estimation.box_of(args)
     if not args.checkpoint:
         check_method(args.method, None)
     if args.video:
@@ -63,7 +64,13 @@ def _watch(args: argparse.Namespace) -> None:
         wanted = args.checkpoint and args.method in (AUTO, "sspd")
         model = estimation.load_model(args.checkpoint) if wanted else None
         for update in watch(
-            feed, feed.fps, model=model, method=args.method, settings=settings, every_s=args.every
+            feed,
+            feed.fps,
+            model=model,
+            method=args.method,
+            settings=settings,
+            every_s=args.every,
+            box=box,
         ):
             if page:
                 page.publish(as_json(update))

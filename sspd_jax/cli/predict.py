@@ -4,6 +4,8 @@
     sspd_jax predict face.mp4 --checkpoint=DIR --json=face.json --plot=face.png
     sspd_jax predict recordings/ --csv=rates.csv
     sspd_jax predict face.mp4 --method=pos --region=crop
+    sspd_jax predict face.mp4 --explain=face.html --overlay=with_rate.mp4
+    sspd_jax predict mask.mp4 --box=200,80,160,60
 
 The face's skin is read by classical methods side by side and, with --checkpoint, by a network beside them.
 Each window of 10 s gets a rate and the chance that it is within 3 bpm of the truth; below --min_confidence
@@ -24,8 +26,18 @@ from typing import TYPE_CHECKING, Any
 from sspd_jax.cli import common, estimation
 from sspd_jax.errors import ConfigError, UserError
 from sspd_jax.inference.methods import AUTO, check_method
+from sspd_jax.inference.overlay import check as check_overlay
+from sspd_jax.inference.overlay import write as write_overlay
 from sspd_jax.inference.predict import find_faces, predict
-from sspd_jax.inference.prediction import Failure, Prediction, describe, write_csv, write_json, write_plot
+from sspd_jax.inference.prediction import (
+    Failure,
+    Prediction,
+    describe,
+    write_csv,
+    write_explanation,
+    write_json,
+    write_plot,
+)
 from sspd_jax.inference.windows import Settings
 from sspd_jax.runtime import storage
 from sspd_jax.video import decode
@@ -67,7 +79,9 @@ def main(argv: list[str] | None = None) -> int:
     add("--face_model", default="", metavar="FILE", help="YuNet's model file, for --face_detector=yunet")
     add("--json", metavar="FILE", help="write rates, wave, beats and times")
     add("--csv", metavar="FILE", help="write a row for each window")
-    add("--plot", metavar="FILE", help="draw rates, confidence and wave (.png, .svg, .pdf)")
+    add("--plot", metavar="FILE", help="draw rates, confidence, wave and spectrum (.png, .svg, .pdf)")
+    add("--explain", metavar="FILE", help="write a page that shows why there is a reading, or none (.html)")
+    add("--overlay", metavar="FILE", help="write the video with face box, wave and rate in it (.mp4)")
     add(
         "--no_cache",
         action="store_true",
@@ -78,10 +92,16 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _predict(args: argparse.Namespace) -> int:
-    for path in filter(None, (args.json, args.csv, args.plot)):
+    for path in filter(None, (args.json, args.csv, args.plot, args.explain, args.overlay)):
         if not Path(path).absolute().parent.is_dir():
             raise UserError(f"{path}: cannot be written (no such folder); choose another place")
     decode.use_limits(decode.Limits(args.max_megapixels, args.max_hours))
+    box = estimation.box_of(args)
+    if box and args.all_faces:
+        raise ConfigError("--box is one place and --all_faces looks for all; give one of them")
+    shows_skin = "--explain" if args.explain else "--overlay"
+    if (args.explain or args.overlay) and args.region != "skin":
+        raise ConfigError(f"{shows_skin} shows how skin is read; leave --region={args.region} out")
     settings = Settings(
         *(args.window, args.stride, args.hr_estimator, args.min_confidence, args.region),
         network=not args.no_network,
@@ -96,10 +116,20 @@ def _predict(args: argparse.Namespace) -> int:
             raise ConfigError("--face_detector is for --region=crop: the skin is found by landmarks")
         detector = functools.partial(make_detector, args.face_detector or "yunet", args.face_model)
         detector()  # what is wrong with it is said before the work
-    estimate = functools.partial(predict, model=model, method=args.method, settings=settings, fps=args.fps)
+    estimate = functools.partial(
+        predict,
+        model=model,
+        method=args.method,
+        settings=settings,
+        fps=args.fps,
+        box=box,
+        keep=bool(args.explain or args.overlay),
+    )
     done: list[Prediction | Failure] = []
     codes = []
     videos = _list_videos(args.videos, codes, debug=args.debug)
+    if args.overlay:
+        check_overlay(args.overlay, videos)
     with _each_on_a_device(model) as each:
         for number, (code, results, lines) in enumerate(
             each(
@@ -115,9 +145,15 @@ def _predict(args: argparse.Namespace) -> int:
             _write(args, done, is_last=number == len(videos), as_list=len(videos) > 1)
             for line in lines:  # after the files: what was said is kept, whatever happens next
                 print(line, flush=True)
+            _write(args, done, is_last=number == len(videos), as_list=len(videos) > 1)
     predictions = [result for result in done if isinstance(result, Prediction)]
-    if args.plot and predictions:
-        write_plot(args.plot, predictions)
+    if predictions:
+        if args.plot:
+            write_plot(args.plot, predictions)
+        if args.explain:
+            write_explanation(args.explain, predictions)
+        if args.overlay:
+            write_overlay(args.overlay, predictions, fps=args.fps, box=box)
     return max(codes)
 
 

@@ -6,9 +6,6 @@ grey print says the same.
 
 from __future__ import annotations
 
-import base64
-import html
-import io
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -64,20 +61,6 @@ CYCLE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#999
 MOST_VIDEOS = 12  # in a picture of heart rates over time
 MOST_TOLD = 10  # windows of a video whose confidence is written beside them
 MOST_SHOWN = 4  # methods side by side
-DPI = 100
-
-
-def embed(figure: Figure, alt: str) -> str:
-    """Return a figure as an HTML image that needs no other file.
-
-    Example:
-      >>> embed(Figure(figsize=(1, 1)), "an empty page")[:41]
-      '<img alt="an empty page" src="data:image/'
-    """
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=DPI, bbox_inches="tight")
-    data = base64.b64encode(buffer.getvalue()).decode()
-    return f'<img alt="{html.escape(alt)}" src="data:image/png;base64,{data}">'
 
 
 def style_of(method: str) -> dict[str, Any]:

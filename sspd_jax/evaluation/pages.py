@@ -11,6 +11,7 @@ from markupsafe import Markup
 from sspd_jax.evaluation import figures
 from sspd_jax.evaluation.render import cell, count
 from sspd_jax.evaluation.summary import HEADS, INTERVAL, LEVELS, NAMES
+from sspd_jax.inference.figures import embed
 
 ENVIRONMENT = jinja2.Environment(
     loader=jinja2.PackageLoader("sspd_jax.evaluation"),
@@ -42,7 +43,7 @@ def picture(figure: Any, text: str) -> Markup:
       figure: Figure of matplotlib.
       text: What it shows, for those who do not see it.
     """
-    return Markup(figures.embed(figure, text))
+    return Markup(embed(figure, text))
 
 
 def render_page(template: str, title: str, **context: Any) -> str:

@@ -31,6 +31,9 @@ WAVE_THRESHOLD = 0.5
 """The same of a wave without a picture, such as a finger's on a lens: nothing there passes for a pulse, and
 what can go wrong is noise."""
 
+INTERVAL_COVERAGE = 0.9
+"""Share of the windows with a reading whose interval holds the true rate, on the people of the fit."""
+
 FAINT, STRONG = -3.3, -2.7  # log10 of a relative change of colour: of blood, about 0.05 % and 0.2 %
 
 REASONS = {
@@ -219,6 +222,35 @@ def of_skin(evidence: SkinEvidence) -> tuple[float, str]:
     return _sum_up(skin_features(evidence), table, SKIN_REASONS)
 
 
+def interval_of_skin(evidence: SkinEvidence, bpm: float) -> tuple[float, float]:
+    """Return the range that holds the true rate in nine of ten windows that are given a number.
+
+    Its half width goes with the power of the fused spectrum that lies elsewhere over that near the rate, as
+    a peak's place in noise does. The factor comes from the readings of the people of the fit.
+
+    Args:
+      evidence: of one window.
+      bpm: its rate.
+
+    Returns:
+      Lowest and highest rate, bpm.
+    """
+    half = interval_factor() * elsewhere(evidence)
+    return bpm - half, bpm + half
+
+
+def elsewhere(evidence: SkinEvidence) -> float:
+    """Return the fused spectrum's power away from the rate over that near it; the interval is as wide."""
+    share = min(max(evidence.fused_share, 0.02), 0.98)
+    return (1 - share) / share
+
+
+@functools.cache
+def interval_factor() -> float:
+    """Load what the interval's half width is, bpm, where half of the power lies elsewhere."""
+    return float(json.loads(WEIGHTS.read_text())["interval"]["bpm"])
+
+
 def max_confidence(evidence: Iterable[Evidence]) -> tuple[float, str]:
     """Return the highest confidence of a window for which there is more than one sort of evidence."""
     return max(map(confidence, evidence), key=lambda weighed: weighed[0])
@@ -237,13 +269,63 @@ def weighed(evidence: Evidence, weights: Weights) -> tuple[float, str]:
     return _sum_up(features(evidence), weights, REASONS)
 
 
+@dataclasses.dataclass(frozen=True)
+class Part:
+    """What one number adds to the confidence of a window.
+
+    Attributes:
+      name: of the feature; its first word is the sort of reason.
+      value: of this window; NaN where it cannot be told, which speaks neither way.
+      centre: its mean where the weights were fitted.
+      weight: of the difference of both.
+      log_odds: the product: above 0 it speaks for the rate.
+    """
+
+    name: str
+    value: float
+    centre: float
+    weight: float
+    log_odds: float
+
+    @property
+    def kind(self) -> str:
+        """Sort of reason, a key of `SKIN_REASONS` or `REASONS`."""
+        return self.name.split()[0]
+
+
+def parts_of_skin(evidence: SkinEvidence) -> tuple[float, list[Part]]:
+    """Take the confidence of a window of skin apart.
+
+    Args:
+      evidence: of the window.
+
+    Returns:
+      The bias, and every part: their log odds and the bias add up to those of `of_skin`.
+    """
+    table = weights("skin")
+    return table.bias, _parts(skin_features(evidence), table)
+
+
+def _parts(numbers: Mapping[str, float], weights: Weights) -> list[Part]:
+    rows = zip(weights.names, weights.centre, weights.weight, strict=True)
+    parts = []
+    for name, centre, weight in rows:
+        value = numbers[name]
+        # What cannot be told speaks neither way.
+        log_odds = weight * (value - centre) if np.isfinite(value) else 0.0
+        parts.append(Part(name, float(value), float(centre), float(weight), float(log_odds)))
+    return parts
+
+
+def by_kind(parts: Iterable[Part]) -> dict[str, float]:
+    """Sum up the log odds of each sort of reason."""
+    sums: dict[str, float] = {}
+    for part in parts:
+        sums[part.kind] = sums.get(part.kind, 0.0) + part.log_odds
+    return sums
+
+
 def _sum_up(numbers: Mapping[str, float], weights: Weights, reasons: Mapping[str, str]) -> tuple[float, str]:
-    x = np.array([numbers[name] for name in weights.names])
-    # What cannot be told speaks neither way.
-    pull = weights.weight * np.where(np.isfinite(x), x - weights.centre, 0)
-    by_kind: dict[str, float] = {}
-    for name, part in zip(weights.names, pull, strict=True):
-        kind = name.split()[0]
-        by_kind[kind] = by_kind.get(kind, 0.0) + part
-    worst = min(by_kind, key=by_kind.get)
-    return float(1 / (1 + np.exp(-(weights.bias + pull.sum())))), reasons[worst]
+    sums = by_kind(_parts(numbers, weights))
+    worst = min(sums, key=sums.get)
+    return float(1 / (1 + np.exp(-(weights.bias + sum(sums.values()))))), reasons[worst]

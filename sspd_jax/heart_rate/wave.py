@@ -5,6 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from scipy import ndimage
+
+DRIFT_S = 1.5  # what changes more slowly is no beat
 
 LEAST_S = 4.0
 """Shorter waves hold too few beats: at 45 bpm, three."""
@@ -39,3 +42,16 @@ class Wave:
     def duration_s(self) -> float:
         """Length in s; each sample lasts one period."""
         return len(self.values) / self.fps
+
+
+def without_drift(values: np.ndarray, fps: float) -> np.ndarray:
+    """Take off what changes more slowly than in `DRIFT_S`, so that people see the beats.
+
+    Args:
+      values: float [t].
+      fps: samples per second, Hz.
+
+    Returns:
+      float [t], less their mean of the `DRIFT_S` around each.
+    """
+    return values - ndimage.uniform_filter1d(values, max(1, round(DRIFT_S * fps)), mode="nearest")

@@ -27,6 +27,7 @@ from sspd_jax.video.crop import SKIN, crop
 from sspd_jax.video.face_detection import FaceBox, HaarDetector, widen
 from sspd_jax.video.face_mesh import load_networks
 from sspd_jax.video.face_track import TrackedFace
+from sspd_jax.video.skin_box import SkinBox
 from sspd_jax.video.skin_traces import SkinRecorder
 
 if TYPE_CHECKING:
@@ -93,6 +94,7 @@ def watch(
     method: str = AUTO,
     settings: Settings | None = None,
     every_s: float = UPDATE_S,
+    box: SkinBox | None = None,
 ) -> Iterator[Update]:
     """Estimate the heart rate from frames as they come, in bounded memory.
 
@@ -108,6 +110,7 @@ def watch(
       method: 'auto' for all estimators side by side, 'sspd' or a classical one, see `methods.METHODS`.
       settings: Windows, estimator and least confidence; the stride is not used.
       every_s: Time from one update to the next in s, about.
+      box: Where the skin is, in pixels of the pictures; nothing looks for a face then.
 
     Returns:
       Iterator of updates, about one every `every_s`, and one when the face is lost or found. What has to be
@@ -117,6 +120,7 @@ def watch(
       ConfigError: An unknown method, 'sspd' without a network, a rate too low for the method, or an
         `every_s` that is not positive.
       ValueError: While the updates are taken: times that do not increase.
+      ConfigError: While the updates are taken: a box that is not inside a picture.
     """
     settings = settings or Settings()
     if not 0 < fps < math.inf or not 0 < every_s < math.inf:
@@ -146,8 +150,10 @@ def watch(
         raise ConfigError(f"{method} cannot read {rate:g} frames/s ({error})") from error
     recorder = None
     if is_skin:
-        recorder = SkinRecorder(load_networks()[0], look_ahead_s=0, crop_size=size if of_skin else None)
-    return _updates(_View(frames, size, BEFORE * plan.kept / rate + 1, recorder, of_skin=of_skin), plan)
+        networks = None if box else load_networks()[0]
+        recorder = SkinRecorder(networks, look_ahead_s=0, crop_size=size if of_skin else None, box=box)
+    kept_s = BEFORE * plan.kept / rate + 1
+    return _updates(_View(frames, size, kept_s, recorder, box, of_skin=of_skin), plan)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -191,15 +197,15 @@ class _View:
         size: int,
         keep_s: float,
         recorder: SkinRecorder | None = None,
+        given: SkinBox | None = None,
         *,
         of_skin: bool = False,
     ):
         self.frames, self._source = iter(frames), frames
         self._size, self._keep_s = size, keep_s
-        self.recorder, self._of_skin = recorder, of_skin
-        self._follower = face_tracking.FaceFollower(
-            TrackedFace(recorder.tracker) if recorder else HaarDetector()
-        )
+        self.recorder, self._given, self._of_skin = recorder, given, of_skin
+        tracker = recorder.tracker if recorder else None
+        self._follower = face_tracking.FaceFollower(TrackedFace(tracker) if tracker else HaarDetector())
         self.detections = self._follower.detections
         self.around: deque[tuple[float, np.ndarray]] = deque()
         self.box: FaceBox | None = None
@@ -221,8 +227,11 @@ class _View:
         if self.recorder:
             self.recorder.see(time_s, rgb)
             self.recorder.forget(time_s - self._keep_s)
-        marked = self._follower.see(time_s, rgb)
-        self.box = None if marked is None else widen(marked, rgb.shape[1], rgb.shape[0])
+        if self._given:
+            self.box = self._given.inside(rgb.shape[1], rgb.shape[0])
+        else:
+            marked = self._follower.see(time_s, rgb)
+            self.box = None if marked is None else widen(marked, rgb.shape[1], rgb.shape[0])
         around = np.full(3, np.nan) if self.box is None else face_stream.mean_around(rgb, self.box)
         self.around.append((time_s, around))
         # Twice as many frames as the clock has ticks, or ten times, may come: they are let go by their time.

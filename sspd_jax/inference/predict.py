@@ -20,14 +20,15 @@ from sspd_jax.inference import skin_reading, windows
 from sspd_jax.inference.methods import AUTO, PulseExtractor, check_method, pulse_extractor
 from sspd_jax.inference.prediction import UNREAD_S, Prediction
 from sspd_jax.inference.windows import MIN_DURATION_S, Segment, Settings
-from sspd_jax.video import decode, face_stream
+from sspd_jax.video import decode, face_stream, skin_box
 from sspd_jax.video.crop import SKIN
 from sspd_jax.video.face_detection import FaceBox, FaceDetector, HaarDetector, overlap
 from sspd_jax.video.face_mesh import load_networks
 from sspd_jax.video.face_stream import FaceClip, searched
 from sspd_jax.video.face_track import MeshDetector, TrackedFace
 from sspd_jax.video.face_tracking import SAME_FACE, SEARCH_EVERY_S
-from sspd_jax.video.skin_traces import SkinRecorder
+from sspd_jax.video.skin_box import SkinBox
+from sspd_jax.video.skin_traces import SkinRecorder, Snapshot
 
 if TYPE_CHECKING:  # restoring a network takes seconds to import
     from sspd_jax.inference.model import RppgModel
@@ -47,6 +48,8 @@ def predict(
     near: FaceBox | None = None,
     fps: float | None = None,
     detector: FaceDetector | None = None,
+    box: SkinBox | None = None,
+    keep: bool = False,
 ) -> Prediction:
     """Estimate the heart rate of a face in a video file.
 
@@ -59,10 +62,14 @@ def predict(
       fps: Rate of the frames in Hz, where it is known from elsewhere: they are counted at it, whatever the
         file says.
       detector: What finds the face where the crop is read; by default OpenCV's cascade.
+      box: Where the skin is, in pixels of the upright picture; nothing looks for a face then.
+      keep: Keep what the rates are read from, about 1 kB a frame, and one picture, for `Prediction.hr` and
+        `explain.write`.
 
     Raises:
       UserError: The video cannot be decoded, shows no face, or is too short.
-      ConfigError: An unknown method, 'sspd' without a network, or an fps that is no rate.
+      ConfigError: An unknown method, 'sspd' without a network, an fps that is no rate, or a box that is not
+        inside the picture.
     """
     check_method(method, model)  # what is wrong with the arguments comes first
     settings = settings or Settings()
@@ -77,7 +84,7 @@ def predict(
             f"{path}: has {rate:.3g} frames/s, a pulse needs more than {LEAST_FPS:g}; film at 15 or more, "
             "or give the rate with --fps if the file's is wrong"
         )
-    prediction = _predict(frames, Path(path), rate, model, method, settings, near, detector)
+    prediction = _predict(frames, Path(path), rate, model, method, settings, near, box, keep, detector)
     if damage.clock:
         prediction = _of_assumed_clock(prediction, settings)
     if not str(damage):
@@ -106,6 +113,8 @@ def predict_frames(
     method: str = AUTO,
     settings: Settings | None = None,
     name: str = "frames",
+    box: SkinBox | None = None,
+    keep: bool = False,
 ) -> Prediction:
     """Estimate the heart rate of a face in frames that are at hand.
 
@@ -117,6 +126,8 @@ def predict_frames(
       method: See `predict`.
       settings: See `predict`.
       name: What messages call them.
+      box: See `predict`.
+      keep: See `predict`.
 
     Raises:
       ValueError: An array of another shape or dtype.
@@ -127,7 +138,7 @@ def predict_frames(
         if frames.ndim != 4 or frames.shape[-1] != 3 or frames.dtype != np.uint8:
             raise ValueError(f"frames must be uint8 [t, h, w, 3], got {frames.dtype} {list(frames.shape)}")
         frames = ((number / fps, picture) for number, picture in enumerate(frames))
-    return _predict(frames, Path(name), fps, model, method, settings or Settings(), None)
+    return _predict(frames, Path(name), fps, model, method, settings or Settings(), None, box, keep)
 
 
 def _predict(
@@ -138,6 +149,8 @@ def _predict(
     method: str,
     settings: Settings,
     near: FaceBox | None,
+    given: SkinBox | None,
+    keep: bool,
     detector: FaceDetector | None = None,
 ) -> Prediction:
     check_method(method, model)
@@ -152,19 +165,27 @@ def _predict(
         fps = model.clock_rate(fps)
         if model.face_crop == SKIN and settings.region == "crop":
             raise ConfigError(f"{model.name}: reads pictures of the skin alone; leave --region=crop away")
+    snapshot = None
     if settings.region == "skin":
         asks = method == AUTO and settings.network and model is None
         read_by = host_network.shipped() if asks else model
-        segments, notes, box = _read_skin(watched, file, fps, read_by, method, settings, near)
+        segments, notes, box, snapshot = _read_skin(
+            watched, file, fps, read_by, method, settings, near, given, keep
+        )
     else:
         if method == AUTO:
             method = "sspd" if model else "pos"
         size = model.crop_size if model else face_stream.SIZE
-        clip = face_stream.cut_face(
-            watched, file, size=size, follow=True, near=near, watch_background=True, detector=detector
-        )
+        if given:
+            clip = face_stream.cut_box(watched, file, given, size=size, watch_background=True)
+        else:
+            clip = face_stream.cut_face(
+                watched, file, size=size, follow=True, near=near, watch_background=True, detector=detector
+            )
         segments, notes = segments_of(clip, fps, pulse_extractor(method, model, fps), settings)
         box = clip.box
+    if not keep:
+        segments = [dataclasses.replace(segment, judge=None, skin=None) for segment in segments]
     notes += _unread(segments, watched.last_s, notes, settings)
     if len(notes) > MOST_NOTES:
         notes[MOST_NOTES:] = [f"{len(notes) - MOST_NOTES} more such notes are left out"]
@@ -181,6 +202,8 @@ def _predict(
         checkpoint=model.name if model else None,
         notes=tuple(notes),
         watched_s=watched.last_s + 1 / fps,
+        settings=settings,
+        snapshot=snapshot,
     )
 
 
@@ -223,31 +246,37 @@ def _read_skin(
     method: str,
     settings: Settings,
     near: FaceBox | None,
-) -> tuple[list[Segment], list[str], FaceBox]:
-    """Read the skin of a face in one pass over the frames: segments, notes and the last box."""
-    networks, fallback = load_networks()
-    if fallback and isinstance(model, HostModel):
+    given: SkinBox | None,
+    keep: bool,
+) -> tuple[list[Segment], list[str], FaceBox, Snapshot | None]:
+    """Read the skin of a face in one pass over the frames: segments, notes, the last box, and a picture."""
+    networks, note = (None, skin_box.NOTE) if given else load_networks()
+    if note and isinstance(model, HostModel):
         model = None  # it learned from skin that landmarks found
     size = model.crop_size if model else skin_reading.UNREAD_SIZE
     of_skin = model is not None and model.face_crop == SKIN
     recorder = SkinRecorder(
-        networks, near=near and dataclasses.astuple(near), crop_size=size if of_skin else None
+        networks,
+        near=near and dataclasses.astuple(near),
+        crop_size=size if of_skin else None,
+        box=given,
+        photograph=keep,
     )
-    clip = face_stream.cut_face(
-        recorder.watch(frames),
-        file,
-        size=skin_reading.UNREAD_SIZE if of_skin else size,
-        follow=True,
-        detector=TrackedFace(recorder.tracker),
-    )
+    if of_skin:
+        size = skin_reading.UNREAD_SIZE
+    if given:
+        clip = face_stream.cut_box(recorder.watch(frames), file, given, size=size)
+    else:
+        detector = TrackedFace(recorder.tracker)
+        clip = face_stream.cut_face(recorder.watch(frames), file, size=size, follow=True, detector=detector)
     crops = recorder.crops_beside(clip) if of_skin else clip
     learned = _waves_of(crops, file, fps, model) if model else []
     for _ in crops:  # what no network asked for
         pass
     traces = recorder.finish()
     segments: list[Segment] = []
-    notes = [fallback] if fallback else []
-    if clip.start_s > 0:
+    notes = [note] if note else []
+    if clip.start_s > 0 and not given:
         notes.append(f"no face before {clip.start_s:.1f} s")
     longest_s, end_s = 0.0, None
     for part in skin_reading.on_clock(traces, fps):
@@ -268,7 +297,7 @@ def _read_skin(
         segments.append(skin_reading.judge(waves, method, settings))
     if not segments:
         raise _too_short(file, longest_s)
-    return segments, notes, clip.box
+    return segments, notes, clip.box, recorder.snapshot
 
 
 def _waves_of(
@@ -287,7 +316,7 @@ def _unreadable(file: Path, fps: float, error: ValueError) -> UserError:
 
 def _too_short(file: Path, longest_s: float) -> UserError:
     return UserError(
-        f"{file}: has only {longest_s:.1f} s of unbroken video with a face; "
+        f"{file}: has only {longest_s:.1f} s of unbroken video with a face in view; "
         f"film for {MIN_DURATION_S:g} s or more, better 10"
     )
 

@@ -6,18 +6,24 @@ import csv
 import dataclasses
 import io
 import json
+import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from sspd_jax.errors import ConfigError, UserError
 from sspd_jax.heart_rate.beats import Variability
 from sspd_jax.heart_rate.wave import Wave
 from sspd_jax.inference import windows
-from sspd_jax.inference.windows import Segment, Window
+from sspd_jax.inference.advice import advice
+from sspd_jax.inference.windows import Segment, Settings, Window
 from sspd_jax.runtime import storage
 from sspd_jax.runtime.text import drawable, percent, printable, spreadsheet_safe
 
 UNREAD_S = 1.0  # of a video, if more was left out, the summary says of how much a part was read
+if TYPE_CHECKING:
+    from sspd_jax.video.skin_traces import Snapshot
+
 TEXT_WINDOWS = 24  # of a long video, so many lines are printed; files hold all
 
 
@@ -37,6 +43,8 @@ class Prediction:
       checkpoint: The network's, or None.
       notes: What was left out or done to the video, a sentence each.
       watched_s: How long the video was watched for a face, in s; None where that is not known.
+      settings: How the waves became heart rates.
+      snapshot: One frame and where its skin is, where the skin was read and it was kept; else None.
     """
 
     file: str
@@ -50,6 +58,8 @@ class Prediction:
     checkpoint: str | None
     notes: tuple[str, ...]
     watched_s: float | None = None
+    settings: Settings = dataclasses.field(default_factory=Settings)
+    snapshot: Snapshot | None = None
 
     @property
     def windows(self) -> tuple[Window, ...]:
@@ -62,6 +72,11 @@ class Prediction:
         return max(self.segments, key=lambda segment: segment.wave.duration_s).wave
 
     @property
+    def interval_bpm(self) -> tuple[float, float] | None:
+        """The range of the heart rate in bpm, the median of its windows'; None without one."""
+        return windows.interval(self.segments)
+
+    @property
     def why(self) -> str:
         """Why there is no reading; '' where there is one."""
         if self.heart_rate_bpm is not None:
@@ -72,6 +87,45 @@ class Prediction:
     def why_no_variability(self) -> str:
         """Why heart-rate variability is not measured; '' where it is."""
         return "" if self.variability else windows.why_no_variability(self.segments)
+    def hr(self, start_s: float, end_s: float) -> Window:
+        """Estimate the heart rate of a slice of the video, judged as a window of its own.
+
+        The confidence was fitted on windows of 10 s. A longer slice is one rate, too: where the rate changes
+        within it, shorter ones say more.
+
+        Args:
+          start_s: Its start in s since the video's first frame.
+          end_s: Its end, likewise.
+
+        Returns:
+          The window: `heart_rate_bpm` (None where there is no reading, then `why`), `confidence`, …
+
+        Raises:
+          ConfigError: The slice is shorter than 4 s, or not inside one unbroken part of what was read.
+          UserError: What the rates were read from was not kept, see `predict.predict`.
+        """
+        if not math.isfinite(start_s) or not math.isfinite(end_s) or end_s <= start_s:
+            raise ConfigError(
+                f"a slice of {start_s:g} to {end_s:g} s has no length; give its start and end in s"
+            )
+        if end_s - start_s < windows.MIN_DURATION_S - 1e-6:
+            raise ConfigError(
+                f"a slice of {end_s - start_s:g} s is too short to hold a few beats; "
+                f"give {windows.MIN_DURATION_S:g} s or more, better 10"
+            )
+        for segment in self.segments:
+            if span := segment.span_of(start_s, end_s):
+                if segment.judge is None:
+                    raise UserError(
+                        f"{self.file}: what its rates were read from was not kept; ask `sspd_jax.read`"
+                    )
+                return segment.judge(*span)
+        parts = [(s.wave.start_s, s.wave.start_s + s.wave.duration_s) for s in self.segments]
+        parts = ", ".join(f"{start:.1f}–{end:.1f} s" for start, end in parts)
+        raise ConfigError(
+            f"{self.file}: {start_s:g}–{end_s:g} s does not lie inside what was read, {parts}; give a slice "
+            "that does"
+        )
 
     def to_json(self) -> dict[str, Any]:
         """Return it as JSON's types; times are seconds since the video's first frame."""
@@ -81,6 +135,7 @@ class Prediction:
             "method": self.method,
             "checkpoint": self.checkpoint,
             "heart_rate_bpm": self.heart_rate_bpm,
+            "interval_bpm": self.interval_bpm and [round(bpm, 3) for bpm in self.interval_bpm],
             "confidence": round(self.confidence, 4),
             "why": self.why,
             "read_out": self.hr_estimator,  # files keep the name that they always had
@@ -146,8 +201,9 @@ def write_csv(path: str | Path, results: Sequence[Prediction | Failure]) -> None
     """
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    columns = [field.name for field in dataclasses.fields(Window) if field.name != "estimates_bpm"]
-    writer.writerow(["file", "face", "method", *columns, "error"])
+    left_out = ("estimates_bpm", "interval_bpm")  # no single cells
+    columns = [field.name for field in dataclasses.fields(Window) if field.name not in left_out]
+    writer.writerow(["file", "face", "method", *columns, "lowest_bpm", "highest_bpm", "error"])
     numbers: dict[str, int] = {}
     for result in results:
         face = numbers[result.file] = numbers.get(result.file, 0) + 1
@@ -158,6 +214,7 @@ def write_csv(path: str | Path, results: Sequence[Prediction | Failure]) -> None
         for window in result.windows:
             values = windows.as_json(window)
             row = ["" if values[name] is None else spreadsheet_safe(values[name]) for name in columns]
+            row += values["interval_bpm"] or ["", ""]
             writer.writerow([*first, result.method, *row, ""])
     storage.write_text(path, text.getvalue())
 
@@ -183,6 +240,8 @@ def describe(prediction: Prediction, label: str) -> Iterator[str]:
         how += f", {trusted} of {len(windows)} windows"
     if prediction.heart_rate_bpm is None:
         yield f"{label}: no reading, {prediction.why} ({how})"
+        if helps := advice(prediction.why):
+            yield f"  what would help: {helps}"
     else:
         yield f"{label}: {prediction.heart_rate_bpm:.1f} bpm, {percent(prediction.confidence)} sure ({how})"
     if len(windows) > 1:
@@ -224,3 +283,19 @@ def write_plot(path: str | Path, predictions: Sequence[Prediction]) -> None:
     from sspd_jax.inference import plot  # matplotlib takes a second to import
 
     plot.write(path, [dataclasses.replace(p, file=drawable(p.file)) for p in predictions])
+
+
+def write_explanation(path: str | Path, predictions: Sequence[Prediction]) -> None:
+    """Write a page that shows why there are readings, or none; see `explain.page`.
+
+    Args:
+      path: The HTML file to make.
+      predictions: What to explain, of the region `skin` and made with `keep=True`.
+
+    Raises:
+      ConfigError: They were not.
+      StorageError: It cannot be written.
+    """
+    from sspd_jax.inference import explain  # matplotlib takes a second to import
+
+    explain.write(path, predictions)

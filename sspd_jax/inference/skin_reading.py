@@ -17,7 +17,8 @@ from typing import NamedTuple
 import numpy as np
 
 from sspd_jax.heart_rate import confidence, estimators, fusion, host_classical, skin_evidence
-from sspd_jax.heart_rate.skin_evidence import SkinWindow
+from sspd_jax.heart_rate.fusion import FusedRate
+from sspd_jax.heart_rate.skin_evidence import SkinEvidence, SkinWindow
 from sspd_jax.heart_rate.wave import Wave
 from sspd_jax.inference import windows
 from sspd_jax.inference.methods import AUTO
@@ -201,7 +202,13 @@ def judge(segment: SkinSegment, method: str, settings: Settings) -> Segment:
     name = max(turns, key=lambda key: len(turns[key]))
     values = np.nan_to_num(segment.waves[name])
     wave = Wave(values if sum(turns[name]) >= 0 else -values, fps, float(traces.time_s[0]))
-    return windows.with_beats(wave, found)
+    judged = windows.with_beats(wave, found, functools.partial(_judge_again, segment, method, settings))
+    return dataclasses.replace(judged, skin=segment)
+
+
+def _judge_again(segment: SkinSegment, method: str, settings: Settings, start: int, end: int) -> Window:
+    window, start_s = segment.window(start, end), float(segment.traces.time_s[start])
+    return judge_window(window, method, settings, start_s=start_s)[0]
 
 
 def judge_window(
@@ -225,8 +232,10 @@ def judge_window(
     if not np.isfinite(bpm):
         return Window(start_s, duration_s, None, 0.0, estimate.why, None), name, 0.0
     wave = window.waves[name]
-    chance, why = judge_rate(window, wave, bpm, settings)
-    judged = Window(start_s, duration_s, None if why else bpm, chance, why, bpm, estimate.estimates_bpm)
+    evidence = skin_evidence.extract(window, wave, bpm, window.fused)
+    chance, why = _judged(window, evidence, settings)
+    given, interval = (None, None) if why else (bpm, confidence.interval_of_skin(evidence, bpm))
+    judged = Window(start_s, duration_s, given, chance, why, bpm, estimate.estimates_bpm, interval)
     return judged, name, skin_evidence.upright(window, wave, bpm)
 
 
@@ -290,7 +299,11 @@ def judge_rate(window: SkinWindow, wave: np.ndarray, bpm: float, settings: Setti
     Returns:
       The chance that the rate is within 3 bpm of the truth, and why it is no reading; '' where it is one.
     """
-    chance, why = confidence.of_skin(skin_evidence.extract(window, wave, bpm, window.fused))
+    return _judged(window, skin_evidence.extract(window, wave, bpm, window.fused), settings)
+
+
+def _judged(window: SkinWindow, evidence: SkinEvidence, settings: Settings) -> tuple[float, str]:
+    chance, why = confidence.of_skin(evidence)
     duration_s = len(window.skin) / window.fps
     if _is_grey(window):
         return chance, windows.NO_COLOUR
@@ -299,6 +312,44 @@ def judge_rate(window: SkinWindow, wave: np.ndarray, bpm: float, settings: Setti
     if duration_s < windows.ENOUGH_S:
         why += f", and {duration_s:.1f} s are too short to be sure: take {windows.PART_S:g} s or more"
     return chance, why
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Weighed:
+    """What a window's rate was read from.
+
+    Attributes:
+      bpm: the rate, trusted or not.
+      estimates_bpm: what each estimator says alone.
+      wave: name of the wave that shows its pulse best.
+      fused: all spectra together.
+      evidence: for the rate and against it.
+    """
+
+    bpm: float
+    estimates_bpm: Mapping[str, float]
+    wave: str
+    fused: FusedRate
+    evidence: SkinEvidence
+
+
+def weigh(window: SkinWindow, method: str, settings: Settings) -> Weighed | str:
+    """Estimate the rate of one window and collect the evidence for it.
+
+    Args:
+      window: what was seen in it.
+      method: `AUTO`, 'sspd' or a classical one.
+      settings: estimator.
+
+    Returns:
+      What was found; or why there is not even a rate to doubt.
+    """
+    estimate = estimate_window(window, method, settings)
+    if not np.isfinite(estimate.bpm):
+        return estimate.why
+    wave = window.waves[estimate.wave_name]
+    evidence = skin_evidence.extract(window, wave, estimate.bpm, window.fused)
+    return Weighed(estimate.bpm, estimate.estimates_bpm, estimate.wave_name, window.fused, evidence)
 
 
 def _is_grey(window: SkinWindow) -> bool:

@@ -10,9 +10,9 @@ from __future__ import annotations
 import dataclasses
 import functools
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from itertools import groupby
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -22,6 +22,9 @@ from sspd_jax.heart_rate.wave import LEAST_S, Wave
 from sspd_jax.inference import cell_colors
 from sspd_jax.video import face_tracking
 from sspd_jax.video.face_stream import FaceClip, Trace
+
+if TYPE_CHECKING:
+    from sspd_jax.inference.skin_reading import SkinSegment
 
 MIN_DURATION_S = LEAST_S
 
@@ -98,6 +101,8 @@ class Window:
       why: Why there is no reading; '' where there is one.
       candidate_bpm: The rate in bpm that was estimated, trusted or not; None where there is not even that.
       estimates_bpm: What each method says by itself, where several were asked.
+      interval_bpm: Lowest and highest heart rate in bpm that nine of ten readings allow, see
+        `confidence.interval_of_skin`; None without a reading, and of the region `crop`.
     """
 
     start_s: float
@@ -107,6 +112,7 @@ class Window:
     why: str
     candidate_bpm: float | None
     estimates_bpm: Mapping[str, float] = dataclasses.field(default_factory=dict)
+    interval_bpm: tuple[float, float] | None = None
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -118,11 +124,25 @@ class Segment:
         blood colours it. Its phase means nothing for a learned method.
       beats_s: Times of the beats in the windows that have a reading, float64 [beats], s on the video's clock.
       windows: Its windows, in time.
+      judge: Judges the samples of the wave from the first number to before the second anew, where what it was
+        read from was kept; else None.
+      skin: What it was read from, where that is skin and was kept; else None.
     """
 
     wave: Wave
     beats_s: np.ndarray
     windows: tuple[Window, ...]
+    judge: Callable[[int, int], Window] | None = None
+    skin: SkinSegment | None = None
+
+    def span_of(self, start_s: float, end_s: float) -> tuple[int, int] | None:
+        """Return the samples, first and last + 1, from one moment to another, s; None where some lack."""
+        wave = self.wave
+        start, end = (round((at_s - wave.start_s) * wave.fps) for at_s in (start_s, end_s))
+        # A container's length counts a frame more than there is, and times are rounded.
+        if start < -1 or end > len(wave.values) + 1:
+            return None
+        return max(start, 0), min(end, len(wave.values))
 
 
 def judge_segment(wave: Wave, cells: Trace, clip: FaceClip, settings: Settings) -> Segment:
@@ -134,30 +154,48 @@ def judge_segment(wave: Wave, cells: Trace, clip: FaceClip, settings: Settings) 
       clip: Where it comes from: its detections, and what lies behind the face.
       settings: How waves become heart rates.
     """
-    fps, times_s = wave.fps, cells.times_s
-    colours = cells.values
-    background = _on_clock(clip.background, times_s)
-    windows, upright = [], 0.0
-    for start, end in spans(len(times_s), fps, settings):
-        window, turn = judge_window(
-            wave.values[start:end],
-            fps,
+    seen = _SeenCrop(
+        wave, cells.times_s, cells.values, _on_clock(clip.background, cells.times_s), clip.detections
+    )
+    found = [seen.judge(start, end, settings) for start, end in spans(len(cells.times_s), wave.fps, settings)]
+    if sum(turn for _, turn in found) < 0:
+        wave = dataclasses.replace(wave, values=-wave.values)
+    again = functools.partial(_judge_again, seen, settings)
+    return with_beats(wave, [window for window, _ in found], again)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class _SeenCrop:
+    """What a segment of crops was read from."""
+
+    wave: Wave
+    times_s: np.ndarray
+    colours: np.ndarray
+    background: np.ndarray | None
+    detections: list[tuple[float, bool]]
+
+    def judge(self, start: int, end: int, settings: Settings) -> tuple[Window, float]:
+        times_s = self.times_s
+        return judge_window(
+            self.wave.values[start:end],
+            self.wave.fps,
             settings,
             start_s=float(times_s[start]),
-            cells=colours[start:end],
-            background=None if background is None else background[start:end],
-            in_view=face_tracking.share_in_view(clip.detections, times_s[start], times_s[end - 1]),
+            cells=self.colours[start:end],
+            background=None if self.background is None else self.background[start:end],
+            in_view=face_tracking.share_in_view(self.detections, times_s[start], times_s[end - 1]),
         )
-        windows.append(window)
-        upright += turn
-    if upright < 0:
-        wave = dataclasses.replace(wave, values=-wave.values)
-    return with_beats(wave, windows)
 
 
-def with_beats(wave: Wave, windows: list[Window]) -> Segment:
+def _judge_again(seen: _SeenCrop, settings: Settings, start: int, end: int) -> Window:
+    return seen.judge(start, end, settings)[0]
+
+
+def with_beats(
+    wave: Wave, windows: list[Window], judge: Callable[[int, int], Window] | None = None
+) -> Segment:
     """Put a wave and its windows together, and find the beats of those that have a reading."""
-    return Segment(wave, _beats(wave, windows), tuple(windows))
+    return Segment(wave, _beats(wave, windows), tuple(windows), judge)
 
 
 def spans(frames: int, fps: float, settings: Settings) -> list[tuple[int, int]]:
@@ -283,16 +321,23 @@ def judge_wave(wave: Wave, settings: Settings) -> Segment:
 
 def doubted(segment: Segment, most: float, settings: Settings) -> Segment:
     """Lower the confidence of every window to `most` at the most; refuse those for which it is too low."""
-    found = []
-    for window in segment.windows:
-        confidence_ = min(window.confidence, most)
-        if window.heart_rate_bpm is None or confidence_ >= settings.least_confidence:
-            found.append(dataclasses.replace(window, confidence=confidence_))
-        else:
-            found.append(
-                dataclasses.replace(window, heart_rate_bpm=None, confidence=confidence_, why=NO_CLOCK)
-            )
-    return with_beats(segment.wave, found)
+    again = segment.judge and functools.partial(_doubt_again, segment.judge, most, settings)
+    found = [_doubted(window, most, settings) for window in segment.windows]
+    return dataclasses.replace(with_beats(segment.wave, found, again), skin=segment.skin)
+
+
+def _doubted(window: Window, most: float, settings: Settings) -> Window:
+    chance = min(window.confidence, most)
+    window = dataclasses.replace(window, interval_bpm=None)  # of a right clock
+    if window.heart_rate_bpm is None or chance >= settings.least_confidence:
+        return dataclasses.replace(window, confidence=chance)
+    return dataclasses.replace(window, heart_rate_bpm=None, confidence=chance, why=NO_CLOCK)
+
+
+def _doubt_again(
+    judge: Callable[[int, int], Window], most: float, settings: Settings, start: int, end: int
+) -> Window:
+    return _doubted(judge(start, end), most, settings)
 
 
 def _on_clock(trace: Trace, times_s: np.ndarray) -> np.ndarray | None:
@@ -335,6 +380,12 @@ def summary(segments: Iterable[Segment]) -> tuple[float | None, float]:
     return bpm, float(np.median([window.confidence for window in trusted]))
 
 
+def interval(segments: Iterable[Segment]) -> tuple[float, float] | None:
+    """Return the median of the lowest and of the highest rates of all readings' intervals, bpm."""
+    found = [w.interval_bpm for segment in segments for w in segment.windows if w.interval_bpm]
+    return tuple(map(float, np.median(found, axis=0))) if found else None
+
+
 def variability(segments: Iterable[Segment]) -> beats.Variability | None:
     """Measure heart-rate variability over the longest run of trusted windows of 60 s or more."""
     best: tuple[float, Segment, float, float] | None = None
@@ -374,6 +425,8 @@ def as_json(window: Window) -> dict[str, Any]:
 
 
 def _rounded(value: Any) -> Any:
+    if isinstance(value, tuple):
+        return [_rounded(part) for part in value]
     if not isinstance(value, float):
         return value
     return round(value, 3) if math.isfinite(value) else None

@@ -5,16 +5,17 @@ from __future__ import annotations
 from array import array
 from collections.abc import Generator, Iterable, Iterator
 from contextlib import closing
-from itertools import chain
+from itertools import chain, islice
 from pathlib import Path
 
 import numpy as np
 
-from sspd_jax.errors import UserError
+from sspd_jax.errors import ConfigError, UserError
 from sspd_jax.video import resample
 from sspd_jax.video.crop import Resize, crop
 from sspd_jax.video.face_detection import FaceBox, FaceDetector, HaarDetector, widen
 from sspd_jax.video.face_tracking import DETECT_EVERY_S, FaceFollower
+from sspd_jax.video.skin_box import SkinBox
 
 SIZE = 151  # pixels, as the reference implementation stores its crops
 BACKGROUND_STEP = 120  # of a picture's rows and columns about that many are averaged
@@ -137,7 +138,7 @@ def cut_face(
         video.close()
         raise UserError(
             f"{file}: no face found in {searched(face_search_s, time_s)}; film one face from the front, "
-            "upright, well lit and at least a tenth of the picture wide"
+            "upright, well lit and at least a tenth of the picture wide, or say where its skin is (--box)"
         )
     second = next(video, None)
     if second is None:
@@ -165,6 +166,47 @@ def cut_face(
 def searched(search_s: float, last_s: float) -> str:
     """Say how much of a video was searched, s: what was asked for, or all of a shorter one."""
     return f"the first {search_s:g} s" if last_s > search_s else f"any of its {last_s:.1f} s"
+
+
+def cut_box(
+    video: Iterable[tuple[float, np.ndarray]],
+    file: Path,
+    given: SkinBox,
+    *,
+    size: int = SIZE,
+    resize: Resize = "linear",
+    max_gap_s: float = 0.5,
+    watch_background: bool = False,
+) -> FaceClip:
+    """Stream the same box of every frame, whatever is in it; see `cut_face`, which looks for a face.
+
+    Raises:
+      ConfigError: The box is not inside the picture.
+      UserError: There are fewer than 2 frames; as the stream itself says.
+    """
+    clip = FaceClip(file, max_gap_s, [])
+    video = _closable(video)
+    try:
+        ahead = list(islice(video, 2))
+        if len(ahead) < 2:
+            raise UserError(f"{file}: has fewer than 2 frames; a pulse needs a video of seconds")
+        time_s, rgb = ahead[0]
+        clip.in_view, clip.start_s = 1, time_s
+        clip.box = given.inside(rgb.shape[1], rgb.shape[0])
+    except ConfigError as error:  # of the box, also where somebody reads the frames on their way here
+        video.close()
+        raise ConfigError(f"{file}: {error}") from error
+
+    def crops():
+        with closing(video):
+            for time_s, rgb in chain(_emptied(ahead), video):
+                clip.box = given.inside(rgb.shape[1], rgb.shape[0])
+                if watch_background:
+                    clip.background.note(time_s, mean_around(rgb, clip.box))
+                yield time_s, crop(rgb, clip.box, size, resize)
+
+    clip.crops = crops()
+    return clip
 
 
 def _emptied(frames: list) -> Iterator:

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
+from sspd_jax.video import skin_box
+
 OVAL = (
     *(10, 338, 297, 332, 284, 251, 389, 356, 454, 323, 361, 288, 397, 365, 379, 378, 400, 377),
     *(152, 148, 176, 149, 150, 136, 172, 58, 132, 93, 234, 127, 162, 21, 54, 103, 67, 109),
@@ -48,6 +50,7 @@ GLARE = 250  # a channel at this value or above has lost what beats in it
 SOFT = 0.03  # of the crop's side: how soft the borders are, so that a tremble of a pixel changes little
 LEAST_PIXELS = 30  # to learn a colour from
 CERTAIN = 1.5  # what is skin for two thirds counts as skin
+BOX_EDGE = 1 / 6  # of a box's sides, where hair and wall are likelier than in its middle
 
 
 @dataclass(frozen=True, eq=False)
@@ -153,6 +156,33 @@ def eyes_map(points: np.ndarray, size: int) -> np.ndarray:
         if name != "lips":
             _fill(drawn, points, hole, 255)
     return cv2.GaussianBlur(drawn, (0, 0), max(SOFT * size / 4, 0.5)).astype(np.float32) / 255
+
+
+def maps(points: np.ndarray, size: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Draw `face_map`, `patch_maps` and `eyes_map` of a face's landmarks."""
+    return face_map(points, size), patch_maps(points, size), eyes_map(points, size)
+
+
+def box_maps(size: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Draw the same of a box that is called skin: all of it, cells of it, and no eyes.
+
+    Args:
+      size: of the box drawn as a square, pixels.
+
+    Returns:
+      float32 [size, size], [p, size, size] and [size, size], 0 to 1.
+    """
+    parts = np.zeros((len(PATCHES), size, size), np.float32)
+    for drawn, (rows, columns) in zip(parts, skin_box.grid(size), strict=True):
+        drawn[rows, columns] = 1
+    return np.ones((size, size), np.float32), parts, np.zeros((size, size), np.float32)
+
+
+def box_core(ycc: np.ndarray) -> np.ndarray:
+    """Return the colours of a box's middle, where it shows skin if it does anywhere, float32 [n, 3]."""
+    height, width = ycc.shape[:2]
+    top, left = round(BOX_EDGE * height), round(BOX_EDGE * width)
+    return ycc[top : height - top, left : width - left].reshape(-1, 3)
 
 
 def core_pixels(ycc: np.ndarray, points: np.ndarray) -> np.ndarray:

@@ -15,9 +15,11 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from sspd_jax.video import face_track, skin_map
+from sspd_jax.video import face_track, skin_box, skin_map
+from sspd_jax.video.face_detection import FaceBox
 from sspd_jax.video.face_mesh import FaceNetworks, FaceRegion
 from sspd_jax.video.registration import Registration
+from sspd_jax.video.skin_box import SkinBox
 
 LOOK_AHEAD_S = 1.0  # of each of the two stages
 MAP_EVERY_S = 0.2
@@ -30,6 +32,8 @@ MOVED_S = 0.13  # between two crops whose difference tells what moves
 SIZES = (64, 96, 128, 160, 192, 256)  # of aligned crops, pixels: the one nearest above the face's own
 MAP_SIZE = 96  # at the most: maps are smooth, crops need not be
 BEHIND_STEP = 120  # of a picture's rows and columns about that many are looked at
+SNAPSHOT_S = 2.0  # after which the first is taken; the next each time the video is twice as long
+SNAPSHOT_SIDE = 640  # pixels, at the most
 BEHIND_REACH = 1.25  # of an aligned crop's side: what lies outside is behind
 
 
@@ -109,10 +113,11 @@ class AlignedFace:
     Attributes:
       time_s: of the frame, s.
       crop: uint8 [size, size, 3] RGB, or None where the face is out of view.
-      points: float32 [468, 2], landmarks in pixels of the crop.
+      points: float32 [468, 2], landmarks in pixels of the crop; None in a box, which has none.
       landmarks: float32 [468, 3], the same in pixels of the picture.
       region: what of the picture the crop shows.
       behind: float32 [3], mean RGB of what lies around the face.
+      box: what the crop shows, where a person gave it.
     """
 
     time_s: float
@@ -121,6 +126,30 @@ class AlignedFace:
     landmarks: np.ndarray | None
     region: FaceRegion | None
     behind: np.ndarray
+    box: FaceBox | None = None
+
+    def to_picture(self, size: int) -> np.ndarray:
+        """Return the matrix, float64 [2, 3], from pixels of the crop drawn at size² to the picture's."""
+        if self.box is None:
+            return self.region.to_picture(size)
+        across, down = self.box.width / size, self.box.height / size
+        left, top = self.box.left + (across - 1) / 2, self.box.top + (down - 1) / 2
+        return np.array([[across, 0, left], [0, down, top]])
+
+
+@dataclass(frozen=True, eq=False)
+class Snapshot:
+    """One frame, and what of it was read: for people to look at.
+
+    Attributes:
+      time_s: of the frame, s.
+      picture: uint8 [h, w, 3] RGB, `SNAPSHOT_SIDE` pixels at the most.
+      skin: float32 [h, w], 0 to 1, where in it the skin is.
+    """
+
+    time_s: float
+    picture: np.ndarray
+    skin: np.ndarray
 
 
 @dataclass(eq=False)
@@ -202,6 +231,32 @@ class FaceAligner:
         return AlignedFace(frame.time_s, crop, placed, points.astype(np.float32), region, frame.behind)
 
 
+class BoxAligner:
+    """Cuts the same box out of every frame: nobody looks for a face, and no frame has to wait.
+
+    What lies outside the box may be skin as well, so that nothing is known to lie behind.
+    """
+
+    face = None
+
+    def __init__(self, box: SkinBox):
+        """Cut this box."""
+        self._box = box
+
+    def see(self, time_s: float, rgb: np.ndarray) -> Iterator[AlignedFace]:
+        """Take the next frame, uint8 [h, w, 3] RGB, and yield it."""
+        box = self._box.inside(rgb.shape[1], rgb.shape[0])
+        side = math.sqrt(box.width * box.height)  # of the square with as many pixels
+        size = next((size for size in SIZES if size >= side), SIZES[-1])
+        region = FaceRegion((box.left + box.right) / 2, (box.top + box.bottom) / 2, side, 0.0)
+        behind = np.full(3, np.nan, np.float32)
+        yield AlignedFace(time_s, skin_box.cut(rgb, box, size), None, None, region, behind, box)
+
+    def finish(self) -> Iterator[AlignedFace]:
+        """Yield nothing: no frame waits."""
+        return iter(())
+
+
 def _hold(time_s: float, rgb: np.ndarray, points: np.ndarray | None) -> _Held:
     """Keep of a frame the face, averaged down where it is large, and the mean of what lies around it."""
     height, width = rgb.shape[:2]
@@ -263,21 +318,20 @@ class SkinMapper:
 
     def _draw(self, face, rgb, ycc, luma, size) -> np.ndarray:
         scale = size / len(face.crop)
-        points = (face.points + 0.5) * scale - 0.5
+        points = None if face.points is None else (face.points + 0.5) * scale - 0.5
         if face.time_s - self._learned_s >= COLOUR_EVERY_S - ROUNDING_S or self._colour is None:
-            pixels = skin_map.core_pixels(ycc, points)
+            pixels = skin_map.box_core(ycc) if points is None else skin_map.core_pixels(ycc, points)
             self._pixels.append(pixels[:: max(1, len(pixels) // 200)])
             self._colour = skin_map.fit_skin(np.concatenate(self._pixels)) or self._colour
             self._learned_s = face.time_s
-        skin = skin_map.face_map(points, size)
+        skin, parts, eyes = skin_map.box_maps(size) if points is None else skin_map.maps(points, size)
         if self._colour is not None:
             skin = skin * skin_map.skin_likeness(rgb, ycc, self._colour)
         before = next((y for t, y in self._recent if t <= face.time_s - MOVED_S + 0.02), None)
         if before is None and self._recent:
             before = self._recent[0][1]
         moved = np.zeros_like(luma) if before is None else (luma - before) ** 2
-        parts = skin_map.patch_maps(points, size)
-        return np.concatenate([skin[None], moved[None], parts, skin_map.eyes_map(points, size)[None]])
+        return np.concatenate([skin[None], moved[None], parts, eyes[None]])
 
     def weights(self, at_s: float) -> tuple[np.ndarray, np.ndarray] | None:
         """Return the weights at a moment.
@@ -424,9 +478,47 @@ def _row(face: AlignedFace, weights: tuple[np.ndarray, np.ndarray] | None, link:
     row[_SLICES["patch_area"]] = area[1:-1]
     row[_SLICES["eyes"]] = means[-2]
     row[_SLICES["crop"]] = means[-1]
-    row[_SLICES["pose"]] = face_track.head_pose(face.landmarks)
+    # How a head is turned in a box nobody knows: it counts as one that does not turn.
+    row[_SLICES["pose"]] = 0 if face.landmarks is None else face_track.head_pose(face.landmarks)
     row[_SLICES["geometry"]] = region.x, region.y, region.side / face_track.CROP_SIDE, region.angle
     return row
+
+
+class _Album:
+    """Takes a frame now and then, and draws the skin into it when it is known where it is."""
+
+    def __init__(self, mapper: SkinMapper):
+        self._mapper, self._due_s = mapper, SNAPSHOT_S
+        self._taken: tuple[float, np.ndarray, float] | None = None
+        self._placed: tuple[float, np.ndarray, np.ndarray] | None = None
+        self.snapshot: Snapshot | None = None
+
+    def take(self, time_s: float, rgb: np.ndarray) -> None:
+        if time_s < self._due_s or self._taken or self._placed:
+            return
+        scale = min(1.0, SNAPSHOT_SIDE / max(rgb.shape[:2]))
+        size = (max(1, round(rgb.shape[1] * scale)), max(1, round(rgb.shape[0] * scale)))
+        picture = cv2.resize(rgb, size, interpolation=cv2.INTER_AREA) if scale < 1 else rgb.copy()
+        self._taken = (time_s, picture, size[0] / rgb.shape[1])
+
+    def place(self, face: AlignedFace, rows: list[np.ndarray]) -> None:
+        if self._taken and face.time_s >= self._taken[0]:
+            time_s, picture, scale = self._taken
+            self._taken = None
+            if face.crop is None or face.time_s > time_s:
+                return  # the face is out of view: the next frame
+            size = min(MAP_SIZE, len(face.crop))
+            matrix = face.to_picture(size)
+            matrix[:, 2] = (matrix[:, 2] + 0.5) * scale - 0.5
+            matrix[:, :2] *= scale
+            self._placed = (time_s, picture, matrix)
+        if self._placed and any(row[0] >= self._placed[0] for row in rows):
+            time_s, picture, matrix = self._placed
+            self._placed = None
+            skin = self._mapper.skin(time_s)
+            if skin is not None:
+                drawn = cv2.warpAffine(skin, matrix, picture.shape[1::-1], flags=cv2.INTER_LINEAR)
+                self.snapshot, self._due_s = Snapshot(time_s, picture, drawn), 2 * time_s
 
 
 class SkinRecorder:
@@ -439,6 +531,8 @@ class SkinRecorder:
         near: tuple[float, float, float, float] | None = None,
         look_ahead_s: float = LOOK_AHEAD_S,
         crop_size: int | Sequence[int] | None = None,
+        box: SkinBox | None = None,
+        photograph: bool = False,
     ):
         """Begin with no frame.
 
@@ -448,19 +542,30 @@ class SkinRecorder:
           look_ahead_s: of each of the two stages, s; 0 for a live picture.
           crop_size: side of the pictures of the skin alone that `take_crops` hands out, pixels; or several
             sides, one for each who takes some; by default there are none.
+          box: where the skin is; nothing looks for a face then, and there is no tracker.
+          photograph: whether to keep one frame, see `snapshot`.
         """
         crop_sizes = [crop_size] if isinstance(crop_size, int) else crop_size or ()
-        self.tracker = face_track.MeshTracker(
-            networks, near=near, keep_s=2 * face_track.REACH_S + look_ahead_s
-        )
-        self._aligner = FaceAligner(self.tracker, look_ahead_s=look_ahead_s)
+        self.tracker = None
+        if box is None:
+            keep_s = 2 * face_track.REACH_S + look_ahead_s
+            self.tracker = face_track.MeshTracker(networks, near=near, keep_s=keep_s)
+            self._aligner = FaceAligner(self.tracker, look_ahead_s=look_ahead_s)
+        else:
+            self._aligner = BoxAligner(box)
         self._weigher = SkinWeigher(look_ahead_s=look_ahead_s, crop_sizes=crop_sizes)
-        self._lag_s = 0.0 if look_ahead_s else face_track.LAG_S
+        self._lag_s = 0.0 if look_ahead_s or box else face_track.LAG_S
         self._rows: deque[np.ndarray] = deque()
+        self._album = _Album(self._weigher.mapper) if photograph else None
+
+    @property
+    def snapshot(self) -> Snapshot | None:
+        """A frame from the video's second half, or near it; None where none was asked for, or was due."""
+        return self._album and self._album.snapshot
 
     @property
     def face(self) -> face_track.Face | None:
-        """The face that is recorded, None before it came."""
+        """The face that is recorded, None before it came, and where a box was given."""
         return self._aligner.face
 
     def see(self, time_s: float, rgb: np.ndarray) -> list[float]:
@@ -469,8 +574,9 @@ class SkinRecorder:
         Returns:
           Times in s of the frames that are recorded now and in which the face is in view.
         """
-        rows = [row for face in self._aligner.see(time_s, rgb) for row in self._weigher.see(face)]
-        self._rows.extend(rows)
+        if self._album:
+            self._album.take(time_s, rgb)
+        rows = self._weigh_all(self._aligner.see(time_s, rgb))
         placed = _SLICES["geometry"].start
         return [float(row[0]) for row in rows if np.isfinite(row[placed])]
 
@@ -506,14 +612,24 @@ class SkinRecorder:
 
     def finish(self) -> SkinTraces:
         """Record the frames that still wait, and return the traces of all, one sample a frame."""
-        for face in self._aligner.finish():
-            self._rows.extend(self._weigher.see(face))
+        self._weigh_all(self._aligner.finish())
         self._rows.extend(self._weigher.finish())
         return self.traces()
 
+    def _weigh_all(self, faces: Iterable[AlignedFace]) -> list[np.ndarray]:
+        rows = []
+        for face in faces:
+            new = list(self._weigher.see(face))
+            if self._album:
+                self._album.place(face, new)
+            rows += new
+        self._rows.extend(rows)
+        return rows
+
     def traces(self) -> SkinTraces:
         """Return the traces so far; with a look-ahead they end before the last frame."""
-        return as_traces(np.array(self._rows), lag_s=self._lag_s, said=tuple(self.tracker.said))
+        said = tuple(self.tracker.said) if self.tracker else ()
+        return as_traces(np.array(self._rows), lag_s=self._lag_s, said=said)
 
     def take(self) -> np.ndarray:
         """Hand over what is recorded so far, float64 [t, `WIDTH`], and let go of it."""

@@ -48,6 +48,7 @@ ELSEWHERE = {
     "unit/heart_rate/test_classical.py": ("beside the filters they copy", "heart_rate/jax_filters"),
     "unit/heart_rate/test_rate.py": ("on the way to a rate", "heart_rate/filters heart_rate/wave"),
     "unit/heart_rate/test_signal_quality.py": ("evidence and its weights", "heart_rate/confidence"),
+    "unit/inference/test_explain.py": ("what stands on the page", "inference/advice inference/figures"),
     "unit/inference/test_live.py": (
         "a camera from end to end",
         "cli/live inference/server video/camera",
@@ -55,7 +56,7 @@ ELSEWHERE = {
     "unit/inference/test_model.py": ("the same wave piece by piece", "method/streaming"),
     "unit/inference/test_predict.py": (
         "with what it commands",
-        "cli/estimation cli/predict inference/methods inference/plot inference/prediction video/files",
+        "cli/estimation cli/predict inference/methods inference/prediction video/files",
     ),
     "unit/method/test_golden.py": ("numbers of the published code", "method/settings training/state"),
     "unit/method/test_losses.py": ("what losses are of", "method/outputs"),

@@ -492,3 +492,29 @@ def test_a_raw_wave_far_from_zero_is_weighed_as_one_around_it():
     e = evidence(window, bpm=81.0, wave="green")
     assert window.waves["green"].mean() > 100
     assert e.wave_left == pytest.approx(e.green_left, abs=1e-3)
+
+
+def test_an_interval_is_as_wide_as_the_fused_spectrum_is_unsure():
+    good = evidence(seen(of(heart())))
+    low, high = confidence.interval_of_skin(good, BPM)
+    assert low < BPM < high and BPM - low == pytest.approx(high - BPM)
+    widths = []
+    for share in (0.4, 0.25, 0.0, 1.0):
+        low, high = confidence.interval_of_skin(dataclasses.replace(good, fused_share=share), BPM)
+        widths.append((high - low) / 2)
+    factor = confidence.interval_factor()
+    assert widths[:2] == pytest.approx([factor * 0.6 / 0.4, factor * 0.75 / 0.25])
+    assert widths[0] < widths[1] < widths[2] < np.inf and widths[3] > 0
+
+
+def test_nine_of_ten_intervals_of_noisy_pulses_hold_the_rate_and_none_is_wide():
+    held, half = [], []
+    for number, noise in enumerate(np.linspace(0.1, 0.5, 20)):
+        bpm = 55 + 4.3 * number
+        window = seen(of(heart(bpm)), noise=noise)
+        fused = fuse(window)
+        low, high = confidence.interval_of_skin(evidence(window, fused.bpm), fused.bpm)
+        held.append(low <= bpm <= high)
+        half.append((high - low) / 2)
+    assert np.mean(held) >= 0.9
+    assert np.median(half) < 4

@@ -4,6 +4,7 @@ import csv
 import dataclasses
 import json
 import os
+import pickle
 import re
 import subprocess
 import sys
@@ -24,7 +25,7 @@ from sspd_jax.checkpoints import convert, host_network
 from sspd_jax.checkpoints.network import save_network
 from sspd_jax.cli import convert as cli_convert
 from sspd_jax.cli import predict as cli_predict
-from sspd_jax.errors import ConfigError
+from sspd_jax.errors import ConfigError, UserError
 from sspd_jax.heart_rate import host_classical
 from sspd_jax.heart_rate.estimators import OF_RAW_WAVES
 from sspd_jax.inference import predict, windows
@@ -35,7 +36,9 @@ from sspd_jax.runtime.text import percent
 from sspd_jax.simulation import sample_video
 from sspd_jax.training import config as experiments
 from sspd_jax.video import decode
+from sspd_jax.video.face_detection import FaceBox
 from sspd_jax.video.face_mesh import load_networks
+from sspd_jax.video.skin_box import SkinBox
 
 ROOT = Path(__file__).parents[3]
 
@@ -107,6 +110,9 @@ def test_predict_prints_a_rate_and_writes_wave_and_times(face, tmp_path):
     sure = f"{percent(result['confidence'])} sure"
     assert f"{face}: {result['heart_rate_bpm']:.1f} bpm, {sure} (pos, 10.0 s at 30.00 Hz)" in run.stdout
     assert result["heart_rate_bpm"] == pytest.approx(84, abs=1.5)
+    low, high = result["interval_bpm"]
+    assert low < 84 < high < low + 10
+    assert result["windows"][0]["interval_bpm"] == [low, high]
     assert len(result["wave"]) == len(result["times_s"]) == 300
     np.testing.assert_allclose(np.diff(result["times_s"]), 1 / 30, atol=1e-6)
     assert (result["method"], result["read_out"], result["fps"]) == ("pos", "levelled_spectrum", 30.0)
@@ -720,3 +726,169 @@ def test_a_folder_on_several_devices_reads_as_on_one(face, tmp_path):
         assert run.returncode == 0, run.stderr
         said.append(run.stdout)
     assert said[0] == said[1] and said[0].count("faces/") == 3
+
+
+@pytest.fixture(scope="module")
+def cheek(tmp_path_factory):
+    """Another tool's crop, half a face, in which no detector finds one: 54 bpm."""
+    path = tmp_path_factory.mktemp("cheek") / "cheek.mp4"
+    times_s = np.arange(300) / 30
+    pictures = (p[70:214, 62:134] for p in sample_video.face_frames(times_s, 54, 1))
+    sample_video.write_video(path, pictures, times_s)
+    return path
+
+
+def test_a_crop_without_a_face_is_read_where_a_box_says_so(cheek, tmp_path):
+    refused(command("predict", cheek, folder=tmp_path), cheek, "no face found", "--box")
+    run = command("predict", cheek, "--box=picture", "--json=out.json", folder=tmp_path)
+    assert run.returncode == 0 and run.stderr == "", run
+    result = json.loads((tmp_path / "out.json").read_text())
+    assert result["heart_rate_bpm"] == pytest.approx(54, abs=1.5)
+    assert result["face_box"] == [0, 0, 72, 144]
+    assert any("only the box that was given is read" in note for note in result["notes"])
+    assert "only the box that was given is read" in run.stdout
+
+
+@pytest.mark.parametrize(
+    ("options", "words", "code"),
+    [
+        (["--box=0,0,73,144"], ["cheek.mp4: box 0,0,73,144", "72 × 144 pixels"], 2),
+        (["--box=0,0,0,144"], ["too little skin"], 2),
+        (["--box=left"], ["LEFT,TOP,WIDTH,HEIGHT", "picture"], 2),
+        (["--box=picture", "--all_faces"], ["--all_faces"], 2),
+    ],
+)
+def test_a_wrong_box_is_one_sentence(cheek, capsys, options, words, code):
+    assert cli_predict.main([str(cheek), *options]) == code
+    said = capsys.readouterr()
+    assert said.out == "" and said.err.count("\n") == 1
+    for word in words:
+        assert word in said.err
+
+
+def test_an_interval_is_two_columns_and_empty_without_a_reading(face, tmp_path):
+    prediction = predict.predict(face)
+    write_csv(tmp_path / "a.csv", [prediction, predict.predict(face, settings=Settings(min_confidence=1))])
+    given, refused = csv.DictReader((tmp_path / "a.csv").read_text().splitlines())
+    low, high = prediction.windows[0].interval_bpm
+    assert (float(given["lowest_bpm"]), float(given["highest_bpm"])) == pytest.approx((low, high), abs=1e-3)
+    assert refused["lowest_bpm"] == refused["highest_bpm"] == ""
+
+
+def test_a_box_is_meant_in_the_upright_picture(tmp_path):
+    path = tmp_path / "turned.mp4"
+    times_s = np.arange(150) / 30
+    frames = (np.rot90(p[100:220, 60:196], -1) for p in sample_video.face_frames(times_s, 84, 1))
+    sample_video.write_video(path, frames, times_s, rotation=90)
+    assert sspd_jax.read(path, box=(0, 0, 136, 120)).face_box == (0, 0, 136, 120)
+    with pytest.raises(ConfigError, match="136 × 120 pixels"):
+        sspd_jax.read(path, box=(0, 0, 120, 136))
+
+
+def test_a_box_of_a_crop_is_that_box(cheek):
+    estimate = sspd_jax.read(cheek, box="picture", region="crop")
+    assert estimate.windows[0].candidate_bpm == pytest.approx(54, abs=2)
+    assert estimate.face_box == (0, 0, 72, 144)
+
+
+@pytest.mark.parametrize("light", [(1, 1, 1), (1.2, 1, 0.8)], ids=["white", "warm"])
+def test_a_light_in_a_box_is_no_pulse(light):
+    portrait, _ = sample_video.read_portrait()
+    rng = np.random.default_rng(0)
+
+    def frames():
+        for time_s in np.arange(300) / 30:
+            lit = portrait * (1 + 0.01 * np.sin(2 * np.pi * 1.2 * time_s) * np.array(light))
+            yield time_s, np.clip(np.rint(lit + rng.normal(0, 1.5, lit.shape)), 0, 255).astype(np.uint8)
+
+    estimate = sspd_jax.read(frames(), fps=30, box=(70, 60, 120, 160))
+    assert estimate.heart_rate_bpm is None and estimate.confidence < 0.5
+
+
+def test_a_box_is_watched_live(cheek):
+    updates = list(sspd_jax.watch(decode.frames(cheek), 30, box=SkinBox.of("picture")))
+    assert updates[-1].face_box == FaceBox(0, 0, 72, 144)
+    assert updates[-1].window.candidate_bpm == pytest.approx(54, abs=2)
+
+
+@needs(REAL_FACE)
+def test_a_real_face_is_read_in_a_box_as_it_is_by_its_landmarks():
+    found = sspd_jax.read(REAL_FACE)
+    left, top, right, bottom = found.face_box
+    inner = (left + (right - left) // 4, top + (bottom - top) // 4, (right - left) // 2, (bottom - top) // 2)
+    given = sspd_jax.read(REAL_FACE, box=inner)
+    assert given.windows[0].candidate_bpm == pytest.approx(found.windows[0].candidate_bpm, abs=3)
+
+
+def two_rates(times_s, change_s):
+    """A face at 60 bpm, from a moment on at 90."""
+    slow = sample_video.face_frames(times_s[times_s < change_s], 60, 0)
+    fast = sample_video.face_frames(times_s[times_s >= change_s], 90, 1)
+    yield from zip(times_s, [*slow, *fast], strict=True)
+
+
+@pytest.fixture(scope="module")
+def changing():
+    """18 s at 15 frames/s, 60 bpm and from 8 s on 90, then a gap, then 6 s more at 90."""
+    times_s = np.concatenate([np.arange(270) / 15, 20 + np.arange(90) / 15])
+    return sspd_jax.read(two_rates(times_s, 8), fps=15)
+
+
+def test_a_slice_has_its_own_rate(changing):
+    assert changing.hr(0, 8).candidate_bpm == pytest.approx(60, abs=1.5)
+    late = changing.hr(8, 18)
+    assert late.heart_rate_bpm == pytest.approx(90, abs=1.5)
+    assert (late.start_s, late.duration_s) == (8, 10)
+    assert late.confidence >= 0.8 and late.why == ""
+    assert changing.hr(20, 26).candidate_bpm == pytest.approx(90, abs=2)  # of the second part
+
+
+@pytest.mark.parametrize("region", ["skin", "crop"])
+def test_a_slice_that_is_a_window_is_that_window(face, region):
+    estimate = sspd_jax.read(face, region=region, window_s=6, stride_s=2)
+    for window in estimate.windows:
+        assert estimate.hr(window.start_s, window.start_s + window.duration_s) == window
+    assert estimate.hr(1, 9) not in estimate.windows
+
+
+def test_a_slice_without_a_reading_says_why(face):
+    window = sspd_jax.read(face, min_confidence=1).hr(2, 8)
+    assert window.heart_rate_bpm is None and window.candidate_bpm == pytest.approx(84, abs=2)
+    assert "6.0 s are too short to be sure" in window.why
+
+
+@pytest.mark.parametrize(
+    ("slice_s", "words"),
+    [
+        ((0, 3.9), "3.9 s is too short .* 4 s or more"),
+        ((9, 3), "9 to 3 s has no length"),
+        ((np.nan, 9), "has no length"),
+        ((0, np.inf), "has no length"),
+        ((14, 24), r"14–24 s does not lie inside what was read, 0\.0–18\.0 s, 20\.0–26\.0 s"),
+        ((-1, 9), "-1–9 s does not lie inside"),
+        ((21, 27), "21–27 s does not lie inside"),
+    ],
+)
+def test_a_wrong_slice_is_one_sentence(changing, slice_s, words):
+    with pytest.raises(ConfigError, match=words):
+        changing.hr(*slice_s)
+
+
+def test_the_command_keeps_no_more_than_it_needs(face):
+    with pytest.raises(UserError, match=r"not kept; ask `sspd_jax\.read`"):
+        predict.predict(face).hr(0, 10)
+
+
+def test_a_slice_on_an_assumed_clock_is_doubted_as_the_windows_are(tmp_path):
+    sample_video.write_face_video(tmp_path / "face.avi", seconds=10, bpm=84, codec="rawvideo")
+    estimate = sspd_jax.read(tmp_path / "face.avi")
+    (segment,) = estimate.segments
+    doubted = dataclasses.replace(estimate, segments=(windows.doubted(segment, 0.5, Settings()),))
+    assert estimate.hr(0, 10).confidence > 0.8
+    assert doubted.hr(0, 10) == doubted.windows[0]
+    assert (doubted.hr(0, 10).heart_rate_bpm, doubted.hr(0, 10).why) == (None, windows.NO_CLOCK)
+
+
+def test_a_prediction_can_be_kept_on_disk(changing):
+    again = pickle.loads(pickle.dumps(changing))
+    assert again.hr(8, 18) == changing.hr(8, 18)

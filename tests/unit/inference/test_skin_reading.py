@@ -411,3 +411,22 @@ def test_a_named_estimator_reads_the_wave_that_shows_the_fused_rate_most_clearly
     window, name, _ = judge_window(whole, AUTO, Settings(hr_estimator="beats"))
     assert window.candidate_bpm == estimators.estimate("beats", segment.waves[name], FPS)
     assert window.candidate_bpm != judge_window(whole, AUTO, Settings())[0].candidate_bpm
+
+
+def test_a_reading_has_an_interval_and_a_refusal_none():
+    window, *_ = read_window(face())
+    low, high = window.interval_bpm
+    assert low < BPM < high and low < window.heart_rate_bpm < high
+    refused, *_ = read_window(face(), settings=Settings(min_confidence=1))
+    assert refused.candidate_bpm and refused.interval_bpm is None
+    assert windows.as_json(window)["interval_bpm"] == [round(low, 3), round(high, 3)]
+    assert windows.as_json(refused)["interval_bpm"] is None
+
+
+def test_the_interval_of_all_is_the_median_of_the_readings():
+    segment = read(face(30))
+    found = [w.interval_bpm for w in segment.windows]
+    assert len(found) == 5
+    assert windows.interval([segment]) == pytest.approx(np.median(found, axis=0))
+    assert windows.interval([windows.doubted(segment, 0.5, Settings())]) is None
+    assert windows.interval([windows.doubted(segment, 0.5, Settings(min_confidence=0.4))]) is None
