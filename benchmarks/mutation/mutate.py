@@ -4,11 +4,12 @@
     python benchmarks/mutation/mutate.py --rooms=heart_rate,method --sample=20 --minutes=60
 
 The faults are mutmut's (`pip install 'sspd_jax[mutation]'`): another comparison, operator or number, an
-argument that is left out. Of each module a random sample is drawn, the same for one `--seed`. Each fault is tried in a
-copy of the repository, never in place, on the fast tests of the module's mirror; what survives there, on
-the other fast unit tests that name the module. Left out are faults that any test notices that runs the line (a
-None where there was something), and those that change a text's wording or a `zip`'s check of lengths alone. What was
-tried is not tried again; `--again` tries the survivors once more, after a test was written.
+argument that is left out. Of each module a random sample is drawn, the same for one `--seed`. Each fault
+is tried in a copy of the repository, never in place, on the fast tests of the module's mirror; what
+survives there, on the other fast unit tests that name the module. Left out are faults that any test
+notices that runs the line (a None where there was something), and those that change a text's wording or a
+`zip`'s check of lengths alone. What was tried is not tried again; `--again` tries the survivors once
+more, after a test was written.
 
 `mutation.json` holds every fault that was tried, `mutation.md` counts them and lists the survivors, and
 `equivalent.toml` says of which nobody could notice a difference, and why.
@@ -283,9 +284,10 @@ def report(rows: Sequence[Mapping[str, Any]], same: Mapping[tuple[str, str, str,
     lines = [
         "# Faults that tests notice",
         "",
-        "Small faults, put in one at a time by `mutate.py`, which says how: a random sample of each module",
-        "below. One is *noticed* where a fast test fails or hangs, and *equivalent* where nobody could tell the",
-        "difference (`equivalent.toml` says why). Slow tests were not run: some survivors would fall to them.",
+        "Small faults, put in one at a time by `mutate.py`, which says how: a random sample of each",
+        "module below. One is *noticed* where a fast test fails or hangs, and *equivalent* where nobody",
+        "could tell the difference (`equivalent.toml` says why). Slow tests were not run: some survivors",
+        "would fall to them.",
         "",
         "| module | tried | noticed | equivalent | survived |",
         "|---|---|---|---|---|",

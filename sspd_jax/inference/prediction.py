@@ -87,6 +87,7 @@ class Prediction:
     def why_no_variability(self) -> str:
         """Why heart-rate variability is not measured; '' where it is."""
         return "" if self.variability else windows.why_no_variability(self.segments)
+
     def hr(self, start_s: float, end_s: float) -> Window:
         """Estimate the heart rate of a slice of the video, judged as a window of its own.
 

@@ -166,7 +166,7 @@ def test_each_training_has_its_own_seed_people_and_folder(tmp_path, load, monkey
 
 
 def test_a_study_is_summed_up_seed_by_seed(tmp_path, load, monkeypatch):
-    """By hand: errors to either side, other ones in each seed; the classical method's are the same in both."""
+    """Errors to either side, other ones in each seed; the classical method's are the same in both."""
     ours = load(TEXT.replace("[parts.across]", "[parts.across] # ").replace('test = "b"\n', ""))
     tests = [t for t in study.plan(ours, two()) if t.part in ("within", "across")]
     errors = {
