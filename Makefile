@@ -5,12 +5,13 @@ BIN := $(VENV)/bin
 # Two test processes; a file stays in one of them, so that what it compiled serves all its tests.
 WORKERS ?= --numprocesses=2 --dist=loadfile
 
-.PHONY: help setup demo test test-slow test-all lint format docs address clean
+.PHONY: help setup demo test test-slow test-all lint format docs mutation address clean
 help:
 	@echo "make demo      set up, simulate people, learn from some without labels, read the others"
 	@echo "make test      set up, run the fast tests (minutes)"
 	@echo "make test-all  the fast tests, then the slow ones"
 	@echo "make lint      the linter, and who may import whom; make format mends what it can"
+	@echo "make mutation  an hour of small faults, put in one at a time: which does no fast test notice?"
 	@echo "make docs      the documentation, into build/docs; a warning is an error"
 
 # One stamp for what users need, one for what developers need: nothing is installed twice.
@@ -54,6 +55,10 @@ format: $(VENV)/.dev
 docs: $(VENV)/.dev
 	$(BIN)/python -m sphinx --fail-on-warning --keep-going --fresh-env -q -b html docs build/docs
 	@echo "build/docs/index.html"
+
+mutation: $(VENV)/.dev
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[mutation]'
+	$(BIN)/python benchmarks/mutation/mutate.py
 
 # The repository's address stands in setup.cfg; what links to it follows: make address URL=https://github.com/you/name
 ADDRESS := $(shell sed -n 's/^url = //p' setup.cfg)
