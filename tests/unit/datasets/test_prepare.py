@@ -176,7 +176,10 @@ def broken(kind):
         raise OSError(5, "Input/output error")
 
     frames, said = {
-        "no face": (lambda: ((k / 30, FLAT) for k in range(60)), "bad.avi: no face found in the first 30 s"),
+        "no face": (
+            lambda: ((k / 30, FLAT) for k in range(60)),
+            "bad.avi: no face found in any of its 2.0 s",
+        ),
         "no frame": (lambda: iter(()), "bad.avi: no face found"),
         "one frame": (lambda: portrait([0.0]), "bad.avi: has fewer than 2 frames with a face"),
         "3 frames": (
