@@ -1,7 +1,10 @@
 """Every notebook runs from top to bottom in a clean kernel, in small; what is in git has no outputs."""
 
 import configparser
+import importlib.util
 import os
+import resource
+import subprocess
 from pathlib import Path
 
 import nbclient
@@ -13,6 +16,7 @@ ROOT = Path(__file__).parents[2]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 NAMES = ("accelerators", "inside_sspd", "published_weights", "quickstart", "your_own_videos")
 LARGEST_BYTES = 30_000
+MOST_MEMORY_KB = 4_000_000
 LARGEST_RUN_BYTES = 2_000_000  # with its pictures
 
 with (ROOT / "setup.cfg").open() as file:
@@ -55,6 +59,23 @@ def test_a_notebook_can_be_opened_and_installs_what_it_needs(path):
     assert "SSPD_JAX_SMALL" in code[1]
 
 
+def test_the_first_cell_takes_an_uploaded_wheel_or_says_what_to_set(tmp_path, monkeypatch):
+    first = next(cell.source for cell in read(NOTEBOOKS[0]).cells if cell.cell_type == "code")
+    asked = []
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda _: None)
+    monkeypatch.setattr(subprocess, "run", lambda command, **_: asked.append(command[-1]))
+    if "/OWNER/" in ADDRESS:
+        with pytest.raises(SystemExit, match="Upload a wheel"):
+            exec(first, {})
+    exec(first.replace("github.com/OWNER/", "github.com/somebody/"), {})
+    (tmp_path / "sspd_jax-0.1.0-py3-none-any.whl").touch()
+    exec(first, {})
+    assert "@ git+https://github.com/" in asked[0] and asked[1].startswith(
+        "./sspd_jax-0.1.0-py3-none-any.whl"
+    )
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_a_notebook_runs(name, tmp_path, monkeypatch):
@@ -80,6 +101,8 @@ def test_a_notebook_runs(name, tmp_path, monkeypatch):
     nbclient.NotebookClient(
         notebook, timeout=300, kernel_name="python3", resources={"metadata": {"path": str(tmp_path)}}
     ).execute()
+    # Of the largest kernel so far: free notebooks in a browser have about 12.
+    assert resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss < MOST_MEMORY_KB
     outputs = [output for cell in notebook.cells if cell.cell_type == "code" for output in cell.outputs]
     text = "".join(output.get("text", "") for output in outputs)
     shown = [output for output in outputs if output.output_type == "display_data"]
