@@ -57,6 +57,7 @@ NOT_TYPED = {  # what a page tells people to type and no test does: why not
     "pip install": "it downloads; test_package.py installs the wheel without",
     "gcloud": "it needs a TPU pod",
     "srun": "it needs Slurm",
+    "python benchmarks/": "needs real footage, and hours",
     "test -d": "part of the Slurm script",
     "cd /shared": "part of the Slurm script",
     "--config.data.data_dir=/shared": "part of the Slurm script",

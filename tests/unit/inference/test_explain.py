@@ -199,7 +199,7 @@ def test_each_spectrum_has_its_rate_above_its_peak(estimate):
     seen = segment.skin.window(0, 200)
     weighed = skin_reading.weigh(seen, "auto", Settings())
     axes = figures.draw_spectra(seen, weighed, window).axes
-    assert [next(iter(lines(axis))) for axis in axes] == ["fused", "green", "pos", "chrom", "omit"]
+    assert [next(iter(lines(axis))) for axis in axes] == ["fused", "green", "pos", "chrom", "omit", "sspd"]
     for axis in axes:
         (name, line), (_, marker) = [item for item in lines(axis).items() if not item[0].startswith("_")]
         bpm = weighed.bpm if name == "fused" else weighed.estimates_bpm[name]

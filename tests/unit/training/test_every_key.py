@@ -328,7 +328,7 @@ def test_run_key_health_patience(patience, stops, monkeypatch):
 
 def test_run_key_init_from(told, dataset, tmp_path):
     made = types.SimpleNamespace(step_config="step", mesh="mesh")
-    manager = types.SimpleNamespace(latest_step=lambda: None)
+    manager = types.SimpleNamespace(latest_step=lambda: None, all_steps=lambda: [])
     told.note(loop, "restore", ends=True)
     told.note(loop, "init_from", ends=True)
     told.note(loop.sharding, "replicated")
@@ -338,7 +338,7 @@ def test_run_key_init_from(told, dataset, tmp_path):
         with pytest.raises(Reached):
             loop._first_state(config, dataset, made, manager, loop.epath.Path(tmp_path))
         assert set(told.notes) - {"replicated"} == {name}
-    manager.latest_step = lambda: 3  # a run that has begun goes on
+    manager.latest_step, manager.all_steps = (lambda: 3), (lambda: [3])  # a run that has begun goes on
     with pytest.raises(Reached):
         loop._first_state(config, dataset, made, manager, loop.epath.Path(tmp_path))
     assert told.notes["restore"][0][1:3] == ("step", 4)
