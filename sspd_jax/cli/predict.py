@@ -145,7 +145,6 @@ def _predict(args: argparse.Namespace) -> int:
             _write(args, done, is_last=number == len(videos), as_list=len(videos) > 1)
             for line in lines:  # after the files: what was said is kept, whatever happens next
                 print(line, flush=True)
-            _write(args, done, is_last=number == len(videos), as_list=len(videos) > 1)
     predictions = [result for result in done if isinstance(result, Prediction)]
     if predictions:
         if args.plot:

@@ -210,7 +210,9 @@ def write_csv(path: str | Path, results: Sequence[Prediction | Failure]) -> None
         face = numbers[result.file] = numbers.get(result.file, 0) + 1
         first = [spreadsheet_safe(result.file), face]
         if isinstance(result, Failure):
-            writer.writerow([*first, "", *[""] * (len(columns) + 2), spreadsheet_safe(printable(result.error))])
+            writer.writerow(
+                [*first, "", *[""] * (len(columns) + 2), spreadsheet_safe(printable(result.error))]
+            )
             continue
         for window in result.windows:
             values = windows.as_json(window)

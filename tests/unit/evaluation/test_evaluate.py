@@ -149,7 +149,8 @@ def test_people_of_an_earlier_training_are_refused_too(training):
 
 @pytest.mark.parametrize(("reads_hz", "refused"), [(25.0, True), (30.0, False)])
 def test_a_dataset_at_another_rate_than_the_networks_is_refused(reads_hz, refused, monkeypatch, tmp_path):
-    there = SimpleNamespace(settings=SimpleNamespace(face_crop="box"), fps=30.0, data_dir=tmp_path / "prepared", people=("c",), segments=())
+    facts = {"fps": 30.0, "face_crop": "box", "data_dir": tmp_path / "prepared"}
+    there = SimpleNamespace(**facts, people=("c",), segments=())
     network = SimpleNamespace(clock_rate=lambda fps: reads_hz, face_crop="box")
     monkeypatch.setattr(evaluate, "load_network", lambda directory: (learned("a"), None, None))
     monkeypatch.setattr(evaluate.model, "load_model", lambda directory: network)

@@ -330,6 +330,7 @@ def test_numbers_of_text_latex_and_csv_are_those_of_the_scores(scored):
 
 def test_rates_over_time_are_hollow_where_the_method_is_not_sure():
     mine = rows(0.0, 5.0, -5.0, 9.0, person="p", confidence=(0.95, 0.9, 0.89, np.nan))
+    mine[2] = dataclasses.replace(mine[2], why="the head moves at this rate")
     figure = figures.draw_over_time([*mine, *rows(40.0, method="pos", person="p")], "target")
     drawn = {line.get_label(): line for axis in figure.axes for line in axis.lines}
     assert list(drawn["true"].get_xdata()) == [5, 15, 25, 35]

@@ -201,7 +201,7 @@ def test_a_study_is_summed_up_seed_by_seed(tmp_path, load, monkeypatch):
     # Window by window and seed by seed: 1 − 2, 1 − 2, 3 − 2, 5 − 2
     assert result["parts"]["within"]["paired"]["pos"]["difference"][0] == pytest.approx(0.5)
     text = study.as_text({**result, "parts": {"within": {**result["parts"]["within"], "left_out": []}}})
-    assert "1.00, 4.00 | 2.50 ± 2.12 | 2.50" in text
+    assert "1.00 ± –, 4.00 ± – | 2.50 ± 2.12 | 2.50" in text
     for line in csv.DictReader(study.as_csv(result).splitlines()):
         if (line["part"], line["method"], line["metric"]) == ("within", "network", "MAE of seed 1"):
             assert float(line["value"]) == 4

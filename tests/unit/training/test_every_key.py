@@ -328,20 +328,20 @@ def test_run_key_health_patience(patience, stops, monkeypatch):
 
 def test_run_key_init_from(told, dataset, tmp_path):
     made = types.SimpleNamespace(step_config="step", mesh="mesh")
-    manager = types.SimpleNamespace(latest_step=lambda: None, all_steps=lambda: [])
-    told.note(loop, "restore", ends=True)
+    manager = types.SimpleNamespace(latest_step=lambda: None)
+    told.note(loop, "resume", ends=True)
     told.note(loop, "init_from", ends=True)
     told.note(loop.sharding, "replicated")
-    for source, name in (("", "restore"), ("elsewhere", "init_from")):
+    for source, name in (("", "resume"), ("elsewhere", "init_from")):
         told.notes.clear()
         config = changed(init_from=source, seed=4)
         with pytest.raises(Reached):
             loop._first_state(config, dataset, made, manager, loop.epath.Path(tmp_path))
         assert set(told.notes) - {"replicated"} == {name}
-    manager.latest_step, manager.all_steps = (lambda: 3), (lambda: [3])  # a run that has begun goes on
+    manager.latest_step = lambda: 3  # a run that has begun goes on
     with pytest.raises(Reached):
         loop._first_state(config, dataset, made, manager, loop.epath.Path(tmp_path))
-    assert told.notes["restore"][0][1:3] == ("step", 4)
+    assert told.notes["resume"][0][1:3] == ("step", 4)
 
 
 def test_run_keys_of_the_recordings(told):
@@ -406,13 +406,12 @@ def test_run_keys_of_the_evaluation(told, dataset, monkeypatch, tmp_path):
     assert evaluate.protocol_of(changed()).hr_estimator == "spectrum"
     monkeypatch.setattr(evaluate.model, "load_model", lambda path: f"network of {path.name}")
     told.note(evaluate, "_untrained", "fresh")
-    told.note(evaluate.scoring, "read_segments", ["sample"])
     told.note(evaluate.scoring, "not_read", [])
     told.note(evaluate, "_score_and_write")
     evaluate.evaluate_run(config, dataset, tmp_path)
-    assert told.notes["read_segments"][0][1] == ("dan",)
-    (_samples, primary, folders, page, *_), _ = told.notes["_score_and_write"]
-    assert primary == "online" and page.network == "network of online" and page.keeps_best
+    (work, folders, page, *_), _ = told.notes["_score_and_write"]
+    assert work.people == ("dan",) and work.primary == "online"
+    assert page.network == "network of online" and page.keeps_best
     assert list(folders) == [p] and folders[p] == evaluate.epath.Path(tmp_path) / "report"
 
 
