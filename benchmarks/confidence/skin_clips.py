@@ -46,7 +46,7 @@ from sspd_jax.heart_rate import confidence, skin_evidence
 from sspd_jax.heart_rate.rate import spectral_peak_rate
 from sspd_jax.heart_rate.skin_evidence import SkinEvidence, SkinWindow
 from sspd_jax.heart_rate.wave import Wave
-from sspd_jax.inference import skin_reading, windows
+from sspd_jax.inference import skin_reading
 from sspd_jax.runtime import storage
 from sspd_jax.simulation import footage_recordings, sample_video
 from sspd_jax.simulation.pulse_free import KINDS
@@ -338,10 +338,7 @@ def weigh(clip: Clip) -> list[Row]:
         traces, kbit_s = as_traces(kept["table"]), float(kept["kbit_s"])
         truth = (kept["pulse_s"], kept["pulse"]) if "pulse" in kept else None
         crops = list(zip(kept["crops_s"], kept["crops"], strict=True))
-    least_s = windows.MIN_DURATION_S
-    learned = host_network.read(
-        host_network.shipped(), crops, FPS, max_gap_s=skin_reading.MAX_GAP_S, least_s=least_s
-    )
+    learned = host_network.read(host_network.shipped(), crops, FPS)
     rows: list[Row] = []
     for part in skin_reading.on_clock(traces, FPS):
         rows += _weigh_part(clip, part, truth, kbit_s, learned)

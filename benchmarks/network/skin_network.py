@@ -119,15 +119,7 @@ def step_config(steps: float | jax.Array, seed: int) -> Any:
     from sspd_jax.method import views
     from sspd_jax.training import presets, step
 
-    def view(name: str) -> views.ViewSettings:
-        table = presets.RELEASED["views"][name]
-        return views.ViewSettings(
-            crop=table["crop"],
-            flip_horizontal=table["flip"]["horizontal"],
-            flip_vertical=table["flip"]["vertical"],
-            mask_unit=table["mask"]["unit"],
-            mask_keep=table["mask"]["keep"],
-        )
+    view = {name: views.view_settings(table) for name, table in presets.RELEASED["views"].items()}
 
     def left(taken: jax.Array) -> jax.Array:
         return 0.5 * (1 + jnp.cos(jnp.pi * jnp.minimum(taken / steps, 1.0)))
@@ -138,8 +130,8 @@ def step_config(steps: float | jax.Array, seed: int) -> Any:
     optimizer = step.make_optimizer(lambda taken: LEARNING_RATE * (0.02 + 0.98 * left(taken)), momentum)
     return step.StepConfig(
         network=settings(),
-        local_view=view("online"),
-        global_view=view("target"),
+        local_view=view["online"],
+        global_view=view["target"],
         terms=presets.RELEASED["terms"],
         optimizer=optimizer,
         momentum=momentum,
@@ -211,7 +203,7 @@ def test(seed: int) -> None:
 
     from sspd_jax.checkpoints import host_network
     from sspd_jax.heart_rate import skin_evidence
-    from sspd_jax.inference import skin_reading, windows
+    from sspd_jax.inference import skin_reading
     from sspd_jax.video.skin_traces import as_traces
 
     model, facts = load(seed)
@@ -222,8 +214,7 @@ def test(seed: int) -> None:
             with np.load(path) as kept:
                 table, truth = kept["table"], (kept["pulse_s"], kept["pulse"])
                 crops = zip(kept["crops_s"], kept["crops"], strict=True)
-                gap_s, least_s = skin_reading.MAX_GAP_S, windows.MIN_DURATION_S
-                learned = host_network.read(model, crops, FPS, max_gap_s=gap_s, least_s=least_s)
+                learned = host_network.read(model, crops, FPS)
             for part in skin_reading.on_clock(as_traces(table), FPS):
                 with_it, without = (
                     skin_reading.read_waves(part, FPS, skin_reading.AUTO, waves) for waves in (learned, [])

@@ -516,22 +516,12 @@ class Bench:
 
 def make_step_config(settings: NetworkSettings, *, steps: int) -> train_step.StepConfig:
     """Build the released form of the method around a network."""
-
-    def view(name: str) -> views.ViewSettings:
-        table = presets.RELEASED["views"][name]
-        return views.ViewSettings(
-            crop=table["crop"],
-            flip_horizontal=table["flip"]["horizontal"],
-            flip_vertical=table["flip"]["vertical"],
-            mask_unit=table["mask"]["unit"],
-            mask_keep=table["mask"]["keep"],
-        )
-
+    view = {name: views.view_settings(table) for name, table in presets.RELEASED["views"].items()}
     momentum = target_ema.target_momentum(steps)
     return train_step.StepConfig(
         network=settings,
-        local_view=view("online"),
-        global_view=view("target"),
+        local_view=view["online"],
+        global_view=view["target"],
         terms=presets.RELEASED["terms"],
         optimizer=train_step.make_optimizer(1e-3, momentum),
         momentum=momentum,

@@ -7,7 +7,8 @@
     sspd_jax predict face.mp4 --explain=face.html --overlay=with_rate.mp4
     sspd_jax predict mask.mp4 --box=200,80,160,60
 
-The face's skin is read by classical methods side by side and, with --checkpoint, by a network beside them.
+The face's skin is read by classical methods and by the network that travels with the package, side by side;
+--checkpoint asks another network in its place, --no_network none.
 Each window of 10 s gets a rate and the chance that it is within 3 bpm of the truth; below --min_confidence
 there is no reading. The rate of the whole video is the median of its windows'.
 """

@@ -35,7 +35,6 @@ MIN_SEGMENT_S = 1.0
 SAMPLES, SAMPLE_BYTES = 16, 1 << 16  # of a video file, to notice that it is another one
 MOST_THREADS = 4
 """Of a decoder: each holds frames of its own. 3840×2160 pixels take 700 MB with 16 of them, 420 MB with 4."""
-UNSEEN_SIZE = 8  # pixels, of crops of the box where pictures of the skin are stored
 FAILED = "failed"  # why a recording could not be prepared; it is tried again
 
 
@@ -137,7 +136,7 @@ class Job:
         clip = face_stream.cut_face(
             frames,
             recording.file,
-            size=UNSEEN_SIZE if of_skin else settings.crop_size,
+            size=face_stream.UNREAD_SIZE if of_skin else settings.crop_size,
             resize=settings.resize,
             face_search_s=settings.face_search_s,
             max_gap_s=settings.max_gap_s,

@@ -5,21 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-import jinja2
 from markupsafe import Markup
 
 from sspd_jax.evaluation import figures
 from sspd_jax.evaluation.render import cell, count
 from sspd_jax.evaluation.summary import HEADS, INTERVAL, LEVELS, NAMES
 from sspd_jax.inference.figures import embed
+from sspd_jax.runtime.text import templates
 
-ENVIRONMENT = jinja2.Environment(
-    loader=jinja2.PackageLoader("sspd_jax.evaluation"),
-    autoescape=True,
-    trim_blocks=True,
-    lstrip_blocks=True,
-    undefined=jinja2.StrictUndefined,
-)
+ENVIRONMENT = templates("sspd_jax.evaluation")
 ENVIRONMENT.globals.update(HEADS=HEADS, INTERVAL=INTERVAL, LEVELS=LEVELS, MOST_VIDEOS=figures.MOST_VIDEOS)
 
 

@@ -8,7 +8,6 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import jinja2
 from markupsafe import Markup
 
 from sspd_jax.errors import ConfigError
@@ -19,6 +18,7 @@ from sspd_jax.inference.advice import advice
 from sspd_jax.inference.prediction import Prediction
 from sspd_jax.inference.windows import Segment, Window
 from sspd_jax.runtime import storage
+from sspd_jax.runtime.text import percent, templates
 
 MOST_WINDOWS = 24  # of each face, whose evidence is shown; files hold all
 
@@ -73,14 +73,8 @@ WORDS = {
 }
 """What each feature of `confidence.skin_features` is, for people."""
 
-ENVIRONMENT = jinja2.Environment(
-    loader=jinja2.PackageLoader("sspd_jax.inference"),
-    autoescape=True,
-    trim_blocks=True,
-    lstrip_blocks=True,
-    undefined=jinja2.StrictUndefined,
-)
-ENVIRONMENT.filters["exp"] = math.exp
+ENVIRONMENT = templates("sspd_jax.inference")
+ENVIRONMENT.filters.update(exp=math.exp, percent=percent)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -134,7 +134,7 @@ def watch(
     of_skin = model is not None and model.face_crop == SKIN
     if of_skin and not is_skin:
         raise ConfigError(f"{model.name}: reads pictures of the skin alone; leave --region=crop away")
-    size = skin_reading.UNREAD_SIZE if is_skin else face_stream.SIZE
+    size = face_stream.UNREAD_SIZE if is_skin else face_stream.SIZE
     rate, size = (model.clock_rate(fps), model.crop_size) if model else (fps, size)
     plan = _Plan(
         method=method,

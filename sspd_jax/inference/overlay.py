@@ -13,6 +13,7 @@ from sspd_jax.errors import ConfigError
 from sspd_jax.heart_rate.wave import without_drift
 from sspd_jax.inference.prediction import Prediction
 from sspd_jax.inference.windows import Segment, Window
+from sspd_jax.runtime.text import percent
 from sspd_jax.video import decode, encode, face_track
 from sspd_jax.video.skin_box import SkinBox
 
@@ -133,7 +134,7 @@ def rate_text(window: Window | None) -> str:
         return "no face"
     if window.heart_rate_bpm is None:
         return "no reading"
-    return f"{window.heart_rate_bpm:.0f} bpm, {window.confidence:.0%} sure"
+    return f"{window.heart_rate_bpm:.0f} bpm, {percent(window.confidence)} sure"
 
 
 def _draw_face(picture: np.ndarray, time_s: float, segments: list[_Drawn], number: int, faces: int) -> None:

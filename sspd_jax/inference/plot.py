@@ -20,6 +20,7 @@ from sspd_jax.inference import figures
 from sspd_jax.inference.prediction import Prediction
 from sspd_jax.inference.windows import Segment, Window
 from sspd_jax.runtime import storage
+from sspd_jax.runtime.text import percent
 
 WAVE_S = 10.0
 LEAST_BPM = 20.0  # height of the axis of rates: one bpm must not look like a mountain
@@ -63,7 +64,7 @@ def _names(predictions: Sequence[Prediction]) -> list[str]:
 def _draw_panel(panel: SubFigure, name: str, prediction: Prediction) -> None:
     bpm = prediction.heart_rate_bpm
     rate = "no reading, at the most" if bpm is None else f"{bpm:.1f} bpm,"
-    panel.suptitle(f"{name}: {rate} {prediction.confidence:.0%} sure ({prediction.method})", fontsize=12)
+    panel.suptitle(f"{name}: {rate} {percent(prediction.confidence)} sure ({prediction.method})", fontsize=12)
     rates, wave, spectrum = panel.subplots(1, 3, width_ratios=(1.5, 1.2, 0.9))
     _draw_rates(rates, prediction)
     best = max(prediction.windows, key=lambda window: window.confidence)
@@ -105,7 +106,7 @@ def _add_reasons(axis: Axes, reasons: dict[str, list[Window]]) -> None:
     order = sorted(reasons.items(), key=lambda item: -len(item[1]))
     for why, refused in order[:MOST_REASONS]:
         sure = sorted(window.confidence for window in refused)
-        span = f"{sure[0]:.0%}" if sure[0] == sure[-1] else f"{sure[0]:.0%}–{sure[-1]:.0%}"
+        span = "–".join(dict.fromkeys(percent(share) for share in (sure[0], sure[-1])))
         count = "1 window" if len(refused) == 1 else f"{len(refused)} windows"
         label = f"no reading, {count}, {span} sure: {why}"
         axis.plot([], [], color=figures.REFUSED, linewidth=1.5, linestyle=":", label=_folded(label))

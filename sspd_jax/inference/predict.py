@@ -253,7 +253,7 @@ def _read_skin(
     networks, note = (None, skin_box.NOTE) if given else load_networks()
     if note and isinstance(model, HostModel):
         model = None  # it learned from skin that landmarks found
-    size = model.crop_size if model else skin_reading.UNREAD_SIZE
+    size = model.crop_size if model else face_stream.UNREAD_SIZE
     of_skin = model is not None and model.face_crop == SKIN
     recorder = SkinRecorder(
         networks,
@@ -263,7 +263,7 @@ def _read_skin(
         photograph=keep,
     )
     if of_skin:
-        size = skin_reading.UNREAD_SIZE
+        size = face_stream.UNREAD_SIZE
     if given:
         clip = face_stream.cut_box(recorder.watch(frames), file, given, size=size)
     else:

@@ -28,7 +28,6 @@ from sspd_jax.video.skin_traces import SkinTraces, as_table, as_traces
 
 MAX_GAP_S = resample.MAX_GAP_S
 SAME_CLOCK = 1e-3  # of two rates, relative
-UNREAD_SIZE = 8  # pixels, of crops that no network reads
 STILL = 1e-5  # relative: what rounding leaves of skin that does not change
 
 
@@ -227,16 +226,14 @@ def judge_window(
       that wave is (0: cannot be told).
     """
     duration_s = len(window.skin) / window.fps
-    estimate = estimate_window(window, method, settings)
-    bpm, name = estimate.bpm, estimate.wave_name
-    if not np.isfinite(bpm):
-        return Window(start_s, duration_s, None, 0.0, estimate.why, None), name, 0.0
-    wave = window.waves[name]
-    evidence = skin_evidence.extract(window, wave, bpm, window.fused)
-    chance, why = _judged(window, evidence, settings)
-    given, interval = (None, None) if why else (bpm, confidence.interval_of_skin(evidence, bpm))
-    judged = Window(start_s, duration_s, given, chance, why, bpm, estimate.estimates_bpm, interval)
-    return judged, name, skin_evidence.upright(window, wave, bpm)
+    found = weigh(window, method, settings)
+    if isinstance(found, str):
+        return Window(start_s, duration_s, None, 0.0, found, None), _named(method), 0.0
+    chance, why = _judged(window, found.evidence, settings)
+    bpm = found.bpm
+    given, interval = (None, None) if why else (bpm, confidence.interval_of_skin(found.evidence, bpm))
+    judged = Window(start_s, duration_s, given, chance, why, bpm, found.estimates_bpm, interval)
+    return judged, found.wave, skin_evidence.upright(window, window.waves[found.wave], bpm)
 
 
 class Estimate(NamedTuple):

@@ -6,6 +6,7 @@ between the steps (the released code rounds to uint8 after each).
 """
 
 import dataclasses
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -45,6 +46,20 @@ class ViewSettings:
         for name in ("flip_horizontal", "flip_vertical", "mask_keep"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name} is a probability, not {getattr(self, name)}")
+
+
+def view_settings(table: Any) -> ViewSettings:
+    """Read a view of a form's table, see `sspd_jax.training.presets`.
+
+    Args:
+      table: 'crop', 'flip' with 'horizontal' and 'vertical', 'mask' with 'unit' and 'keep'; anything with
+        these items: a dict, or a ConfigDict (which is no `Mapping`).
+
+    Raises:
+      ValueError: A value is impossible.
+    """
+    flip, mask = table["flip"], table["mask"]
+    return ViewSettings(table["crop"], flip["horizontal"], flip["vertical"], mask["unit"], mask["keep"])
 
 
 def make_view(

@@ -493,15 +493,8 @@ def _check_optimizer(config: ml_collections.ConfigDict) -> None:
 def _view_settings(
     config: ml_collections.ConfigDict, network: NetworkSettings, name: str
 ) -> views.ViewSettings:
-    table = config.views[name]
     try:
-        view = views.ViewSettings(
-            crop=table.crop,
-            flip_horizontal=table.flip.horizontal,
-            flip_vertical=table.flip.vertical,
-            mask_unit=table.mask.unit,
-            mask_keep=table.mask.keep,
-        )
+        view = views.view_settings(config.views[name])
     except ValueError as error:
         raise ConfigError(f"config views.{name}: {error}") from error
     if view.crop == "random" and network.input_size > config.crop_size:

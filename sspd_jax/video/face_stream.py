@@ -17,6 +17,7 @@ from sspd_jax.video.face_detection import FaceBox, FaceDetector, HaarDetector, w
 from sspd_jax.video.face_tracking import DETECT_EVERY_S, FaceFollower
 from sspd_jax.video.skin_box import SkinBox
 
+UNREAD_SIZE = 8  # pixels, of crops that no network reads
 SIZE = 151  # pixels, as the reference implementation stores its crops
 BACKGROUND_STEP = 120  # of a picture's rows and columns about that many are averaged
 LEAST_BACKGROUND = 0.05  # of the picture

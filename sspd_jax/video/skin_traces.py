@@ -444,9 +444,9 @@ class SkinWeigher:
             skin = self._weights[0][0].reshape(size, size)
             moved = self._registration.see(face.time_s, face.crop, skin)
             row[_SLICES["residual"]] = moved * [face_track.CROP_SIDE, face_track.CROP_SIDE, 1, 1]
+            where = self.mapper.skin(face.time_s) if self._crop_sizes else None
             for crop_size, crops in zip(self._crop_sizes, self.crops, strict=True):
-                only = skin_map.skin_only(face.crop, self.mapper.skin(face.time_s), crop_size)
-                crops.append((face.time_s, only))
+                crops.append((face.time_s, skin_map.skin_only(face.crop, where, crop_size)))
         return row
 
 

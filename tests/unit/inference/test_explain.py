@@ -297,3 +297,12 @@ def test_the_command_explains_a_real_face(tmp_path):
     )
     assert run.returncode == 0 and run.stderr == "", run
     check_numbers((tmp_path / "e.html").read_text(), json.loads((tmp_path / "e.json").read_text()))
+
+
+def test_certainty_is_never_shown(estimate):
+    segments = tuple(
+        dataclasses.replace(s, windows=tuple(dataclasses.replace(w, confidence=0.999) for w in s.windows))
+        for s in estimate.segments
+    )
+    shown = explain.page([dataclasses.replace(estimate, confidence=0.999, segments=segments)])
+    assert shown.count("&gt;99%") >= 3 and "100%" not in re.sub(r"<style.*?</style>", "", shown, flags=re.S)

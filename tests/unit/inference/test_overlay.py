@@ -105,6 +105,7 @@ def test_a_box_that_was_given_is_drawn_as_it_is(video):
 def test_words_for_what_is_known(estimate):
     window = estimate.windows[0]
     assert overlay.rate_text(window) == f"{window.heart_rate_bpm:.0f} bpm, {window.confidence:.0%} sure"
+    assert overlay.rate_text(dataclasses.replace(window, confidence=0.999)).endswith(" >99% sure")
     assert overlay.rate_text(dataclasses.replace(window, heart_rate_bpm=None)) == "no reading"
     assert overlay.rate_text(None) == "no face"
 

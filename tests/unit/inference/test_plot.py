@@ -126,3 +126,8 @@ def test_a_crop_and_a_window_without_a_rate_are_drawn(estimate):
     figure = plot.draw([crop, blank])
     figure.canvas.draw()
     assert len(figure.subfigs) == 2
+
+
+def test_certainty_is_never_drawn(estimate):
+    figure, _ = panel(dataclasses.replace(estimate, confidence=1.0))
+    assert " >99% sure (" in figure.get_suptitle()
