@@ -266,7 +266,7 @@ def run(study: Study, workdir: epath.PathLike, *, progress: bool = True) -> dict
     protocols = [protocol.load(name) for name in study.protocols]
     config = experiments.load(study.experiment, study.overrides)
     experiments.validate(config)
-    dirs = {name: _prepare(study, name, workdir, config) for name in study.data}
+    dirs = {name: _prepare(study, name, workdir, config, progress) for name in study.data}
     datasets = {
         name: open_prepared(path, fps=config.fps, crop_size=config.crop_size, face_crop=config.face_crop)
         for name, path in dirs.items()
@@ -292,7 +292,7 @@ def run(study: Study, workdir: epath.PathLike, *, progress: bool = True) -> dict
     return results
 
 
-def _prepare(study: Study, name: str, workdir: epath.Path, config: Any) -> epath.Path:
+def _prepare(study: Study, name: str, workdir: epath.Path, config: Any, progress: bool) -> epath.Path:
     """Return where a dataset is; simulate and prepare it first if that is what is asked for."""
     entry = study.data[name]
     if "data_dir" in entry:
@@ -307,7 +307,13 @@ def _prepare(study: Study, name: str, workdir: epath.Path, config: Any) -> epath
         except TypeError as error:
             raise ConfigError(f"data.{name}.simulate: {error}") from error
         prepare.prepare_dataset(
-            "ubfc_rppg", raw, path, fps=config.fps, crop_size=config.crop_size, face_crop=config.face_crop
+            "ubfc_rppg",
+            raw,
+            path,
+            fps=config.fps,
+            crop_size=config.crop_size,
+            face_crop=config.face_crop,
+            progress=progress,
         )
     if raw.exists():
         shutil.rmtree(raw)

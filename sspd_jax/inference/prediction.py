@@ -231,6 +231,17 @@ def describe(prediction: Prediction, label: str) -> Iterator[str]:
 
     Yields:
       The rate of the whole, then, where there are several, the windows.
+
+    Example:
+      Six seconds of a simulated face at 84 bpm:
+
+      >>> import numpy as np, sspd_jax
+      >>> from sspd_jax.simulation import sample_video
+      >>> frames = np.stack([*sample_video.face_frames(np.arange(90) / 15, bpm=84, seed=0)])
+      >>> prediction = sspd_jax.read(frames, fps=15, method="pos", region="crop")
+      >>> for line in describe(prediction, "somebody"):
+      ...     print(line)
+      somebody: 8... bpm, ...% sure (pos, ... s at 15.00 Hz)
     """
     wave, windows = prediction.wave, prediction.windows
     trusted = sum(window.heart_rate_bpm is not None for window in windows)
@@ -273,7 +284,7 @@ def _in_words(window: Window) -> str:
 
 
 def write_plot(path: str | Path, predictions: Sequence[Prediction]) -> None:
-    """Draw predictions: rates over time with their confidence, and the wave with its beats.
+    r"""Draw predictions: rates over time with their confidence, and the wave with its beats.
 
     Args:
       path: The picture to make; its suffix chooses the format.
@@ -282,6 +293,16 @@ def write_plot(path: str | Path, predictions: Sequence[Prediction]) -> None:
     Raises:
       ConfigError: A format that cannot be drawn.
       StorageError: It cannot be written.
+
+    Example:
+      >>> import numpy as np, sspd_jax, tempfile
+      >>> from sspd_jax.simulation import sample_video
+      >>> frames = np.stack([*sample_video.face_frames(np.arange(90) / 15, bpm=84, seed=0)])
+      >>> prediction = sspd_jax.read(frames, fps=15, method="pos", region="crop")
+      >>> with tempfile.TemporaryDirectory() as folder:
+      ...     write_plot(Path(folder, "pulse.png"), [prediction])
+      ...     Path(folder, "pulse.png").read_bytes()[:4]
+      b'\x89PNG'
     """
     from sspd_jax.inference import plot  # matplotlib takes a second to import
 

@@ -307,6 +307,15 @@ def frames(
       UserError: on the first frame asked for: no such file, a directory, not a video, no video stream (only
         sound, say), not one frame that can be decoded, or a container whose header is lost: what FFmpeg still
         finds in it has no times, and a pulse without time has no rate.
+
+    Example:
+      >>> import tempfile
+      >>> from sspd_jax.simulation import sample_video
+      >>> with tempfile.TemporaryDirectory() as folder:
+      ...     file = Path(folder, "face.mp4")
+      ...     sample_video.write_face_video(file, seconds=0.5)
+      ...     [(round(time_s, 2), picture.shape) for time_s, picture in frames(file)][:2]
+      [(0.0, (256, 256, 3)), (0.03, (256, 256, 3))]
     """
     with _opened(path) as (container, stream):
         damage = Damage() if damage is None else damage

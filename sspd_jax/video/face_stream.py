@@ -127,6 +127,17 @@ def cut_face(
 
     Raises:
       UserError: No face is found, or fewer than 2 frames are left from there on; as the stream itself says.
+
+    Example:
+      >>> import tempfile
+      >>> from sspd_jax.simulation import sample_video
+      >>> from sspd_jax.video import decode
+      >>> with tempfile.TemporaryDirectory() as folder:
+      ...     file = Path(folder, "face.mp4")
+      ...     sample_video.write_face_video(file, seconds=0.5)
+      ...     crops = list(cut_face(decode.frames(file), file, size=36))
+      >>> len(crops), crops[0][1].shape
+      (15, (36, 36, 3))
     """
     follower = FaceFollower(detector or HaarDetector(), near, detect_every_s)
     clip = FaceClip(file, max_gap_s, follower.detections)

@@ -1,21 +1,16 @@
 """Every notebook runs from top to bottom in a clean kernel, in small; what is in git has no outputs."""
 
-import ast
 import configparser
-import importlib
 import importlib.util
 import os
 import resource
 import subprocess
-import types
 from pathlib import Path
 
 import nbclient
 import nbformat
 import pytest
 from shared_files import PUBLISHED_WEIGHTS
-
-import sspd_jax
 
 ROOT = Path(__file__).parents[2]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
@@ -62,42 +57,6 @@ def test_a_notebook_can_be_opened_and_installs_what_it_needs(path):
     first = next(cell.source for cell in read(NOTEBOOKS[0]).cells if cell.cell_type == "code")
     assert code[0] == first and f"git+{ADDRESS}" in first
     assert "SSPD_JAX_SMALL" in code[1]
-
-
-def missing_names(source):
-    """Return which names of the package a program asks for that are not there, as `module.name`."""
-    known, missing = {}, []
-    for node in ast.walk(ast.parse(source)):
-        if isinstance(node, ast.Import):
-            for name in node.names:
-                if name.name.split(".")[0] == "sspd_jax":
-                    module = importlib.import_module(name.name)
-                    known[name.asname or "sspd_jax"] = module if name.asname else sspd_jax
-        elif isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "sspd_jax":
-            module = importlib.import_module(node.module)
-            for name in node.names:
-                try:
-                    full = f"{node.module}.{name.name}"
-                    found = getattr(module, name.name, None) or importlib.import_module(full)
-                    known[name.asname or name.name] = found
-                except ImportError:
-                    missing.append(full)
-    for node in ast.walk(ast.parse(source)):
-        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
-            owner = known.get(node.value.id)
-            if isinstance(owner, types.ModuleType) and not hasattr(owner, node.attr):
-                missing.append(f"{owner.__name__}.{node.attr}")
-    return missing
-
-
-@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
-def test_what_a_notebook_asks_of_the_package_is_there(path):
-    """A function that moved is noticed at once, not after minutes in a kernel."""
-    code = "\n".join(cell.source for cell in read(path).cells if cell.cell_type == "code")
-    plain = "\n".join(line for line in code.splitlines() if not line.lstrip().startswith(("!", "%")))
-    assert not missing_names(plain)
-    moved = "from sspd_jax.evaluation import figures, nothing\nfigures.embed(1)\nfigures.draw_training(2)\n"
-    assert missing_names(moved) == ["sspd_jax.evaluation.nothing", "sspd_jax.evaluation.figures.embed"]
 
 
 def test_the_first_cell_takes_an_uploaded_wheel_or_says_what_to_set(tmp_path, monkeypatch):

@@ -29,10 +29,6 @@ def test_examples_print_what_they_say(name, monkeypatch):
 
 NO_EXAMPLE = {
     "sspd_jax.video.camera.camera",  # needs one
-    "sspd_jax.video.decode.frames",
-    "sspd_jax.video.face_stream.cut_face",
-    "sspd_jax.inference.prediction.describe",
-    "sspd_jax.inference.prediction.write_plot",
 }
 ALSO = {
     "sspd_jax.heart_rate.beats.beat_rate",
@@ -78,6 +74,33 @@ def names_of_ours(trees: list[ast.Module]) -> Iterator[str]:
             first = first.value
         if isinstance(first, ast.Name) and known.get(first.id, "").partition(".")[0] == "sspd_jax":
             yield ".".join([known[first.id], *parts])
+
+
+def is_there(name: str) -> bool:
+    """Say whether a dotted name leads to something; what follows a class or a function is not looked at."""
+    parts = name.split(".")
+    value = import_module(parts[0])
+    for i, part in enumerate(parts[1:], 2):
+        if not inspect.ismodule(value):
+            return True
+        try:
+            value = getattr(value, part, None) or import_module(".".join(parts[:i]))
+        except ModuleNotFoundError:
+            return False
+    return True
+
+
+def test_whatever_a_page_names_is_there():
+    """A function that moved is noticed here, not after minutes in a notebook's kernel."""
+    moved = (
+        "from sspd_jax.evaluation import figures, nothing\nfigures.embed(1)\nfigures.draw_training(nothing)\n"
+    )
+    assert [name for name in names_of_ours([ast.parse(moved)]) if not is_there(name)] == [
+        "sspd_jax.evaluation.figures.embed",
+        "sspd_jax.evaluation.nothing",
+    ]
+    for page, trees in pages():
+        assert not [name for name in names_of_ours(trees) if not is_there(name)], page
 
 
 def functions_that_pages_name() -> dict[str, str]:
