@@ -27,7 +27,7 @@ from sspd_jax.video import resample
 
 SHIPPED = "skin_network.npz"
 BLOCK = 128
-"""Differences that go through the network at once: memory is that of so many, however long the video."""
+"""Pictures that go through the network at once: memory is that of so many, however long the video."""
 RATE_TOLERANCE = 0.02
 """A video whose rate is this near the network's is taken as it is: 29.97 Hz needs no resampling to 30."""
 EPSILON = 1e-5  # of the normalisations, as in PyTorch
@@ -65,6 +65,11 @@ class HostModel:
             found.update(np.ascontiguousarray(array).tobytes())
         return found.hexdigest()[:16]
 
+    @property
+    def input_transform(self) -> str:
+        """What its convolutions are given of the pictures, see `method.input_transform`."""
+        return "difference"
+
     def clock_rate(self, fps: float) -> float:
         """Choose the rate in Hz to take a video of `fps` Hz at: its own if it is near the network's."""
         return fps if abs(fps / self.fps - 1) <= RATE_TOLERANCE else self.fps
@@ -83,37 +88,112 @@ class HostModel:
         Raises:
           ValueError: Fewer than 2 images.
         """
-        halo = architecture.halo(self.layers)
-        halo += halo % 2  # differences are pooled in pairs
-        parts, held, before = [], [], 0  # pictures; how many of their differences come before the block
-        side = (self.input_size, self.input_size)
-        # As floats: a picture that is resized as bytes is rounded to them.
-        images = (cv2.resize(i.astype(np.float32), side, interpolation=cv2.INTER_AREA) for i in images)
-        while True:
-            held += list(islice(images, before + BLOCK + halo + 1 - len(held)))
-            count = len(held) - 1
-            if not parts and count < 1:
-                raise ValueError(f"a wave needs at least 2 images, got {len(held)}")
-            is_last = count < before + BLOCK + halo
-            new = count - before if is_last else BLOCK
-            if new > 0:
-                held_even = held + held[-1:] * (count % 2)  # one more difference, of zeros
-                parts.append(self._wave(np.diff(np.stack(held_even), axis=0))[before : before + new])
-            if is_last:
-                return Wave(np.concatenate(parts), fps, start_s + 0.5 / fps)
-            keep = min(halo, before + BLOCK)
-            held, before = held[before + BLOCK - keep :], keep
+        stream = self.stream(BLOCK)
+        parts = [stream.push([image]) for image in images]
+        return Wave(np.concatenate([*parts, stream.end()]), fps, start_s + 0.5 / fps)
 
-    def _wave(self, x: np.ndarray) -> np.ndarray:
-        """Take differences [t, h, w, 3], t even, through all layers: float32 [t]."""
-        x = x * self.arrays["backbone/input_norm/scale"] + self.arrays["backbone/input_norm/bias"]
-        for layer in self.layers:
+    def stream(self, step: int) -> HostStream:
+        """Begin a wave that grows as its pictures come.
+
+        Args:
+          step: Pictures that go through the network at once, even.
+
+        Raises:
+          ValueError: An odd step, or one that is not positive.
+        """
+        return HostStream(self, step)
+
+
+class HostStream:
+    """A wave that grows while its pictures come; its last samples come when it ends.
+
+    Every difference goes through every layer once. A convolution keeps the frames that its next output needs;
+    before the first frame and after the last it is given zeros, as in one pass over the whole.
+
+    Attributes:
+      step: Pictures that go through the network at once.
+      lag: Differences that must follow a sample's own before it is known.
+    """
+
+    def __init__(self, model: HostModel, step: int):
+        if step < 2 or step % 2:
+            raise ValueError(f"a step must be an even number of images, got {step}")
+        self.step, self.lag = step, architecture.lag(model.layers)
+        self._model = model
+        self._images: list[np.ndarray] = []  # the last one that went through, and those that wait
+        self._given = self._known = 0  # differences that went through, samples that were returned
+        shapes = architecture.input_shapes(model.layers, model.input_size)
+        self._before = [
+            np.zeros((layer.time_padding, side, side, channels), np.float32)
+            for layer, (side, channels) in zip(model.layers, shapes, strict=True)
+        ]
+        self._unpooled = [np.zeros((0, 1, 1, layer.features), np.float32) for layer in model.layers]
+
+    def push(self, images: Iterable[np.ndarray]) -> np.ndarray:
+        """Take the next pictures.
+
+        Args:
+          images: uint8 or float32 [s, s, 3] RGB, any number.
+
+        Returns:
+          float32 [n], what they add to the wave; sample i of the whole lies between pictures i and i + 1.
+        """
+        parts = [np.zeros(0, np.float32)]
+        side = (self._model.input_size, self._model.input_size)
+        for image in images:
+            # As floats: a picture that is resized as bytes is rounded to them.
+            small = cv2.resize(image.astype(np.float32), side, interpolation=cv2.INTER_AREA)
+            self._images.append(small)
+            if len(self._images) > self.step:
+                parts.append(self._advance())
+        return np.concatenate(parts)
+
+    def end(self) -> np.ndarray:
+        """Return the rest of the wave, float32 [n]: no more pictures come.
+
+        Raises:
+          ValueError: Fewer than 2 pictures were pushed.
+        """
+        differences = self._given + len(self._images) - 1
+        if differences < 1:
+            raise ValueError(f"a wave needs at least 2 images, got {len(self._images)}")
+        # An odd number of differences gets one more, of zeros: the network looks at pairs.
+        self._images += self._images[-1:] * (differences % 2)
+        known = self._known
+        return self._advance(is_last=True)[: differences - known]
+
+    def _advance(self, *, is_last: bool = False) -> np.ndarray:
+        """Take the pictures that wait through all layers; returns the samples that they bring."""
+        arrays = self._model.arrays
+        x = np.diff(np.stack(self._images), axis=0)
+        self._given += len(x)
+        x = x * arrays["backbone/input_norm/scale"] + arrays["backbone/input_norm/bias"]
+        for i, layer in enumerate(self._model.layers):
             path = "/".join(layer.path)
-            x = conv3d(x, self.arrays[f"{path}/{layer.conv}/kernel"], layer.time_padding)
-            x += self.arrays[f"{path}/{layer.norm or layer.conv}/bias"]
+            after = np.zeros((layer.time_padding * is_last, *x.shape[1:]), np.float32)
+            x = np.concatenate([self._before[i], x, after])
+            self._before[i] = x[len(x) - min(len(x), layer.kernel[0] - 1) :]
+            x = conv3d(x, arrays[f"{path}/{layer.conv}/kernel"])
+            x += arrays[f"{path}/{layer.norm or layer.conv}/bias"]
             if layer.norm:
-                x = _resized(np.tanh(x, out=x), layer)
+                x = self._resized(np.tanh(x, out=x), i)
+        self._images = self._images[-1:]
+        self._known += len(x)
         return x[:, 0, 0, 0]
+
+    def _resized(self, x: np.ndarray, i: int) -> np.ndarray:
+        """Pool, repeat or average as layer `i` asks for; a frame without its pair waits for it."""
+        layer = self._model.layers[i]
+        pt, ph, pw = layer.pool
+        if layer.pool != architecture.NO_POOL:
+            if pt > 1 and len(self._unpooled[i]):
+                x = np.concatenate([self._unpooled[i], x])
+            t, h, w = (side // pool for side, pool in zip(x.shape, layer.pool, strict=False))
+            self._unpooled[i] = x[t * pt :]
+            x = x[: t * pt, : h * ph, : w * pw].reshape(t, pt, h, ph, w, pw, x.shape[-1]).mean(axis=(1, 3, 5))
+        if layer.repeat > 1:
+            x = np.repeat(x, layer.repeat, axis=0)
+        return x.mean(axis=(1, 2), keepdims=True) if layer.spatial_mean else x
 
 
 class Model(Protocol):
@@ -150,16 +230,15 @@ def read(
     return waves
 
 
-def conv3d(x: np.ndarray, kernel: np.ndarray, time_padding: int) -> np.ndarray:
-    """Convolve frames with a kernel as one matrix product over all taps in space.
+def conv3d(x: np.ndarray, kernel: np.ndarray) -> np.ndarray:
+    """Convolve frames with a kernel, without padding, as one matrix product over all taps in space.
 
     Args:
       x: float32 [t, h, w, c].
       kernel: float32 [kt, kh, kw, c, c_out].
-      time_padding: Zero frames before and after; none in space.
 
     Returns:
-      float32 [t + 2 × time_padding − kt + 1, h − kh + 1, w − kw + 1, c_out].
+      float32 [t − kt + 1, h − kh + 1, w − kw + 1, c_out]; no frame where there are fewer than kt.
     """
     kt, kh, kw, c, c_out = kernel.shape
     seen = np.lib.stride_tricks.sliding_window_view(x, (kh, kw), axis=(1, 2))  # [t, h', w', c, kh, kw]
@@ -167,23 +246,11 @@ def conv3d(x: np.ndarray, kernel: np.ndarray, time_padding: int) -> np.ndarray:
     rows = seen.transpose(0, 1, 2, 4, 5, 3).reshape(t * h * w, kh * kw * c)
     taps = np.moveaxis(kernel, 0, -2).reshape(kh * kw * c, kt * c_out)
     by_tap = (rows @ taps).reshape(t, h, w, kt, c_out)
-    y = np.zeros((t + 2 * time_padding - kt + 1, h, w, c_out), np.float32)
-    for tap in range(kt):
-        first = tap - time_padding  # frame of x that the first of y is multiplied with
-        inside = slice(max(0, -first), min(len(y), t - first))
-        y[inside] += by_tap[inside.start + first : inside.stop + first, :, :, tap]
+    count = max(0, t - kt + 1)
+    y = by_tap[:count, :, :, 0].copy()
+    for tap in range(1, kt):
+        y += by_tap[tap : tap + count, :, :, tap]
     return y
-
-
-def _resized(x: np.ndarray, layer: Layer) -> np.ndarray:
-    """Pool, repeat or average as a layer asks for; what does not fill a pool is dropped."""
-    pt, ph, pw = layer.pool
-    if layer.pool != architecture.NO_POOL:
-        t, h, w = (side // pool for side, pool in zip(x.shape, layer.pool, strict=False))
-        x = x[: t * pt, : h * ph, : w * pw].reshape(t, pt, h, ph, w, pw, -1).mean(axis=(1, 3, 5))
-    if layer.repeat > 1:
-        x = np.repeat(x, layer.repeat, axis=0)
-    return x.mean(axis=(1, 2), keepdims=True) if layer.spatial_mean else x
 
 
 def folded(params: Mapping[str, Any], batch_stats: Mapping[str, Any]) -> dict[str, np.ndarray]:

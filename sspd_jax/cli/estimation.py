@@ -20,6 +20,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments."""
     parser.add_argument("--checkpoint", metavar="DIR", help="network to use (for --method=auto or sspd)")
     parser.add_argument(
+        "--no_network",
+        action="store_true",
+        help="classical methods alone: auto does not ask the network that travels with the package",
+    )
+    parser.add_argument(
         "--method",
         default=AUTO,
         choices=METHODS,

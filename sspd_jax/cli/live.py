@@ -1,7 +1,7 @@
 """Estimate the heart rate of whoever sits before a camera, and show it in a page on this computer.
 
     sspd_jax live                                       the first camera
-    sspd_jax live --checkpoint=DIR                      a trained network's spectrum beside the others
+    sspd_jax live --checkpoint=DIR                      another network than the one that ships
     sspd_jax live face.mp4                              a file, as if it were live
     sspd_jax live face.mp4 --no_page --speed=4          a line of text for each update
 
@@ -52,6 +52,7 @@ def _watch(args: argparse.Namespace) -> None:
         hr_estimator=args.hr_estimator,
         min_confidence=args.min_confidence,
         region=args.region,
+        network=not args.no_network,
     )
     box = estimation.box_of(args)
     if not args.checkpoint:

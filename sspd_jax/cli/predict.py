@@ -70,11 +70,6 @@ def main(argv: list[str] | None = None) -> int:
         default=decode.Limits.megapixels,
         help="of a picture, larger ones are refused (default: %(default)g)",
     )
-    add(
-        "--no_network",
-        action="store_true",
-        help="classical methods alone: auto does not ask the network that travels with the package",
-    )
     add("--all_faces", action="store_true", help="everybody in the picture, left to right")
     add("--face_detector", choices=DETECTORS, help="what finds the face for --region=crop (default: haar)")
     add("--face_model", default="", metavar="FILE", help="YuNet's model file, for --face_detector=yunet")

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from sspd_jax.checkpoints import host_network
 from sspd_jax.errors import ConfigError
 from sspd_jax.heart_rate import host_classical
 from sspd_jax.heart_rate.wave import Wave
@@ -19,7 +20,6 @@ from sspd_jax.inference import skin_reading, windows
 from sspd_jax.inference.cell_colors import FaceCells
 from sspd_jax.inference.methods import AUTO, check_method, classical_wave, input_transform_of
 from sspd_jax.inference.windows import Settings, Window
-from sspd_jax.method import streaming
 from sspd_jax.runtime.text import percent
 from sspd_jax.video import face_stream, face_tracking, resample
 from sspd_jax.video.camera import FPS_OVER_S, Feed
@@ -31,6 +31,7 @@ from sspd_jax.video.skin_box import SkinBox
 from sspd_jax.video.skin_traces import SkinRecorder
 
 if TYPE_CHECKING:
+    from sspd_jax.checkpoints.host_network import HostModel, HostStream
     from sspd_jax.inference.model import RppgModel, Stream
 
 UPDATE_S = 1.0
@@ -106,7 +107,8 @@ def watch(
       frames: (time in s, uint8 [h, w, 3] RGB), times increasing: a `Feed`, or anything else. Where they have
         `close`, it is called at the end.
       fps: Their rate in Hz, about.
-      model: The network, for 'sspd' and 'auto'.
+      model: The network, for 'sspd' and 'auto'; without one 'auto' asks the shipped network, unless
+        `settings.network` says not to.
       method: 'auto' for all estimators side by side, 'sspd' or a classical one, see `methods.METHODS`.
       settings: Windows, estimator and least confidence; the stride is not used.
       every_s: Time from one update to the next in s, about.
@@ -131,6 +133,9 @@ def watch(
     is_skin = settings.region == "skin"
     if method == AUTO and not is_skin:
         method = "sspd" if model else "pos"
+    networks = load_networks()[0] if is_skin and not box else None
+    if method == AUTO and model is None and settings.network and networks:
+        model = host_network.shipped()  # it learned from skin that landmarks found
     of_skin = model is not None and model.face_crop == SKIN
     if of_skin and not is_skin:
         raise ConfigError(f"{model.name}: reads pictures of the skin alone; leave --region=crop away")
@@ -150,7 +155,6 @@ def watch(
         raise ConfigError(f"{method} cannot read {rate:g} frames/s ({error})") from error
     recorder = None
     if is_skin:
-        networks = None if box else load_networks()[0]
         recorder = SkinRecorder(networks, look_ahead_s=0, crop_size=size if of_skin else None, box=box)
     kept_s = BEFORE * plan.kept / rate + 1
     return _updates(_View(frames, size, kept_s, recorder, box, of_skin=of_skin), plan)
@@ -161,7 +165,7 @@ class _Plan:
     """What stays the same while one watches: rates in Hz, lengths in frames of the clock."""
 
     method: str
-    model: RppgModel | None  # for 'sspd' and 'auto' alone
+    model: RppgModel | HostModel | None  # for 'sspd' and 'auto' alone
     settings: Settings
     rate: float
     frames: int  # in a window
@@ -172,9 +176,9 @@ class _Plan:
         """Frames whose cells are kept: a window's, and those that the wave does not reach yet."""
         if self.model is None:
             return self.frames
-        return self.frames + IMAGES_AT_ONCE + streaming.lag(self.model.network) + 1
+        return self.frames + IMAGES_AT_ONCE + self.stream().lag + 1
 
-    def stream(self) -> Stream | None:
+    def stream(self) -> Stream | HostStream | None:
         return None if self.model is None else self.model.stream(IMAGES_AT_ONCE)
 
     def compile(self, size: int) -> None:

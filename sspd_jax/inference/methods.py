@@ -15,6 +15,7 @@ from sspd_jax.inference.cell_colors import FaceCells
 from sspd_jax.video.face_stream import Trace
 
 if TYPE_CHECKING:
+    from sspd_jax.checkpoints.host_network import HostModel
     from sspd_jax.inference.model import RppgModel
 
 AUTO = "auto"
@@ -40,9 +41,9 @@ def check_method(method: str, model: RppgModel | None) -> None:
         )
 
 
-def input_transform_of(model: RppgModel | None) -> str:
+def input_transform_of(model: RppgModel | HostModel | None) -> str:
     """Return what a method is given of the video: a network's own transform, else 'difference'."""
-    return "difference" if model is None else model.network.input_transform
+    return "difference" if model is None else model.input_transform
 
 
 def pulse_extractor(method: str, model: RppgModel | None, fps: float) -> PulseExtractor:

@@ -72,6 +72,11 @@ class RppgModel:
     name: str
     face_crop: str = BOX
 
+    @property
+    def input_transform(self) -> str:
+        """What its convolutions are given of the pictures, see `method.input_transform`."""
+        return self.network.input_transform
+
     def waveform(self, frames: ArrayLike, fps: float) -> np.ndarray:
         """Infer the pulse wave of a face.
 

@@ -78,32 +78,49 @@ def test_what_is_held_is_a_block_and_no_picture_is_taken_before_it_is_needed(bot
             taken.append(len(taken))
             yield image
 
-    def inner(self, x):
+    def watched(x, kernel):
         seen.append((len(x), len(taken)))
-        return np.zeros(len(x), np.float32)
+        return conv3d(x, kernel)
 
-    monkeypatch.setattr(HostModel, "_wave", inner)
+    monkeypatch.setattr(host_network, "conv3d", watched)
     assert len(both[1].infer(images(), 30.0, 0.0).values) == 59
-    halo = architecture.halo(both[1].layers)
-    assert max(length for length, _ in seen) <= 4 + 2 * (halo + 1)
-    assert seen[0][1] <= 4 + halo + 2
-    assert np.diff([number for _, number in seen]).tolist()[:-1] == [4] * (len(seen) - 2)
+    layers = both[1].layers
+    firsts = seen[:: len(layers)]
+    # A step, what a kernel of three keeps, and at the end what pads all layers.
+    assert max(length for length, _ in seen) <= 4 + 2 + architecture.lag(layers)
+    assert [number for _, number in firsts] == [*range(5, 60, 4), 60]
 
 
-@pytest.mark.parametrize(
-    ("kernel", "padding"), [((3, 2, 4), 1), ((3, 1, 1), 0), ((1, 3, 3), 0), ((5, 3, 3), 2)]
-)
-def test_a_convolution_is_the_sum_over_its_taps(kernel, padding):
+@pytest.mark.parametrize(("step", "count"), [(2, 61), (8, 60), (30, 47)])
+def test_a_wave_grows_while_its_pictures_come(both, step, count):
+    ours, images = both[1], pictures(count)
+    whole = ours.infer(images, 30.0, 0.0).values
+    stream, parts = ours.stream(step), []
+    for start in range(0, count, 7):
+        parts.append(stream.push(images[start : start + 7]))
+    grown = np.concatenate(parts)
+    assert stream.lag == architecture.lag(ours.layers)
+    assert len(grown) == max(0, (count - 1) // step * step - stream.lag)
+    np.testing.assert_allclose(np.concatenate([grown, stream.end()]), whole, atol=1e-6 * np.abs(whole).max())
+
+
+@pytest.mark.parametrize("step", [0, -2, 7])
+def test_a_stream_refuses_a_step_that_is_not_even(both, step):
+    with pytest.raises(ValueError, match="even"):
+        both[1].stream(step)
+
+
+@pytest.mark.parametrize("kernel", [(3, 2, 4), (3, 1, 1), (1, 3, 3), (5, 3, 3), (7, 1, 1)])
+def test_a_convolution_is_the_sum_over_its_taps(kernel):
     rng = np.random.default_rng(0)
     x = rng.normal(size=(6, 5, 7, 3)).astype(np.float32)
     taps = rng.normal(size=(*kernel, 3, 2)).astype(np.float32)
-    padded = np.pad(x, ((padding, padding), (0, 0), (0, 0), (0, 0)))
-    shape = [side - width + 1 for side, width in zip(padded.shape, kernel, strict=False)]
+    shape = [max(0, side - width + 1) for side, width in zip(x.shape, kernel, strict=False)]
     expected = np.zeros((*shape, 2))
     for t, h, w in itertools.product(*map(range, shape)):
-        piece = padded[t : t + kernel[0], h : h + kernel[1], w : w + kernel[2]]
+        piece = x[t : t + kernel[0], h : h + kernel[1], w : w + kernel[2]]
         expected[t, h, w] = np.einsum("thwc,thwco->o", piece, taps)
-    found = conv3d(x, taps, padding)
+    found = conv3d(x, taps)
     assert found.dtype == np.float32
     np.testing.assert_allclose(found, expected, atol=1e-4)
 

@@ -1,5 +1,6 @@
 """Live: a wave that streams as if read at once, feeds that do not lag, bounded memory, page, command."""
 
+import dataclasses
 import errno
 import itertools
 import json
@@ -21,11 +22,13 @@ import numpy as np
 import pytest
 import small_training
 
+from sspd_jax.checkpoints import host_network
 from sspd_jax.cli import live as cli_live
 from sspd_jax.errors import ConfigError, UserError
 from sspd_jax.heart_rate.wave import Wave
 from sspd_jax.inference import live, model, server, windows
 from sspd_jax.inference.windows import Settings, Window
+from sspd_jax.method import architecture
 from sspd_jax.method.network import init_variables
 from sspd_jax.simulation import sample_video
 from sspd_jax.video import camera, face_stream, face_track, resample
@@ -146,7 +149,8 @@ def test_watching_with_a_network_shows_its_wave(network, film):
 
 
 def test_a_simulated_face_is_read(film):
-    updates = list(live.watch(iter(film), 30, settings=Settings(window_s=8, min_confidence=0.3)))
+    settings = Settings(window_s=8, min_confidence=0.3, network=False)
+    updates = list(live.watch(iter(film), 30, settings=settings))
     assert len(updates) == 13  # the face is found, then one a second
     for update in updates[:8]:
         assert update.window.heart_rate_bpm is None and "of 8 s" in update.window.why
@@ -162,6 +166,23 @@ def test_a_simulated_face_is_read(film):
     # It rises when blood darkens the skin.
     truth = sample_video.ppg(updates[-1].wave.times_s, 84)
     assert np.corrcoef(updates[-1].wave.values, truth)[0, 1] > 0.8
+
+
+def test_the_shipped_network_is_asked_beside_the_others(film):
+    settings = Settings(window_s=8, min_confidence=0.3)
+    updates = list(live.watch(iter(film[:330]), 30, settings=settings))
+    judged = [update for update in updates if update.window.duration_s == 8]
+    assert len(judged) == 3
+    shipped = host_network.shipped()
+    lag_s = architecture.lag(shipped.layers) / 30
+    for update in judged:
+        assert update.window.estimates_bpm["sspd"] == pytest.approx(84, abs=2)
+        assert update.window.heart_rate_bpm == pytest.approx(84, abs=2)
+        # The window ends with the network's wave; the clock waits for the next frame.
+        wait_s = update.time_s - update.wave.times_s[-1]
+        assert wait_s == pytest.approx(lag_s + 1.5 / 30, abs=1.01 / 30)
+    without = list(live.watch(iter(film[:330]), 30, settings=dataclasses.replace(settings, network=False)))
+    assert "sspd" not in without[-1].window.estimates_bpm
 
 
 def test_updates_can_come_less_often(seen):
