@@ -1,8 +1,8 @@
 """SSPD in JAX: heart rate from face video, learned without labels.
 
 `read` estimates the heart rate in a video, an array of frames or any stream of them, `watch` that before a
-camera as it runs: from the skin of the face, by classical methods side by side, without a network unless one
-is given. `load` opens a checkpoint. `sspd_jax.method` holds the method as pure functions. Every
+camera as it runs: from the skin of the face, by classical methods and the network that ships with the
+package, side by side. `load` opens a checkpoint. `sspd_jax.method` holds the method as pure functions. Every
 command is `sspd_jax NAME` and `python -m sspd_jax NAME`; `sspd_jax --help` lists them.
 """
 
@@ -62,9 +62,10 @@ def read(
       video: Path of a file; or whole pictures, uint8 [t, h, w, 3] RGB; or an iterable of (time in s, uint8
         [h, w, 3] RGB).
       fps: Frame rate of the pictures in Hz; a file states its own, but is counted at this where it is given.
-      checkpoint: A network's directory, or what `load` returned, for 'auto' and 'sspd'; 'auto' needs none.
-      method: 'auto' (the default: classical methods side by side, the network beside them where there is
-        one), 'sspd' (the network alone), 'pos', 'chrom', …
+      checkpoint: A network's directory, or what `load` returned, for 'auto' and 'sspd'; by default the
+        network that ships with the package.
+      method: 'auto' (the default: classical methods and the network side by side), 'sspd' (the network
+        alone), 'pos', 'chrom', …
       box: Where the skin is, where no face can be found: left, top, width, height in pixels of the upright
         picture, or 'picture' for all of it.
       **settings: Fields of `sspd_jax.inference.windows.Settings`: window_s, stride_s, hr_estimator,

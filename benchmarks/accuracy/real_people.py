@@ -173,10 +173,11 @@ def region_setting(region: str | None) -> dict[str, str]:
     raise ConfigError(f"--region={region}: this version reads the crop only; leave it out")
 
 
-def product(**options: Any) -> Adapter:
+def product(*, smoothed: bool = False, **options: Any) -> Adapter:
     """Return what reads a clip as the product does.
 
     Args:
+      smoothed: take the rate that goes on from window to window, and where there is one as given.
       **options: of `sspd_jax.read`: the method, the network, the region.
     """
 
@@ -197,6 +198,8 @@ def product(**options: Any) -> Adapter:
                 continue
             given = window.heart_rate_bpm is not None
             bpm, true_bpm = window.candidate_bpm, clip.true_bpm(window.start_s)
+            if smoothed:
+                given, bpm = window.smoothed_bpm is not None, window.smoothed_bpm or bpm
             readings.append(Reading(window.start_s, true_bpm, bpm, window.confidence, given))
         return readings
 
@@ -211,7 +214,12 @@ def adapters(args: argparse.Namespace, folder: Path) -> dict[str, Adapter]:
       folder: in which the published weights may be unpacked.
     """
     region = region_setting(args.region)
-    found = {m: product(method=m, **region) for m in methods.METHODS if m != "sspd"}
+    reads_skin = args.region != "crop"
+    # The network that ships with the package reads skin alone.
+    found = {m: product(method=m, **region) for m in methods.METHODS if m != "sspd" or reads_skin}
+    if reads_skin:
+        found["auto, smoothed"] = product(smoothed=True, **region)
+        found["auto, no network"] = product(network=False, **region)
     networks = {f"network {SHIPPED.name}": SHIPPED}
     if args.weights.exists() and (args.methods is None or PUBLISHED in args.methods):
         networks[PUBLISHED] = folder / "published"

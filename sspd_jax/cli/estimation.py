@@ -18,7 +18,9 @@ DEFAULT = Settings()
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments."""
-    parser.add_argument("--checkpoint", metavar="DIR", help="network to use (for --method=auto or sspd)")
+    parser.add_argument(
+        "--checkpoint", metavar="DIR", help="network to use in place of the one that ships with it"
+    )
     parser.add_argument(
         "--no_network",
         action="store_true",

@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Any
 
 from sspd_jax.cli import common, estimation
 from sspd_jax.errors import ConfigError, UserError
-from sspd_jax.inference.methods import AUTO, check_method
+from sspd_jax.inference.methods import AUTO, asks_shipped, check_method
 from sspd_jax.inference.overlay import check as check_overlay
 from sspd_jax.inference.overlay import write as write_overlay
 from sspd_jax.inference.predict import find_faces, predict
@@ -105,7 +105,7 @@ def _predict(args: argparse.Namespace) -> int:
     model = None
     if args.method in (AUTO, "sspd") and args.checkpoint:
         model = estimation.load_model(args.checkpoint, use_cache=not args.no_cache)
-    check_method(args.method, model)
+    check_method(args.method, model, ships=asks_shipped(args.method, model, settings, box))
     detector = None
     if args.face_detector or args.face_model:
         if args.region == "skin":

@@ -18,7 +18,13 @@ from sspd_jax.heart_rate import host_classical
 from sspd_jax.heart_rate.wave import Wave
 from sspd_jax.inference import skin_reading, windows
 from sspd_jax.inference.cell_colors import FaceCells
-from sspd_jax.inference.methods import AUTO, check_method, classical_wave, input_transform_of
+from sspd_jax.inference.methods import (
+    AUTO,
+    asks_shipped,
+    check_method,
+    classical_wave,
+    input_transform_of,
+)
 from sspd_jax.inference.windows import Settings, Window
 from sspd_jax.runtime.text import percent
 from sspd_jax.video import face_stream, face_tracking, resample
@@ -119,23 +125,26 @@ def watch(
       compiled is compiled before this returns.
 
     Raises:
-      ConfigError: An unknown method, 'sspd' without a network, a rate too low for the method, or an
-        `every_s` that is not positive.
+      ConfigError: An unknown method, 'sspd' where no network can be asked, a rate too low for the method, or
+        an `every_s` that is not positive.
       ValueError: While the updates are taken: times that do not increase.
       ConfigError: While the updates are taken: a box that is not inside a picture.
     """
     settings = settings or Settings()
     if not 0 < fps < math.inf or not 0 < every_s < math.inf:
         raise ConfigError(f"a rate of {fps:g} Hz or an update every {every_s:g} s is not above 0")
-    check_method(method, model)
+    ships = asks_shipped(method, model, settings, box)
+    check_method(method, model, ships=ships)
     if method not in ("sspd", AUTO):
         model = None
     is_skin = settings.region == "skin"
     if method == AUTO and not is_skin:
         method = "sspd" if model else "pos"
     networks = load_networks()[0] if is_skin and not box else None
-    if method == AUTO and model is None and settings.network and networks:
-        model = host_network.shipped()  # it learned from skin that landmarks found
+    if ships and networks:
+        model = host_network.shipped()
+    elif ships and method == "sspd":
+        raise ConfigError("the network that ships with the package needs the face models; give --checkpoint")
     of_skin = model is not None and model.face_crop == SKIN
     if of_skin and not is_skin:
         raise ConfigError(f"{model.name}: reads pictures of the skin alone; leave --region=crop away")

@@ -17,6 +17,8 @@ from sspd_jax.video.face_stream import Trace
 if TYPE_CHECKING:
     from sspd_jax.checkpoints.host_network import HostModel
     from sspd_jax.inference.model import RppgModel
+    from sspd_jax.inference.windows import Settings
+    from sspd_jax.video.skin_box import SkinBox
 
 AUTO = "auto"
 METHODS = (AUTO, "sspd", *host_classical.NAMES)
@@ -26,17 +28,29 @@ PulseExtractor = Callable[[Iterable[np.ndarray], float], tuple[Wave, Trace]]
 """From (crops on a uniform clock, time of the first in s) to the pulse wave and what `FaceCells` measured."""
 
 
-def check_method(method: str, model: RppgModel | None) -> None:
+def asks_shipped(method: str, model: RppgModel | None, settings: Settings, box: SkinBox | None) -> bool:
+    """Say whether the network that ships with the package is asked: it learned from skin, by landmarks."""
+    reads_skin = settings.region == "skin" and box is None
+    return method in (AUTO, "sspd") and model is None and settings.network and reads_skin
+
+
+def check_method(method: str, model: RppgModel | None, *, ships: bool = False) -> None:
     """Check that a method is known and has what it needs.
+
+    Args:
+      method: a name in `METHODS`.
+      model: the network that was given.
+      ships: whether the network that ships with the package can be asked instead.
 
     Raises:
       ConfigError: an unknown method, or 'sspd' without a network.
     """
     if method not in METHODS:
         raise ConfigError(f"method {method!r} is none of {', '.join(METHODS)}")
-    if method == "sspd" and model is None:
+    if method == "sspd" and model is None and not ships:
         raise ConfigError(
-            "the method sspd needs --checkpoint=DIR (`python -m sspd_jax convert` makes one); "
+            "the method sspd needs --checkpoint=DIR (`python -m sspd_jax convert` makes one): the network "
+            "that ships with the package is not asked with --no_network, --box or --region=crop; "
             f"{', '.join(host_classical.NAMES)} need none"
         )
 

@@ -25,6 +25,7 @@ from sspd_jax.runtime.text import percent
 WAVE_S = 10.0
 LEAST_BPM = 20.0  # height of the axis of rates: one bpm must not look like a mountain
 SURE = LinearSegmentedColormap.from_list("sure", ["#c6dbef", "#6baed6", "#0072B2", "#08306b"])
+TRACK = "#D55E00"  # of the smoothed rate
 MOST_REASONS = 4  # in a legend
 
 
@@ -90,6 +91,7 @@ def _draw_rates(axis: Axes, prediction: Prediction) -> None:
         if window.candidate_bpm is not None:
             shown.append(window.candidate_bpm)
             axis.plot(ends_s, [window.candidate_bpm] * 2, color=figures.REFUSED, linewidth=1.5, linestyle=":")
+    shown += _draw_track(axis, prediction)
     low, high = (min(shown), max(shown)) if shown else (60.0, 60.0)
     spare = max(0.15 * (high - low), (LEAST_BPM - (high - low)) / 2, 3)
     axis.set(xlabel="s", ylabel="bpm", ylim=(low - spare, high + spare), title="heart rate")
@@ -101,6 +103,22 @@ def _draw_rates(axis: Axes, prediction: Prediction) -> None:
     _add_reasons(axis, reasons)
 
 
+def _draw_track(axis: Axes, prediction: Prediction) -> list[float]:
+    """Draw the smoothed rate with its band, one line for each unbroken part; returns the rates on it."""
+    shown: list[float] = []
+    for segment in prediction.segments:
+        on = [window for window in segment.windows if window.smoothed_bpm is not None]
+        if not on:
+            continue
+        middles_s = [window.start_s + window.duration_s / 2 for window in on]
+        low, high = np.transpose([window.smoothed_interval_bpm for window in on])
+        rates = [window.smoothed_bpm for window in on]
+        axis.plot(middles_s, rates, color=TRACK, linewidth=1.2, label=None if shown else "smoothed")
+        axis.fill_between(middles_s, low, high, color=TRACK, alpha=0.12, linewidth=0)
+        shown += rates
+    return shown
+
+
 def _add_reasons(axis: Axes, reasons: dict[str, list[Window]]) -> None:
     """Say below the axis why windows were refused, and how sure they were."""
     order = sorted(reasons.items(), key=lambda item: -len(item[1]))
@@ -110,7 +128,7 @@ def _add_reasons(axis: Axes, reasons: dict[str, list[Window]]) -> None:
         count = "1 window" if len(refused) == 1 else f"{len(refused)} windows"
         label = f"no reading, {count}, {span} sure: {why}"
         axis.plot([], [], color=figures.REFUSED, linewidth=1.5, linestyle=":", label=_folded(label))
-    if reasons:
+    if axis.get_legend_handles_labels()[0]:
         axis.legend(fontsize=8, loc="upper left", bbox_to_anchor=(0, -0.2), frameon=False)
 
 

@@ -17,7 +17,7 @@ from sspd_jax.checkpoints.host_network import HostModel
 from sspd_jax.errors import ConfigError, UserError
 from sspd_jax.heart_rate.wave import Wave
 from sspd_jax.inference import skin_reading, windows
-from sspd_jax.inference.methods import AUTO, PulseExtractor, check_method, pulse_extractor
+from sspd_jax.inference.methods import AUTO, PulseExtractor, asks_shipped, check_method, pulse_extractor
 from sspd_jax.inference.prediction import UNREAD_S, Prediction
 from sspd_jax.inference.windows import MIN_DURATION_S, Segment, Settings
 from sspd_jax.video import decode, face_stream, skin_box
@@ -55,7 +55,7 @@ def predict(
 
     Args:
       path: A file that FFmpeg can decode.
-      model: The network, for the methods 'sspd' and 'auto'.
+      model: The network, for the methods 'sspd' and 'auto'; by default the one that ships with the package.
       method: 'auto' for all estimators side by side, 'sspd' or a classical one, see `methods.METHODS`.
       settings: Windows, estimator, least confidence, and what of the picture is read.
       near: Which face, by where it is in the first frame with faces; by default the largest, central one.
@@ -68,11 +68,12 @@ def predict(
 
     Raises:
       UserError: The video cannot be decoded, shows no face, or is too short.
-      ConfigError: An unknown method, 'sspd' without a network, an fps that is no rate, or a box that is not
-        inside the picture.
+      ConfigError: An unknown method, 'sspd' where no network can be asked, an fps that is no rate, or a box
+        that is not inside the picture.
     """
-    check_method(method, model)  # what is wrong with the arguments comes first
     settings = settings or Settings()
+    # What is wrong with the arguments comes first.
+    check_method(method, model, ships=asks_shipped(method, model, settings, box))
     damage = decode.Damage()
     frames = decode.frames(path, damage, fps=fps)
     if fps is None:
@@ -153,7 +154,8 @@ def _predict(
     keep: bool,
     detector: FaceDetector | None = None,
 ) -> Prediction:
-    check_method(method, model)
+    ships = asks_shipped(method, model, settings, given)
+    check_method(method, model, ships=ships)
     if detector is not None and settings.region == "skin":
         raise ConfigError(
             "a face detector can be chosen for --region=crop only: the skin is found by the face's landmarks"
@@ -166,9 +168,8 @@ def _predict(
         if model.face_crop == SKIN and settings.region == "crop":
             raise ConfigError(f"{model.name}: reads pictures of the skin alone; leave --region=crop away")
     snapshot = None
+    read_by = host_network.shipped() if ships else model
     if settings.region == "skin":
-        asks = method == AUTO and settings.network and model is None
-        read_by = host_network.shipped() if asks else model
         segments, notes, box, snapshot = _read_skin(
             watched, file, fps, read_by, method, settings, near, given, keep
         )
@@ -199,7 +200,7 @@ def _predict(
         segments=tuple(segments),
         variability=windows.variability(segments),
         face_box=dataclasses.astuple(box),
-        checkpoint=model.name if model else None,
+        checkpoint=read_by.name if read_by and (model or method == "sspd") else None,
         notes=tuple(notes),
         watched_s=watched.last_s + 1 / fps,
         settings=settings,
@@ -252,6 +253,8 @@ def _read_skin(
     """Read the skin of a face in one pass over the frames: segments, notes, the last box, and a picture."""
     networks, note = (None, skin_box.NOTE) if given else load_networks()
     if note and isinstance(model, HostModel):
+        if method == "sspd":
+            raise UserError(f"{file}: {model.name} cannot be asked: {note}; name another with --checkpoint")
         model = None  # it learned from skin that landmarks found
     size = model.crop_size if model else face_stream.UNREAD_SIZE
     of_skin = model is not None and model.face_crop == SKIN

@@ -24,6 +24,7 @@ UNREAD_S = 1.0  # of a video, if more was left out, the summary says of how much
 if TYPE_CHECKING:
     from sspd_jax.video.skin_traces import Snapshot
 
+RANGES = ("lowest_bpm", "highest_bpm", "smoothed_lowest_bpm", "smoothed_highest_bpm")
 TEXT_WINDOWS = 24  # of a long video, so many lines are printed; files hold all
 
 
@@ -202,22 +203,23 @@ def write_csv(path: str | Path, results: Sequence[Prediction | Failure]) -> None
     """
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    left_out = ("estimates_bpm", "interval_bpm")  # no single cells
+    left_out = ("estimates_bpm", "interval_bpm", "smoothed_interval_bpm")  # no single cells
     columns = [field.name for field in dataclasses.fields(Window) if field.name not in left_out]
-    writer.writerow(["file", "face", "method", *columns, "lowest_bpm", "highest_bpm", "error"])
+    writer.writerow(["file", "face", "method", *columns, *RANGES, "error"])
     numbers: dict[str, int] = {}
     for result in results:
         face = numbers[result.file] = numbers.get(result.file, 0) + 1
         first = [spreadsheet_safe(result.file), face]
         if isinstance(result, Failure):
             writer.writerow(
-                [*first, "", *[""] * (len(columns) + 2), spreadsheet_safe(printable(result.error))]
+                [*first, "", *[""] * (len(columns) + len(RANGES)), spreadsheet_safe(printable(result.error))]
             )
             continue
         for window in result.windows:
             values = windows.as_json(window)
             row = ["" if values[name] is None else spreadsheet_safe(values[name]) for name in columns]
-            row += values["interval_bpm"] or ["", ""]
+            for name in ("interval_bpm", "smoothed_interval_bpm"):
+                row += values[name] or ["", ""]
             writer.writerow([*first, result.method, *row, ""])
     storage.write_text(path, text.getvalue())
 

@@ -16,7 +16,14 @@ from typing import NamedTuple
 
 import numpy as np
 
-from sspd_jax.heart_rate import confidence, estimators, fusion, host_classical, skin_evidence
+from sspd_jax.heart_rate import (
+    confidence,
+    estimators,
+    fusion,
+    host_classical,
+    rate_track,
+    skin_evidence,
+)
 from sspd_jax.heart_rate.fusion import FusedRate
 from sspd_jax.heart_rate.skin_evidence import SkinEvidence, SkinWindow
 from sspd_jax.heart_rate.wave import Wave
@@ -28,6 +35,7 @@ from sspd_jax.video.skin_traces import SkinTraces, as_table, as_traces
 
 MAX_GAP_S = resample.MAX_GAP_S
 SAME_CLOCK = 1e-3  # of two rates, relative
+LEAST_WINDOWS = 3  # that are smoothed
 STILL = 1e-5  # relative: what rounding leaves of skin that does not change
 
 
@@ -191,18 +199,47 @@ def judge(segment: SkinSegment, method: str, settings: Settings) -> Segment:
       settings: how waves become heart rates.
     """
     traces, fps = segment.traces, segment.fps
-    found, turns = [], {}
+    found, spectra, turns = [], [], {}
     for start, end in windows.spans(len(traces.time_s), fps, settings):
         window = segment.window(start, end)
         judged, wave_name, turn = judge_window(window, method, settings, start_s=float(traces.time_s[start]))
         found.append(judged)
+        spectra.append(window.fused if judged.estimates_bpm else None)
         turns.setdefault(wave_name, []).append(turn)
     # The wave that is shown is the one that most windows were read from.
     name = max(turns, key=lambda key: len(turns[key]))
     values = np.nan_to_num(segment.waves[name])
     wave = Wave(values if sum(turns[name]) >= 0 else -values, fps, float(traces.time_s[0]))
+    if method == AUTO and settings.hr_estimator is None:
+        found = smoothed(found, spectra)
     judged = windows.with_beats(wave, found, functools.partial(_judge_again, segment, method, settings))
     return dataclasses.replace(judged, skin=segment)
+
+
+def smoothed(found: Sequence[Window], spectra: Sequence[FusedRate | None]) -> list[Window]:
+    """Add to each window the rate by what all of them say together, where one near by has a reading.
+
+    Args:
+      found: the windows of an unbroken part, in time.
+      spectra: what was fused in each; None where there was nothing.
+    """
+    given_s = np.array([window.start_s for window in found if window.heart_rate_bpm is not None])
+    if len(found) < LEAST_WINDOWS or not len(given_s):
+        return list(found)
+    likely = np.ones((len(found), len(rate_track.GRID_BPM)))
+    for i, (window, fused) in enumerate(zip(found, spectra, strict=True)):
+        if fused is not None:
+            likely[i] = rate_track.likelihood(fused.share, fused.hz, window.duration_s, window.confidence)
+    duration_s = found[0].duration_s
+    track = rate_track.smooth(likely, np.array([w.start_s + w.duration_s / 2 for w in found]), duration_s)
+    rows = zip(found, track.bpm, track.low_bpm, track.high_bpm, strict=True)
+    return [
+        dataclasses.replace(window, smoothed_bpm=float(bpm), smoothed_interval_bpm=(float(low), float(high)))
+        if np.abs(given_s - window.start_s).min() <= rate_track.REACH_S
+        and high - low <= rate_track.WIDEST_BPM
+        else window
+        for window, bpm, low, high in rows
+    ]
 
 
 def _judge_again(segment: SkinSegment, method: str, settings: Settings, start: int, end: int) -> Window:

@@ -103,6 +103,10 @@ class Window:
       estimates_bpm: What each method says by itself, where several were asked.
       interval_bpm: Lowest and highest heart rate in bpm that nine of ten readings allow, see
         `confidence.interval_of_skin`; None without a reading, and of the region `crop`.
+      smoothed_bpm: The rate in bpm by what all windows of an unbroken part say together, see
+        `heart_rate.rate_track`; None far from any reading, in a part of fewer than three windows, and of
+        single methods.
+      smoothed_interval_bpm: The range in bpm that holds it with nine of ten chances; None without one.
     """
 
     start_s: float
@@ -113,6 +117,8 @@ class Window:
     candidate_bpm: float | None
     estimates_bpm: Mapping[str, float] = dataclasses.field(default_factory=dict)
     interval_bpm: tuple[float, float] | None = None
+    smoothed_bpm: float | None = None
+    smoothed_interval_bpm: tuple[float, float] | None = None
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -328,7 +334,8 @@ def doubted(segment: Segment, most: float, settings: Settings) -> Segment:
 
 def _doubted(window: Window, most: float, settings: Settings) -> Window:
     chance = min(window.confidence, most)
-    window = dataclasses.replace(window, interval_bpm=None)  # of a right clock
+    # What these say is said of a right clock.
+    window = dataclasses.replace(window, interval_bpm=None, smoothed_bpm=None, smoothed_interval_bpm=None)
     if window.heart_rate_bpm is None or chance >= settings.least_confidence:
         return dataclasses.replace(window, confidence=chance)
     return dataclasses.replace(window, heart_rate_bpm=None, confidence=chance, why=NO_CLOCK)

@@ -41,6 +41,7 @@ def relative(actual, expected):
 # --- the experiments --------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("most", [1, 4])
 @pytest.mark.parametrize(("window", "padding"), [((3, 5, 3), 1), ((3, 1, 1), 1), ((1, 1, 1), 0)])
 def test_grouped_frames_are_convolved_like_any(benchmark, most, window, padding):
@@ -69,6 +70,7 @@ def network():
     return settings, params, batch_stats, jax.random.normal(jax.random.key(1), (2, 16, 22, 22, 3))
 
 
+@pytest.mark.slow
 def test_folded_frames_are_read_like_any(benchmark, network, quick_compilation):
     settings, params, batch_stats, video = network
 
@@ -127,6 +129,7 @@ def read(folder):
     return results
 
 
+@pytest.mark.slow
 def test_a_run_that_was_killed_goes_on_and_a_finished_one_is_left_alone(tmp_path):
     command = [sys.executable, "-u", str(SCRIPT), "--tiny", f"--output={tmp_path}", QUICK]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
@@ -150,6 +153,7 @@ def test_a_run_that_was_killed_goes_on_and_a_finished_one_is_left_alone(tmp_path
     assert (tmp_path / "accelerator.json").read_bytes() == written
 
 
+@pytest.mark.slow
 def test_a_section_that_takes_too_long_is_ended_and_the_others_run(benchmark, tmp_path, monkeypatch, capsys):
     slow = {**benchmark.SECTIONS}
     slow["roofline"] = benchmark.Section(slow["roofline"].run, 0.0)

@@ -63,6 +63,7 @@ def test_the_shipped_network_is_loaded_as_it_is():
     assert network_settings(config).input_transform == "steady_chrominance"
 
 
+@pytest.mark.slow
 def test_a_run_goes_on_to_the_networks_that_it_would_have_had(older, data_dir, tmp_path):
     workdir = tmp_path / "run"
     shutil.copytree(older / "run", workdir)

@@ -108,6 +108,7 @@ def test_each_strength_alone_disturbs_and_has_finite_gradients():
     assert np.all(np.diag(gradients) != 0)
 
 
+@pytest.mark.slow
 def test_views_and_clips_are_disturbed_independently_and_otherwise_made_as_before():
     # A still, flat face: all that is left of a view is its disturbance.
     face = np.full((2, 41, 26, 26, 3), 120, np.uint8)
@@ -125,6 +126,7 @@ def test_views_and_clips_are_disturbed_independently_and_otherwise_made_as_befor
     np.testing.assert_allclose(one, other, atol=1e-3)
 
 
+@pytest.mark.slow
 def test_a_disturbed_step_learns_from_every_term():
     terms = {name: {"weight": 1.0} for name in rejected.TERMS}
     step_config = small.replace(small.step_config(), terms=terms)

@@ -143,6 +143,7 @@ def test_a_stablehlo_file_is_for_every_platform_and_takes_even_times_only(stable
         read.call(clip(6))
 
 
+@pytest.mark.slow
 def test_a_stablehlo_file_takes_out_the_light_itself(tmp_path):
     network = small_training.network(presets.RELEASED, input_transform="steady_chrominance")
     directory = save(tmp_path / "steady", network)

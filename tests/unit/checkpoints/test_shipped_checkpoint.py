@@ -44,6 +44,7 @@ def test_it_reads_a_known_pulse(network, tmp_path, bpm):
     assert prediction.confidence >= SKIN_THRESHOLD
 
 
+@pytest.mark.slow
 def test_a_photograph_gives_no_reading(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(sample_video, "PULSE_COLOUR", np.zeros(3, np.float32))
     moving = list(sample_video.face_frames(TIMES_S, 84, 0))  # it sways, in a camera's noise

@@ -285,6 +285,7 @@ def test_each_part_of_a_confidence_adds_up_to_it(estimate):
     assert sum(confidence.by_kind(parts).values()) == pytest.approx(odds - bias)
 
 
+@pytest.mark.slow
 @needs(REAL_FACE)
 def test_the_command_explains_a_real_face(tmp_path):
     run = subprocess.run(

@@ -256,7 +256,8 @@ def test_memory_does_not_grow(seen, network):
 def test_what_cannot_be_watched_is_said(network):
     for arguments, words in (
         ({"method": "eulerian"}, "eulerian"),
-        ({"method": "sspd"}, "--checkpoint"),
+        ({"method": "sspd", "settings": Settings(network=False)}, "--checkpoint"),
+        ({"method": "sspd", "settings": Settings(region="crop")}, "--checkpoint"),
         ({"every_s": 0}, "every"),
     ):
         with pytest.raises(ConfigError, match=words):
@@ -623,7 +624,7 @@ def test_what_is_wrong_is_said_in_a_sentence(capsys, tmp_path, face):
     assert "not a video" in says(capsys, 1, tmp_path / "text.mp4", "--no_page")
     assert "camera 97" in says(capsys, 1, "--camera=97")
     assert "camera nowhere.avi" in says(capsys, 1, "--camera=nowhere.avi")
-    assert "--checkpoint=DIR" in says(capsys, 2, face, "--method=sspd")
+    assert "--checkpoint=DIR" in says(capsys, 2, face, "--method=sspd", "--no_network")
     assert "window_s 1" in says(capsys, 2, face, "--window=1")
     assert "speed 0" in says(capsys, 2, face, "--speed=0")
     assert "every" in says(capsys, 2, face, "--every=-1", "--no_page")

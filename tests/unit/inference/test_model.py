@@ -71,6 +71,7 @@ def test_a_loaded_network_holds_what_inference_needs(small):
     assert (network.fps, network.crop_size, network.network) == (30.0, 68, SMALL)
 
 
+@pytest.mark.slow
 def test_what_a_network_is_given_is_part_of_its_checkpoint(small, tmp_path):
     """A network of the robust form reads a stream as it reads a clip, and not as the published form does."""
     settings = dataclasses.replace(SMALL, input_transform="steady_chrominance")

@@ -54,6 +54,7 @@ def refused(prediction):
     return dataclasses.replace(prediction, segments=(dataclasses.replace(segment, windows=tuple(found)),))
 
 
+@pytest.mark.slow
 def test_the_command_writes_the_video_again(video, tmp_path):
     run = subprocess.run(
         [sys.executable, "-m", "sspd_jax", "predict", video, "--overlay=out.mp4"],

@@ -137,7 +137,9 @@ def test_a_gap_makes_two_stretches_and_says_so(tmp_path):
     assert first == "a gap in time, 1.5–4.0 s" and second == "a gap in time, 10.0–12.0 s"
 
 
-@pytest.mark.parametrize(("fps", "clock"), [(15, 15), (24, 24), (60, 60), (120, 60)])
+@pytest.mark.parametrize(
+    ("fps", "clock"), [(15, 15), (24, 24), (60, 60), pytest.param(120, 60, marks=pytest.mark.slow)]
+)
 def test_frame_rates_from_15_to_120(tmp_path, fps, clock):
     sample_video.write_face_video(tmp_path / "face.mp4", seconds=6, fps=fps, bpm=84)
     prediction = predict.predict(tmp_path / "face.mp4", method="pos")
@@ -167,6 +169,7 @@ def test_the_published_network_reads_a_known_pulse(face, published):
     assert of_crop.wave.start_s == pytest.approx(0.5 / 30)
 
 
+@pytest.mark.slow
 @needs(REAL_FACE)
 @needs(PUBLISHED_WEIGHTS)
 def test_convert_then_predict_reads_a_real_face(tmp_path):
@@ -405,6 +408,7 @@ def test_too_few_frames_a_second_are_refused_before_they_are_read(tmp_path, step
     assert f"has {1 / step_s:g} frames/s, a pulse needs more than 6" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_notes_on_a_video_in_pieces_are_few(tmp_path):
     starts = [0, *(8 + 2 * np.arange(25))]
     times = np.concatenate([start + np.arange(150 if not start else 8) / 30 for start in starts])
@@ -509,12 +513,12 @@ def test_a_clock_that_is_assumed_is_doubted_until_a_rate_is_given(tmp_path, caps
     pictures = (cv2.imencode(".jpg", p[..., ::-1])[1] for p in sample_video.face_frames(times_s, 72.0, 0))
     path = tmp_path / "raw.mjpeg"
     path.write_bytes(b"".join(picture.tobytes() for picture in pictures))
-    assert cli_predict.main([str(path)]) == 0
+    assert cli_predict.main([str(path), "--no_network"]) == 0
     said = capsys.readouterr().out
     assert f"no reading, {windows.NO_CLOCK}" in said and "are assumed" in said
-    doubted = predict.predict(path, settings=Settings(min_confidence=0.3))
+    doubted = predict.predict(path, settings=Settings(min_confidence=0.3, network=False))
     assert doubted.heart_rate_bpm is not None and doubted.confidence == 0.5
-    told = predict.predict(path, fps=30.0)
+    told = predict.predict(path, fps=30.0, settings=Settings(network=False))
     assert told.heart_rate_bpm == pytest.approx(72, abs=1.5) and notes_of(told) == ()
     assert cli_predict.main([str(path), "--fps=-3"]) == 2
 
@@ -563,6 +567,19 @@ def test_a_network_is_one_voice_among_the_estimators(face):
     assert prediction.windows[0].candidate_bpm == pytest.approx(84, abs=1.5)
 
 
+def test_the_network_of_the_package_is_asked_alone(face, monkeypatch):
+    alone = predict.predict(face, method="sspd")
+    assert (alone.method, alone.checkpoint) == ("sspd", "skin_network")
+    (window,) = alone.windows
+    assert window.candidate_bpm == pytest.approx(84, abs=1.5)
+    assert window.candidate_bpm == window.estimates_bpm["sspd"]
+    heard = predict.predict(face).segments[0]
+    assert len(heard.wave.values) == len(alone.wave.values)
+    monkeypatch.setattr(predict, "load_networks", lambda: (None, "no landmarks"))
+    with pytest.raises(UserError, match=r"skin_network cannot be asked: no landmarks; .* --checkpoint"):
+        predict.predict(face, method="sspd")
+
+
 def test_the_network_of_the_package_is_a_voice_of_auto_that_can_be_left_out(face, tmp_path, monkeypatch):
     assert set(predict.predict(face).windows[0].estimates_bpm) == {"green", "pos", "chrom", "omit", "sspd"}
     out = tmp_path / "face.json"
@@ -590,7 +607,7 @@ def test_a_black_and_white_video_gives_no_number(tmp_path, method, monkeypatch, 
 @pytest.mark.parametrize(
     ("name", "codec", "pixels"),
     [
-        ("ten_bit.mkv", "libx265", "yuv420p10le"),
+        pytest.param("ten_bit.mkv", "libx265", "yuv420p10le", marks=pytest.mark.slow),
         ("grey.mkv", "ffv1", "gray"),
         ("phone.mov", "libx264", "yuv420p"),
         ("wide_gamut.mp4", "libx264", "yuv420p10le"),
@@ -629,7 +646,9 @@ def test_json_that_cannot_be_written_is_said_before_the_work(face, tmp_path):
 
 
 def test_wrong_arguments_end_with_2(face, tmp_path):
-    refused(command("predict", face, "--method=sspd", folder=tmp_path), "--checkpoint=DIR", "convert", code=2)
+    for option in ("--no_network", "--box=picture", "--region=crop"):
+        run = command("predict", face, "--method=sspd", option, folder=tmp_path)
+        refused(run, "--checkpoint=DIR", "convert", option.partition("=")[0], code=2)
     for main, arguments in (
         (cli_predict.main, [str(face), "--method=magic"]),
         (cli_predict.main, []),
@@ -769,8 +788,10 @@ def test_a_wrong_box_is_one_sentence(cheek, capsys, options, words, code):
 
 
 def test_an_interval_is_two_columns_and_empty_without_a_reading(face, tmp_path):
-    prediction = predict.predict(face)
-    write_csv(tmp_path / "a.csv", [prediction, predict.predict(face, settings=Settings(min_confidence=1))])
+    prediction, unsure = (
+        predict.predict(face, settings=Settings(min_confidence=least, network=False)) for least in (0, 1)
+    )
+    write_csv(tmp_path / "a.csv", [prediction, unsure])
     given, refused = csv.DictReader((tmp_path / "a.csv").read_text().splitlines())
     low, high = prediction.windows[0].interval_bpm
     assert (float(given["lowest_bpm"]), float(given["highest_bpm"])) == pytest.approx((low, high), abs=1e-3)

@@ -11,7 +11,7 @@ from sspd_jax.heart_rate.wave import Wave
 from sspd_jax.inference import skin_reading, windows
 from sspd_jax.inference.methods import AUTO
 from sspd_jax.inference.skin_reading import estimator_of, judge, judge_window, on_clock, rate_of, read_waves
-from sspd_jax.inference.windows import Settings
+from sspd_jax.inference.windows import Settings, Window
 from sspd_jax.video import skin_map
 from sspd_jax.video.skin_traces import FIELDS, SkinTraces
 
@@ -430,3 +430,50 @@ def test_the_interval_of_all_is_the_median_of_the_readings():
     assert windows.interval([segment]) == pytest.approx(np.median(found, axis=0))
     assert windows.interval([windows.doubted(segment, 0.5, Settings())]) is None
     assert windows.interval([windows.doubted(segment, 0.5, Settings(min_confidence=0.4))]) is None
+
+
+def test_between_readings_the_rate_goes_on_and_far_from_them_is_none():
+    """A head nods in some windows: one estimator of four sees only that, or all do."""
+    time_s = at(10)
+    pulse, nod = (np.sin(2 * np.pi * hz * time_s) for hz in (BPM / 60, 2.2))
+    clear, mixed, lost = (
+        fusion.fused_rate(np.stack(waves), FPS)
+        for waves in ([pulse] * 4, [pulse, pulse, pulse + nod, nod], [nod] * 4)
+    )
+    chances, given = (0.95, 0.6, 0.95, 0.6, 0.02, 0.9), (True, False, True, False, False, False)
+    found = [
+        Window(5.0 * number, 10.0, BPM if is_given else None, chance, "", 132.0)
+        for number, (chance, is_given) in enumerate(zip(chances, given, strict=True))
+    ]
+    shown = skin_reading.smoothed(found, [clear, mixed, clear, mixed, None, clear])
+    assert [w.smoothed_bpm is not None for w in shown] == [True, True, True, True, False, False]
+    for before, after in zip(found, shown, strict=True):
+        assert dataclasses.replace(after, smoothed_bpm=None, smoothed_interval_bpm=None) == before
+    for w in shown[:4]:
+        assert w.smoothed_bpm == pytest.approx(BPM, abs=1)
+        low, high = w.smoothed_interval_bpm
+        assert low <= w.smoothed_bpm <= high <= low + 30
+    # Where the nod is all that is seen, the band is too wide to be a rate.
+    hidden = skin_reading.smoothed(found, [clear, lost, clear, mixed, None, clear])
+    assert hidden[1].smoothed_bpm is None and hidden[0].smoothed_bpm
+
+
+def test_what_is_not_smoothed():
+    time_s = at(40)
+    traces, settings = seen(time_s, pulse(time_s)), Settings()
+    whole = judge(read_waves(traces, FPS, AUTO), AUTO, settings)
+    assert all(window.smoothed_bpm for window in whole.windows)
+    doubted = windows.doubted(whole, 0.5, settings)
+    assert {(w.heart_rate_bpm, w.smoothed_bpm, w.smoothed_interval_bpm) for w in doubted.windows} == {
+        (None, None, None)
+    }
+
+    def none_is(traces, method=AUTO, settings=settings):
+        found = judge(read_waves(traces, FPS, method), method, settings).windows
+        return all(window.smoothed_bpm is None for window in found)
+
+    assert none_is(traces, "pos")  # of one method
+    assert none_is(traces, settings=Settings(hr_estimator="harmonic"))
+    assert none_is(seen(at(15), pulse(at(15))))  # two windows
+    assert none_is(seen(time_s, 0 * pulse(time_s)))  # no reading anywhere
+    assert not none_is(traces)

@@ -26,7 +26,7 @@ def test_own_speed_changes_nothing():
 
 
 @given(t=st.integers(1, 40), speed=st.floats(0.0625, 1), slope=st.floats(-3, 3))
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=25)
 def test_a_line_becomes_a_flatter_line_through_the_same_middle(t, speed, slope):
     line = slope * np.arange(t, dtype=np.float32)[None]
     middle = slope * (t - 1) / 2

@@ -57,6 +57,7 @@ def green(folder):
     return light / light.mean() - 1
 
 
+@pytest.mark.slow
 def test_what_is_put_into_a_photograph_comes_out_of_the_mean_green(put_in):
     ppg, rate, times_s = truth(put_in / "subject1")
     assert len(times_s) == 300

@@ -461,7 +461,7 @@ def _open(value):
     ("form", "fps", "network"),
     [
         ("paper", 25.0, {"ts_strides": (2, 2)}),  # 12.5 and 6.25 Hz
-        ("released", 25.0, {}),
+        pytest.param("released", 25.0, {}, marks=pytest.mark.slow),
     ],
 )
 def test_strides_and_other_frame_rates_have_a_finite_loss(form, fps, network):
