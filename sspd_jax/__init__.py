@@ -130,7 +130,7 @@ def watch(frames: Iterable[tuple[float, np.ndarray]], fps: float, **options: Any
       >>> for update in sspd_jax.watch(zip(times_s, frames), 15, every_s=2):
       ...     print(f"{update.time_s:.1f} s: {update.window.why}")
       0.0 s: watched for 0 of 10 s
-      2.0 s: watched for 2 of 10 s
+      2.5 s: watched for 2 of 10 s
     """
     processes.require_whole()
     from sspd_jax.inference import live

@@ -46,7 +46,7 @@ from sspd_jax.heart_rate import confidence, skin_evidence
 from sspd_jax.heart_rate.rate import spectral_peak_rate
 from sspd_jax.heart_rate.skin_evidence import SkinEvidence, SkinWindow
 from sspd_jax.heart_rate.wave import Wave
-from sspd_jax.inference import skin_reading
+from sspd_jax.inference import skin_reading, skin_segment
 from sspd_jax.runtime import storage
 from sspd_jax.simulation import footage_recordings, sample_video
 from sspd_jax.simulation.pulse_free import KINDS
@@ -255,7 +255,7 @@ def _track(person: str) -> np.ndarray:
     kept = TRACES / f"track-{person}.npy"
     if not kept.exists():
         seen = skin_traces(decode.frames(faces()[person]), load_networks()[0])
-        part = max(skin_reading.on_clock(seen, FPS), key=lambda part: len(part.time_s))
+        part = max(skin_segment.on_clock(seen, FPS), key=lambda part: len(part.time_s))
         track = skin_evidence.track(part.geometry, part.residual, part.pose)[:, :4]
         data = io.BytesIO()
         np.save(data, track)
@@ -340,7 +340,7 @@ def weigh(clip: Clip) -> list[Row]:
         crops = list(zip(kept["crops_s"], kept["crops"], strict=True))
     learned = host_network.read(host_network.shipped(), crops, FPS)
     rows: list[Row] = []
-    for part in skin_reading.on_clock(traces, FPS):
+    for part in skin_segment.on_clock(traces, FPS):
         rows += _weigh_part(clip, part, truth, kbit_s, learned)
     return rows
 
@@ -352,7 +352,7 @@ def _weigh_part(
     length, samples = round(WINDOW_S * FPS), len(part.time_s)
     if samples < 0.93 * length:
         return rows
-    segment = skin_reading.read_waves(part, FPS, skin_reading.AUTO, learned)
+    segment = skin_segment.read_waves(part, FPS, skin_reading.AUTO, learned)
     spare = max(0, samples - length)
     for start in range(0, spare + 1, round(5 * FPS)) if clip.sort == "real" else (spare // 2,):
         window = segment.window(start, min(start + length, samples))

@@ -203,7 +203,7 @@ def test(seed: int) -> None:
 
     from sspd_jax.checkpoints import host_network
     from sspd_jax.heart_rate import skin_evidence
-    from sspd_jax.inference import skin_reading
+    from sspd_jax.inference import skin_reading, skin_segment
     from sspd_jax.video.skin_traces import as_traces
 
     model, facts = load(seed)
@@ -215,9 +215,9 @@ def test(seed: int) -> None:
                 table, truth = kept["table"], (kept["pulse_s"], kept["pulse"])
                 crops = zip(kept["crops_s"], kept["crops"], strict=True)
                 learned = host_network.read(model, crops, FPS)
-            for part in skin_reading.on_clock(as_traces(table), FPS):
+            for part in skin_segment.on_clock(as_traces(table), FPS):
                 with_it, without = (
-                    skin_reading.read_waves(part, FPS, skin_reading.AUTO, waves) for waves in (learned, [])
+                    skin_segment.read_waves(part, FPS, skin_reading.AUTO, waves) for waves in (learned, [])
                 )
                 length = round(skin_clips.WINDOW_S * FPS)
                 for start in range(0, max(0, len(part.time_s) - length) + 1, length // 2):

@@ -104,23 +104,55 @@ class HostModel:
         return HostStream(self, step)
 
 
-class HostStream:
+class WaveStream:
     """A wave that grows while its pictures come; its last samples come when it ends.
-
-    Every difference goes through every layer once. A convolution keeps the frames that its next output needs;
-    before the first frame and after the last it is given zeros, as in one pass over the whole.
 
     Attributes:
       step: Pictures that go through the network at once.
       lag: Differences that must follow a sample's own before it is known.
     """
 
-    def __init__(self, model: HostModel, step: int):
+    def __init__(self, step: int, lag: int):
         if step < 2 or step % 2:
             raise ValueError(f"a step must be an even number of images, got {step}")
-        self.step, self.lag = step, architecture.lag(model.layers)
-        self._model = model
+        self.step, self.lag = step, lag
         self._images: list[np.ndarray] = []  # the last one that went through, and those that wait
+
+    def push(self, images: Iterable[np.ndarray]) -> np.ndarray:
+        """Take the next pictures.
+
+        Args:
+          images: uint8 or float32 [s, s, 3] RGB, any number, all of one size.
+
+        Returns:
+          float32 [n], what they add to the wave; sample i of the whole lies between pictures i and i + 1.
+        """
+        parts = [np.zeros(0, np.float32)]
+        for image in images:
+            self._images.append(self._kept(image))
+            if len(self._images) > self.step:
+                parts.append(self._advance())
+        return np.concatenate(parts)
+
+    def _kept(self, image: np.ndarray) -> np.ndarray:
+        """Return what waits of a picture."""
+        return image
+
+    def _advance(self) -> np.ndarray:
+        """Take the pictures that wait through the network; returns the samples that they bring."""
+        raise NotImplementedError
+
+
+class HostStream(WaveStream):
+    """The network of `HostModel` on pictures as they come: every difference goes through every layer once.
+
+    A convolution keeps the frames that its next output needs; before the first frame and after the last it is
+    given zeros, as in one pass over the whole.
+    """
+
+    def __init__(self, model: HostModel, step: int):
+        super().__init__(step, architecture.lag(model.layers))
+        self._model = model
         self._given = self._known = 0  # differences that went through, samples that were returned
         shapes = architecture.input_shapes(model.layers, model.input_size)
         self._before = [
@@ -129,24 +161,10 @@ class HostStream:
         ]
         self._unpooled = [np.zeros((0, 1, 1, layer.features), np.float32) for layer in model.layers]
 
-    def push(self, images: Iterable[np.ndarray]) -> np.ndarray:
-        """Take the next pictures.
-
-        Args:
-          images: uint8 or float32 [s, s, 3] RGB, any number.
-
-        Returns:
-          float32 [n], what they add to the wave; sample i of the whole lies between pictures i and i + 1.
-        """
-        parts = [np.zeros(0, np.float32)]
+    def _kept(self, image: np.ndarray) -> np.ndarray:
         side = (self._model.input_size, self._model.input_size)
-        for image in images:
-            # As floats: a picture that is resized as bytes is rounded to them.
-            small = cv2.resize(image.astype(np.float32), side, interpolation=cv2.INTER_AREA)
-            self._images.append(small)
-            if len(self._images) > self.step:
-                parts.append(self._advance())
-        return np.concatenate(parts)
+        # As floats: a picture that is resized as bytes is rounded to them.
+        return cv2.resize(image.astype(np.float32), side, interpolation=cv2.INTER_AREA)
 
     def end(self) -> np.ndarray:
         """Return the rest of the wave, float32 [n]: no more pictures come.
@@ -163,7 +181,6 @@ class HostStream:
         return self._advance(is_last=True)[: differences - known]
 
     def _advance(self, *, is_last: bool = False) -> np.ndarray:
-        """Take the pictures that wait through all layers; returns the samples that they bring."""
         arrays = self._model.arrays
         x = np.diff(np.stack(self._images), axis=0)
         self._given += len(x)

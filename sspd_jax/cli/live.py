@@ -25,7 +25,7 @@ from collections.abc import Iterator
 
 from sspd_jax.cli import common, estimation
 from sspd_jax.inference.live import UPDATE_S, as_json, describe, watch
-from sspd_jax.inference.methods import AUTO, asks_shipped, check_method
+from sspd_jax.inference.methods import AUTO, check_method
 from sspd_jax.inference.server import PORT, Page
 from sspd_jax.inference.windows import Settings
 from sspd_jax.video.camera import Feed, as_live, camera
@@ -56,7 +56,7 @@ def _watch(args: argparse.Namespace) -> None:
     )
     box = estimation.box_of(args)
     if not args.checkpoint:
-        check_method(args.method, None, ships=asks_shipped(args.method, None, settings, box))
+        check_method(args.method, None, ships=settings.asks_shipped(args.method, None, box))
     if args.video:
         feed = as_live(args.video, speed=args.speed)
     else:

@@ -26,20 +26,13 @@ from typing import TYPE_CHECKING, Any
 
 from sspd_jax.cli import common, estimation
 from sspd_jax.errors import ConfigError, UserError
-from sspd_jax.inference.methods import AUTO, asks_shipped, check_method
+from sspd_jax.inference.methods import AUTO, check_method
 from sspd_jax.inference.overlay import check as check_overlay
 from sspd_jax.inference.overlay import write as write_overlay
 from sspd_jax.inference.predict import find_faces, predict
-from sspd_jax.inference.prediction import (
-    Failure,
-    Prediction,
-    describe,
-    write_csv,
-    write_explanation,
-    write_json,
-    write_plot,
-)
+from sspd_jax.inference.prediction import Failure, Prediction, describe
 from sspd_jax.inference.windows import Settings
+from sspd_jax.inference.writing import write_csv, write_explanation, write_json, write_plot
 from sspd_jax.runtime import storage
 from sspd_jax.video import decode
 from sspd_jax.video.face_detection import DETECTORS, FaceBox, FaceDetector, make_detector
@@ -105,7 +98,7 @@ def _predict(args: argparse.Namespace) -> int:
     model = None
     if args.method in (AUTO, "sspd") and args.checkpoint:
         model = estimation.load_model(args.checkpoint, use_cache=not args.no_cache)
-    check_method(args.method, model, ships=asks_shipped(args.method, model, settings, box))
+    check_method(args.method, model, ships=settings.asks_shipped(args.method, model, box))
     detector = None
     if args.face_detector or args.face_model:
         if args.region == "skin":

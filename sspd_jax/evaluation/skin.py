@@ -16,9 +16,9 @@ from sspd_jax.datasets.dataset import PreparedDataset
 from sspd_jax.datasets.format import Segment
 from sspd_jax.heart_rate.skin_evidence import SkinWindow
 from sspd_jax.heart_rate.wave import Wave
-from sspd_jax.inference import skin_reading, windows
+from sspd_jax.inference import skin_reading, skin_segment, windows
 from sspd_jax.inference.methods import AUTO
-from sspd_jax.inference.skin_reading import SkinSegment
+from sspd_jax.inference.skin_segment import SkinSegment
 from sspd_jax.inference.windows import MIN_DURATION_S, Settings
 from sspd_jax.video import resample
 
@@ -84,7 +84,7 @@ class SkinReading:
         self._why: dict[str, str] = {}
         # What the four estimators have made is shared: a method adds its own wave at most.
         self._kind = {}
-        shared = skin_reading.readable_methods(record.fps)
+        shared = skin_segment.readable_methods(record.fps)
         for method in source.methods:
             self._kind[method] = AUTO if method in shared else method
             self._add(self._kind[method], record.fps)
@@ -103,11 +103,11 @@ class SkinReading:
             return
         self._parts[kind], self._why[kind] = [], windows.OUT_OF_VIEW
         method = "sspd" if learned else kind
-        for part in skin_reading.on_clock(self._traces, fps):
+        for part in skin_segment.on_clock(self._traces, fps):
             if len(part.time_s) < MIN_DURATION_S * fps:
                 continue
             try:
-                self._parts[kind].append(skin_reading.read_waves(part, fps, method, learned))
+                self._parts[kind].append(skin_segment.read_waves(part, fps, method, learned))
             except ValueError as error:
                 self._why[kind] = f"at {fps:g} frames/s no pulse can be read ({error})"
 

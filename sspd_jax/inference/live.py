@@ -16,11 +16,10 @@ from sspd_jax.checkpoints import host_network
 from sspd_jax.errors import ConfigError
 from sspd_jax.heart_rate import host_classical
 from sspd_jax.heart_rate.wave import Wave
-from sspd_jax.inference import skin_reading, windows
+from sspd_jax.inference import skin_reading, skin_segment, windows
 from sspd_jax.inference.cell_colors import FaceCells
 from sspd_jax.inference.methods import (
     AUTO,
-    asks_shipped,
     check_method,
     classical_wave,
     input_transform_of,
@@ -133,7 +132,7 @@ def watch(
     settings = settings or Settings()
     if not 0 < fps < math.inf or not 0 < every_s < math.inf:
         raise ConfigError(f"a rate of {fps:g} Hz or an update every {every_s:g} s is not above 0")
-    ships = asks_shipped(method, model, settings, box)
+    ships = settings.asks_shipped(method, model, box)
     check_method(method, model, ships=ships)
     if method not in ("sspd", AUTO):
         model = None
@@ -196,7 +195,7 @@ class _Plan:
             black = np.zeros((size, size, 3), np.uint8)
             stream.push([black] * (IMAGES_AT_ONCE + 1))
         elif self.settings.region == "skin":
-            skin_reading.check_rate(self.method, self.rate, self.frames)
+            skin_segment.check_rate(self.method, self.rate, self.frames)
         else:
             host_classical.read_trace(self.method, np.zeros((self.frames, 3)), self.rate)
 
@@ -398,7 +397,7 @@ class _GrowingSegment:
         # The wave of a network lags behind the frames: the window ends with it.
         end_s = self._start_s + (self._known - 0.5) / plan.rate
         seen = seen.between(self._start_s - 0.5 / plan.rate, end_s)
-        parts = list(skin_reading.on_clock(seen, plan.rate, max_gap_s=MAX_GAP_S))
+        parts = list(skin_segment.on_clock(seen, plan.rate, max_gap_s=MAX_GAP_S))
         if not parts or len(parts[-1].time_s) < plan.frames - 1:
             start_s = float(parts[-1].time_s[0]) if parts else view.time_s
             known_s = len(parts[-1].time_s) / plan.rate if parts else 0.0
@@ -408,7 +407,7 @@ class _GrowingSegment:
             )
         part = parts[-1]
         learned = [self._as_wave(np.array(self._wave), self._wave_start_s())] if self._stream else []
-        segment = skin_reading.read_waves(part, plan.rate, plan.method, learned)
+        segment = skin_segment.read_waves(part, plan.rate, plan.method, learned)
         start = max(0, len(part.time_s) - plan.frames)
         start_s = float(part.time_s[start])
         window, name, turn = skin_reading.judge_window(

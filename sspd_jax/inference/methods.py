@@ -17,8 +17,6 @@ from sspd_jax.video.face_stream import Trace
 if TYPE_CHECKING:
     from sspd_jax.checkpoints.host_network import HostModel
     from sspd_jax.inference.model import RppgModel
-    from sspd_jax.inference.windows import Settings
-    from sspd_jax.video.skin_box import SkinBox
 
 AUTO = "auto"
 METHODS = (AUTO, "sspd", *host_classical.NAMES)
@@ -26,12 +24,6 @@ METHODS = (AUTO, "sspd", *host_classical.NAMES)
 
 PulseExtractor = Callable[[Iterable[np.ndarray], float], tuple[Wave, Trace]]
 """From (crops on a uniform clock, time of the first in s) to the pulse wave and what `FaceCells` measured."""
-
-
-def asks_shipped(method: str, model: RppgModel | None, settings: Settings, box: SkinBox | None) -> bool:
-    """Say whether the network that ships with the package is asked: it learned from skin, by landmarks."""
-    reads_skin = settings.region == "skin" and box is None
-    return method in (AUTO, "sspd") and model is None and settings.network and reads_skin
 
 
 def check_method(method: str, model: RppgModel | None, *, ships: bool = False) -> None:

@@ -13,6 +13,7 @@ import numpy as np
 from jax.typing import ArrayLike
 
 from sspd_jax.checkpoints import host_network
+from sspd_jax.checkpoints.host_network import WaveStream
 from sspd_jax.checkpoints.network import load_network
 from sspd_jax.heart_rate.wave import Wave
 from sspd_jax.method import streaming, views
@@ -157,40 +158,14 @@ class RppgModel:
         return Stream(self, step)
 
 
-class Stream:
-    """A wave that grows while its images come; its last samples come when it ends.
-
-    Every image goes through the network once, see `streaming`; memory is that of a step.
-
-    Attributes:
-      step: Images that go through the network at once.
-      lag: Differences that must follow a sample's own before it is known.
-    """
+class Stream(WaveStream):
+    """The network in JAX on pictures as they come, see `streaming`; memory is that of a step."""
 
     def __init__(self, model: RppgModel, step: int):
-        if step < 2 or step % 2:
-            raise ValueError(f"a step must be an even number of images, got {step}")
-        self.step, self.lag = step, streaming.lag(model.network)
+        super().__init__(step, streaming.lag(model.network))
         self._model = model
-        self._images: list[np.ndarray] = []  # the last one that went through, and those that wait
         self._state = streaming.begin(model.network)
         self._start = 0  # differences that went through
-
-    def push(self, images: Iterable[np.ndarray]) -> np.ndarray:
-        """Take the next images.
-
-        Args:
-          images: Face crops, uint8 or float32 [s, s, 3] RGB, any number, all of one size.
-
-        Returns:
-          float32 [n], what they add to the wave; sample i of the whole lies between images i and i + 1.
-        """
-        parts = [np.zeros(0, np.float32)]
-        for image in images:
-            self._images.append(image)
-            if len(self._images) > self.step:
-                parts.append(self._advance(streaming.ENDLESS))
-        return np.concatenate(parts)
 
     def end(self) -> np.ndarray:
         """Return the rest of the wave, float32 [n]: no more images come.
@@ -209,8 +184,7 @@ class Stream:
             parts.append(self._advance(np.int32(last + last % 2)))
         return np.concatenate(parts)[: last - known]
 
-    def _advance(self, end: np.int32) -> np.ndarray:
-        """Take a step of images through the network; returns the samples that they bring."""
+    def _advance(self, end: np.int32 = streaming.ENDLESS) -> np.ndarray:
         # A resampled image is float32, an untouched one uint8: one dtype, one compilation.
         window = np.stack(self._images).astype(np.float32)
         model, start = self._model, self._start

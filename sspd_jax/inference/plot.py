@@ -30,7 +30,7 @@ MOST_REASONS = 4  # in a legend
 
 
 def write(path: str | Path, predictions: Sequence[Prediction]) -> None:
-    """Draw predictions and write the picture, see `prediction.write_plot`."""
+    """Draw predictions and write the picture, see `writing.write_plot`."""
     path = Path(path)
     known = sorted(Figure().canvas.get_supported_filetypes())
     if path.suffix.removeprefix(".") not in known:

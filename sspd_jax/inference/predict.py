@@ -16,8 +16,8 @@ from sspd_jax.checkpoints import host_network
 from sspd_jax.checkpoints.host_network import HostModel
 from sspd_jax.errors import ConfigError, UserError
 from sspd_jax.heart_rate.wave import Wave
-from sspd_jax.inference import skin_reading, windows
-from sspd_jax.inference.methods import AUTO, PulseExtractor, asks_shipped, check_method, pulse_extractor
+from sspd_jax.inference import skin_reading, skin_segment, windows
+from sspd_jax.inference.methods import AUTO, PulseExtractor, check_method, pulse_extractor
 from sspd_jax.inference.prediction import UNREAD_S, Prediction
 from sspd_jax.inference.windows import MIN_DURATION_S, Segment, Settings
 from sspd_jax.video import decode, face_stream, skin_box
@@ -73,7 +73,7 @@ def predict(
     """
     settings = settings or Settings()
     # What is wrong with the arguments comes first.
-    check_method(method, model, ships=asks_shipped(method, model, settings, box))
+    check_method(method, model, ships=settings.asks_shipped(method, model, box))
     damage = decode.Damage()
     frames = decode.frames(path, damage, fps=fps)
     if fps is None:
@@ -154,7 +154,7 @@ def _predict(
     keep: bool,
     detector: FaceDetector | None = None,
 ) -> Prediction:
-    ships = asks_shipped(method, model, settings, given)
+    ships = settings.asks_shipped(method, model, given)
     check_method(method, model, ships=ships)
     if detector is not None and settings.region == "skin":
         raise ConfigError(
@@ -282,7 +282,7 @@ def _read_skin(
     if clip.start_s > 0 and not given:
         notes.append(f"no face before {clip.start_s:.1f} s")
     longest_s, end_s = 0.0, None
-    for part in skin_reading.on_clock(traces, fps):
+    for part in skin_segment.on_clock(traces, fps):
         start_s, duration_s = part.time_s[0], len(part.time_s) / fps
         if end_s is not None:
             between = (traces.time_s > end_s) & (traces.time_s < start_s)
@@ -294,7 +294,7 @@ def _read_skin(
             notes.append(f"left out {start_s:.1f}–{end_s:.1f} s: too short to hold a few beats")
             continue
         try:
-            waves = skin_reading.read_waves(part, fps, method, learned)
+            waves = skin_segment.read_waves(part, fps, method, learned)
         except ValueError as error:
             raise _unreadable(file, fps, error) from error
         segments.append(skin_reading.judge(waves, method, settings))

@@ -20,11 +20,14 @@ from sspd_jax.errors import ConfigError
 from sspd_jax.heart_rate import beats, confidence, estimators, signal_quality
 from sspd_jax.heart_rate.wave import LEAST_S, Wave
 from sspd_jax.inference import cell_colors
+from sspd_jax.inference.methods import AUTO
 from sspd_jax.video import face_tracking
 from sspd_jax.video.face_stream import FaceClip, Trace
 
 if TYPE_CHECKING:
-    from sspd_jax.inference.skin_reading import SkinSegment
+    from sspd_jax.inference.model import RppgModel
+    from sspd_jax.inference.skin_segment import SkinSegment
+    from sspd_jax.video.skin_box import SkinBox
 
 MIN_DURATION_S = LEAST_S
 
@@ -87,6 +90,11 @@ class Settings:
         if self.min_confidence is not None:
             return self.min_confidence
         return confidence.SKIN_THRESHOLD if self.region == "skin" else confidence.THRESHOLD
+
+    def asks_shipped(self, method: str, model: RppgModel | None, box: SkinBox | None) -> bool:
+        """Say whether the network that ships is asked: it learned from skin, found by landmarks."""
+        reads_skin = self.region == "skin" and box is None
+        return method in (AUTO, "sspd") and model is None and self.network and reads_skin
 
 
 @dataclasses.dataclass(frozen=True)

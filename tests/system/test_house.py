@@ -56,8 +56,9 @@ ELSEWHERE = {
     "unit/inference/test_model.py": ("the same wave piece by piece", "method/streaming"),
     "unit/inference/test_predict.py": (
         "with what it commands",
-        "cli/estimation cli/predict inference/methods inference/prediction video/files",
+        "cli/estimation cli/predict inference/methods inference/prediction inference/writing video/files",
     ),
+    "unit/inference/test_skin_reading.py": ("from traces to rates", "inference/skin_segment"),
     "unit/method/test_golden.py": ("numbers of the published code", "method/settings training/state"),
     "unit/method/test_losses.py": ("what losses are of", "method/outputs"),
     "unit/simulation/test_recordings.py": (
@@ -104,6 +105,19 @@ def test_an_import_that_goes_up_is_named(tmp_path, line):
     done = lint(tmp_path)
     assert done.returncode == 1
     assert "sspd_jax.video.crop -> sspd_jax.cli.common" in done.stdout
+
+
+def test_a_circle_of_modules_is_named(tmp_path):
+    """Also one that a deferred import closes."""
+    shutil.copytree(PACKAGE, tmp_path / "sspd_jax", ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(ROOT / ".importlinter", tmp_path)
+    with (tmp_path / "sspd_jax" / "method" / "architecture.py").open("a") as file:
+        file.write("\ndef f():\n    import sspd_jax.method.network\n")
+    done = lint(tmp_path)
+    assert done.returncode == 1
+    assert (
+        "round about BROKEN" in done.stdout and ".architecture" in done.stdout and ".network" in done.stdout
+    )
 
 
 def test_a_new_folder_has_a_place_among_the_layers(tmp_path):

@@ -20,7 +20,7 @@ from sspd_jax.evaluation import protocol, scoring
 from sspd_jax.evaluation.evaluate import over
 from sspd_jax.heart_rate import confidence
 from sspd_jax.heart_rate.wave import Wave
-from sspd_jax.inference import skin_reading, windows
+from sspd_jax.inference import skin_reading, skin_segment, windows
 from sspd_jax.inference.predict import predict, predict_frames
 from sspd_jax.inference.windows import Settings
 from sspd_jax.simulation import sample_video
@@ -188,8 +188,8 @@ def test_a_networks_rate_is_the_protocols_and_its_confidence_that_of_the_skin(da
         wave = sample.waves["network"]
     skin, crop = read["skin"], read["crop"]
     assert [row.predicted_bpm for row in skin] == [row.predicted_bpm for row in crop]
-    (part,) = skin_reading.on_clock(dataset.skin("bob").traces, 30.0)
-    segment = skin_reading.read_waves(part, 30.0, "sspd", [wave])
+    (part,) = skin_segment.on_clock(dataset.skin("bob").traces, 30.0)
+    segment = skin_segment.read_waves(part, 30.0, "sspd", [wave])
     for row, start in zip(skin, (0, 210), strict=True):
         window = segment.window(start, start + 300)
         chance, why = skin_reading.judge_rate(window, window.waves["sspd"], row.predicted_bpm, Settings())

@@ -18,7 +18,7 @@ import sspd_jax
 from sspd_jax.cli import predict as cli_predict
 from sspd_jax.errors import ConfigError
 from sspd_jax.heart_rate import confidence
-from sspd_jax.inference import explain, figures, predict, skin_reading, windows
+from sspd_jax.inference import explain, figures, predict, skin_reading, skin_segment, windows
 from sspd_jax.inference.advice import advice
 from sspd_jax.inference.windows import Settings
 from sspd_jax.simulation import sample_video
@@ -185,7 +185,7 @@ def test_a_flat_window_has_no_evidence_to_show(estimate):
     (segment,) = estimate.segments
     traces = segment.skin.traces
     still = dataclasses.replace(traces, skin=np.full_like(traces.skin, [150, 110, 90]))
-    segment = skin_reading.judge(skin_reading.read_waves(still, 20.0, "auto"), "auto", Settings())
+    segment = skin_reading.judge(skin_segment.read_waves(still, 20.0, "auto"), "auto", Settings())
     text = explain.page([dataclasses.replace(estimate, segments=(segment,), heart_rate_bpm=None)])
     assert windows.FLAT in text and Page(text).of("evidence") == []
 

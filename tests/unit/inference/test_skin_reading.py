@@ -8,9 +8,10 @@ import pytest
 from sspd_jax.heart_rate import confidence, estimators, fusion, host_classical, skin_evidence
 from sspd_jax.heart_rate.signal_quality import BLOOD
 from sspd_jax.heart_rate.wave import Wave
-from sspd_jax.inference import skin_reading, windows
+from sspd_jax.inference import skin_reading, skin_segment, windows
 from sspd_jax.inference.methods import AUTO
-from sspd_jax.inference.skin_reading import estimator_of, judge, judge_window, on_clock, rate_of, read_waves
+from sspd_jax.inference.skin_reading import estimator_of, judge, judge_window, rate_of
+from sspd_jax.inference.skin_segment import on_clock, read_waves
 from sspd_jax.inference.windows import Settings, Window
 from sspd_jax.video import skin_map
 from sspd_jax.video.skin_traces import FIELDS, SkinTraces
@@ -352,13 +353,13 @@ def test_a_rate_too_low_for_any_pulse_says_so():
 
 
 def test_rates_are_checked_before_there_is_a_picture():
-    skin_reading.check_rate(AUTO, 30.0, 300)
-    skin_reading.check_rate("sspd", 12.0, 120)
-    skin_reading.check_rate("pos", 12.0, 120)
-    skin_reading.check_rate("lgi", 30.0, 300)
+    skin_segment.check_rate(AUTO, 30.0, 300)
+    skin_segment.check_rate("sspd", 12.0, 120)
+    skin_segment.check_rate("pos", 12.0, 120)
+    skin_segment.check_rate("lgi", 30.0, 300)
     for method, fps, frames in (("chrom", 12.0, 120), (AUTO, 7.0, 70), (AUTO, 30.0, 20), ("lgi", 7.0, 70)):
         with pytest.raises(ValueError):
-            skin_reading.check_rate(method, fps, frames)
+            skin_segment.check_rate(method, fps, frames)
 
 
 def test_the_least_confidence_is_a_setting_and_the_regions_own_otherwise():
