@@ -115,14 +115,14 @@ def test_every_protocol_scores_what_the_truth_covers_and_lists_the_rest(tmp_path
     dataset = open_prepared(tmp_path / "out")
     spans = {s.segment_id: s.truth[0] for s in dataset.segments}
     samples, by_hand = (
-        list(scoring.read_segments(d, dataset.people, {}, ("green",))) for d in (dataset, Cut(dataset, spans))
+        list(scoring.read_segments(d, dataset.people, {}, ("pos",))) for d in (dataset, Cut(dataset, spans))
     )
     for protocol_name in protocol.names():
         p = protocol.load(protocol_name, **({"stride_s": 1.0} if protocol_name == "sinc" else {}))
-        scored = scoring.score(samples, "green", p, with_confidence=False)
+        scored = scoring.score(samples, "pos", p, with_confidence=False)
         result = scored.result
         assert result["people"] == sorted(dataset.people), p.name
-        copy = scoring.score(by_hand, "green", p, with_confidence=False)
+        copy = scoring.score(by_hand, "pos", p, with_confidence=False)
         assert len(scored.rows) == len(copy.rows) >= len(dataset.segments)
         for row, other in zip(scored.rows, copy.rows, strict=True):
             shift_s = spans[row.recording][0] / dataset.fps
