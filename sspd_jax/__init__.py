@@ -1,6 +1,6 @@
 """SSPD in JAX: heart rate from face video, learned without labels.
 
-`read` estimates the heart rate in a video, an array of frames or any stream of them, `watch` that before a
+`read` estimates the heart rate in a video, an upload, pictures or a stream of them, `watch` that before a
 camera as it runs: from the skin of the face, by classical methods and the network that ships with the
 package, side by side. `load` opens a checkpoint. `sspd_jax.method` holds the method as pure functions. Every
 command is `sspd_jax NAME` and `python -m sspd_jax NAME`; `sspd_jax --help` lists them.
@@ -8,6 +8,7 @@ command is `sspd_jax NAME` and `python -m sspd_jax NAME`; `sspd_jax --help` list
 
 from __future__ import annotations
 
+import dataclasses
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -16,8 +17,6 @@ from typing import TYPE_CHECKING, Any
 from sspd_jax.runtime import processes
 
 if TYPE_CHECKING:
-    import numpy as np
-
     from sspd_jax.inference.live import Update
     from sspd_jax.inference.model import RppgModel
     from sspd_jax.inference.prediction import Prediction
@@ -48,7 +47,7 @@ def load(checkpoint: str | Path) -> RppgModel:
 
 
 def read(
-    video: str | Path | np.ndarray | Iterable[tuple[float, np.ndarray]],
+    video: Any,
     *,
     fps: float | None = None,
     checkpoint: str | Path | RppgModel | None = None,
@@ -59,8 +58,9 @@ def read(
     """Estimate the heart rate of the face in a video.
 
     Args:
-      video: Path of a file; or whole pictures, uint8 [t, h, w, 3] RGB; or an iterable of (time in s, uint8
-        [h, w, 3] RGB).
+      video: A file: its path, its bytes, an open file or an upload. Or pictures, RGB: [t, h, w, 3] or any
+        iterable of [h, w, 3], whole numbers to 255 or fractions to 1. Or an iterable of (time in s, picture).
+        `sspd_jax.video.inputs.timed_pictures` says which are understood.
       fps: Frame rate of the pictures in Hz; a file states its own, but is counted at this where it is given.
       checkpoint: A network's directory, or what `load` returned, for 'auto' and 'sspd'; by default the
         network that ships with the package.
@@ -84,9 +84,8 @@ def read(
 
       >>> import numpy as np, sspd_jax
       >>> from sspd_jax.simulation import sample_video
-      >>> times_s = np.arange(90) / 15
-      >>> frames = sample_video.face_frames(times_s, bpm=84, seed=0)
-      >>> prediction = sspd_jax.read(zip(times_s, frames), fps=15)
+      >>> frames = sample_video.face_frames(np.arange(90) / 15, bpm=84, seed=0)
+      >>> prediction = sspd_jax.read(frames, fps=15)
       >>> f"{prediction.heart_rate_bpm:.0f} bpm by {prediction.method}"
       '84 bpm by auto'
     """
@@ -94,33 +93,51 @@ def read(
     from sspd_jax.errors import ConfigError
     from sspd_jax.inference import predict
     from sspd_jax.inference.windows import Settings
-    from sspd_jax.video.skin_box import SkinBox
+    from sspd_jax.video import inputs
 
-    model = load(checkpoint) if isinstance(checkpoint, str | Path) else checkpoint
     options = {
-        "model": model,
         "method": method or "auto",
-        "settings": _settings(Settings, settings),
+        "settings": _settings("read", Settings, settings),
         "keep": True,
-        "box": None if box is None else SkinBox.of(box),
+        "box": _box(box),
     }
-    if isinstance(video, str | Path):
-        return predict.predict(video, fps=fps, **options)
+    if fps is not None:
+        fps = inputs.rate_of(fps)
+    options["model"] = load(checkpoint) if isinstance(checkpoint, str | Path) else checkpoint
+    if inputs.is_file(video):
+        with inputs.as_path(video) as (path, name):
+            prediction = predict.predict(path, fps=fps, **options)
+        return prediction if prediction.file == name else dataclasses.replace(prediction, file=name)
+    frames = inputs.timed_pictures(video, fps or 1.0)
     if fps is None:
         raise ConfigError("frames without a file need their rate: read(frames, fps=30)")
-    return predict.predict_frames(video, fps, **options)
+    return predict.predict_frames(frames, fps, **options)
 
 
-def watch(frames: Iterable[tuple[float, np.ndarray]], fps: float, **options: Any) -> Iterator[Update]:
+def watch(
+    frames: Iterable[Any],
+    fps: float,
+    *,
+    checkpoint: str | Path | RppgModel | None = None,
+    method: str | None = None,
+    box: str | Sequence[int] | None = None,
+    every_s: float = 1.0,
+    **settings: Any,
+) -> Iterator[Update]:
     """Estimate the heart rate as the frames come.
 
     Args:
-      frames: (time in s, uint8 [h, w, 3] RGB), times increasing, such as `sspd_jax.video.camera.camera(0)`.
+      frames: (time in s, picture [h, w, 3] RGB), times increasing, such as
+        `sspd_jax.video.camera.camera(0)`; pictures of any kind that `read` understands.
       fps: Their rate in Hz, about.
-      **options: See `sspd_jax.inference.live.watch`: model, method, settings, every_s.
+      checkpoint: See `read`.
+      method: See `read`.
+      box: See `read`.
+      every_s: Time from one update to the next in s, about.
+      **settings: See `read`; the stride is not used.
 
     Returns:
-      Iterator of updates, about one a second.
+      Iterator of updates, about one every `every_s`.
 
     Example:
       >>> import numpy as np, sspd_jax
@@ -134,11 +151,32 @@ def watch(frames: Iterable[tuple[float, np.ndarray]], fps: float, **options: Any
     """
     processes.require_whole()
     from sspd_jax.inference import live
+    from sspd_jax.inference.windows import Settings
+    from sspd_jax.video import inputs
+    from sspd_jax.video.camera import Feed
 
-    return live.watch(frames, fps, **_renamed(options, 3, reader="model"))
+    settings = _renamed(settings, 3, reader="checkpoint", model="checkpoint")
+    checkpoint = settings.pop("checkpoint", checkpoint)
+    ready = settings.pop("settings", None)
+    fps = inputs.rate_of(fps)
+    return live.watch(
+        frames if isinstance(frames, Feed) else inputs.timed_pictures(frames, fps),
+        fps,
+        model=load(checkpoint) if isinstance(checkpoint, str | Path) else checkpoint,
+        method=method or "auto",
+        settings=ready or _settings("watch", Settings, settings),
+        every_s=every_s,
+        box=_box(box),
+    )
 
 
-def _settings(kind: type, given: dict[str, Any]) -> Any:
+def _box(box: Any) -> Any:
+    from sspd_jax.video.skin_box import SkinBox
+
+    return box if box is None or isinstance(box, SkinBox) else SkinBox.of(box)
+
+
+def _settings(function: str, kind: type, given: dict[str, Any]) -> Any:
     """Make settings of keyword arguments; the command's names for them are understood, unknown ones named."""
     from sspd_jax.errors import ConfigError
     from sspd_jax.method.settings import did_you_mean
@@ -147,8 +185,11 @@ def _settings(kind: type, given: dict[str, Any]) -> Any:
     given = _renamed(given, 4, read_out="hr_estimator", window="window_s", stride="stride_s")
     for name in given:
         if name not in known:
-            raise ConfigError(f"read() has no setting {name!r}{did_you_mean(name, known)}")
-    return kind(**given)
+            raise ConfigError(f"{function}() has no setting {name!r}{did_you_mean(name, known)}")
+    try:
+        return kind(**given)
+    except TypeError as error:  # text where a number is compared
+        raise ConfigError(f"{function}() cannot use {given}: a setting has the wrong type") from error
 
 
 def _renamed(options: dict[str, Any], level: int, **names: str) -> dict[str, Any]:

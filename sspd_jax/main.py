@@ -57,6 +57,10 @@ def _train(args: argparse.Namespace) -> None:
             name, equals, value = argument.removeprefix("--").partition("=")
             keys = experiments.keys_named(name.removeprefix("config."))
             like = f"--config.{keys[0]}{equals or '='}{value or 'VALUE'}" if keys else "--config.seed=1"
+            if name == "dataset":
+                raise ConfigError(
+                    f"argument {argument!r} is unknown; a dataset's experiment is --config={value or 'NAME'}"
+                )
             raise ConfigError(f"argument {argument!r} is unknown; overrides look like {like}")
     config = experiments.load(args.config, [argument.removeprefix("--config.") for argument in args.unknown])
     experiments.validate(config)

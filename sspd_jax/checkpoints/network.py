@@ -74,8 +74,11 @@ def load_network(directory: epath.PathLike) -> tuple[dict[str, Any], Any, Any]:
         raise UserError(f"{directory}: no such checkpoint; {MAKE_ONE}")
     if not (directory / "config").exists() and (found := _of_training(directory)):
         raise UserError(f"{directory}: holds states of a training, not a network; give {found}")
-    if not (directory / "config").exists() or not (directory / "network").exists():
-        raise UserError(f"{directory}: is not a checkpoint of a network; {MAKE_ONE}")
+    if not _is_network(directory):
+        near = _near(directory)
+        raise UserError(
+            f"{directory}: is not a checkpoint of a network; {f'give {near}' if near else MAKE_ONE}"
+        )
     try:
         with quiet_stragglers(), _checkpointer() as checkpointer:
             path = storage.absolute(directory.expanduser())
@@ -102,6 +105,20 @@ def find_network(directory: epath.PathLike) -> epath.Path:
             if (inside / "config").exists():
                 return inside
     return directory
+
+
+def _is_network(directory: epath.Path) -> bool:
+    """Tell whether a directory has both items of a checkpoint."""
+    return (directory / "config").exists() and (directory / "network").exists()
+
+
+def _near(directory: epath.Path) -> epath.Path | None:
+    """Return the network that a directory is a part of, or lies beside; None: there is none."""
+    for folder in (directory.parent, directory.parent.parent):
+        for one in (folder, folder / OF_RUN):
+            if _is_network(one):
+                return one
+    return None
 
 
 def _of_training(directory: epath.Path) -> epath.Path | None:

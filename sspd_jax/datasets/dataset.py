@@ -71,7 +71,7 @@ def open_prepared(
             has, asked = (one if isinstance(one, str) else f"{one:g}" for one in (has, asked))
             raise UserError(
                 f"{data_dir}: was prepared with {key} {has}{unit}, not {asked}; "
-                f"prepare again into another --data_dir, or set {key} to {has}"
+                f"prepare again into another --data_dir (main: --config.data.data_dir), or set {key} to {has}"
             )
     for shard, size in sizes.items():
         try:

@@ -239,7 +239,9 @@ def _warnings(result: Mapping[str, Any], rows: Sequence[Row]) -> list[str]:
                     "suspicious; is the truth scored against itself, or are the bins so wide that everything "
                     "falls into the same one?"
                 )
-    if len(result["people"]) < 10:
+    if len(result["people"]) == 1:
+        sentences.append("1 person was tested: what others would give is not known, so there is no interval")
+    elif len(result["people"]) < 10:
         sentences.append(
             f"{len(result['people'])} people: with fewer than ten, bootstrap intervals tend to be too narrow"
         )

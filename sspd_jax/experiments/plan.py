@@ -234,6 +234,12 @@ def _testable(
             if not entry.truth_s:
                 why = "it has no contact pulse wave"
             notes.append(f"{entry.recording_id} is not tested: {why}")
+        elif entry.length_s is not None and entry.length_s - sum(b - a for a, b in entry.truth_s) > slack_s:
+            spans = ", ".join(f"{first:.1f}–{last:.1f} s" for first, last in entry.truth_s)
+            notes.append(
+                f"{entry.recording_id} is tested where it has a contact pulse wave: {spans} of "
+                f"{entry.length_s:.1f} s"
+            )
     if not test:
         longest_s = max((e.longest_truth_s for e in mine), default=0.0)
         raise UserError(
@@ -316,10 +322,11 @@ def measure_step(config: ml_collections.ConfigDict, sizes: Sequence[int]) -> Mea
 def cost(plan: Plan, measured: Measured) -> str:
     """Say what a training takes, from a measured step."""
     clips = sum(plan.sizes) * plan.epochs
+    size = _count(plan.sizes[0], "clip", "clips")
     compiling_s = measured.compile_s * len(set(plan.sizes))
     total_s = compiling_s + measured.step_s * clips / plan.sizes[0]
     return (
-        f"memory: {measured.memory_bytes / 1e9:.2f} GB at a step of {plan.sizes[0]} clips\n"
+        f"memory: {measured.memory_bytes / 1e9:.2f} GB at a step of {size}\n"
         f"time: a step took {measured.step_s:.2f} s on {measured.devices} after {measured.compile_s:.0f} s "
         f"of compiling: about {duration(total_s)} for the training; preparing and testing come on top"
     )

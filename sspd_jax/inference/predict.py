@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from itertools import chain, groupby, islice
 from operator import itemgetter
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -20,7 +20,7 @@ from sspd_jax.inference import skin_reading, skin_segment, windows
 from sspd_jax.inference.methods import AUTO, PulseExtractor, check_method, pulse_extractor
 from sspd_jax.inference.prediction import UNREAD_S, Prediction
 from sspd_jax.inference.windows import MIN_DURATION_S, Segment, Settings
-from sspd_jax.video import decode, face_stream, skin_box
+from sspd_jax.video import decode, face_stream, inputs, skin_box
 from sspd_jax.video.crop import SKIN
 from sspd_jax.video.face_detection import FaceBox, FaceDetector, HaarDetector, overlap
 from sspd_jax.video.face_mesh import load_networks
@@ -80,17 +80,21 @@ def predict(
         rate = decode.reading_rate(path)
     else:
         rate = min(decode.read_facts(path, fps=fps).fps, decode.MOST_READING_FPS)
-    if rate <= LEAST_FPS:
-        raise UserError(
-            f"{path}: has {rate:.3g} frames/s, a pulse needs more than {LEAST_FPS:g}; film at 15 or more, "
-            "or give the rate with --fps if the file's is wrong"
-        )
+    _require_rate(path, rate)
     prediction = _predict(frames, Path(path), rate, model, method, settings, near, box, keep, detector)
     if damage.clock:
         prediction = _of_assumed_clock(prediction, settings)
     if not str(damage):
         return prediction
     return dataclasses.replace(prediction, notes=(*prediction.notes, str(damage)))
+
+
+def _require_rate(file: str | Path, rate: float) -> None:
+    if rate <= LEAST_FPS:
+        raise UserError(
+            f"{file}: has {rate:.3g} frames/s, a pulse needs more than {LEAST_FPS:g}; film at 15 or more, "
+            "or give the rate (--fps) if this one is wrong"
+        )
 
 
 def _of_assumed_clock(prediction: Prediction, settings: Settings) -> Prediction:
@@ -107,7 +111,7 @@ def _of_assumed_clock(prediction: Prediction, settings: Settings) -> Prediction:
 
 
 def predict_frames(
-    frames: np.ndarray | Iterable[tuple[float, np.ndarray]],
+    frames: np.ndarray | Iterable[Any],
     fps: float,
     *,
     model: RppgModel | None = None,
@@ -120,9 +124,9 @@ def predict_frames(
     """Estimate the heart rate of a face in frames that are at hand.
 
     Args:
-      frames: Whole pictures with a face in them, uint8 [t, h, w, 3] RGB; or any iterable of (time in s, uint8
-        [h, w, 3] RGB), times increasing.
-      fps: Their rate in Hz; of an iterable, about.
+      frames: Whole pictures with a face in them, [t, h, w, 3] RGB, or any iterable of them or of (time in s,
+        picture), times increasing; see `sspd_jax.video.inputs.timed_pictures`.
+      fps: Their rate in Hz; where they have times, about.
       model: See `predict`.
       method: See `predict`.
       settings: See `predict`.
@@ -131,14 +135,12 @@ def predict_frames(
       keep: See `predict`.
 
     Raises:
-      ValueError: An array of another shape or dtype.
       UserError: See `predict`.
-      ConfigError: See `predict`.
+      ConfigError: See `predict`; or what is given are no pictures.
     """
-    if isinstance(frames, np.ndarray):
-        if frames.ndim != 4 or frames.shape[-1] != 3 or frames.dtype != np.uint8:
-            raise ValueError(f"frames must be uint8 [t, h, w, 3], got {frames.dtype} {list(frames.shape)}")
-        frames = ((number / fps, picture) for number, picture in enumerate(frames))
+    fps = inputs.rate_of(fps)
+    _require_rate(name, fps)
+    frames = inputs.timed_pictures(frames, fps)
     return _predict(frames, Path(name), fps, model, method, settings or Settings(), None, box, keep)
 
 
@@ -279,6 +281,8 @@ def _read_skin(
     traces = recorder.finish()
     segments: list[Segment] = []
     notes = [note] if note else []
+    if inputs.looks_swapped(traces.skin):
+        notes.append(inputs.SWAPPED)
     if clip.start_s > 0 and not given:
         notes.append(f"no face before {clip.start_s:.1f} s")
     longest_s, end_s = 0.0, None

@@ -115,7 +115,7 @@ def _take_steps(run: Run, state: TrainState) -> TrainState:
                     batch = run.setup.to_devices(drawn)
                 size = len(drawn["start"])
                 if size not in compiled:
-                    run.log.stage(f"compiling for {size} clips, once")
+                    run.log.stage(f"compiling for {size} clip{'s' * (size != 1)}, once")
                 state, metrics = run.setup.steps[size](state, batch)
                 if size not in compiled:
                     compiled.add(size)

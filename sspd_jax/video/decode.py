@@ -7,6 +7,7 @@ or given; `Video.clock` and `Damage` say which.
 from __future__ import annotations
 
 import functools
+import re
 import stat
 import struct
 from collections.abc import Iterable, Iterator
@@ -67,6 +68,7 @@ OPENS_OTHERS = frozenset(
 """FFmpeg's names of texts that name other files, addresses or devices, and of devices: none is opened."""
 PLAYLISTS = ("ffconcat", "#EXTM3U", "<MPD", "<?xml", "v=0")
 """How such texts begin."""
+ADDRESS = re.compile(r"(https?|rtsp|rtmp|ftp|gs|s3):/")
 SQUEEZED = (0.1, 10.0)  # the shape of a pixel, beyond which it is a mistake
 MANY_PIXELS = 3840 * 2160
 """Of larger pictures few are decoded at once: each thread of FFmpeg's holds some, 50 MB each at 8K."""
@@ -417,6 +419,8 @@ def open_media(path: str | Path):
         FFmpeg can read.
     """
     path = Path(path)
+    if ADDRESS.match(str(path)) and not path.exists():
+        raise UserError(f"{path}: is an address, and no address is opened; download it and give the file")
     try:
         mode = path.stat().st_mode
         if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):  # reading a pipe would wait, perhaps for ever

@@ -24,7 +24,7 @@ SMALL = {  # what stands in the text → what is at hand, so small that it takes
         "--config.data.train_people=\"('subject1',)\" --config.data.test_people=\"('subject38',)\""
     ),
     "--dataset=ubfc_rppg": "--dataset=ubfc_rppg --crop_size=68",  # of the smoke test
-    "--data=PREPARED": "--data=data/ubfc_rppg",
+    "--data=PREPARED": "--data=data/ubfc_rppg_smoke",
     "--checkpoint=DIR": "--checkpoint=workdir/ubfc/network/target",
     "--output=OUT": "--output=out",
     "--people=subject38,subject39": "--people=subject38",

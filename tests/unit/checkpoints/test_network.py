@@ -37,6 +37,15 @@ def test_a_state_of_a_training_names_the_network(workdir, inside):
     )
 
 
+@pytest.mark.parametrize("inside", ["network/target/network", "report"])
+def test_a_folder_beside_a_network_names_it(workdir, inside):
+    (workdir / "report").mkdir()
+    with pytest.raises(UserError) as caught:
+        load_network(workdir / inside)
+    network = workdir / "network" / "target"
+    assert str(caught.value) == f"{workdir / inside}: is not a checkpoint of a network; give {network}"
+
+
 def test_a_folder_without_a_network_is_no_checkpoint(tmp_path):
     with pytest.raises(UserError, match="is not a checkpoint of a network"):
         load_network(tmp_path)

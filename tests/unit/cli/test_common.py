@@ -40,6 +40,7 @@ def test_an_unknown_option_names_the_nearest(capsys, command, argument, said):
     ("argument", "said"),
     [
         ("--data_dir=x", "overrides look like --config.data.data_dir=x"),
+        ("--dataset=pure", "a dataset's experiment is --config=pure"),
         ("--epochs=3", "overrides look like --config.epochs=3"),
         ("--config.keep_going", "overrides look like --config.data.keep_going=VALUE"),
         ("--nonsense=3", "overrides look like --config.seed=1"),

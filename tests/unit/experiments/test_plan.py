@@ -122,6 +122,7 @@ def test_the_plan_counts_people_steps_memory_and_time_and_writes_nothing(tmp_pat
         "to prepare: 0.00 GB",
         "8 of 10 people are not there",
         "memory: ",
+        " GB at a step of 1 clip\n",
         "time: a step took ",
     ):
         assert words in text, text
@@ -155,6 +156,10 @@ def test_the_plan_of_a_prepared_dataset_is_of_its_segments_and_names_who_is_not_
         assert (planned.recordings is None) == prepared
         assert [entry.recording_id for entry in planned.test] == ["02-01"]
         assert any(note == "03 is not tested: not in the dataset" for note in planned.notes)
+        covered = [
+            note for note in planned.notes if "02-01 is tested where it has a contact pulse wave" in note
+        ]
+        assert len(covered) == prepared  # a folder of pictures has no header that says how long it is
         config.evaluation.window_s = 5
 
 

@@ -2,6 +2,7 @@
 
 import csv
 import dataclasses
+import io
 import json
 import os
 import pickle
@@ -9,6 +10,7 @@ import re
 import subprocess
 import sys
 import threading
+import types
 from pathlib import Path
 
 import cv2
@@ -287,8 +289,78 @@ def test_three_lines_of_python_read_files_arrays_and_streams(face):
     assert by_earlier_name.hr_estimator == "beats"
     with pytest.raises(ConfigError, match="need their rate"):
         sspd_jax.read(iter(stream))
-    with pytest.raises(ValueError, match=r"frames must be uint8 .* got float64"):
-        sspd_jax.read(np.zeros((9, 8, 8, 3)), fps=30)
+
+
+@pytest.fixture(scope="module")
+def read_face(face):
+    return sspd_jax.read(face, method="pos")
+
+
+@pytest.mark.parametrize("kind", ["bytes", "stream", "upload", "list", "fractions", "channels first"])
+def test_uploads_and_pictures_of_any_kind_are_read_as_the_file_is(face, read_face, kind):
+    pictures = np.stack([picture for _, picture in decode.frames(face)])
+    video = {
+        "bytes": face.read_bytes(),
+        "stream": io.BytesIO(face.read_bytes()),
+        "upload": types.SimpleNamespace(file=io.BytesIO(face.read_bytes()), filename="C:/me/face.mp4"),
+        "list": list(pictures),
+        "fractions": (pictures / 255).astype(np.float32),
+        "channels first": pictures.transpose(0, 3, 1, 2),
+    }[kind]
+    fps = None if kind in ("bytes", "stream", "upload") else 30
+    prediction = sspd_jax.read(video, fps=fps, method="pos")
+    np.testing.assert_allclose(prediction.wave.values, read_face.wave.values, atol=1e-9)
+    names = {"bytes": "the upload", "stream": "the upload", "upload": "face.mp4"}
+    assert prediction.file == names.get(kind, "frames")
+
+
+@pytest.mark.parametrize(
+    ("video", "options", "words"),
+    [
+        (b"no video at all", {}, "the upload: not a video"),
+        (b"", {}, "has no byte left to read"),
+        (io.StringIO("text"), {}, r"gives text instead of bytes; open it by open\(path, \"rb\"\)"),
+        (None, {"fps": 30}, "a video cannot be NoneType"),
+        (["a.mp4", "b.mp4"], {}, "is a list of files"),
+        ("https://example.org/a.mp4", {}, "is an address, and no address is opened"),
+        (np.zeros((9, 8, 8, 3)), {"fps": 0}, "fps=0 is no frame rate"),
+        (np.zeros((9, 8, 8, 3)), {"fps": "30"}, "fps='30' is no frame rate"),
+        (np.zeros((9, 8, 8, 3)), {"fps": 5}, "frames: has 5 frames/s, a pulse needs more than 6"),
+        (np.zeros((9, 8, 8, 3)), {"fps": 30, "window": "5"}, "a setting has the wrong type"),
+        (
+            np.zeros((9, 8, 8, 3)),
+            {"fps": 30, "windw_s": 5},
+            r"read\(\) has no setting 'windw_s'; did you mean",
+        ),
+    ],
+)
+@pytest.mark.filterwarnings("ignore:window is called")
+def test_what_is_no_video_is_one_sentence(video, options, words):
+    with pytest.raises(UserError, match=words) as caught:
+        sspd_jax.read(video, **options)
+    assert len(str(caught.value).splitlines()) == 1 and "/tmp" not in str(caught.value)
+
+
+def test_exchanged_channels_are_said(face, read_face):
+    assert not [note for note in read_face.notes if "BGR" in note]
+    turned = ((time_s, picture[..., ::-1]) for time_s, picture in decode.frames(face))
+    assert [n for n in sspd_jax.read(turned, fps=30, method="pos").notes if "if the pictures are BGR" in n]
+
+
+def test_watching_takes_what_reading_takes(face):
+    pictures = [picture for _, picture in decode.frames(face)][:150]
+    timed = [(number / 30, picture) for number, picture in enumerate(pictures)]
+    fractions = [picture.astype(np.float32) / 255 for picture in pictures]
+    one, other = (
+        list(sspd_jax.watch(frames, 30, method="pos", window_s=4))[-1].wave.values
+        for frames in (timed, fractions)
+    )
+    assert len(one) == 120
+    np.testing.assert_array_equal(one, other)
+    with pytest.raises(ConfigError, match=r"watch\(\) has no setting 'every'"):
+        sspd_jax.watch(pictures, 30, every=2)
+    with pytest.raises(ConfigError, match="fps=0 is no frame rate"):
+        sspd_jax.watch(pictures, 0)
 
 
 @pytest.mark.parametrize("option", ["--hr_estimator", "--read_out", "--read-out"])

@@ -88,6 +88,14 @@ def test_ubfc_splits_its_people_as_published():
     assert not set(data.train_people) & set(data.test_people)
 
 
+def test_what_smoke_prepares_is_in_nobodys_way():
+    """Its crops have another size: the experiment itself, run afterwards, would be refused them."""
+    whole, smoke = (experiments.load(name) for name in ("pure", "pure:smoke"))
+    assert whole.crop_size != smoke.crop_size
+    assert (whole.data.data_dir, smoke.data.data_dir) == ("data/pure", "data/pure_smoke")
+    assert experiments.load("pure:smoke", ["data.data_dir=here"]).data.data_dir == "here"
+
+
 def test_released_variant_is_the_released_form():
     method = experiments.validate(experiments.load(f"{UBFC}:released"))
     assert method.local_view.mask_unit == "pixel"
