@@ -16,10 +16,18 @@ import jax.numpy as jnp
 import numpy as np
 from etils import epath
 
+from sspd_jax.checkpoints import (
+    host_network,
+    onnx_file,
+    portable_graph,
+    tflite_file,
+    torch_names,
+    torch_writer,
+)
 from sspd_jax.checkpoints import network as checkpoints
-from sspd_jax.checkpoints import torch_names, torch_writer
+from sspd_jax.checkpoints.host_network import HostModel
 from sspd_jax.errors import ConfigError, UserError
-from sspd_jax.method import views
+from sspd_jax.method import architecture, views
 from sspd_jax.method.layers.conv3d import FORM_ELSEWHERE, FORM_ON_CPU
 from sspd_jax.method.network import infer_wave
 from sspd_jax.method.settings import NetworkSettings, network_settings
@@ -29,8 +37,17 @@ from sspd_jax.video.crop import BOX
 PLATFORMS = ("cpu", "cuda", "tpu")
 """Where a StableHLO file runs."""
 
+WINDOWS = (
+    "join exactly where they start at even frames, overlap by twice the halo, and each drops halo samples at "
+    "its edges; not at the recording's own beginning and end"
+)
+"""How a long recording is read by parts."""
+
+LICENCE = "Apache-2.0"
+"""Of the network that ships with the package: that of the repository."""
+
 _ELSEWHERE = "choose another output"
-_KEPT_CONFIG = ("network", "fps", "crop_size", "face_crop", "source")
+_KEPT_CONFIG = ("network", "fps", "crop_size", "face_crop", "source", "licence")
 _INFERENCE = ("backbone", "predictor")
 
 _TS_VARIANT = ("ts_heads", "ts_attention_scale", "ts_projection", "ts_residual")
@@ -70,27 +87,55 @@ class Exported(NamedTuple):
     notes: tuple[str, ...]
 
 
-def export(checkpoint: epath.PathLike, output: epath.PathLike, format: str) -> Exported:
+def export(
+    checkpoint: epath.PathLike | None,
+    output: epath.PathLike,
+    format: str,
+    *,
+    form: str = "clip",
+    licence: str | None = None,
+) -> Exported:
     """Write a checkpoint's network in another format.
 
     Args:
-      checkpoint: A directory that `sspd_jax.checkpoints.convert` or a training wrote.
+      checkpoint: A directory that `sspd_jax.checkpoints.convert` or a training wrote; None for the network
+        that ships with the package, in a portable format.
       output: The directory ('orbax') or file to make; must not exist yet. 'stablehlo' writes a description,
         `<output>.json`, beside it.
-      format: 'orbax', 'stablehlo' or 'pytorch'.
+      format: A name in `FORMATS` or `PORTABLE`.
+      form: Of a portable format: 'clip' reads a whole clip, 'stream' a block of frames and what is remembered
+        of those before; see `portable_graph.build`.
+      licence: Of a portable format: the terms that the network may be used under, for the file's metadata; by
+        default what the checkpoint's config says.
 
     Returns:
       What was written.
 
     Raises:
-      ConfigError: The format is unknown.
+      ConfigError: The format or the form is unknown, does not go with the other arguments, or needs a package
+        that is not installed.
       UserError: The checkpoint is missing, damaged or of another kind; or the output exists or cannot be
         written.
     """
-    if format not in FORMATS:
-        raise ConfigError(f"format {format!r} is unknown; it must be one of {', '.join(FORMATS)}")
+    known = (*FORMATS, *PORTABLE)
+    if format not in known:
+        raise ConfigError(f"format {format!r} is unknown; it must be one of {', '.join(known)}")
+    if form not in portable_graph.FORMS:
+        raise ConfigError(f"form {form!r} is unknown; it must be one of {', '.join(portable_graph.FORMS)}")
+    if format not in PORTABLE:
+        for name, is_given in {
+            "form 'stream'": form != "clip",
+            "a licence": licence is not None,
+            "no checkpoint": checkpoint is None,
+        }.items():
+            if is_given:
+                raise ConfigError(
+                    f"format {format!r} does not go with {name}; give another format ({', '.join(PORTABLE)})"
+                )
     output = epath.Path(output)
     _refuse_existing(output)
+    if format in PORTABLE:
+        return _write_portable(format, form, checkpoint, output, licence)
     network = _load(checkpoint)
     with storage.storing(output, _ELSEWHERE):
         output.parent.mkdir(parents=True, exist_ok=True)
@@ -168,15 +213,13 @@ def _write_stablehlo(network: Network, output: epath.Path) -> Exported:
 def _describe(network: Network, lowered: jax.export.Exported) -> dict[str, Any]:
     """Say, for `<output>.json`, what a StableHLO file takes and gives."""
     side = int(network.config["crop_size"])
+    about = _about(network)
     return {
         "format": "jax.export",
         "written_with_jax": jax.__version__,  # it runs with this version and newer ones
         "calling_convention_version": lowered.calling_convention_version,
         "platforms": list(lowered.platforms),
-        "parameters": network.n_parameters,
-        "fps": float(network.config["fps"]),
-        "crop_size": side,
-        "face_crop": network.config.get("face_crop", BOX),
+        **{key: about[key] for key in ("parameters", "fps", "crop_size", "face_crop")},
         "input": {
             "dtype": "uint8",
             "shape": ["t + 1", side, side, 3],
@@ -190,10 +233,72 @@ def _describe(network: Network, lowered: jax.export.Exported) -> dict[str, Any]:
             "meaning": "pulse wave; sample i lies between frames i and i + 1; sign and phase mean nothing",
         },
         "halo": network.settings.receptive_halo,
-        "windows": "join exactly where they start at even frames, overlap by twice the halo, and each drops "
-        "halo samples at its edges; not at the recording's own beginning and end",
+        "windows": WINDOWS,
         **({"source": network.config["source"]} if "source" in network.config else {}),
     }
+
+
+def _about(network: Network) -> dict[str, Any]:
+    config = network.config
+    return {
+        "parameters": network.n_parameters,
+        "fps": float(config["fps"]),
+        "crop_size": int(config["crop_size"]),
+        "face_crop": config.get("face_crop", BOX),
+    }
+
+
+def _write_portable(
+    format: str, form: str, checkpoint: epath.PathLike | None, output: epath.Path, licence: str | None
+) -> Exported:
+    model, transform, about, notes = _shipped() if checkpoint is None else _of_checkpoint(checkpoint)
+    about["licence"] = licence or about.get("licence") or "not stated; ask who trained it"
+    about["halo"] = architecture.halo(model.layers)
+    if form == "clip":
+        about["windows"] = WINDOWS
+    else:
+        about["lag"] = architecture.lag(model.layers)
+    about |= {"form": form, "input_transform": transform}
+    data = PORTABLE[format](model, transform, form, about)
+    with storage.storing(output, _ELSEWHERE):
+        output.parent.mkdir(parents=True, exist_ok=True)
+    storage.write_bytes(output, data, otherwise=_ELSEWHERE)
+    return Exported(about["parameters"], notes)
+
+
+def _shipped() -> tuple[HostModel, str, dict[str, Any], tuple[str, ...]]:
+    model = host_network.shipped()
+    about = {
+        "parameters": sum(array.size for array in model.arrays.values()),
+        "fps": model.fps,
+        "crop_size": model.crop_size,
+        "face_crop": model.face_crop,
+        "source": model.name,
+        "licence": LICENCE,
+    }
+    return model, "difference", about, ()
+
+
+def _of_checkpoint(
+    checkpoint: epath.PathLike,
+) -> tuple[HostModel, str, dict[str, Any], tuple[str, ...]]:
+    network = _load(checkpoint).for_inference()
+    about = _about(network)
+    about |= {key: network.config[key] for key in ("source", "licence") if key in network.config}
+    settings = network.settings
+    model = HostModel(
+        layers=settings.layers,
+        arrays=host_network.folded(network.params, network.batch_stats),
+        input_size=settings.input_size,
+        fps=about["fps"],
+        crop_size=about["crop_size"],
+        face_crop=about["face_crop"],
+        name=str(checkpoint),
+    )
+    notes = ()
+    if settings.dtype != "float32":
+        notes = (f"it computes in float32 where the checkpoint does in {settings.dtype}",)
+    return model, settings.input_transform, about, notes
 
 
 def _write_pytorch(network: Network, output: epath.Path) -> Exported:
@@ -237,3 +342,9 @@ FORMATS: Mapping[str, Callable[[Network, epath.Path], Exported]] = {
     "stablehlo": _write_stablehlo,
     "pytorch": _write_pytorch,
 }
+
+PORTABLE: Mapping[str, Callable[[HostModel, str, str, Mapping[str, Any]], bytes]] = {
+    "onnx": onnx_file.serialize,
+    "tflite": tflite_file.serialize,
+}
+"""Formats for phones and browsers; the package reads them no more."""

@@ -25,12 +25,16 @@ from jaxtyping import Float32, Real
 
 Frames = Float32[Array, "*batch t h w 3"]
 
-_DARK = 4.0  # levels: a pixel's colour below this says little
+DARK = 4.0
+"""Levels: a pixel's colour below this says little."""
 
 # Standard deviations that the light is fitted by. Much more noise than there is, or less, changes little.
-_LIGHT = 0.003  # of a light's relative change from one frame to the next
-_NOISE = 0.35  # of a pixel's change, levels
-_MOTION = 0.002  # of what a pixel shows, from one frame to the next, as a share of the picture's side
+LIGHT = 0.003
+"""Of a light's relative change from one frame to the next."""
+NOISE = 0.35
+"""Of a pixel's change, levels."""
+MOTION = 0.002
+"""Of what a pixel shows, from one frame to the next, as a share of the picture's side."""
 
 
 def difference(frames: Real[ArrayLike, "..."], *, axis: int) -> Float32[Array, "..."]:
@@ -49,7 +53,7 @@ def without_brightness(change: Frames, mean: Frames) -> Frames:
       float32 [..., t, h, w, 3], at right angles to `mean`.
     """
     along = jnp.sum(change * mean, axis=-1, keepdims=True)
-    return change - mean * along / (jnp.sum(mean * mean, axis=-1, keepdims=True) + _DARK**2)
+    return change - mean * along / (jnp.sum(mean * mean, axis=-1, keepdims=True) + DARK**2)
 
 
 def without_light(change: Frames, mean: Frames) -> Frames:
@@ -67,13 +71,13 @@ def without_light(change: Frames, mean: Frames) -> Frames:
       float32 [..., t, h, w, 3].
     """
     h, w = change.shape[-3:-1]
-    planes = _planes(h, w)
+    smooth = planes(h, w)
     steepness = jnp.gradient(mean, axis=-3) ** 2 * h**2 + jnp.gradient(mean, axis=-2) ** 2 * w**2
-    weight = outside(h, w)[..., None] / (_NOISE**2 + _MOTION**2 * steepness)
-    gram = jnp.einsum("...thwc,hwk,hwl->...tckl", weight * mean * mean, planes, planes)
-    right = jnp.einsum("...thwc,hwk->...tck", weight * mean * change, planes)
-    gram = gram + jnp.eye(planes.shape[-1]) / _LIGHT**2
-    light = jnp.einsum("...tck,hwk->...thwc", _solve3(gram, right), planes)
+    weight = outside(h, w)[..., None] / (NOISE**2 + MOTION**2 * steepness)
+    gram = jnp.einsum("...thwc,hwk,hwl->...tckl", weight * mean * mean, smooth, smooth)
+    right = jnp.einsum("...thwc,hwk->...tck", weight * mean * change, smooth)
+    gram = gram + jnp.eye(smooth.shape[-1]) / LIGHT**2
+    light = jnp.einsum("...tck,hwk->...thwc", _solve3(gram, right), smooth)
     return change - mean * light
 
 
@@ -97,7 +101,7 @@ def _coordinates(h: int, w: int) -> tuple[np.ndarray, np.ndarray]:
     return np.meshgrid(across, down)
 
 
-def _planes(h: int, w: int) -> Float32[np.ndarray, "{h} {w} 3"]:
+def planes(h: int, w: int) -> Float32[np.ndarray, "{h} {w} 3"]:
     """1, x and y over a picture."""
     x, y = _coordinates(h, w)
     return np.stack([np.ones_like(x), x, y], axis=-1)

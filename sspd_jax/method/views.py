@@ -209,11 +209,11 @@ def resize_area(
     h, w = frames.shape[-3:-1]
     if (h, w) == (size, size):
         return frames
-    across = jnp.einsum("...hwc,vw->...hvc", frames, _area_weights(w, size))
-    return jnp.einsum("...hvc,uh->...uvc", across, _area_weights(h, size))
+    across = jnp.einsum("...hwc,vw->...hvc", frames, area_weights(w, size))
+    return jnp.einsum("...hvc,uh->...uvc", across, area_weights(h, size))
 
 
-def _area_weights(old: int, new: int) -> Float32[np.ndarray, "{new} {old}"]:
+def area_weights(old: int, new: int) -> Float32[np.ndarray, "{new} {old}"]:
     """Share of each old pixel in each new one: float32 [new, old], rows sum to 1."""
     edges = np.arange(new + 1) * (old / new)
     start, end = edges[:-1, None], edges[1:, None]

@@ -25,6 +25,10 @@ ELSEWHERE = {
         "checkpoints/convert checkpoints/network checkpoints/torch_writer cli/convert cli/export "
         "runtime/storage",
     ),
+    "unit/checkpoints/test_portable_graph.py": (
+        "one graph, in every format that it is written in",
+        "checkpoints/onnx_file checkpoints/tflite_file",
+    ),
     "unit/datasets/readers/test_readers.py": (
         "one contract, held by every reader",
         "datasets/recording datasets/readers/cohface datasets/readers/files datasets/readers/folder "

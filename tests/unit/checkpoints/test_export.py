@@ -302,7 +302,7 @@ def fails(capsys, folder, checkpoint, format, output, *words):
     assert sorted(folder.rglob("*")) == before
 
 
-@pytest.mark.parametrize("format", export.FORMATS)
+@pytest.mark.parametrize("format", [*export.FORMATS, *export.PORTABLE])
 def test_a_checkpoint_that_is_none_is_said(small, tmp_path, capsys, format):
     output = tmp_path / "output"
     fails(capsys, tmp_path, tmp_path / "nowhere", format, output, "nowhere: no such checkpoint")
@@ -319,7 +319,7 @@ def test_a_config_that_lacks_what_reading_needs_is_said(tmp_path, capsys, missin
     )
 
 
-@pytest.mark.parametrize("format", export.FORMATS)
+@pytest.mark.parametrize("format", [*export.FORMATS, *export.PORTABLE])
 def test_what_exists_is_never_overwritten(small, tmp_path, capsys, format):
     (tmp_path / "file").write_text("precious")
     (tmp_path / "folder").mkdir()
@@ -336,7 +336,7 @@ def test_a_description_that_exists_is_never_overwritten(small, tmp_path, capsys)
     assert (tmp_path / "x.json").read_text() == "precious"
 
 
-@pytest.mark.parametrize("format", export.FORMATS)
+@pytest.mark.parametrize("format", [*export.FORMATS, *export.PORTABLE])
 def test_a_place_that_cannot_be_written_is_said(small, tmp_path, capsys, format):
     (tmp_path / "file").write_text("")
     fails(capsys, tmp_path, small, format, tmp_path / "file" / "x", "file/x: cannot be written")
@@ -356,11 +356,11 @@ def test_a_full_disk_leaves_no_half_of_two_files(small, tmp_path, capsys, monkey
 
 def test_an_unknown_format_is_misuse(small, tmp_path, capsys):
     with pytest.raises(SystemExit) as ended:
-        cli_export.main([f"--checkpoint={small}", "--format=onnx", f"--output={tmp_path / 'x'}"])
+        cli_export.main([f"--checkpoint={small}", "--format=keras", f"--output={tmp_path / 'x'}"])
     assert ended.value.code == 2
     assert "stablehlo" in capsys.readouterr().err
-    with pytest.raises(ConfigError, match="format 'onnx' is unknown; it must be one of orbax, stablehlo"):
-        export.export(small, tmp_path / "x", "onnx")
+    with pytest.raises(ConfigError, match="format 'keras' is unknown; it must be one of orbax, stablehlo"):
+        export.export(small, tmp_path / "x", "keras")
     assert not list(tmp_path.iterdir())
 
 
