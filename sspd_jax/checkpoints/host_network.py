@@ -181,9 +181,16 @@ class HostStream(WaveStream):
         return self._advance(is_last=True)[: differences - known]
 
     def _advance(self, *, is_last: bool = False) -> np.ndarray:
-        arrays = self._model.arrays
         x = np.diff(np.stack(self._images), axis=0)
+        self._images = self._images[-1:]
         self._given += len(x)
+        wave = self._through(x, is_last=is_last)
+        self._known += len(wave)
+        return wave
+
+    def _through(self, x: np.ndarray, *, is_last: bool) -> np.ndarray:
+        """Take the next differences [t, h, w, 3] through all layers; returns the samples that they bring."""
+        arrays = self._model.arrays
         x = x * arrays["backbone/input_norm/scale"] + arrays["backbone/input_norm/bias"]
         for i, layer in enumerate(self._model.layers):
             path = "/".join(layer.path)
@@ -194,8 +201,6 @@ class HostStream(WaveStream):
             x += arrays[f"{path}/{layer.norm or layer.conv}/bias"]
             if layer.norm:
                 x = self._resized(np.tanh(x, out=x), i)
-        self._images = self._images[-1:]
-        self._known += len(x)
         return x[:, 0, 0, 0]
 
     def _resized(self, x: np.ndarray, i: int) -> np.ndarray:
