@@ -1,10 +1,13 @@
 """Evidence for and against a rate: blood, light, noise and stillness, each drawn by hand."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 
 from sspd_jax.heart_rate import confidence, signal_quality
 from sspd_jax.heart_rate.signal_quality import BLOOD, GREY, extract
+from sspd_jax.heart_rate.skin_evidence import SkinEvidence
 
 FPS, BPM = 30, 78.0
 TIME = np.arange(300) / FPS
@@ -116,3 +119,95 @@ def test_a_pulse_is_trusted_and_its_counterfeits_are_not():
     ):
         sure, why = confidence.confidence(extract(wave, FPS, BPM, picture, around))
         assert sure < confidence.THRESHOLD and why in confidence.REASONS.values()
+
+
+# What is weighed: every number by hand, on both sides of each bound.
+
+SKIN_ROWS = [
+    *[({f: 0.9}, name, np.log(9)) for f, name in (
+        ("wave_share", "rhythm wave"), ("fused_share", "rhythm fused"), ("patches_share", "patches share"),
+        ("network_share", "agreement learned"), ("estimators_share", "agreement power"),
+        ("in_step", "patches step"),
+        ("green_in_step", "patches green"), ("same_colour", "blood same"), ("halves_colour", "blood halves"),
+    )],
+    ({"wave_share": 1.0}, "rhythm wave", np.log(0.995 / 0.005)),
+    ({"wave_share": 0.0}, "rhythm wave", np.log(0.005 / 0.995)),
+    *[({f: x}, name, y) for f, name, bounds in (
+        ("rival", "rhythm rival", [(-9, -3), (-2.5, -2.5), (2.5, 2.5), (9, 3)]),
+        ("estimators_agree", "agreement share", [(0.75, 0.75)]),
+        ("estimators_off", "agreement off", [(20, 2)]),
+        ("network_off", "agreement network", [(15, 1.5)]),
+        ("patches_agree", "patches agree", [(0.4, 0.4)]),
+        ("spread", "patches spread", [(-1, 0), (1.4, 1.4), (9, 1.5)]),
+        ("red_green", "blood red", [(0.43, 0), (0.13, 0.3), (1.43, 1), (9, 1.5), (-9, 1.5)]),
+        ("blue_green", "blood blue", [(0.69, 0), (0.39, 0.3), (1.69, 1), (9, 1.5), (-9, 1.5)]),
+        ("patches_blood", "blood patches", [(0.9, -1), (1.0, -3), (-0.5, 0)]),
+        ("strength", "faint colour", [(-4.3, 1), (-3, 0)]),
+        ("area", "faint area", [(3.5, 3.5), (9, 4)]),
+        ("brightness", "faint light", [(2, 2), (9, 2.2)]),
+        ("strength", "light strong", [(-2.5, 0), (-1.2, 1)]),
+        ("eyes_in_step", "light eyes", [(-1, 0), (1.4, 1.4), (9, 1.5)]),
+        ("behind_colour", "light behind colour", [(-9, 0), (-0.5, 0.5), (0.4, 1.4), (9, 1.5)]),
+        ("sides", "light sides", [(0.7, 0.7)]),
+        ("wander", "light steady", [(-2.7, 1), (-1.5, 0)]),
+        ("moved_share", "motion share", [(0.3, 0.3)]),
+        ("posed", "motion pose", [(-1, 0), (2.5, 2.5)]),
+        ("green_left", "motion green", [(0.9, 0.9), (9, 1)]),
+        ("wave_left", "motion wave", [(0.9, 0.9), (9, 1)]),
+        ("left_off", "motion off", [(15, 1.5)]),
+        ("halves_off", "time halves", [(15, 1.5)]),
+        ("wander", "time wander", [(-1.5, 0), (-0.3, 1)]),
+    ) for x, y in bounds],
+    ({"blood": 0.9}, "blood cosine", -1),
+    ({"blood": 1.0}, "blood cosine", -3),
+    ({"blood": 0.9, "grey": 0.8}, "blood grey", 1),
+    ({"blood": 0.9, "grey": 0.1}, "blood grey", 2),
+    ({"blood": 0.1, "grey": 0.9}, "blood grey", -2),
+    ({"behind": -0.5, "behind_share": 0.4}, "light behind", 0.2),
+    ({"behind": 5, "behind_share": 0.4}, "light behind", 0.8),
+    ({"behind": -5, "behind_share": 0.4}, "light behind", 0),
+    ({"moved": 2, "moved_share": 0.3}, "motion size", 0.6),
+    ({"moved": -2, "moved_share": 0.3}, "motion size", 0),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("fields", "name", "expected"), SKIN_ROWS)
+def test_each_number_of_the_skin_by_hand(fields, name, expected):
+    names = [field.name for field in dataclasses.fields(SkinEvidence)]
+    evidence = SkinEvidence(**(dict.fromkeys(names, 0.5) | fields))
+    assert confidence.skin_features(evidence)[name] == pytest.approx(expected, abs=1e-9)
+
+
+def test_every_number_of_the_skin_has_a_row():
+    evidence = SkinEvidence(**dict.fromkeys((f.name for f in dataclasses.fields(SkinEvidence)), 0.5))
+    assert set(confidence.skin_features(evidence)) == {name for _, name, _ in SKIN_ROWS}
+
+
+CROP_ROWS = [
+    *[({f: x}, name, y) for f, name, bounds in (
+        ("wave_share", "wave share", [(0.9, np.log(9))]),
+        ("colour_share", "colour share", [(0.9, np.log(9))]),
+        ("rates_apart_bpm", "colour apart", [(15, 1.5), (99, 2)]),
+        ("strength", "colour faint", [(-4.3, 1), (-3, 0)]),
+        ("strength", "colour strong", [(-3, 0), (-1.7, 1)]),
+        ("cells_agree", "cells agree", [(0.4, 0.4)]),
+        ("cells_share", "cells share", [(0.9, np.log(9))]),
+        ("in_step", "cells in step", [(0.9, np.log(9))]),
+        ("blood", "blood", [(-9, -1), (0.05, 0.5), (9, 1)]),
+        ("behind_colour", "behind colour", [(-9, -1.2), (0.2, 0.2), (9, 0.3)]),
+        ("behind_colour", "behind lit", [(-9, 0), (-0.3, 0.2), (0.2, 0.7), (9, 0.8)]),
+    ) for x, y in bounds],
+    ({"behind": -0.5, "behind_share": 0.4}, "behind beats", 0.2),
+    ({"behind": 5, "behind_share": 0.4}, "behind beats", 0.8),
+    ({"behind": -5, "behind_share": 0.4}, "behind beats", 0),
+    ({"behind_colour": 0.2, "cells_agree": 0.5}, "behind agrees", 0.35),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("fields", "name", "expected"), CROP_ROWS)
+def test_each_number_of_a_crop_by_hand(fields, name, expected):
+    names = [field.name for field in dataclasses.fields(signal_quality.Evidence)]
+    evidence = signal_quality.Evidence(**(dict.fromkeys(names, 0.5) | fields))
+    found = confidence.features(evidence)
+    assert found[name] == pytest.approx(expected, abs=1e-9)
+    assert set(found) == {row[1] for row in CROP_ROWS}
