@@ -95,6 +95,8 @@ def read(
     from sspd_jax.inference.windows import Settings
     from sspd_jax.video import inputs
 
+    settings = _renamed(settings, 3, model="checkpoint")
+    checkpoint = settings.pop("checkpoint", checkpoint)
     options = {
         "method": method or "auto",
         "settings": _settings("read", Settings, settings),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import importlib
 import sys
 from collections.abc import Callable
@@ -27,7 +28,7 @@ COMMANDS = {
 """Name → what it does; its module is `sspd_jax.cli.NAME`, `main` stands beside this one."""
 
 EARLIER_NAMES = {"inspect_recordings": "inspect", "simulator": "simulate"}
-"""Names that commands had once; they keep working."""
+"""Names that commands had once; they keep working, and the new one is said."""
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -47,9 +48,13 @@ def main(argv: list[str] | None = None) -> int:
     if name == "--version":
         print(f"sspd_jax {sspd_jax.__version__}")
         return DONE
-    name = EARLIER_NAMES.get(name, name)
+    if name in EARLIER_NAMES:
+        print(f"note: {name} is called {EARLIER_NAMES[name]} now", file=sys.stderr)
+        name = EARLIER_NAMES[name]
     if name not in COMMANDS:
-        print(f"error: no command {name!r}; there are {', '.join(COMMANDS)}", file=sys.stderr)
+        near = difflib.get_close_matches(name, COMMANDS, n=1)
+        hint = f"; did you mean {near[0]}?" if near else f"; there are {', '.join(COMMANDS)}"
+        print(f"error: no command {name!r}{hint}", file=sys.stderr)
         return MISUSED
     module = "sspd_jax.main" if name == "main" else f"sspd_jax.cli.{name}"
     run: Callable[[list[str]], int] = importlib.import_module(module).main

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING
 
+from sspd_jax.cli import common
 from sspd_jax.heart_rate import confidence, estimators
 from sspd_jax.inference.methods import AUTO, METHODS
 from sspd_jax.inference.windows import REGIONS, Settings
@@ -41,8 +42,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "beats, plain spectral peak, or wavelet selection and mean beat-to-beat rate as published (default: "
         "what suits the method; auto fuses spectra)",
     )
-    parser.add_argument(  # its earlier name
+    parser.add_argument(
         *("--read_out", "--read-out"),
+        action=common.Renamed,
         dest="hr_estimator",
         default=argparse.SUPPRESS,
         choices=estimators.OF_RAW_WAVES,

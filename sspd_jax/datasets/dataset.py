@@ -92,7 +92,7 @@ def _read_index(data_dir: epath.Path) -> dict[str, Any]:
             )
         raise UserError(
             f"{data_dir}: holds no prepared dataset; make one with "
-            f"`{PREPARE} --dataset=ubfc_rppg --source=RAW --data_dir={data_dir}`"
+            f"`{PREPARE} --dataset=NAME --source=RAW --data_dir={data_dir}`"
         )
     if index.get("format") not in READABLE:
         raise UserError(

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import small_run
 
+from sspd_jax import __main__ as door
 from sspd_jax import main
 from sspd_jax.cli import common, predict, prepare
 from sspd_jax.datasets.readers import registry
@@ -52,6 +53,19 @@ def test_an_override_that_is_none_names_the_key(capsys, argument, said):
     assert main.main(["--config=ubfc", argument]) == 2
     error = capsys.readouterr().err.strip()
     assert error.endswith(said) and "\\" not in error and len(error.splitlines()) == 1
+
+
+def test_a_commands_earlier_name_works_and_says_the_new_one(capsys):
+    for earlier, name in door.EARLIER_NAMES.items():
+        with pytest.raises(SystemExit) as caught:
+            door.main([earlier, "--help"])
+        said = capsys.readouterr()
+        assert caught.value.code == 0 and f"usage: sspd_jax {name}" in said.out
+        assert said.err == f"note: {earlier} is called {name} now\n"
+    assert door.main(["predikt"]) == 2
+    assert capsys.readouterr().err == "error: no command 'predikt'; did you mean predict?\n"
+    assert door.main(["face.mp4"]) == 2
+    assert "there are predict, live" in capsys.readouterr().err
 
 
 def test_a_dataset_has_one_name_in_commands_and_configurations():

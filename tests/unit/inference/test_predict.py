@@ -287,6 +287,9 @@ def test_three_lines_of_python_read_files_arrays_and_streams(face):
     with pytest.warns(DeprecationWarning, match="read_out is called hr_estimator now"):
         by_earlier_name = sspd_jax.read(face, read_out="beats")
     assert by_earlier_name.hr_estimator == "beats"
+    network = sspd_jax.load(ROOT / "data" / "simulated_faces")
+    with pytest.warns(DeprecationWarning, match="model is called checkpoint now"):
+        assert sspd_jax.read(face, model=network).checkpoint == network.name
     with pytest.raises(ConfigError, match="need their rate"):
         sspd_jax.read(iter(stream))
 
@@ -367,6 +370,8 @@ def test_watching_takes_what_reading_takes(face):
 def test_the_estimator_is_an_option_with_earlier_names(face, tmp_path, option, capsys):
     out = tmp_path / "out.json"
     assert cli_predict.main([str(face), "--method=pos", f"{option}=beats", f"--json={out}"]) == 0
+    is_earlier = option != "--hr_estimator"
+    assert (f"note: {option} is called --hr_estimator now" in capsys.readouterr().err) == is_earlier
     assert json.loads(out.read_text())["read_out"] == "beats"
     with pytest.raises(SystemExit):
         cli_predict.main(["--help"])
