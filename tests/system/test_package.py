@@ -66,8 +66,8 @@ def test_what_developers_install_holds_what_the_other_extras_need_in_tests(setup
         name: {line for line in lines.splitlines() if line and not line.startswith("#")}
         for name, lines in setup_cfg["options.extras_require"].items()
     }
-    assert set(extras) == {"cuda", "tpu", "beam", "notebooks", "docs", "mutation", "dev"}
-    assert extras["docs"] | extras["beam"] <= extras["dev"]
+    assert set(extras) == {"cuda", "tpu", "beam", "export", "notebooks", "docs", "mutation", "dev"}
+    assert extras["docs"] | extras["beam"] | extras["export"] <= extras["dev"]
     # What JAX is needed at least is said once more by its extras.
     least = re.search(r"^jax(>=.*)$", setup_cfg["options"]["install_requires"], re.MULTILINE)[1]
     assert all(next(iter(extras[name])).endswith(least) for name in ("cuda", "tpu"))
