@@ -34,7 +34,7 @@ class Renamed(argparse.Action):
     """An option's earlier name: it keeps working, and the new one, that of `dest`, is said."""
 
     def __call__(
-        self, parser: Any, namespace: argparse.Namespace, values: Any, option_string: str | None = None
+        self, _: Any, namespace: argparse.Namespace, values: Any, option_string: str | None = None
     ) -> None:
         """Store the value under the new name."""
         print(f"note: {option_string} is called --{self.dest} now", file=sys.stderr)
