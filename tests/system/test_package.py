@@ -158,7 +158,9 @@ def test_inference_imports_neither_training_nor_datasets_nor_evaluation(statemen
 
 def test_an_unknown_command_ends_with_2(capsys):
     assert door.main(["perdict"]) == 2
-    assert "no command 'perdict'; there are predict, live" in capsys.readouterr().err
+    assert capsys.readouterr().err == "error: no command 'perdict'; did you mean predict?\n"
+    assert door.main(["heart"]) == 2
+    assert "no command 'heart'; there are predict, live" in capsys.readouterr().err
 
 
 def test_a_command_gets_its_arguments_and_its_exit_code_comes_back(tmp_path, capsys):
