@@ -19,6 +19,7 @@ from sspd_jax.method.settings import NetworkSettings, network_settings
 from sspd_jax.training import state as train_state
 from sspd_jax.training import step as train_step
 from sspd_jax.training.workdir import NETWORK
+from sspd_jax.video.crop import BOX
 
 
 def init_from(
@@ -36,7 +37,8 @@ def init_from(
       A state at step 0, and the tables `data` of the trainings that the network went through, latest first.
 
     Raises:
-      ConfigError: The network is another one than the configuration's, or learned from people to be tested.
+      ConfigError: The network is another one than the configuration's, learned from other pictures, or
+        learned from people to be tested.
       UserError: There is no checkpoint, or it is damaged.
     """
     source = epath.Path(config.init_from)
@@ -45,6 +47,12 @@ def init_from(
     networks = []
     for folder in folders:
         theirs, params, batch_stats = load_network(folder)
+        shown, ours = theirs.get("face_crop", BOX), config.get("face_crop", BOX)
+        if shown != ours:
+            raise ConfigError(
+                f"config init_from: {folder} learned from pictures of face_crop = {shown!r}, this experiment "
+                f"shows {ours!r}; set config.face_crop to theirs, or choose another checkpoint"
+            )
         settings = network_settings(theirs)
         for name in sorted(NetworkSettings.__dataclass_fields__):
             one, other = getattr(settings, name), getattr(step_config.network, name)

@@ -9,9 +9,12 @@ import pytest
 import small_run
 
 from sspd_jax.checkpoints import network
+from sspd_jax.errors import ConfigError
 from sspd_jax.runtime import metrics_log
+from sspd_jax.training import config as experiments
+from sspd_jax.training import warm_start
 
-pytestmark = pytest.mark.slow
+ROOT = Path(__file__).parents[3]
 
 SHORT = {"epochs": 2, "network.ts_heads": 2}
 
@@ -52,6 +55,7 @@ def networks(workdir):
     return [network.load_network(workdir / "network" / name)[1:] for name in ("online", "target")]
 
 
+@pytest.mark.slow
 def test_a_run_goes_on_from_another_ones_networks_with_a_fresh_optimizer(
     first, data_dir, environment, tmp_path
 ):
@@ -68,6 +72,7 @@ def test_a_run_goes_on_from_another_ones_networks_with_a_fresh_optimizer(
     assert metrics_log.read_metrics(tmp_path / "second")[-1]["step"] == 4  # its own steps, from 0
 
 
+@pytest.mark.slow
 def test_a_run_goes_on_from_a_checkpoint_that_was_made_for_reading_alone(
     first, data_dir, environment, tmp_path
 ):
@@ -85,6 +90,7 @@ def test_a_run_goes_on_from_a_checkpoint_that_was_made_for_reading_alone(
         assert jax.tree.structure(ours[0]) == jax.tree.structure(params)
 
 
+@pytest.mark.slow
 def test_a_probe_is_logged_at_the_end_of_every_epoch(first):
     rows = metrics_log.read_metrics(first)
     probed = [row for row in rows if "probe/light_moves" in row]
@@ -93,6 +99,7 @@ def test_a_probe_is_logged_at_the_end_of_every_epoch(first):
     assert json.loads((first / "config.json").read_text())["time_stretch"]["min_speed"] == 0.9
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("overrides", "says"),
     [
@@ -114,3 +121,10 @@ def test_what_cannot_be_gone_on_from_is_refused_in_one_sentence(
     last = said.strip().splitlines()[-1]
     for words in says:
         assert words in last, said
+
+
+def test_pictures_of_another_kind_are_refused():
+    """The network in data/ learned from faces in boxes; skin alone is another picture."""
+    config = experiments.load("demo", [f"init_from={ROOT / 'data' / 'simulated_faces'}", "face_crop=skin"])
+    with pytest.raises(ConfigError, match=r"face_crop = 'box', this experiment shows 'skin'; set config"):
+        warm_start.init_from(config, None, experiments.validate(config))
