@@ -34,7 +34,7 @@ SMALL = {
     "evaluation.stride_s": 4,
 }
 # The fast tier reads, prepares and splits these (test_datasets_readers.py, test_datasets_splits.py).
-SLOW = ("ubfc1", "cohface", "mmpd", "ubfc_phys", "vipl_hr", "scamps")
+SLOW = ("ubfc", "folder", "ubfc1", "cohface", "mmpd", "ubfc_phys", "vipl_hr", "scamps")
 SPLIT = {
     "ubfc": {"data.train_people": "('subject1',)", "data.test_people": "('subject2',)"},
     "ubfc_phys": {

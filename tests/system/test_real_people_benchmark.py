@@ -127,4 +127,4 @@ def test_what_is_asked_for_and_is_not_there(benchmark, tmp_path, capsys):
     assert benchmark.main([*nowhere, output, "--methods", "pos"]) == 1
     assert "nobody to read" in capsys.readouterr().err
     assert benchmark.main([*nowhere, output, "--methods", "magic"]) == 2
-    assert "'magic' is none of auto, green" in capsys.readouterr().err
+    assert "'magic' is none of auto, sspd, green" in capsys.readouterr().err

@@ -251,4 +251,4 @@ def test_who_was_found_without_landmarks_is_said(samples, dataset):
         [dataclasses.replace(samples["bob"], skin=source)], "auto", OURS, with_confidence=False
     )
     assert "the skin was found without landmarks in bob: no model" in one.result["warnings"]
-    assert scoring.score([samples["bob"]], "auto", OURS).result["warnings"][0].startswith("1 people")
+    assert scoring.score([samples["bob"]], "auto", OURS).result["warnings"][0].startswith("1 person")

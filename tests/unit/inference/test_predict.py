@@ -295,12 +295,16 @@ def test_three_lines_of_python_read_files_arrays_and_streams(face):
 
 
 @pytest.fixture(scope="module")
-def read_face(face):
-    return sspd_jax.read(face, method="pos")
+def brief(tmp_path_factory):
+    """Five seconds at 84 bpm, and what is read of them."""
+    path = tmp_path_factory.mktemp("brief") / "face.mp4"
+    sample_video.write_face_video(path, seconds=5, bpm=84)
+    return path, sspd_jax.read(path, method="pos")
 
 
 @pytest.mark.parametrize("kind", ["bytes", "stream", "upload", "list", "fractions", "channels first"])
-def test_uploads_and_pictures_of_any_kind_are_read_as_the_file_is(face, read_face, kind):
+def test_uploads_and_pictures_of_any_kind_are_read_as_the_file_is(brief, kind):
+    face, read_face = brief
     pictures = np.stack([picture for _, picture in decode.frames(face)])
     video = {
         "bytes": face.read_bytes(),
@@ -658,7 +662,8 @@ def test_the_network_of_the_package_is_asked_alone(face, monkeypatch):
         predict.predict(face, method="sspd")
 
 
-def test_the_network_of_the_package_is_a_voice_of_auto_that_can_be_left_out(face, tmp_path, monkeypatch):
+def test_the_network_of_the_package_is_a_voice_of_auto_that_can_be_left_out(brief, tmp_path, monkeypatch):
+    face = brief[0]
     assert set(predict.predict(face).windows[0].estimates_bpm) == {"green", "pos", "chrom", "omit", "sspd"}
     out = tmp_path / "face.json"
     with monkeypatch.context() as absent:
