@@ -82,3 +82,12 @@ def test_a_strong_second_harmonic_is_not_the_rate():
 def test_nothing_has_no_beats(wave):
     assert len(beats.beat_times(np.nan_to_num(wave), 30)) == 0
     assert np.isnan(beats.beat_rate(wave, 30))
+
+
+def test_intervals_are_regular_beside_their_median_and_none_are_none():
+    intervals, regular = beats.regular_intervals([0, 1, 2, 3.5, 4.5, 5])
+    assert intervals.tolist() == [1, 1, 1.5, 1, 0.5]
+    assert regular.tolist() == [True, True, False, True, False]
+    for few in ([], [2.0]):
+        intervals, regular = beats.regular_intervals(few)
+        assert intervals.shape == regular.shape == (0,) and regular.dtype == bool

@@ -54,3 +54,25 @@ def test_the_hann_periodogram_is_the_windowed_transform():
 def test_too_little_is_refused():
     with pytest.raises(ValueError, match="samples"):
         estimators.estimate("spectrum", np.zeros(4), FPS)
+
+
+@pytest.mark.parametrize(("samples", "points"), [(256, 256), (257, 512), (300, 512)])
+def test_the_padded_periodogram_is_the_transform_of_the_next_power_of_two(samples, points):
+    wave = np.random.default_rng(1).standard_normal(samples) + 3
+    hz, power = estimators.padded_periodogram(wave, FPS)
+    np.testing.assert_allclose(hz, np.arange(points // 2 + 1) * FPS / points)
+    direct = np.abs(np.fft.rfft(wave, points)) ** 2
+    ratio = power[1:-1] / direct[1:-1]
+    np.testing.assert_allclose(ratio, ratio[0], rtol=1e-9)
+    inside = (hz >= 0.6) & (hz <= 3.6)
+    highest = 60 * hz[inside][direct[inside].argmax()]
+    assert estimate("periodogram", wave, FPS, (0.6, 3.6)) == pytest.approx(highest)
+
+
+@pytest.mark.parametrize("name", ["periodogram", "hamming_periodogram"])
+def test_a_band_between_two_bins_has_no_rate_and_its_ends_belong_to_it(name):
+    wave = np.sin(2 * np.pi * 1.3 * TIME_S)
+    step_hz = 30 / {"periodogram": 1024, "hamming_periodogram": 5400}[name]
+    assert np.isnan(estimate(name, wave, FPS, (40.2 * step_hz, 40.8 * step_hz)))
+    for band in ((40 * step_hz, 40.8 * step_hz), (39.2 * step_hz, 40 * step_hz)):
+        assert estimate(name, wave, FPS, band) == pytest.approx(60 * 40 * step_hz)

@@ -70,3 +70,45 @@ def test_estimators_keep_the_length():
     assert waves.shape == (4, 300)
     assert np.isfinite(waves).all()
     assert fusion.fused_rate(waves, FPS).bpm == pytest.approx(66, abs=2)
+
+
+def shares_by_hand(wave, fps, tilt):
+    """`power_shares` of one wave as it is written there: line off, window, padding, slope, sum."""
+    samples = len(wave)
+    time = np.arange(samples)
+    steady = wave - np.polyval(np.polyfit(time, wave, 1), time)
+    padded = 8 * samples if 8 * samples > fps / 0.01 else fps / 0.01
+    padded = 2 ** int(np.ceil(np.log2(padded)))
+    hz = np.arange(padded // 2 + 1) * fps / padded
+    power = np.abs(np.fft.rfft(steady * np.hanning(samples), padded)) ** 2 * hz**tilt
+    inside = (hz >= 0.65) & (hz <= 3.6)
+    return hz[inside], power[inside] / power[inside].sum()
+
+
+@pytest.mark.parametrize(("samples", "fps", "tilt"), [(300, 30.0, 1.5), (8, 7.3, 0.0), (600, 25.0, 1.0)])
+def test_spectra_are_their_formula_down_to_eight_samples(samples, fps, tilt):
+    waves = 5 + np.random.default_rng(samples).standard_normal((2, samples)).cumsum(1)
+    hz, shares = fusion.power_shares(waves, fps, tilt=tilt)
+    for one, found in zip(waves, shares, strict=True):
+        by_hand_hz, by_hand = shares_by_hand(one, fps, tilt)
+        np.testing.assert_allclose(hz, by_hand_hz)
+        np.testing.assert_allclose(found, by_hand, rtol=1e-6, atol=1e-12)
+
+
+def test_what_stands_still_or_is_not_finite_has_an_even_spectrum_beside_others_that_have_theirs():
+    still = [np.zeros(300), np.full(300, 0.1), 1e6 + 3 * np.arange(300.0), np.append(np.nan, wave(1.0)[1:])]
+    hz, shares = fusion.power_shares(np.stack([*still, wave(1.3, 0.0)]), FPS)
+    np.testing.assert_allclose(shares[:-1], 1 / len(hz))
+    assert 60 * hz[shares[-1].argmax()] == pytest.approx(78, abs=0.7)
+
+
+def test_twice_the_bands_end_is_too_slow_and_seven_samples_are_too_few():
+    for samples, fps in ((300, 7.2), (7, 30.0)):
+        with pytest.raises(ValueError, match="no spectrum"):
+            fusion.power_shares(np.ones(samples), fps)
+
+
+def test_a_peak_holds_what_lies_within_its_half_width_the_end_included():
+    shares = np.array([[0.5, 0.3, 0.2], [0.1, 0.2, 0.7]])
+    hz = np.array([0.0, 0.1, 0.3])
+    assert fusion.concentration(shares, hz) == pytest.approx([0.8, 0.7])

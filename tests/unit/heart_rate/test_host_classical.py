@@ -49,3 +49,13 @@ def test_a_method_without_a_twin_is_compiled_and_bad_values_are_refused_alike():
     rgb[3] = np.nan
     with pytest.raises(ValueError, match="3 values that are not finite"):
         host_classical.read_trace("pos", rgb, 30.0)
+
+
+@pytest.mark.parametrize("name", ["pos", "chrom"])
+def test_what_moves_by_less_than_rounding_stands_still_and_ten_times_more_is_read(name):
+    """A deviation is relative and a root of a mean square: the window's length does not enter."""
+    turn = 2 * np.pi * 1.3 * np.arange(200) / 30
+    for relative, reads in ((2e-10, False), (2e-8, True)):
+        rgb = 100 * (1 + relative * np.sin(turn)[:, None] * [0.33, 0.77, 0.53])
+        for found in (host_classical.METHODS[name](rgb, 30.0), compiled(name, rgb, 30.0)):
+            assert (np.ptp(found) > relative / 10) == reads

@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 from scipy import signal
 
 from sspd_jax.heart_rate import rate as rate_module
-from sspd_jax.heart_rate.filters import bandpass
-from sspd_jax.heart_rate.rate import wavelet_peak_rate
+from sspd_jax.heart_rate.filters import bandpass, detrend
+from sspd_jax.heart_rate.rate import spectral_peak_rate, wavelet_peak_rate
 from sspd_jax.heart_rate.wave import Wave
 
 GOLDEN = Path(__file__).parents[2] / "golden"
@@ -30,6 +30,17 @@ def test_bandpass_is_filtfilt(fps, order, band):
     x = np.random.default_rng(0).normal(size=(2, 200)) + 50
     b, a = signal.butter(order, band, "bandpass", fs=fps)
     np.testing.assert_allclose(bandpass(x, *band, fps, order), signal.filtfilt(b, a, x), rtol=0, atol=1e-9)
+
+
+@pytest.mark.parametrize("samples", [5, 6, 40])
+@pytest.mark.parametrize("smoothness", [3.0, 100.0])
+def test_detrend_is_the_dense_formula_from_five_samples_on(samples, smoothness):
+    x = np.random.default_rng(samples).normal(size=samples).cumsum()
+    second = np.diff(np.eye(samples), n=2, axis=0)
+    trend = np.linalg.solve(np.eye(samples) + smoothness**2 * second.T @ second, x)
+    np.testing.assert_allclose(detrend(x, smoothness), x - trend, atol=1e-9)
+    with pytest.raises(ValueError, match="need 5 samples or more, got 4"):
+        detrend(x[:4])
 
 
 def test_bandpass_at_1000_hz_keeps_the_pulse():
@@ -121,6 +132,44 @@ def test_rate_of_one_beat_is_nan():
     assert np.isnan(wavelet_peak_rate(np.exp(-((np.arange(28) - 14) ** 2) / 20.0), 30))
 
 
+@pytest.mark.parametrize(
+    ("wave", "peaks"),
+    [
+        ([0, 1, 0, 2, 2, 1], [1, 4]),
+        ([3, 2, 2, 1, 1], [2]),
+        ([1, 2, 3, 2], [2]),
+        ([2, 1, 0], []),
+        ([2, 2, 1], [1]),
+    ],
+)
+def test_peaks_are_where_no_neighbour_is_higher_and_the_next_is_lower(wave, peaks):
+    assert rate_module._peaks(np.array(wave)).tolist() == peaks
+
+
+def test_a_spectrums_maxima_lie_where_its_bins_are_highest():
+    """Two sines on bins of 256 samples: each maximum with its own power."""
+    time_s = np.arange(256) / 25.6
+    wave = np.sin(2 * np.pi * 1.2 * time_s) + 0.5 * np.sin(2 * np.pi * 2.0 * time_s)
+    hz, power = rate_module.hann_periodogram(wave, 25.6)
+    peaks = rate_module._spectral_peaks(wave, 25.6, (0.6, 3.6))
+    highest = peaks.power.argsort()[::-1][:2]
+    np.testing.assert_allclose(peaks.hz[highest], [1.2, 2.0], atol=0.01)
+    at = [np.abs(hz - one).argmin() for one in (1.2, 2.0)]
+    near = [power[i - 8 : i + 9].max() for i in at]
+    np.testing.assert_allclose(peaks.power[highest], near, rtol=0.02)
+
+
+@pytest.mark.parametrize("fps", [7.3, 9.0, 10.7])
+def test_a_spectrum_needs_twice_the_bands_end_and_no_more(fps):
+    wave = np.sin(2 * np.pi * 1.3 * np.arange(200) / fps)
+    assert spectral_peak_rate(wave, fps) == pytest.approx(78, abs=0.3)
+    with pytest.raises(ValueError, match=r"at 7\.2 Hz have no spectrum up to 3\.6 Hz"):
+        spectral_peak_rate(wave, 7.2)
+    assert np.isnan(spectral_peak_rate(np.zeros(8), fps))
+    with pytest.raises(ValueError, match="7 samples"):
+        spectral_peak_rate(np.zeros(7), fps)
+
+
 # Wave.
 
 
@@ -128,3 +177,4 @@ def test_wave_knows_its_times():
     wave = Wave(np.zeros(60, np.float32), 20.0, 5.0)
     assert wave.duration_s == 3.0
     np.testing.assert_allclose(wave.times_s[[0, -1]], [5.0, 5.0 + 59 / 20])
+    assert Wave(np.zeros(3), 0.5).duration_s == 6  # one sample in two seconds is slow, not wrong

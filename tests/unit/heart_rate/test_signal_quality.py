@@ -211,3 +211,35 @@ def test_each_number_of_a_crop_by_hand(fields, name, expected):
     found = confidence.features(evidence)
     assert found[name] == pytest.approx(expected, abs=1e-9)
     assert set(found) == {row[1] for row in CROP_ROWS}
+
+
+@pytest.mark.parametrize(
+    ("length", "starts"),
+    [
+        (100, [0]),
+        (300, [0]),
+        (450, [0]),
+        (451, [0, 76, 151]),
+        (600, [0, 150, 300]),
+        (601, [0, 100, 201, 301]),
+    ],
+)
+def test_a_window_of_more_than_fifteen_seconds_has_parts_of_ten_half_over_one_another(length, starts):
+    parts = signal_quality._parts(length, 30.0)
+    assert [part.start for part in parts] == starts
+    assert {part.stop - part.start for part in parts} == {min(length, 300 if len(starts) > 1 else length)}
+
+
+def test_a_short_window_is_weighed_at_the_rate_that_was_read_and_not_at_its_own():
+    beat = np.sin(2 * np.pi * BPM / 60 * TIME)
+    own, beside = (extract(beat, FPS, bpm).wave_share for bpm in (BPM, BPM + 12))
+    assert own > 0.95 > 0.2 > beside
+
+
+def test_a_part_is_weighed_at_its_own_rate_only_where_that_is_near_the_one_that_was_read():
+    time = np.arange(600) / FPS
+    calm = np.sin(2 * np.pi * BPM / 60 * time)
+    for bpm, least, most in ((BPM, 0.95, 1), (BPM * (1 + signal_quality.SWAY) + 12, 0, 0.2)):
+        assert least <= extract(calm, FPS, bpm).wave_share <= most
+    sways = np.sin(2 * np.pi * np.cumsum(np.where(time < 10, 1.25, 1.35)) / FPS)
+    assert extract(sways, FPS, 78.0).wave_share > 0.9

@@ -243,6 +243,44 @@ def test_a_rate_that_jumps_is_not_that_of_both_halves():
     assert evidence(seen(of(early)), bpm=66.0).halves_off < 1
 
 
+def test_the_halves_are_two_and_equally_long():
+    """A loud first half that ends in the middle says nothing in the second."""
+    window = seen(of(STEADY))
+    jumps = np.where(TIME < 5, 50 * np.sin(2 * np.pi * 1.1 * TIME), np.sin(2 * np.pi * 1.6 * TIME))
+    e = evidence(dataclasses.replace(window, waves=dict.fromkeys(window.waves, jumps)), bpm=66.0)
+    assert e.halves_off == pytest.approx(skin_evidence.FAR_BPM / 2, abs=1)
+
+
+@pytest.mark.parametrize("part", range(7))
+def test_shift_growth_and_turn_are_motion_and_the_rest_is_pose(part):
+    nod = np.sin(2 * np.pi * BPM / 60 * TIME)
+    e = evidence(seen(of(STEADY), track=np.outer(nod, 5 * np.eye(7)[part])))
+    large, small = (e.moved, e.posed) if part < 4 else (e.posed, e.moved)
+    assert large == pytest.approx(np.log10(5), abs=0.05) and small < 0
+
+
+@pytest.mark.parametrize(
+    ("colour", "red", "blue"),
+    [
+        ((0.5, 1, 0.7), 0.5, 0.7),
+        ((-0.5, 1, -1.9), -0.5, -1.9),
+        ((2.9, 1, 2.9), 2.9, 2.9),
+        ((9, 1, -9), 3, -2),
+        ((-9, 1, 9), -2, 3),
+        ((0.5, -1j, 0.7j), 0, -0.7),
+    ],
+)
+def test_red_and_blue_are_compared_with_green_in_step_with_it(colour, red, blue):
+    colour = 0.01 * np.array(colour, complex)
+    found = skin_evidence._of_colour(colour)
+    assert (found["red_green"], found["blue_green"]) == pytest.approx((red, blue), abs=1e-3)
+    length = np.linalg.norm(colour)
+    assert found["strength"] == pytest.approx(np.log10(length), abs=1e-3)
+    for name, direction in (("blood", BLOOD), ("grey", GREY)):
+        cosine = np.abs(colour @ direction) / length / np.linalg.norm(direction)
+        assert found[name] == pytest.approx(cosine, abs=1e-3)
+
+
 def test_a_colour_that_changes_with_the_halves_is_no_blood():
     change = np.where(TIME[:, None] < 5, of(STEADY), of(STEADY, (1.0, -0.6, 0.2)))
     assert evidence(seen(change)).halves_colour < 0.3
@@ -329,6 +367,14 @@ def test_track_puts_together_what_was_followed_and_what_was_left():
     assert moved[1] == pytest.approx([0.1, -0.2, 0, 0.1, 0, 0, 0])
     assert moved[2] == pytest.approx([-0.3, 0.2, 0.01, np.pi / 2 + 0.03, 0, 0, 0])
     assert moved[3] == pytest.approx([0, 0, 0, np.pi / 2, np.pi / 2, 0, -np.pi / 4])
+    tilted, small = (np.tile([200.0, 100.0, spread, turn], (3, 1)) for spread, turn in ((50, 0.5), (0.25, 0)))
+    rest = np.tile([0.2, 0.3, 0.0, 0.0], (3, 1))
+    found = skin_evidence.track(tilted, rest, np.zeros((3, 3)))[0]
+    right, down = np.array([[np.cos(0.5), -np.sin(0.5)], [np.sin(0.5), np.cos(0.5)]]) @ [0.2, 0.3]
+    assert found == pytest.approx([4 + right, 2 + down, np.log(50), 0.5, 0, 0, 0])
+    assert skin_evidence.track(small, rest, np.zeros((3, 3)))[0, :3] == pytest.approx(
+        [800.2, 400.3, np.log(0.25)]
+    )
     across = np.tile([200.0, 100.0, 50.0, 0.0], (3, 1))
     across[:, 3] = 3.1, -3.1, 3.1  # upside down: a turn goes on beyond half a turn
     roll = np.outer([178, -178, 178], [0, 0, 1])

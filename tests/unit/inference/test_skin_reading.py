@@ -478,3 +478,14 @@ def test_what_is_not_smoothed():
     assert none_is(seen(at(15), pulse(at(15))))  # two windows
     assert none_is(seen(time_s, 0 * pulse(time_s)))  # no reading anywhere
     assert not none_is(traces)
+
+
+def test_a_wave_that_its_method_cuts_short_goes_on_at_its_last_value(monkeypatch):
+    short = 7.0 + np.arange(290.0)
+    monkeypatch.setattr(host_classical, "read_trace", lambda name, rgb, fps: short)
+    wave = read_waves(face(10), FPS, "pbv").waves["pbv"]
+    assert wave[:290].tolist() == short.tolist() and wave[290:].tolist() == [296.0] * 10
+    monkeypatch.undo()
+    (chrom,) = fusion.estimator_waves(100 + np.random.default_rng(0).normal(size=(100, 3)), FPS, ("chrom",))
+    own = host_classical.METHODS["chrom"](100 + np.random.default_rng(0).normal(size=(100, 3)), FPS)
+    assert len(own) < 100 and set(chrom[len(own) :]) == {own[-1]}

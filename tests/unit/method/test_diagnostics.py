@@ -113,6 +113,7 @@ def test_health_of_waves_by_hand():
     t = np.arange(300) / 10
     waves = np.stack([np.sin(2 * np.pi * hz * t) for hz in (1.5, 1.5, 0.5)]).astype(np.float32)
     waves[0] += np.sqrt(1 / 3) * np.sin(2 * np.pi * 2.5 * t).astype(np.float32)  # a quarter of its power
+    waves *= np.array([[0.2], [1.0], [3.0]], np.float32)  # how strong a wave is says nothing
     health = jax.jit(diagnostics.wave_health, static_argnums=1)
     found = {name: float(value) for name, value in health(waves, 10.0).items()}
     assert found["concentration"] == pytest.approx((0.75 + 1 + 1) / 3, abs=1e-4)

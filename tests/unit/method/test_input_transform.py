@@ -119,6 +119,35 @@ def test_systems_of_three_are_solved_as_numpy_does(seed):
     np.testing.assert_allclose(actual, np.linalg.solve(a, b[..., None])[..., 0], rtol=1e-3, atol=1e-4)
 
 
+def light_by_hand(change, mean):
+    """`without_light` of one change [h, w, 3] in float64: pixel by pixel, colour by colour."""
+    h, w, _ = change.shape
+    left = np.array(change, np.float64)
+    down, across = np.gradient(mean, axis=0) * h, np.gradient(mean, axis=1) * w
+    for colour in range(3):
+        gram, right = np.eye(3) / 0.003**2, np.zeros(3)
+        plane = np.empty((h, w, 3))
+        for i, j in np.ndindex(h, w):
+            x, y = (j + 0.5) / w * 2 - 1, (i + 0.5) / h * 2 - 1
+            plane[i, j] = 1, x, y
+            if x**2 + y**2 > 1:
+                steep = down[i, j, colour] ** 2 + across[i, j, colour] ** 2
+                weight = 1 / (0.35**2 + 0.002**2 * steep)
+                gram += weight * mean[i, j, colour] ** 2 * np.outer(plane[i, j], plane[i, j])
+                right += weight * mean[i, j, colour] * change[i, j, colour] * plane[i, j]
+        left[..., colour] -= mean[..., colour] * (plane @ np.linalg.solve(gram, right))
+    return left
+
+
+def test_light_is_fitted_as_its_formula_says_in_a_picture_that_is_wider_than_high():
+    rng = np.random.default_rng(4)
+    y, x = np.mgrid[:10, :14][..., None] / 10
+    mean = 90 + 70 * np.sin(7 * x + np.array([0.0, 1.0, 2.0])) * np.cos(2 * y)  # steep across, not down
+    change = rng.normal(0, 1, (10, 14, 3))
+    actual = input_transform.without_light(*(jnp.asarray(a[None], jnp.float32) for a in (change, mean)))
+    np.testing.assert_allclose(actual[0], light_by_hand(change, mean), atol=2e-4)
+
+
 def test_an_unknown_kind_is_refused():
     with pytest.raises(ValueError, match="input_transform is 'hue'"):
         NetworkSettings(input_transform="hue")

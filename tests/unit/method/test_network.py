@@ -306,3 +306,32 @@ def test_folded_norms_read_the_same():
     np.testing.assert_array_equal(
         folded["backbone"]["input_norm"]["scale"], params["backbone"]["input_norm"]["scale"]
     )
+
+
+# --- the whole --------------------------------------------------------------------------------------
+
+
+def test_parts_of_a_batch_that_share_an_axis_are_read_as_one_batch_is():
+    settings = small.network(presets.RELEASED)
+    variables = network.init_variables(settings, jax.random.key(1))
+    video = jnp.asarray(small.differences(2) * np.array([1.0, 3.0], np.float32)[:, None, None, None, None])
+
+    def read(video, axis=None):
+        return network.forward(settings, *variables, video, batch_axis=axis)
+
+    whole, stats = jax.jit(read)(video)
+    parts, part_stats = jax.jit(jax.vmap(lambda part: read(part, "data"), axis_name="data"))(video[:, None])
+    joined = jax.tree.map(lambda x: x.reshape(2, *x.shape[2:]), parts)
+    for ours, theirs in zip(jax.tree.leaves(joined), jax.tree.leaves(whole), strict=True):
+        np.testing.assert_allclose(ours, theirs, atol=2e-3)
+    for ours, theirs in zip(jax.tree.leaves(part_stats), jax.tree.leaves(stats), strict=True):
+        np.testing.assert_allclose(ours, np.stack([theirs] * 2), rtol=1e-3, atol=1e-4)
+
+
+def test_an_output_knows_at_which_rate_each_of_its_scales_is_sampled():
+    settings = small.network(ts_strides=(2, 1))
+    video = jax.ShapeDtypeStruct((1, 24, 22, 22, 3), jnp.float32)
+    output, _ = jax.eval_shape(
+        lambda *arrays: network.forward(settings, *arrays), *network.abstract_variables(settings), video
+    )
+    assert output.relative_rates == (0.5, 0.5)

@@ -100,3 +100,5 @@ def test_an_unknown_parameter_is_refused_by_name():
         param_labels.labels(params)
     with pytest.raises(ValueError, match="no known part"):
         param_labels.labels(jnp.ones(3))
+    with pytest.raises(ValueError, match="no known part"):
+        param_labels.labels([jnp.ones(3)])

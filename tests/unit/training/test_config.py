@@ -88,6 +88,48 @@ def test_ubfc_splits_its_people_as_published():
     assert not set(data.train_people) & set(data.test_people)
 
 
+def test_smoke_is_as_small_as_it_is_said_to_be_and_otherwise_the_experiment():
+    whole, smoke = (experiments.load(name).to_dict() for name in ("pure", "pure:smoke"))
+    small = {
+        "input_size": 58, "stages": ((4, 4), (4, 8)), "features": 16, "predictor_width": 8,
+        "ts_kernels": (9, 7, 5),
+    }  # fmt: skip
+    whole["network"] |= small
+    whole |= {"crop_size": 68, "clip_frames": 96, "batch_size": 2, "epochs": 2}
+    whole["data"]["data_dir"] += "_smoke"
+    assert smoke == whole
+
+
+def test_a_datasets_experiment_is_the_published_one_on_its_own_recordings():
+    config = experiments.for_dataset("cohface", split={"kind": "folds", "fold": 2}, keep_going=True)()
+    expected = experiments.default()
+    expected.data.update(name="cohface", data_dir="data/cohface", keep_going=True)
+    expected.data.split.update(kind="folds", fold=2)
+    assert config.to_dict() == expected.to_dict()
+    assert experiments.for_dataset("pure", split={})("released").network.ts_heads == 2
+
+
+@pytest.mark.parametrize(
+    "override",
+    [
+        *(
+            "evaluation.window_s=4",
+            "evaluation.stride_s=0.1",
+            "seed=0",
+            "batch_size=1",
+            "epochs=1",
+            "log_every=1",
+        ),
+        *("checkpoint.keep=1", "checkpoint.every_steps=0", "data.workers=0", "data.face.follow_every_s=0"),
+        *("optimizer.b1=0", "optimizer.b2=0", "target.momentum=0", "target.momentum=1", "fps=6"),
+        *("views.online.mask.keep=0.01", "views.target.mask.keep=1", "views.online.flip.vertical=0"),
+        *("terms.wave_pearson.weight=0", "time_stretch.min_speed=0.5", "time_stretch.min_speed=1"),
+    ],
+)
+def test_a_value_on_its_bound_is_allowed(override):
+    experiments.validate(experiments.load(UBFC, [override]))
+
+
 def test_what_smoke_prepares_is_in_nobodys_way():
     """Its crops have another size: the experiment itself, run afterwards, would be refused them."""
     whole, smoke = (experiments.load(name) for name in ("pure", "pure:smoke"))

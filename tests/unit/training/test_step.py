@@ -11,6 +11,7 @@ import small_training as small
 
 from sspd_jax.method import param_labels, views
 from sspd_jax.method.outputs import similarity_outputs
+from sspd_jax.training import compiled as compiled_step
 from sspd_jax.training import presets, sharding
 from sspd_jax.training import step as train_step
 from sspd_jax.training.compiled import STEP_COMPILERS, pmap_train_step
@@ -346,6 +347,82 @@ def test_a_part_of_a_batch_is_played_at_the_speeds_of_its_clips(step_config, mon
 def test_pmap_computes_no_copies():
     with pytest.raises(ValueError, match="6 devices"):
         pmap_train_step(small.step_config(), sharding.data_mesh(jax.devices()[:6], 8))
+
+
+@pytest.fixture
+def sums(monkeypatch):
+    """In the place of a step one that compiles at once: it adds the mean of the batch to the state."""
+
+    def add_mean(state, batch, *, step_config):
+        mean = jnp.mean(batch["clips"].astype(jnp.float32))
+        if step_config.batch_axis is not None:
+            mean = jax.lax.pmean(mean, step_config.batch_axis)
+        return {"sum": state["sum"] + mean}, {"loss": mean}
+
+    monkeypatch.setattr(compiled_step, "train_step", add_mean)
+
+
+@pytest.mark.parametrize("way", STEP_COMPILERS)
+@pytest.mark.parametrize("clip_frames", [None, small.FRAMES])
+@pytest.mark.usefixtures("sums")
+def test_a_step_in_every_way_is_that_of_the_whole_batch_on_the_devices_it_was_given(way, clip_frames):
+    mesh = sharding.data_mesh(jax.devices()[2:6], 8)
+    step = STEP_COMPILERS[way](small.step_config(), mesh, clip_frames=clip_frames)
+    clips, drawn = small.clips(8), [7, 7, 7, 7, 0, 1, 2, 2]
+    if clip_frames is None:
+        batch = {"clips": sharding.spread_clips(clips[drawn], mesh, 8)}
+    else:
+        frames = jax.device_put(clips.reshape(-1, *clips.shape[2:]), sharding.frame_sharding(mesh))
+        batch = {"frames": frames, "starts": np.array(drawn, np.int32) * (small.FRAMES + 1)}
+    mean = clips[drawn].mean()
+    first = sharding.place({"sum": jnp.full(2, 3.0)}, mesh)
+    second, metrics = step(first, batch)
+    assert first["sum"].is_deleted()  # what it was is not needed, and its memory is
+    kept, second, metrics = second, *jax.device_get((second, metrics))
+    np.testing.assert_allclose(second["sum"], 3 + mean, rtol=1e-5)
+    assert metrics["loss"].shape == () and metrics["loss"] == pytest.approx(mean, rel=1e-5)
+    assert kept["sum"].shape == (2,) and kept["sum"].is_fully_replicated
+    assert kept["sum"].devices() == set(jax.devices()[2:6])
+    again, _ = step(kept, batch)
+    np.testing.assert_allclose(again["sum"], 3 + 2 * mean, rtol=1e-5)
+
+
+@pytest.mark.usefixtures("sums")
+def test_a_compiled_step_is_given_its_batch_in_parts_and_its_state_whole():
+    mesh = sharding.data_mesh(jax.devices()[:4], 4)
+    state, clips = {"sum": jnp.zeros(1)}, jax.ShapeDtypeStruct((4, 25, 26, 26, 3), np.uint8)
+    frames = jax.ShapeDtypeStruct((100, 26, 26, 3), np.uint8)
+    whole = STEP_COMPILERS["jit"](small.step_config(), mesh)
+    (of_state, of_batch), _ = whole.lower(state, {"clips": clips}).compile().input_shardings
+    assert of_state["sum"].is_fully_replicated
+    assert of_batch["clips"].shard_shape(clips.shape) == (1, 25, 26, 26, 3)
+    cut = STEP_COMPILERS["jit"](small.step_config(), mesh, clip_frames=24)
+    starts = jax.ShapeDtypeStruct((4,), np.int32)
+    (_, of_batch), _ = cut.lower(state, {"frames": frames, "starts": starts}).compile().input_shardings
+    assert of_batch["frames"].shard_shape(frames.shape) == (25, 26, 26, 3)
+    assert of_batch["starts"].is_fully_replicated
+
+
+def test_steps_and_probes_are_compiled_with_the_options_and_the_form_of_this_processor(monkeypatch):
+    options = {"an_option": "that helps"}
+    monkeypatch.setattr(compiled_step.compile_options, "options", lambda: options)
+    given, told = [], []
+    monkeypatch.setattr(compiled_step.jax, "jit", lambda function, **how: given.append((function, how)))
+    for name in ("train_step", "probe"):
+        note = functools.partial(lambda name, *args, **how: told.append((name, args, how)), name)
+        monkeypatch.setattr(compiled_step, name, note)
+    mesh = sharding.data_mesh(jax.devices()[:1])
+    step_config = small.step_config(conv="auto")
+    compiled_step.compile_train_step(step_config, mesh)
+    compiled_step.compile_probe(step_config, mesh, ["ann", "bob"])
+    for function, how in given:
+        assert how["compiler_options"] is options
+        function("state", "data")
+    (step, _, of_step), (probe, seen, of_probe) = told
+    assert (step, probe, seen) == ("train_step", "probe", ("state", "data"))
+    assert of_probe["people"] == ["ann", "bob"]
+    for form in (of_step, of_probe):
+        assert form["step_config"].network == small.network(conv="planes")
 
 
 def test_parts_of_a_batch_are_in_the_order_of_the_devices():

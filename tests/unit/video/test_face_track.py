@@ -8,6 +8,7 @@ from scripted_faces import Scripted
 
 from sspd_jax.video import face_track
 from sspd_jax.video.face_detection import FaceBox
+from sspd_jax.video.face_mesh import FaceRegion
 from sspd_jax.video.face_track import TEMPLATE, Look, MeshTracker, smooth_points
 
 PORTRAIT = Path(face_track.__file__).parents[1] / "simulation" / "portrait.png"
@@ -136,3 +137,76 @@ def test_the_aligned_region_follows_shift_scale_and_turn():
     assert (region.x, region.y) == pytest.approx((120, 90), abs=0.05)
     assert region.side == pytest.approx(50 * face_track.CROP_SIDE, rel=1e-3)
     assert region.angle == pytest.approx(turn, abs=5e-3)
+
+
+class Counted(Scripted):
+    """Networks that count how often the whole picture was searched."""
+
+    searched = 0
+
+    def detect(self, rgb, **options):
+        self.searched += 1
+        return super().detect(rgb, **options)
+
+
+@pytest.mark.parametrize(
+    ("in_view", "most", "searches"),
+    [
+        (0, 1, 10),  # nobody: every 0.2 s
+        (1, 1, 0),  # whoever is followed is in view: nobody is looked for
+        (1, 2, 2),  # there is room for another one: every second
+        (2, 2, 0),
+    ],
+)
+def test_the_picture_is_searched_often_while_nobody_is_there_and_seldom_else(in_view, most, searches):
+    networks = Counted()
+    tracker = MeshTracker(networks, most_faces=most)
+    networks.faces = [at(80, 100), at(240, 100)][:in_view]
+    for i in range(10):
+        tracker.see(i * 0.1, PICTURE)
+    networks.searched = 0
+    for i in range(10, 30):
+        tracker.see(i * 0.1, PICTURE)
+    assert networks.searched == searches
+    # Lost: every 0.2 s again, wherever they were.
+    networks.faces, networks.searched = [], 0
+    for i in range(30, 50):
+        tracker.see(i * 0.1, PICTURE)
+    assert networks.searched == 10
+
+
+def test_one_of_two_that_is_lost_is_looked_for_every_second():
+    networks = Counted()
+    tracker = MeshTracker(networks, most_faces=2)
+    for i in range(50):
+        networks.faces = [at(80, 100), at(240, 100)][: 2 if i < 20 else 1]
+        networks.searched *= i != 20
+        tracker.see(i * 0.1, PICTURE)
+    assert networks.searched == 3
+
+
+def test_a_marked_box_is_three_and_a_half_spreads_wide_and_lies_as_the_cascades():
+    assert face_track.marked_box(at(200, 150, 40)) == FaceBox(130, 72, 270, 212)
+    # Laid into a box as the cascade marks it, a face marks that box.
+    box = FaceBox(65, 60, 135, 130)
+    placed = face_track._placed((65, 60, 135, 130))
+    assert face_track.marked_box(placed) == box
+    assert face_track.spread(placed) == pytest.approx(70 / 3.5, rel=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("dx", "dy", "grown", "turn", "stays"),
+    [
+        (2.9, 0, 0, 0, True), (3.1, 0, 0, 0, False), (-3.1, 0, 0, 0, False),
+        (0, 2.9, 0, 0, True), (0, 3.1, 0, 0, False), (0, -3.1, 0, 0, False),
+        (0, 0, 2.9, 0, True), (0, 0, 3.1, 0, False), (0, 0, -3.1, 0, False),
+        (0, 0, 0, 0.034, True), (0, 0, 0, 0.036, False), (0, 0, 0, -0.036, False),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("angle", [0.1, np.pi - 0.01])
+def test_a_region_stays_until_any_part_of_it_is_off(dx, dy, grown, turn, stays, angle):
+    old = FaceRegion(200.0, 150.0, 100.0, angle)
+    turned = (angle + turn + np.pi) % (2 * np.pi) - np.pi  # −π … π
+    new = FaceRegion(200.0 + dx, 150.0 + dy, 100.0 + grown, turned)
+    assert face_track._steady(old, new) is (old if stays else new)
+    assert face_track._steady(None, new) is new

@@ -1,13 +1,15 @@
 import cv2
 import numpy as np
 import pytest
+from scipy import ndimage
 from scripted_faces import Scripted
 
 from sspd_jax.simulation import sample_video
 from sspd_jax.video import skin_map
 from sspd_jax.video import skin_traces as traces_of
 from sspd_jax.video.face_mesh import FaceRegion, Mesh, load_networks
-from sspd_jax.video.face_track import TEMPLATE
+from sspd_jax.video.face_track import LAG_S, TEMPLATE
+from sspd_jax.video.skin_box import SkinBox
 from sspd_jax.video.skin_map import PATCHES, face_map, fit_skin, patch_maps, skin_likeness, to_ycc
 from sspd_jax.video.skin_traces import AlignedFace, SkinMapper, SkinRecorder, SkinWeigher, skin_traces
 
@@ -67,6 +69,75 @@ def test_skin_of_any_tone_is_learned_and_other_things_are_not(tone):
     assert like[:14].max() < 0.01
     glare = np.full((5, 5, 3), 255, np.uint8)
     assert skin_likeness(glare, to_ycc(glare), colour).max() == 0
+
+
+def test_a_colour_is_learned_channel_by_channel_before_the_channels_are_weighed_together():
+    """Hue that varies little takes no width from brightness; what lies beside in hue alone is left out."""
+    rng = np.random.default_rng(1)
+    skin = rng.normal((120, 150, 110), (30, 1.5, 1.5), (600, 3))
+    cloth = rng.normal((120, 170, 110), (30, 1.5, 1.5), (150, 3))
+    colour = fit_skin(np.concatenate([skin, cloth]).astype(np.float32))
+    assert (np.abs(colour.mean - skin.mean(0)) < [2.5, 0.3, 0.3]).all()
+    assert colour.mean.dtype == colour.precision.dtype == np.float64
+    kept = np.cov(skin[np.abs(skin[:, 0] - 120) < 75].T)
+    np.testing.assert_allclose(np.diag(np.linalg.inv(colour.precision)), np.diag(kept), rtol=0.15)
+
+
+def test_likeness_is_full_within_a_deviation_and_a_gaussians_flank_beyond():
+    colour = skin_map.SkinColour(np.array([100.0, 120.0, 110.0]), np.diag([1 / 16, 1 / 4, 1.0]))
+    off = [[0, 0, 0], [4, 0, 0], [8, 0, 0], [0, 6, 0], [0, 0, -1.5]]
+    ycc = (colour.mean + np.array([off])).astype(np.float32)
+    rgb = np.full((1, 5, 3), 249, np.uint8)
+    distances = np.array([0, 1, 2, 3, 1.5])
+    np.testing.assert_allclose(skin_map.distance(ycc, colour)[0], distances, atol=1e-5)
+    expected = np.exp(-0.5 * np.maximum(distances - 1, 0) ** 2)
+    np.testing.assert_allclose(skin_likeness(rgb, ycc, colour)[0], expected, rtol=1e-5)
+    rgb[0, 1, 2] = 250  # one channel that is full is glare
+    assert skin_likeness(rgb, ycc, colour)[0].tolist()[:2] == [1, 0]
+
+
+@pytest.mark.parametrize("size", [12, 96, 160])
+def test_borders_are_soft_by_a_share_of_the_crops_side_or_half_a_pixel(size):
+    points = TEMPLATE[:, :2] * size / 4.4 + (size - 1) / 2
+
+    def hard(filled, emptied=()):
+        drawn = np.zeros((size, size), np.uint8)
+        for value, many in ((255, filled), (0, emptied)):
+            for corners in many:
+                polygon = np.rint(points[list(corners), :2] * 16).astype(np.int32)
+                cv2.fillPoly(drawn, [polygon], value, cv2.LINE_AA, 4)
+        return drawn / 255
+
+    def soft(drawn, sigma):
+        return ndimage.gaussian_filter(drawn, max(sigma, 0.5), mode="mirror")
+
+    holes = skin_map.HOLES
+    eyes = hard([corners for name, corners in holes.items() if name != "lips"])
+    for found, drawn, sigma in (
+        (face_map(points, size), hard([skin_map.OVAL], holes.values()), 0.03 * size),
+        (skin_map.eyes_map(points, size), eyes, 0.03 * size / 4),
+        *((one, hard([PATCHES[name]]), 0.03 * size / 2)
+          for name, one in zip(PATCHES, patch_maps(points, size), strict=True)),
+    ):  # fmt: skip
+        np.testing.assert_allclose(found, soft(drawn, sigma), atol=0.015)
+
+
+def test_a_colour_is_learned_from_the_middle_of_the_face_and_from_no_eye():
+    numbers = np.stack(np.meshgrid(np.arange(SIZE), np.arange(SIZE), [0])[:2], axis=-1)[:, :, 0]
+    ycc = np.concatenate([numbers, np.zeros((SIZE, SIZE, 1))], axis=-1).astype(np.float32)
+    points = POINTS.copy()
+    eye = list(skin_map.HOLES["right_eye"])
+    cheek = points[list(PATCHES["cheek_right"])].mean(0)
+    points[eye] += cheek - points[eye].mean(0)  # what is no skin is none wherever it lies
+    found = {(int(x), int(y)) for x, y, _ in skin_map.core_pixels(ycc, points)}
+    drawn = np.zeros((SIZE, SIZE), np.uint8)
+    cv2.fillPoly(drawn, [np.rint(points[eye]).astype(np.int32)], 1)
+    inside = cv2.erode(drawn, np.ones((3, 3), np.uint8))
+    assert inside.sum() > 10
+    assert not {(x, y) for y, x in np.argwhere(inside)} & found
+    for name in skin_map.CORE:
+        x, y = np.rint(points[list(PATCHES[name])].mean(0)).astype(int)
+        assert ((x, y) in found) == (name != "cheek_right"), name
 
 
 def test_too_few_pixels_teach_no_colour():
@@ -324,3 +395,73 @@ def test_the_pictures_change_no_trace_and_none_is_kept_unasked():
         tables.append(traces_of.as_table(recorder.finish()))
         assert (max(held) > 0) == (crop_size is not None)
     np.testing.assert_array_equal(*tables)
+
+
+def test_a_face_beside_the_picture_leaves_nothing_but_what_is_behind():
+    rgb = np.random.default_rng(0).integers(0, 256, (60, 80, 3), np.uint8)
+    for x in (-80, 200):
+        held = traces_of._hold(1.5, rgb, np.add(TEMPLATE * 10, [x, 30, 0]))
+        assert held.time_s == 1.5 and held.cut is None
+        assert held.behind == pytest.approx(rgb.mean((0, 1)), rel=1e-5)
+
+
+@pytest.mark.parametrize("scale", [10, 70, 130])
+def test_what_is_held_of_a_frame_is_the_face_and_the_mean_of_the_rest(scale):
+    rgb = np.random.default_rng(0).integers(0, 256, (720, 960, 3), np.uint8)
+    held = traces_of._hold(0.5, rgb, np.add(TEMPLATE * scale, [480, 400, 0]))
+    side = 4.4 * scale
+    reach = 1.25 * side / 2
+    shrink = max(1, int(side // 256))
+    assert (held.left, held.shrink) == (pytest.approx(480 - reach, abs=1.1), shrink)
+    assert held.top == pytest.approx(max(0, 400 - reach), abs=1.1)
+    rows, columns = held.cut.shape[:2]
+    part = rgb[held.top :, held.left :][: rows * shrink, : columns * shrink].astype(float)
+    mean = part.reshape(rows, shrink, columns, shrink, 3).mean((1, 3))
+    assert np.abs(held.cut - mean).max() <= 0.5 + 1e-6
+    assert columns * shrink == pytest.approx(2 * reach, abs=shrink + 1)
+    sparse = rgb[::6, ::6].astype(float)
+    y, x = np.mgrid[:720:6, :960:6]
+    outside = (np.abs(x - 480) > reach) | (np.abs(y - 400) > reach)
+    assert held.behind == pytest.approx(sparse[outside].mean(0), abs=0.5)
+
+
+@pytest.mark.parametrize(
+    ("options", "lag_s"),
+    [({}, 0), ({"look_ahead_s": 0}, LAG_S), ({"look_ahead_s": 0, "box": SkinBox((8, 8, 40, 40))}, 0)],
+)
+def test_only_what_looks_at_the_past_alone_says_that_it_lags(options, lag_s):
+    assert SkinRecorder(Scripted(), **options).traces().lag_s == lag_s
+
+
+def plain_faces(times_s, level=100):
+    """Aligned faces of one colour that hold still."""
+    crop = np.full((SIZE, SIZE, 3), level, np.uint8)
+    full = np.hstack([POINTS, TEMPLATE[:, 2:] * 20]).astype(np.float32)
+    for time_s in times_s:
+        points, region = POINTS.astype(np.float32), FaceRegion(48, 48, 96, 0)
+        yield AlignedFace(time_s, crop, points, full, region, np.zeros(3, np.float32))
+
+
+@pytest.mark.parametrize("jitter_s", [0, 1e-3, -1e-3])
+def test_weights_are_renewed_five_times_a_second_whatever_the_last_digit_of_a_time(jitter_s):
+    weigher = SkinWeigher(look_ahead_s=0)
+    asked, weights = [], weigher.mapper.weights
+    weigher.mapper.weights = lambda at_s: asked.append(at_s) or weights(at_s)
+    times_s = np.arange(40) / 30
+    times_s[6::6] += jitter_s * (np.arange(6) % 2)
+    for face in plain_faces(times_s):
+        list(weigher.see(face))
+    assert asked == times_s[::6].tolist()
+
+
+def test_what_chained_means_have_drifted_returns_within_seconds():
+    weigher = SkinWeigher(look_ahead_s=0)
+    times_s = np.arange(60) / 2
+    rows = []
+    for face in plain_faces(times_s):
+        rows += weigher.see(face)
+        if len(rows) == 1:  # the first weights begin a chain
+            weigher._link = np.full_like(weigher._link, 1.2)
+    green = traces_of.as_traces(np.array(rows)).skin[:, 1]
+    expected = 100 * 1.2 ** np.exp(-times_s / traces_of.LINK_S)
+    np.testing.assert_allclose(green[1:], expected[1:], rtol=1e-3)

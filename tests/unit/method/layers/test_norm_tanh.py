@@ -78,6 +78,28 @@ def test_a_pool_of_norm_and_tanh_is_the_average_of_their_values_and_drops_an_odd
     assert_close(*(value_and_gradients(f, *given) for f in (pool, plain)))
 
 
+OPERATIONS = {
+    "convolution": lambda x, norm, kernel: norm_tanh.norm_tanh_conv3d(x, norm, kernel, form="direct"),
+    "pool": lambda x, norm, _: norm_tanh.norm_tanh_pool(x, norm),
+    "variance": lambda x, norm, _: norm_tanh.variance(x, norm.mean),
+}
+
+
+@pytest.mark.parametrize("name", OPERATIONS)
+def test_gradients_have_their_own_rule_in_blocks_and_are_rematerialised_on_accelerators(name, monkeypatch):
+    norm = norm_tanh.Norm(*(jnp.ones(3) for _ in range(4)))
+    arguments = jnp.ones((2, 4, 6, 6, 3)), norm, jnp.ones((3, 3, 3, 3, 2))
+
+    def program(backends):
+        monkeypatch.setattr(norm_tanh, "_IN_BLOCKS_ON", backends)
+        return str(jax.make_jaxpr(lambda *arguments: OPERATIONS[name](*arguments))(*arguments))
+
+    here, elsewhere = program((jax.default_backend(),)), program(())
+    assert "custom_vjp" in here and "prevent_cse" not in here
+    assert "custom_vjp" not in elsewhere
+    assert ("prevent_cse" in elsewhere) == (name != "variance")  # that one is a mean, and keeps nothing
+
+
 def test_blocks_do_not_show(monkeypatch):
     given = draw((2, 6, 4, 4, 3)), *scale_and_bias(3)
     whole = value_and_gradients(pool, *given)
