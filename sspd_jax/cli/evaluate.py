@@ -19,7 +19,7 @@ import ml_collections
 from etils import epath
 
 from sspd_jax.cli import common
-from sspd_jax.datasets.dataset import open_prepared
+from sspd_jax.datasets.dataset import PreparedDataset, open_prepared
 from sspd_jax.errors import ConfigError, UserError
 from sspd_jax.evaluation import protocol, render, scoring
 from sspd_jax.evaluation.evaluate import evaluate_checkpoint, evaluate_run, folder_name, over, protocol_of
@@ -59,6 +59,11 @@ def main(argv: list[str] | None = None) -> int:
         choices=REGIONS,
         help="what of the face is read: the skin, as predict does (default), or the mean of a box around it, "
         "as published toolboxes do",
+    )
+    add(
+        "--no_network",
+        action="store_true",
+        help=f"{AUTO} without the network that ships with the package, as predict with this option",
     )
     add("--no_confidence", action="store_true", help="weigh no window: no coverage, and half the time")
     add("--no_faces", action="store_true", help="leave face pictures out of the report")
@@ -114,7 +119,7 @@ def _test_run(args: argparse.Namespace) -> dict[epath.Path, Mapping[str, Any]]:
         crop_size=config.crop_size,
         face_crop=config.get("face_crop", BOX),  # older runs have none
     )
-    config, dataset = splits.choose_people(config, dataset)
+    config, dataset = splits.choose_people(config, _heard(args, dataset))
     done = evaluate_run(
         config,
         dataset,
@@ -127,6 +132,10 @@ def _test_run(args: argparse.Namespace) -> dict[epath.Path, Mapping[str, Any]]:
     return done
 
 
+def _heard(args: argparse.Namespace, dataset: PreparedDataset) -> PreparedDataset:
+    return dataset.without_network("--no_network was given") if args.no_network else dataset
+
+
 def _test_data(args: argparse.Namespace) -> dict[epath.Path, Mapping[str, Any]]:
     if not args.output:
         raise ConfigError("--data needs --output=DIR, where the report goes")
@@ -135,7 +144,7 @@ def _test_data(args: argparse.Namespace) -> dict[epath.Path, Mapping[str, Any]]:
     folders = {p: output / folder_name(p) if len(protocols) > 1 else output for p in protocols}
     return evaluate_checkpoint(
         args.checkpoint or None,
-        open_prepared(args.data),
+        _heard(args, open_prepared(args.data)),
         folders,
         people=_names(args.people),
         methods=_names(args.methods),

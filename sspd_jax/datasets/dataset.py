@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import os
 import threading
 from collections import OrderedDict
@@ -127,6 +128,7 @@ class PreparedDataset:
         """See `open_prepared`; `skin` is what the index says of each recording's traces."""
         self.data_dir, self.settings, self.segments, self.left_out = data_dir, settings, segments, left_out
         self._skin = skin or {}
+        self._why_unheard = ""
         self._forget_readers()
 
     def _forget_readers(self) -> None:
@@ -178,8 +180,21 @@ class PreparedDataset:
         """Return why the face was not followed by its landmarks in a recording; '' where it was."""
         return self._skin.get(recording_id, {}).get("fallback", "")
 
+    def without_network(self, why: str) -> PreparedDataset:
+        """Return the dataset without the waves of the network that ships with the package.
+
+        Args:
+          why: For what reason, for `why_not_learned`.
+        """
+        other = copy.copy(self)
+        other._why_unheard = why
+        other._forget_readers()
+        return other
+
     def why_not_learned(self, recording_id: str) -> str:
         """Return why a recording's skin has no network's wave though `predict` has one; '' where it has."""
+        if self._why_unheard:
+            return self._why_unheard
         facts = self._skin.get(recording_id)
         return skin_file.why_not_learned(facts) if facts else ""
 
@@ -196,7 +211,8 @@ class PreparedDataset:
           UserError: The file is missing or damaged.
         """
         facts = self._skin.get(recording_id)
-        return None if facts is None else skin_file.read(self.data_dir, facts)
+        record = None if facts is None else skin_file.read(self.data_dir, facts)
+        return record._replace(learned=()) if record and self._why_unheard else record
 
     def clip(self, segment: Segment, start: int, length: int, out: np.ndarray | None = None) -> np.ndarray:
         """Read consecutive frames; only the chunks they lie in are read.

@@ -146,6 +146,23 @@ def test_auto_alone_hears_the_network(dataset, samples):
     assert rates[0] == rates[2] != rates[1]
 
 
+def test_auto_can_be_read_without_the_network(dataset, samples, tmp_path, capsys):
+    said = predicted("bob", "auto", network=False)
+    (deaf,) = scoring.read_segments(dataset.without_network("as asked"), ("bob",), {}, ("auto",), "skin")
+    found, heard = (
+        {row.start_s: row for row in scoring.score_segment(sample, OURS, "auto") if row.method == "auto"}
+        for sample in (deaf, samples["bob"])
+    )
+    (window, *_) = (w for segment in said.segments for w in segment.windows if w.start_s == 0)
+    assert (found[0].predicted_bpm, found[0].confidence) == (window.candidate_bpm, window.confidence)
+    assert found[0].confidence != heard[0].confidence
+    command = [f"--data={dataset.data_dir}", "--people=bob", "--methods=auto", f"--output={tmp_path / 'out'}"]
+    assert cli_evaluate.main([*command, "--no_network", "--no_faces"]) == 0
+    said = json.loads((tmp_path / "out" / "scores.json").read_text())["warnings"]
+    assert "auto is read without the network of predict in bob: --no_network was given" in said
+    assert dataset.skin("bob").learned  # the dataset itself has it still
+
+
 def test_who_is_read_without_todays_network_is_said(samples, dataset):
     of_bob = dataset._skin["bob"]
     earlier = {key: value for key, value in of_bob.items() if key != "network"}
