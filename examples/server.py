@@ -27,6 +27,7 @@ from sspd_jax.errors import UserError
 
 MOST_BYTES = 200_000_000
 MOST_SECONDS = 120
+HOW = "send the video itself: curl --data-binary @my.mp4 URL"
 PATIENCE_S = 30  # with a client that sends nothing
 
 
@@ -78,8 +79,16 @@ class Page(BaseHTTPRequestHandler):
 
     timeout = PATIENCE_S
 
+    def do_GET(self) -> None:
+        """Say what to do instead."""
+        self._answer(HTTPStatus.METHOD_NOT_ALLOWED, {"error": HOW})
+
+    do_PUT = do_GET
+
     def do_POST(self) -> None:
         """Read what was uploaded."""
+        if self.headers.get_content_type().startswith("multipart/"):
+            return self._answer(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, {"error": f"a form is not read; {HOW}"})
         try:
             length = int(self.headers.get("Content-Length", ""))
         except ValueError:

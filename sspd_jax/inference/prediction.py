@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 TEXT_WINDOWS = 24  # of a long video, so many lines are printed; files hold all
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
 class Prediction:
     """Heart rates of one face, and what they were estimated from.
 
@@ -122,6 +122,12 @@ class Prediction:
             f"{self.file}: {start_s:g}–{end_s:g} s does not lie inside what was read, {parts}; give a slice "
             "that does"
         )
+
+    def __str__(self) -> str:
+        return "\n".join(describe(self, self.file))
+
+    def __repr__(self) -> str:
+        return f"<{next(describe(self, self.file))}>"  # not its pictures and traces
 
     def to_json(self) -> dict[str, Any]:
         """Return it as JSON's types; times are seconds since the video's first frame."""

@@ -50,6 +50,17 @@ def test_uploads_are_read_side_by_side_and_what_is_no_video_gets_a_sentence(port
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize(
+    ("method", "kind", "status"), [("GET", "text/plain", 405), ("POST", "multipart/form-data", 415)]
+)
+def test_another_way_of_asking_is_told_the_right_one(port, method, kind, status):
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
+    connection.request(method, "/", None if method == "GET" else b"--x", {"Content-Type": kind})
+    answer = connection.getresponse()
+    assert answer.status == status and "curl --data-binary" in json.loads(answer.read())["error"]
+
+
+@pytest.mark.slow
 def test_workers_that_died_are_replaced(tmp_path):
     path = tmp_path / "face.mp4"
     sample_video.write_face_video(path, seconds=11, bpm=72)

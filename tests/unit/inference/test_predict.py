@@ -348,6 +348,13 @@ def test_what_is_no_video_is_one_sentence(video, options, words):
     assert len(str(caught.value).splitlines()) == 1 and "/tmp" not in str(caught.value)
 
 
+def test_a_prediction_is_printed_as_the_command_says_it(face, read_face, capsys):
+    cli_predict.main([str(face), "--method=pos"])
+    assert capsys.readouterr().out == f"{read_face}\n"
+    first = str(read_face).splitlines()[0]
+    assert first.startswith(f"{face}: 84") and repr(read_face) == f"<{first}>"
+
+
 def test_exchanged_channels_are_said(face, read_face):
     assert not [note for note in read_face.notes if "BGR" in note]
     turned = ((time_s, picture[..., ::-1]) for time_s, picture in decode.frames(face))
