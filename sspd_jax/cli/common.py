@@ -37,7 +37,6 @@ class Renamed(argparse.Action):
         self, _: Any, namespace: argparse.Namespace, values: Any, option_string: str | None = None
     ) -> None:
         """Store the value under the new name."""
-        del parser
         print(f"note: {option_string} is called --{self.dest} now", file=sys.stderr)
         setattr(namespace, self.dest, values)
 

@@ -1,11 +1,13 @@
 """The example of a server: readings, sentences for what is no video, and an end when it is asked to."""
 
+import contextlib
 import http.client
 import importlib.util
 import json
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -82,3 +84,57 @@ def test_workers_that_died_are_replaced(tmp_path):
         workers.close()
         sys.path.remove(str(tmp_path))
         del sys.modules["server_example"]
+
+
+def form(name, filename, content, boundary="line"):
+    """Return a form with one field, as browsers send it, and its kind."""
+    head = f'--{boundary}\r\nContent-Disposition: form-data; name="{name}"'
+    head += f'; filename="{filename}"\r\n\r\n' if filename else "\r\n\r\n"
+    return (
+        head.encode() + content + f"\r\n--{boundary}--\r\n".encode(),
+        f"multipart/form-data; boundary={boundary}",
+    )
+
+
+@pytest.fixture(scope="module")
+def starlette_port(free_port):
+    command = [sys.executable, "-m", "uvicorn", f"--app-dir={ROOT / 'examples'}", "server_starlette:app"]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    with subprocess.Popen(
+        [*command, f"--port={free_port}"], env=environment, stderr=subprocess.PIPE, text=True
+    ) as run:
+        for line in run.stderr:
+            if "Uvicorn running" in line:
+                break
+        yield free_port
+        run.send_signal(signal.SIGINT)
+        run.communicate(timeout=30)
+
+
+@pytest.fixture(scope="module")
+def free_port():
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        return one.getsockname()[1]
+
+
+def test_starlette_reads_a_form_and_says_what_is_none(starlette_port, tmp_path):
+    path = tmp_path / "face.mp4"
+    sample_video.write_face_video(path, seconds=5, bpm=72)
+
+    def send(data, kind):
+        connection = http.client.HTTPConnection("127.0.0.1", starlette_port, timeout=120)
+        with contextlib.closing(connection):
+            connection.request("POST", "/", data, {"Content-Type": kind})
+            answer = connection.getresponse()
+            return answer.status, json.loads(answer.read())
+
+    status, table = send(*form("video", "my face.mp4", path.read_bytes()))
+    assert status == 200 and set(table) == {"heart_rate_bpm", "interval_bpm", "confidence", "why"}
+    assert table["heart_rate_bpm"] is None or table["heart_rate_bpm"] == pytest.approx(72, abs=3)
+    assert (table["why"] == "") == (table["heart_rate_bpm"] is not None)
+    status, table = send(*form("video", "notes.txt", b"no video"))
+    assert status == 422 and table["error"].startswith("notes.txt: not a video")
+    for other in (form("video", "", b"text"), (b"bytes", "application/octet-stream")):
+        status, table = send(*other)
+        assert status == 415 and "curl --form" in table["error"]
