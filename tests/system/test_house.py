@@ -62,6 +62,7 @@ ELSEWHERE = {
         "with what it commands",
         "cli/estimation cli/predict inference/methods inference/prediction video/files",
     ),
+    "unit/inference/test_site.py": ("with what it commands", "cli/web"),
     "unit/method/test_golden.py": ("numbers of the published code", "method/settings training/state"),
     "unit/method/test_losses.py": ("what losses are of", "method/outputs"),
     "unit/simulation/test_recordings.py": (
