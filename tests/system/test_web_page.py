@@ -24,6 +24,16 @@ pytestmark = [
         reason="the face models are not here: the package was built without a network",
     ),
 ]
+INK = """(() => {
+  const canvas = document.getElementById("wave");
+  const { data } = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height);
+  let [top, bottom] = [Infinity, 0];
+  for (let i = 3; i < data.length; i += 4) {
+    const row = Math.floor(i / 4 / canvas.width);
+    if (data[i]) [top, bottom] = [Math.min(top, row), Math.max(bottom, row)];
+  }
+  return (bottom - top) / canvas.height;
+})()"""
 READY = "document.body?.dataset.state === 'ready'"
 
 
@@ -83,6 +93,7 @@ def test_the_rate_is_that_of_predict(folder, tmp_path, bpm):
         page.run("document.getElementById('camera').click()")
         said = judged(page, 4)
         shot(page, tmp_path / "page.png")
+        assert 0.5 < page.run(INK) <= 1  # the wave fills its place
         assert not page.complaints
         assert page.requests and all(request.startswith(url) for request in page.requests)
     assert said["state"] == "reading"

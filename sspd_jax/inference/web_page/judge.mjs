@@ -1,7 +1,7 @@
 // A worker: judges the last seconds of what was recorded, beside the page, which goes on taking frames.
 
 import { AT, FIELDS } from "./skin.mjs";
-import { judgeWindow, readWaves } from "./skin_reading.mjs";
+import { judgeWindow, readWaves, removeLine } from "./skin_reading.mjs";
 
 let table = null;
 
@@ -31,7 +31,8 @@ function judge({ rows, learned, fps, frames }) {
   waves.sspd = learned;
   const start = Math.max(0, rows.length - frames);
   const { evidence, ...found } = judgeWindow(traces, waves, fps, start, rows.length, table);
-  const wave = waves[found.wave].slice(start).map((value) => (Number.isFinite(value) ? value : 0));
+  // A raw colour lies far from 0, and a network's wave may have no sample at an end.
+  const wave = removeLine(waves[found.wave].slice(start).map((value) => (Number.isFinite(value) ? value : 0)));
   return { ...found, values: found.upright < 0 ? wave.map((value) => -value) : wave };
 }
 

@@ -316,14 +316,14 @@ function stop() {
 async function follow(mine, isCamera) {
   let busy = false;
   let lastS = -Infinity;
-  const take = async (now, { mediaTime, captureTime, width, height }) => {
+  let before = null;
+  const take = async (now, { mediaTime, captureTime, presentedFrames, width, height }) => {
     if (run !== mine) return;
     video.requestVideoFrameCallback(take);
     const timeS = isCamera ? (captureTime ?? now) / 1000 : mediaTime;
-    if (busy || !(timeS > lastS)) {
-      mine.dropped += Number(busy);
-      return;
-    }
+    if (busy || !(timeS > lastS)) return;
+    before ??= presentedFrames - 1;
+    mine.dropped = presentedFrames - before - mine.count - 1;
     busy = true;
     lastS = timeS;
     try {
