@@ -21,6 +21,7 @@ COMMANDS = {
     "study": "train and test over seeds, folds and datasets",
     "convert": "turn the authors' .pth file into a checkpoint",
     "export": "write a network for use elsewhere",
+    "web": "write a web page that reads a pulse in the browser",
     "inspect": "draw a picture of every recording",
     "simulate": "write recordings with a known pulse, of simulated people or of your own footage",
     "sample": "write one short video of a face with a known pulse",

@@ -6,7 +6,7 @@
 //     const stream = await PulseStream.open(ort, "pulse.onnx");
 //     const samples = await stream.push(crop);  // Uint8Array of s × s × 3, RGB; the network's rate
 //
-// Runs in browsers and in Node. docs/web_and_phone.md says what the file takes and gives.
+// Runs in browsers and in Node. docs/phone.md says what the file takes and gives.
 
 const ENDLESS = 1 << 20; // differences to come, while the recording's end is not known
 

@@ -7,9 +7,9 @@ What the formats are for: `orbax` is a checkpoint of what inference needs, witho
 `stablehlo` is one file that runs with JAX alone (`examples/run_stablehlo.py`) on CPU, GPU and TPU, with
 the JAX that wrote it and, as JAX promises, those of the six months after it, but not with an older one;
 `pytorch` is a state dict in the published network's layout, which the authors' scripts load; and `onnx` and
-`tflite` are for servers, browsers and phones, read by ONNX Runtime and LiteRT (docs/web_and_phone.md). These
-two need `pip install 'sspd_jax[export]'`; they also write the network that ships with the package, where no
-checkpoint is named.
+`tflite` are for servers, browsers and phones, read by ONNX Runtime and LiteRT (docs/phone.md). These two need
+`pip install 'sspd_jax[export]'`; they also write the network that ships with the package, where no checkpoint
+is named.
 """
 
 from __future__ import annotations

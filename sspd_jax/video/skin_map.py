@@ -222,9 +222,10 @@ def skin_only(crop: np.ndarray, skin: np.ndarray, size: int) -> np.ndarray:
     weight = np.clip(CERTAIN * skin, 0, 1)[..., None]
     mean = (pixels * weight).sum(axis=(0, 1)) / max(float(weight.sum()), 1e-3)
     only = cv2.resize(mean + (pixels - mean) * weight, (size, size), interpolation=cv2.INTER_AREA)
-    return np.clip(np.rint(only + _dither(size)), 0, 255).astype(np.uint8)
+    return np.clip(np.rint(only + dither(size)), 0, 255).astype(np.uint8)
 
 
 @functools.cache
-def _dither(size: int) -> np.ndarray:
+def dither(size: int) -> np.ndarray:
+    """Return what `skin_only` adds before it rounds, float32 [size, size, 3] from −0.5 to 0.5."""
     return np.random.default_rng(0).uniform(-0.5, 0.5, (size, size, 3)).astype(np.float32)

@@ -63,6 +63,7 @@ ELSEWHERE = {
         "cli/estimation cli/predict inference/methods inference/prediction inference/writing video/files",
     ),
     "unit/inference/test_skin_reading.py": ("from traces to rates", "inference/skin_segment"),
+    "unit/inference/test_site.py": ("with what it commands", "cli/web"),
     "unit/method/test_golden.py": ("numbers of the published code", "method/settings training/state"),
     "unit/method/test_losses.py": ("what losses are of", "method/outputs"),
     "unit/simulation/test_recordings.py": (

@@ -46,6 +46,7 @@ ELSEWHERE = {
     "configs/pure.py": "test_datasets_training.py writes PURE's files and runs it",
     "--process_id=": "test_interruptions.py starts two",
     "--dataset=pure": "test_datasets_checker.py and test_inspect_recordings.py",
+    "sspd_jax web": "npm fetches for it; test_web_page.py runs it where npm can",
     "--workdir=workdir/smoke": "the same command without it is run here, as small",
 }
 NOT_TYPED = {  # what a page tells people to type and no test does: why not
@@ -60,6 +61,7 @@ NOT_TYPED = {  # what a page tells people to type and no test does: why not
     "python benchmarks/": "needs real footage, and hours",
     "test -d": "part of the Slurm script",
     "cd /shared": "part of the Slurm script",
+    "python -m http.server": "it serves until it is stopped; test_web_page.py serves the page",
     "--config.data.data_dir=/shared": "part of the Slurm script",
     "#": "a comment",
 }

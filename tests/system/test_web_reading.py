@@ -18,7 +18,7 @@ from sspd_jax.inference.windows import Settings
 from sspd_jax.video import skin_map
 from sspd_jax.video.skin_traces import FIELDS, SkinTraces
 
-WEB = Path(__file__).parents[2] / "examples" / "web"
+WEB = Path(__file__).parents[2] / "sspd_jax" / "inference" / "web_page"
 TOLERANCE = 1e-3
 PATCHES = len(skin_map.PATCHES)
 SKIN = np.array([170.0, 120.0, 95.0])

@@ -352,7 +352,7 @@ def test_rounding_is_spread_so_that_a_mean_glides():
         means.append(pictures[0][:, 21:].mean())
     off = np.array(means) - levels
     assert np.abs(off).max() < 0.02 and np.abs(np.diff(off)).max() < 0.01
-    whole = skin_map._dither(42)
+    whole = skin_map.dither(42)
     assert max(abs(np.rint(level + whole).mean() - level) for level in np.linspace(0, 1, 41)) < 0.01
 
 

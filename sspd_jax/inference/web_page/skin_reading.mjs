@@ -37,7 +37,7 @@ const std = (x) => {
 const log10 = Math.log10;
 
 /** Takes the least-squares line off. */
-function removeLine(x) {
+export function removeLine(x) {
   const middle = mean(x);
   const centre = (x.length - 1) / 2;
   let [up, size] = [0, 0];

@@ -1,0 +1,125 @@
+"""A page in a headless Chromium, driven by its debugging protocol over a pipe; and what serves it."""
+
+import contextlib
+import functools
+import http.server
+import json
+import os
+import shutil
+import subprocess
+import tempfile
+import threading
+import time
+
+NAMES = ("chromium", "chromium-browser", "google-chrome")
+CHROMIUM = next(filter(None, map(shutil.which, NAMES)), None)
+
+
+class Page:
+    """One page of a browser."""
+
+    def __init__(self, write, read, session):
+        self._write, self._read, self._session, self._number = write, read, session, 0
+        self.requests, self.complaints = [], []
+
+    def call(self, method, **parameters):
+        """Call a method of the protocol and return its result; events that come meanwhile are kept."""
+        self._number += 1
+        message = {"id": self._number, "method": method, "params": parameters}
+        if self._session:
+            message["sessionId"] = self._session
+        os.write(self._write, json.dumps(message).encode() + b"\0")
+        while True:
+            said = self._next()
+            if said.get("id") == self._number:
+                assert "error" not in said, said["error"]
+                return said["result"]
+            self._note(said)
+
+    def _next(self):
+        while b"\0" not in self._held:
+            got = os.read(self._read, 1 << 20)
+            assert got, "the browser is gone"
+            self._held += got
+        said, _, self._held = self._held.partition(b"\0")
+        return json.loads(said)
+
+    _held = b""
+
+    def _note(self, said):
+        method, parameters = said.get("method"), said.get("params", {})
+        if method == "Network.requestWillBeSent":
+            self.requests.append(parameters["request"]["url"])
+        elif method == "Log.entryAdded" and parameters["entry"]["level"] == "error":
+            self.complaints.append(parameters["entry"]["text"])
+        elif method == "Runtime.exceptionThrown":
+            self.complaints.append(json.dumps(parameters["exceptionDetails"])[:2000])
+
+    def run(self, script):
+        """Evaluate JavaScript; promises are waited for."""
+        found = self.call("Runtime.evaluate", expression=script, awaitPromise=True, returnByValue=True)
+        assert "exceptionDetails" not in found, found["exceptionDetails"]
+        return found["result"].get("value")
+
+    def wait(self, script, patience_s=90):
+        """Wait until JavaScript is true, and return what it is."""
+        for _ in range(int(patience_s / 0.2)):
+            if value := self.run(script):
+                return value
+            time.sleep(0.2)
+        raise AssertionError(f"never true: {script}; the page says {self.run('document.body.innerText')!r}")
+
+
+@contextlib.contextmanager
+def opened(url, camera=None):
+    """Open a page; `camera` is a .y4m or .mjpeg file that the camera shows."""
+    arguments = [
+        *(CHROMIUM, "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"),
+        *("--remote-debugging-pipe", "--window-size=1200,1200", "--no-first-run"),
+        *("--disable-background-networking", "--disable-component-update"),
+        *("--use-fake-ui-for-media-stream", "--use-fake-device-for-media-stream"),
+    ]
+    if camera:
+        arguments.append(f"--use-file-for-fake-video-capture={camera}")
+    to_child, write = os.pipe()
+    read, from_child = os.pipe()
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile:
+        # The browser reads file 3 and writes file 4.
+        redirected = f'exec "$@" 3<&{to_child} 4>&{from_child}'
+        command = ["bash", "-c", redirected, "bash", *arguments, f"--user-data-dir={profile}", "about:blank"]
+        quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+        with subprocess.Popen(command, pass_fds=(to_child, from_child), **quiet) as browser:
+            os.close(to_child)
+            os.close(from_child)
+            try:
+                root = Page(write, read, None)
+                target = root.call("Target.createTarget", url="about:blank")["targetId"]
+                session = root.call("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
+                page = Page(write, read, session)
+                page._number = 1000
+                for domain in ("Page", "Network", "Log", "Runtime"):
+                    page.call(f"{domain}.enable")
+                page.call("Page.navigate", url=url)
+                yield page
+            finally:
+                browser.kill()
+                browser.wait()
+                os.close(write)
+                os.close(read)
+
+
+class _Quiet(http.server.SimpleHTTPRequestHandler):
+    def log_message(self, *_):
+        pass
+
+
+@contextlib.contextmanager
+def served(folder):
+    """Serve a folder as `python -m http.server` does; yields its address and what stops it."""
+    handler = functools.partial(_Quiet, directory=folder)
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        thread = threading.Thread(target=server.serve_forever, daemon=True)
+        thread.start()
+        yield f"http://localhost:{server.server_address[1]}/", server.shutdown
+        server.shutdown()
+        thread.join()

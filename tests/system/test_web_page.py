@@ -1,0 +1,184 @@
+"""The page in a real browser, before a camera that plays recordings: it reads what `predict` reads."""
+
+import base64
+import csv
+import json
+
+import av
+import browser
+import cv2
+import numpy as np
+import pytest
+
+import sspd_jax
+from sspd_jax.errors import UserError
+from sspd_jax.inference import site
+from sspd_jax.simulation import sample_video
+from sspd_jax.video import decode, models
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(browser.CHROMIUM is None, reason="Chromium is not installed"),
+    pytest.mark.skipif(
+        not all((models.FOLDER / name).exists() for name in models.SHA256),
+        reason="the face models are not here: the package was built without a network",
+    ),
+]
+INK = """(() => {
+  const canvas = document.getElementById("wave");
+  const { data } = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height);
+  let [top, bottom] = [Infinity, 0];
+  for (let i = 3; i < data.length; i += 4) {
+    const row = Math.floor(i / 4 / canvas.width);
+    if (data[i]) [top, bottom] = [Math.min(top, row), Math.max(bottom, row)];
+  }
+  return (bottom - top) / canvas.height;
+})()"""
+READY = "document.body?.dataset.state === 'ready'"
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    pytest.importorskip("ai_edge_litert", reason="LiteRT is not installed")
+    made = tmp_path_factory.mktemp("web") / "page"
+    try:
+        site.write(made)
+    except UserError as error:
+        if "npm" not in str(error):
+            raise
+        pytest.skip(str(error))
+    return made
+
+
+def as_camera(video, file, *, still=False):
+    """Write a video as the raw pictures that the browser's fake camera plays again and again."""
+    with file.open("wb") as raw:
+        for number, (_, rgb) in enumerate(decode.frames(video)):
+            if still and number:
+                break
+            picture = av.VideoFrame.from_ndarray(rgb, format="rgb24").reformat(format="yuv420p")
+            if not number:
+                raw.write(b"YUV4MPEG2 W%d H%d F30:1 Ip A1:1 C420jpeg\n" % (picture.width, picture.height))
+            planes = b"".join(
+                np.frombuffer(plane, np.uint8).reshape(plane.height, -1)[:, : plane.width].tobytes()
+                for plane in picture.planes
+            )
+            raw.write((b"FRAME\n" + planes) * (60 if still else 1))
+    return file
+
+
+def judged(page, count):
+    """Wait until so many windows were judged, and return what the page says of the last one."""
+    page.wait(f"Number(document.body.dataset.judged) >= {count} || document.body.dataset.state === 'failed'")
+    said = page.run("({ ...document.body.dataset, said: document.getElementById('said').textContent })")
+    assert said["state"] != "failed", said
+    return said
+
+
+def shot(page, file):
+    file.write_bytes(base64.b64decode(page.call("Page.captureScreenshot")["data"]))
+
+
+@pytest.mark.parametrize("bpm", [57, 72, 104])
+def test_the_rate_is_that_of_predict(folder, tmp_path, bpm):
+    video = tmp_path / "face.mp4"
+    sample_video.write_face_video(video, seconds=24, bpm=bpm)
+    read = sspd_jax.read(video)
+    assert read.heart_rate_bpm is not None and abs(read.heart_rate_bpm - bpm) < 2
+    with (
+        browser.served(folder) as (url, _),
+        browser.opened(url, as_camera(video, tmp_path / "face.y4m")) as page,
+    ):
+        page.wait(READY)
+        page.run("document.getElementById('camera').click()")
+        said = judged(page, 4)
+        shot(page, tmp_path / "page.png")
+        assert 0.5 < page.run(INK) <= 1  # the wave fills its place
+        assert not page.complaints
+        assert page.requests and all(request.startswith(url) for request in page.requests)
+    assert said["state"] == "reading"
+    assert abs(float(said["bpm"]) - read.heart_rate_bpm) < 1
+    assert abs(float(said["confidence"]) - read.confidence) < 0.15
+    assert "beats a minute" in said["said"]
+
+
+def test_a_photograph_has_no_reading(folder, tmp_path):
+    video = tmp_path / "face.mp4"
+    sample_video.write_face_video(video, seconds=6, bpm=72)
+    camera = as_camera(video, tmp_path / "still.y4m", still=True)
+    with browser.served(folder) as (url, _), browser.opened(url, camera) as page:
+        page.wait(READY)
+        page.run("document.getElementById('camera').click()")
+        said = page.wait("document.body.dataset.judged >= 3 && { ...document.body.dataset }")
+        assert said["state"] == "no reading" and said["bpm"] == ""
+        assert float(said["confidence"]) < 0.75
+        assert page.run("document.getElementById('said').textContent").startswith("No reading: ")
+        assert page.run("document.getElementById('rate').textContent") == "–"
+
+
+def dropped(page, file, kind):
+    """Drop a file on the page as a hand does."""
+    content = base64.b64encode(file.read_bytes()).decode()
+    page.run(f"""(async () => {{
+      const bytes = Uint8Array.from(atob({json.dumps(content)}), (c) => c.charCodeAt(0));
+      const transfer = new DataTransfer();
+      transfer.items.add(new File([bytes], {json.dumps(file.name)}, {{ type: {json.dumps(kind)} }}));
+      const event = new DragEvent("drop", {{ dataTransfer: transfer, bubbles: true, cancelable: true }});
+      document.getElementById("stage").dispatchEvent(event);
+    }})()""")
+
+
+def test_files_without_a_network_and_what_can_be_saved(folder, tmp_path):
+    video = tmp_path / "face.mp4"
+    sample_video.write_face_video(video, seconds=6, bpm=72)
+    _, rgb = next(iter(decode.frames(video)))
+    broken, picture = tmp_path / "broken.mp4", tmp_path / "face.png"
+    cv2.imwrite(str(picture), rgb[..., ::-1])
+    broken.write_bytes(b"no video")
+    downloads = tmp_path / "downloads"
+    with browser.served(folder) as (url, shut), browser.opened(url) as page:
+        page.wait(READY)
+        page.wait("navigator.serviceWorker.controller !== null")
+        # Load once more through what keeps the files, then do without the server.
+        page.call("Page.reload")
+        page.wait(READY)
+        shut()
+        page.call("Page.reload")
+        page.wait(READY)
+        dropped(page, broken, "video/mp4")
+        page.wait("document.body.dataset.state === 'failed'")
+        assert "broken.mp4 cannot be played here" in page.run("document.getElementById('said').textContent")
+        dropped(page, picture, "image/png")
+        said = judged(page, 2)
+        assert (said["state"], said["bpm"]) == ("no reading", "")
+        page.call("Page.setDownloadBehavior", behavior="allow", downloadPath=str(downloads))
+        page.run("document.getElementById('save').click()")
+        for _ in range(50):
+            if (downloads / "heart_rate.csv").exists():
+                break
+            page.run("new Promise((go) => setTimeout(go, 100))")
+        rows = list(csv.DictReader((downloads / "heart_rate.csv").read_text().splitlines()))
+        assert len(rows) >= 2
+        assert rows[0].keys() == {"end_s", "heart_rate_bpm", "confidence", "candidate_bpm", "why"}
+        assert all(row["heart_rate_bpm"] == "" and row["why"] for row in rows)
+        page.run("document.getElementById('stop').click()")
+        assert page.run("document.body.dataset.state") == "stopped"
+
+
+def test_it_is_used_by_keyboard_and_named_for_those_who_hear_it(folder):
+    with browser.served(folder) as (url, _), browser.opened(url) as page:
+        page.wait(READY)
+        reached = []
+        for _ in range(4):
+            for kind in ("keyDown", "keyUp"):
+                page.call("Input.dispatchKeyEvent", type=kind, key="Tab", code="Tab", windowsVirtualKeyCode=9)
+            reached.append(page.run("document.activeElement.id || document.activeElement.tagName"))
+        assert reached[:3] == ["camera", "file", "SUMMARY"]
+        tree = page.call("Accessibility.getFullAXTree")["nodes"]
+        named = {
+            (node["role"]["value"], node.get("name", {}).get("value")) for node in tree if "role" in node
+        }
+        assert ("button", "Use the camera") in named and ("heading", "A pulse from a face") in named
+        assert ("button", "Open a video or a picture") in named
+        assert any(role == "status" for role, _ in named)
+        assert page.run("document.documentElement.lang") == "en"

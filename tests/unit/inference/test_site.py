@@ -1,0 +1,163 @@
+"""The folder that a web server serves: whole, with what the package knows inside, or not there at all."""
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from sspd_jax.checkpoints import host_network
+from sspd_jax.cli import web
+from sspd_jax.errors import UserError
+from sspd_jax.heart_rate import confidence
+from sspd_jax.inference import site
+from sspd_jax.video import models, resample, skin_map
+
+SOURCES = site.Path(site.__file__).parent / "web_page"
+MODELS = pytest.mark.skipif(
+    not all((models.FOLDER / name).exists() for name in models.SHA256),
+    reason="the face models are not here: the package was built without a network",
+)
+
+
+@pytest.fixture
+def runtime(monkeypatch):
+    """What npm would bring, in small."""
+
+    def bring(folder):
+        core, utils = (folder / "node_modules" / "@litertjs" / name for name in ("core", "wasm-utils"))
+        for place in (core / "dist", core / "wasm", utils / "dist"):
+            place.mkdir(parents=True)
+        (core / "dist" / "index.js").write_text(
+            'import { a } from "@litertjs/wasm-utils";\n//# sourceMappingURL=x\n'
+        )
+        (utils / "dist" / "index.js").write_text("export const a = 1;\n")
+        for name in site._WASM:
+            (core / "wasm" / f"{name}.js").write_text("1;")
+            (core / "wasm" / f"{name}.wasm").write_bytes(bytes(site._LARGE))
+
+    monkeypatch.setattr(site, "_install", bring)
+
+
+@MODELS
+def test_the_folder_is_whole(runtime, tmp_path, capsys):
+    pytest.importorskip("ai_edge_litert", reason="LiteRT is not installed")
+    folder = tmp_path / "new" / "page"
+    assert web.main([str(folder)]) == 0
+    assert "serve it by: python -m http.server --directory" in capsys.readouterr().out
+    assert [path.name for path in folder.parent.iterdir()] == ["page"]
+    files = {file.relative_to(folder).as_posix() for file in folder.rglob("*") if file.is_file()}
+    for name in models.SHA256:
+        assert (folder / "models" / name).read_bytes() == models.load_model(name)
+    assert (folder / "confidence.json").read_text() == confidence.WEIGHTS.read_text()
+    assert (folder / "litert" / "index.js").read_text() == 'import { a } from "./wasm_utils.js";\n'
+    assert not files & {"package.json", "package-lock.json"}
+    # Every file but the large ones is kept for use without a network, under a name that changes with them.
+    offline = (folder / "offline.js").read_text()
+    kept = json.loads(re.search(r"FILES = (\[.*\])", offline)[1])
+    large = {name for name in files if name.endswith(".wasm")}
+    assert set(kept) == files - large - {"offline.js"} | {"./"}
+    assert re.search(r'CACHE = "[0-9a-f]{16}"', offline)
+    # Whatever a file imports or opens is there.
+    for file in folder.glob("*.mjs"):
+        for name in re.findall(r'from "\./([^"]+)"', file.read_text()):
+            assert name in files, (file.name, name)
+    site.write(tmp_path / "again")
+    assert (tmp_path / "again" / "offline.js").read_text() == offline
+
+
+def test_the_page_may_ask_nobody_else():
+    page = (SOURCES / "index.html").read_text()
+    policy = re.search(r'Content-Security-Policy"\s*content="([^"]*)"', page)[1]
+    rules = {name: set(allowed) for name, *allowed in map(str.split, policy.split(";"))}
+    assert rules["default-src"] == {"'none'"} and rules["connect-src"] == {"'self'"}
+    assert rules["script-src"] == {"'self'", "'wasm-unsafe-eval'"} and rules["style-src"] == {"'self'"}
+    assert not re.search(r"<script(?! type=\"module\" src=)|<style| style=| on\w+=", page)
+    for source in SOURCES.iterdir():
+        found = set(re.findall(r"\w+://[^\s\"'`)]*", source.read_text()))
+        assert found <= {"http://www.w3.org/2000/svg"}, (source.name, found)
+
+
+def test_what_the_page_knows_of_faces_is_what_the_package_knows():
+    parts = json.loads(json.dumps(site.parts()))
+    assert parts["patches"] == {name: list(corners) for name, corners in skin_map.PATCHES.items()}
+    assert len(parts["template"]) == 468 * 3
+    side = host_network.shipped().crop_size
+    assert parts["cropSize"] == side
+    np.testing.assert_allclose(np.reshape(parts["dither"], (side, side, 3)), skin_map.dither(side), atol=1e-4)
+
+
+def test_the_lock_file_pins_every_package_by_its_hash():
+    lock = json.loads((SOURCES / "package-lock.json").read_text())
+    wanted = json.loads((SOURCES / "package.json").read_text())["dependencies"]
+    packages = {name: package for name, package in lock["packages"].items() if name}
+    assert {f"node_modules/{name}" for name in wanted} <= packages.keys()
+    assert all(re.fullmatch(r"\d+\.\d+\.\d+", version) for version in wanted.values())
+    assert all(package["integrity"].startswith("sha512-") for package in packages.values())
+
+
+def test_a_folder_that_holds_something_is_left_alone(tmp_path):
+    (tmp_path / "mine").write_text("precious")
+    with pytest.raises(UserError, match="exists already; delete it or choose another folder"):
+        site.write(tmp_path)
+    with pytest.raises(UserError, match="mine: exists already"):
+        site.write(tmp_path / "mine")
+    assert (tmp_path / "mine").read_text() == "precious"
+
+
+@MODELS
+@pytest.mark.parametrize(
+    ("npm", "words"),
+    [
+        (None, "npm is not installed, and the page's runtime comes by it; install Node.js"),
+        ("false", "npm cannot fetch the page's runtime (it gave no reason); try again with a network"),
+    ],
+)
+def test_without_npm_nothing_is_written(npm, words, tmp_path, monkeypatch, capsys):
+    pytest.importorskip("ai_edge_litert", reason="LiteRT is not installed")
+    found = npm and shutil.which(npm)
+    monkeypatch.setattr(site.shutil, "which", lambda _: found)
+    assert web.main([str(tmp_path / "page")]) == 1
+    assert words in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
+@MODELS
+def test_a_package_that_is_absent_is_named(tmp_path, monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "ai_edge_litert", None)
+    assert web.main([str(tmp_path / "page")]) == 2
+    assert "run `pip install 'sspd_jax[export]'`" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
+CLOCK = """
+import { Clock } from "./clock.mjs";
+const clock = new Clock(30);
+const frames = JSON.parse(process.argv[1]);
+const ticks = frames.flatMap(([timeS, value]) => clock.push(timeS, Float64Array.of(value, 2 * value)));
+console.log(JSON.stringify(ticks.map(({ tickS, values }) => [tickS, ...values])));
+"""
+
+
+@pytest.mark.skipif(shutil.which("node") is None, reason="Node is not installed")
+@pytest.mark.parametrize(("fps", "jitter"), [(30, 0), (30, 0.3), (25, 0.2), (60, 0.1), (75, 0), (14, 0.3)])
+def test_the_pages_clock_is_the_packages(fps, jitter):
+    rng = np.random.default_rng(0)
+    times = 5 + (np.arange(60) + rng.uniform(0, jitter, 60)) / fps
+    values = rng.normal(100, 1, 60)
+    frames = list(zip(times.tolist(), values.tolist(), strict=True))
+    command = ["node", "--input-type=module", "--eval", CLOCK, json.dumps(frames)]
+    done = subprocess.run(command, cwd=SOURCES, capture_output=True, text=True, check=True)
+    found = np.array(json.loads(done.stdout))
+    pictures = ((time_s, np.full((1, 1, 3), value)) for time_s, value in frames)
+    wanted = [
+        (tick_s, float(image[0, 0, 0])) for _, tick_s, image in resample.uniform(pictures, 30, max_gap_s=0.5)
+    ]
+    assert len(wanted) - len(found) in (0, 1, 2)  # the last ones wait for what comes
+    wanted = np.array(wanted[: len(found)])
+    np.testing.assert_allclose(found[:, 0], wanted[:, 0], atol=1e-9)
+    np.testing.assert_allclose(found[:, 1], wanted[:, 1], atol=1e-3)
+    np.testing.assert_allclose(found[:, 2], 2 * found[:, 1])
