@@ -12,7 +12,7 @@ import pytest
 
 from sspd_jax.heart_rate import confidence, skin_evidence
 from sspd_jax.heart_rate.signal_quality import BLOOD, GREY
-from sspd_jax.inference import skin_reading
+from sspd_jax.inference import skin_reading, skin_segment
 from sspd_jax.inference.methods import AUTO
 from sspd_jax.inference.windows import Settings
 from sspd_jax.video import skin_map
@@ -189,7 +189,7 @@ def said_by_node(recordings, folder):
 
 
 def read_here(traces, fps, learned, windows):
-    segment = skin_reading.read_waves(traces, fps, AUTO)
+    segment = skin_segment.read_waves(traces, fps, AUTO)
     if learned is not None:
         segment = dataclasses.replace(segment, waves={**segment.waves, "sspd": learned})
     for start, end in windows:
@@ -251,5 +251,5 @@ def test_too_short_a_recording_is_said(tmp_path):
     short = recording(np.zeros(40), 30)
     (said,) = said_by_node([(short, 30.0, None, [(0, 40)])], tmp_path)
     with pytest.raises(ValueError, match=r"a window of 1\.6 s has 48 samples, the trace only 39") as raised:
-        skin_reading.read_waves(short, 30.0, AUTO)
+        skin_segment.read_waves(short, 30.0, AUTO)
     assert said == str(raised.value)
