@@ -79,27 +79,74 @@ def shot(page, file):
     file.write_bytes(base64.b64decode(page.call("Page.captureScreenshot")["data"]))
 
 
-@pytest.mark.parametrize("bpm", [57, 72, 104])
-def test_the_rate_is_that_of_predict(folder, tmp_path, bpm):
+def in_time(page, judged_before):
+    """Wait for a window that was filmed in time, and return what the page says of it, and the camera's pace.
+
+    A browser that has little time plays a fake camera's file slowly; the page rightly reads a slower pulse.
+    """
+    seen = []
+    while True:
+        seen.append(page.run(PACE))
+        now = seen[-1]
+        assert now["state"] != "failed", now["said"]
+        inside = [one for one in seen if one["t"] > now["t"] - 11000]
+        if now["judged"] >= judged_before + 4 and len(inside) > 8:
+            middle = inside[len(inside) // 2]
+            paces = [
+                (end["n"] - start["n"]) / (end["t"] - start["t"]) * 1000 / 30
+                for start, end in ((inside[0], middle), (middle, now), (inside[0], now))
+            ]
+            if abs(paces[0] / paces[1] - 1) < 0.01 and now["judged"] > seen[-2]["judged"]:
+                return now, paces[2]
+        if now["judged"] > judged_before + 30:
+            pytest.skip("this computer is too busy: the browser's camera never kept its pace for ten seconds")
+        page.run("new Promise((go) => setTimeout(go, 200))")
+
+
+PACE = """({
+  ...document.body.dataset,
+  t: performance.now(),
+  n: document.getElementById("video").srcObject?.getVideoTracks()[0].stats.totalFrames,
+  judged: Number(document.body.dataset.judged ?? 0),
+  said: document.getElementById("said").textContent,
+})"""
+
+
+@pytest.mark.parametrize("bpm", [57, 72, 105])
+def test_before_a_camera_the_rate_is_that_of_predict(folder, tmp_path, bpm):
     video = tmp_path / "face.mp4"
-    sample_video.write_face_video(video, seconds=24, bpm=bpm)
+    # A whole number of beats: the camera plays it again and again, and the pulse goes on.
+    sample_video.write_face_video(video, seconds=20, bpm=bpm)
     read = sspd_jax.read(video)
     assert read.heart_rate_bpm is not None and abs(read.heart_rate_bpm - bpm) < 2
-    with (
-        browser.served(folder) as (url, _),
-        browser.opened(url, as_camera(video, tmp_path / "face.y4m")) as page,
-    ):
+    camera = as_camera(video, tmp_path / "face.y4m")
+    with browser.served(folder) as (url, _), browser.opened(url, camera) as page:
         page.wait(READY)
         page.run("document.getElementById('camera').click()")
-        said = judged(page, 4)
+        said, pace = in_time(page, 0)
         shot(page, tmp_path / "page.png")
         assert 0.5 < page.run(INK) <= 1  # the wave fills its place
         assert not page.complaints
         assert page.requests and all(request.startswith(url) for request in page.requests)
     assert said["state"] == "reading"
-    assert abs(float(said["bpm"]) - read.heart_rate_bpm) < 1
-    assert abs(float(said["confidence"]) - read.confidence) < 0.15
+    assert abs(float(said["bpm"]) - pace * read.heart_rate_bpm) < 1
+    assert abs(float(said["confidence"]) - read.confidence) < 0.2
     assert "beats a minute" in said["said"]
+
+
+def test_a_video_is_read_by_its_own_clock(folder, tmp_path):
+    video = tmp_path / "face.mp4"
+    sample_video.write_face_video(video, seconds=15, bpm=88)
+    read = sspd_jax.read(video)
+    with browser.served(folder) as (url, _), browser.opened(url) as page:
+        page.wait(READY)
+        if not page.run("document.createElement('video').canPlayType('video/mp4; codecs=avc1.42E01E')"):
+            pytest.skip("this browser plays no H.264")
+        dropped(page, video, "video/mp4")
+        page.wait("document.getElementById('said').textContent.endsWith('The recording has ended.')")
+        said = page.run(PACE)
+    assert said["state"] == "reading"
+    assert abs(float(said["bpm"]) - read.heart_rate_bpm) < 1
 
 
 def test_a_photograph_has_no_reading(folder, tmp_path):
