@@ -24,6 +24,7 @@ pytestmark = [
         reason="the face models are not here: the package was built without a network",
     ),
 ]
+FRAMES = 600  # of a recording before a camera
 INK = """(() => {
   const canvas = document.getElementById("wave");
   const { data } = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height);
@@ -56,6 +57,8 @@ def as_camera(video, file, *, still=False):
         for number, (_, rgb) in enumerate(decode.frames(video)):
             if still and number:
                 break
+            if not still:
+                stamp(rgb, number)
             picture = av.VideoFrame.from_ndarray(rgb, format="rgb24").reformat(format="yuv420p")
             if not number:
                 raw.write(b"YUV4MPEG2 W%d H%d F30:1 Ip A1:1 C420jpeg\n" % (picture.width, picture.height))
@@ -65,6 +68,13 @@ def as_camera(video, file, *, still=False):
             )
             raw.write((b"FRAME\n" + planes) * (60 if still else 1))
     return file
+
+
+def stamp(rgb, number):
+    """Write a frame's number into its corner, in ten bits, each above its opposite: no light changes."""
+    for bit in range(10):
+        value = 255 * (number >> bit & 1)
+        rgb[:8, 8 * bit : 8 * bit + 8], rgb[8:16, 8 * bit : 8 * bit + 8] = value, 255 - value
 
 
 def judged(page, count):
@@ -79,27 +89,78 @@ def shot(page, file):
     file.write_bytes(base64.b64decode(page.call("Page.captureScreenshot")["data"]))
 
 
-@pytest.mark.parametrize("bpm", [57, 72, 104])
-def test_the_rate_is_that_of_predict(folder, tmp_path, bpm):
+def in_time(page, judged_before):
+    """Wait for a window that was filmed in time, and return what the page says of it, and the camera's pace.
+
+    A browser that has little time plays a fake camera's file slowly; the page rightly reads a slower pulse.
+    How slowly is told by the numbers of the frames, see `stamp`.
+    """
+    seen = []
+    while True:
+        seen.append(page.run(PACE))
+        now = seen[-1]
+        assert now["state"] != "failed", now["said"]
+        inside = [one for one in seen if one["t"] > now["t"] - 11000]
+        if now["judged"] >= judged_before + 4 and len(inside) > 8:
+            middle = inside[len(inside) // 2]
+            paces = [
+                (end["n"] - start["n"]) % FRAMES / (end["t"] - start["t"]) * 1000 / 30
+                for start, end in ((inside[0], middle), (middle, now), (inside[0], now))
+            ]
+            if abs(paces[0] / paces[1] - 1) < 0.01 and now["judged"] > seen[-2]["judged"]:
+                return now, paces[2]
+        if now["judged"] > judged_before + 30:
+            pytest.skip("this computer is too busy: the browser's camera never kept its pace for ten seconds")
+        page.run("new Promise((go) => setTimeout(go, 200))")
+
+
+PACE = """({
+  ...document.body.dataset,
+  t: performance.now(),
+  n: [0, 1, 2, 3, 4, 5, 6, 7, 8, 9].reduce((number, bit) => {
+    const [red] = document.getElementById("view").getContext("2d").getImageData(8 * bit + 4, 4, 1, 1).data;
+    return number + (red > 127 ? 2 ** bit : 0);
+  }, 0),
+  judged: Number(document.body.dataset.judged ?? 0),
+  said: document.getElementById("said").textContent,
+})"""
+
+
+@pytest.mark.parametrize("bpm", [57, 72, 105])
+def test_before_a_camera_the_rate_is_that_of_predict(folder, tmp_path, bpm):
     video = tmp_path / "face.mp4"
-    sample_video.write_face_video(video, seconds=24, bpm=bpm)
+    # A whole number of beats: the camera plays it again and again, and the pulse goes on.
+    sample_video.write_face_video(video, seconds=FRAMES / 30, bpm=bpm)
     read = sspd_jax.read(video)
     assert read.heart_rate_bpm is not None and abs(read.heart_rate_bpm - bpm) < 2
-    with (
-        browser.served(folder) as (url, _),
-        browser.opened(url, as_camera(video, tmp_path / "face.y4m")) as page,
-    ):
+    camera = as_camera(video, tmp_path / "face.y4m")
+    with browser.served(folder) as (url, _), browser.opened(url, camera) as page:
         page.wait(READY)
         page.run("document.getElementById('camera').click()")
-        said = judged(page, 4)
+        said, pace = in_time(page, 0)
         shot(page, tmp_path / "page.png")
         assert 0.5 < page.run(INK) <= 1  # the wave fills its place
         assert not page.complaints
         assert page.requests and all(request.startswith(url) for request in page.requests)
     assert said["state"] == "reading"
-    assert abs(float(said["bpm"]) - read.heart_rate_bpm) < 1
-    assert abs(float(said["confidence"]) - read.confidence) < 0.15
+    assert abs(float(said["bpm"]) - pace * read.heart_rate_bpm) < 1
+    assert abs(float(said["confidence"]) - read.confidence) < 0.2
     assert "beats a minute" in said["said"]
+
+
+def test_a_video_is_read_by_its_own_clock(folder, tmp_path):
+    video = tmp_path / "face.mp4"
+    sample_video.write_face_video(video, seconds=15, bpm=88)
+    read = sspd_jax.read(video)
+    with browser.served(folder) as (url, _), browser.opened(url) as page:
+        page.wait(READY)
+        if not page.run("document.createElement('video').canPlayType('video/mp4; codecs=avc1.42E01E')"):
+            pytest.skip("this browser plays no H.264")
+        dropped(page, video, "video/mp4")
+        page.wait("document.getElementById('said').textContent.endsWith('The recording has ended.')")
+        said = page.run(PACE)
+    assert said["state"] == "reading"
+    assert abs(float(said["bpm"]) - read.heart_rate_bpm) < 1
 
 
 def test_a_photograph_has_no_reading(folder, tmp_path):

@@ -122,6 +122,7 @@ def cases():
         "another network": (recording(beat, 30, noise=0.2), 30.0, pulse(at30, 110), many),
         "a faint pulse": (recording(beat / 6, 30, noise=0.1), 30.0, None, many),
         "noise": (recording(0 * beat, 30), 30.0, None, many),
+        "noise, and too little of it": (recording(0 * beat, 30), 30.0, None, [(0, 150), (9, 241)]),
         "a lamp": (recording(beat, 30, colour=GREY, eyes=1.0, behind=1.0), 30.0, None, many),
         "a lamp like clockwork": (recording(pulse(at30, 90, 0), 30, eyes=0.7), 30.0, None, many),
         "a nod": (recording(3 * beat, 30, nod=20.0, colour=GREY), 30.0, None, many),

@@ -56,6 +56,17 @@ async function runFace(name, input) {
   return results;
 }
 
+/** A network's first run takes longest: no camera waits for it. */
+async function warmUp() {
+  for (const name of ["short", "full", "mesh"]) {
+    const { shape } = loaded.models[name].getInputDetails()[0];
+    await runFace(name, new Float32Array(shape.reduce((a, b) => a * b)));
+  }
+  const network = new PulseNetwork(loaded);
+  const nothing = new Float32Array(loaded.parts.cropSize ** 2 * 3);
+  for (let i = 0; i <= BLOCK; i++) await network.push(nothing);
+}
+
 /** The network, block by block: `push` returns the samples that a picture of the skin brings. */
 class PulseNetwork {
   constructor({ models, parts }) {
@@ -313,10 +324,16 @@ function stop() {
   }
 }
 
+/** How fast a file is played whose frames take so many ms: in quarters, at the most as it was filmed. */
+function paceFor(spent) {
+  return Math.min(Math.max(Math.floor(4000 / FPS / (1.5 * spent)) / 4, 0.25), 1);
+}
+
 async function follow(mine, isCamera) {
   let busy = false;
   let lastS = -Infinity;
   let before = null;
+  let spent = 50; // on a frame, ms
   const take = async (now, { mediaTime, captureTime, presentedFrames, width, height }) => {
     if (run !== mine) return;
     video.requestVideoFrameCallback(take);
@@ -326,6 +343,7 @@ async function follow(mine, isCamera) {
     mine.dropped = presentedFrames - before - mine.count - 1;
     busy = true;
     lastS = timeS;
+    const since = performance.now();
     try {
       const region = await mine.see(timeS, pixelsOf(video, width, height));
       if (run === mine) drawRegion(region);
@@ -333,8 +351,12 @@ async function follow(mine, isCamera) {
       fail(error);
     }
     busy = false;
+    // A file waits where this computer is slow: it is played as fast as its frames can be read.
+    spent += 0.1 * (performance.now() - since - spent);
+    if (!isCamera) video.playbackRate = paceFor(spent);
   };
   video.requestVideoFrameCallback(take);
+  if (!isCamera) video.playbackRate = paceFor(spent);
   await video.play();
 }
 
@@ -431,6 +453,7 @@ $("stage").ondrop = (event) => {
 
 try {
   loaded = await load();
+  await warmUp();
   $("camera").disabled = $("file").disabled = false;
   say("Ready.", "ready");
 } catch (error) {
