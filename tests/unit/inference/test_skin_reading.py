@@ -485,7 +485,8 @@ def test_a_wave_that_its_method_cuts_short_goes_on_at_its_last_value(monkeypatch
     monkeypatch.setattr(host_classical, "read_trace", lambda name, rgb, fps: short)
     wave = read_waves(face(10), FPS, "pbv").waves["pbv"]
     assert wave[:290].tolist() == short.tolist() and wave[290:].tolist() == [296.0] * 10
-    monkeypatch.undo()
-    (chrom,) = fusion.estimator_waves(100 + np.random.default_rng(0).normal(size=(100, 3)), FPS, ("chrom",))
-    own = host_classical.METHODS["chrom"](100 + np.random.default_rng(0).normal(size=(100, 3)), FPS)
-    assert len(own) < 100 and set(chrom[len(own) :]) == {own[-1]}
+    monkeypatch.setitem(host_classical.METHODS, "green", lambda rgb, fps: rgb[..., :-5, 1] + 1)
+    rgb = np.random.default_rng(0).normal(100, 1, (2, 20, 3))
+    (green,) = fusion.estimator_waves(rgb, FPS, ("green",))
+    assert green[:, :15].tolist() == (rgb[:, :15, 1] + 1).tolist()
+    assert green[:, 15:].tolist() == [[last] * 5 for last in rgb[:, 14, 1] + 1]
