@@ -379,3 +379,24 @@ def test_the_truth_of_a_prepared_segment_is_in_seconds_of_its_own_clock():
     found = listing.of_prepared(dataset)
     assert [one.truth_s for one in found.segments] == [((0, 4), (5, 10)), ((0, 10),), ()]
     assert {one.length_s for one in found.segments} == {10} and found.left_out == {"d": "gone"}
+
+
+@pytest.mark.parametrize(
+    ("source", "begun", "asked"), [("before", False, True), ("before", True, False), ("", False, False)]
+)
+def test_what_a_run_goes_on_from_is_checked_before_it_begins(source, begun, asked, monkeypatch, tmp_path):
+    """By the people that the split chooses; a run that has begun goes on from itself."""
+    told = []
+    known = listed(*(entry(name, 9.0, (0.0, 9.0)) for name in "abc"))
+    monkeypatch.setattr(plan, "_list", lambda config: (None, known, []))
+    monkeypatch.setattr(plan, "refuse_another", lambda config, workdir: told.append(workdir.name) or begun)
+    monkeypatch.setattr(plan, "init_from", lambda config, there, step: told.append((config, there)))
+    config = experiment(
+        f"init_from={source}", "data.split.kind=folds", "data.split.folds=3", "data.split.fold=1",
+        "evaluation.window_s=5",
+    )  # fmt: skip
+    plan.check(config, tmp_path / "run")
+    assert told[0] == "run" and len(told) == 1 + asked
+    for chosen, there in told[1:]:
+        assert there is known and len(chosen.data.test_people) == 1 and len(chosen.data.train_people) == 2
+        assert set(chosen.data.test_people) | set(chosen.data.train_people) == set("abc")
