@@ -19,3 +19,9 @@ def test_frames_live_on_accelerators_with_room_only():
         "never", 1, devices
     )
     assert not device_cache.should_cache("auto", 1, jax.devices())  # CPU
+    elsewhere = Device()
+    elsewhere.process_index, elsewhere.memory_stats = 1, None  # of another process: nobody here can ask it
+    assert device_cache.should_cache("auto", 29e9, [Device(), elsewhere])
+    mute = Device()
+    mute.memory_stats = lambda: None  # it does not say how much room it has
+    assert not device_cache.should_cache("auto", 29e9, [Device(), mute])

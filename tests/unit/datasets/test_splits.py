@@ -140,6 +140,19 @@ def test_protocols_come_from_cohface_itself(tmp_path):
         chosen(stub(("a", "a", {})), kind="protocol", name="all")
 
 
+def test_who_is_in_no_part_of_a_protocol_or_in_its_dev_part_does_not_count():
+    parts = (
+        ("r1", "a", "train"),
+        ("r2", "a", "train"),
+        ("r3", "b", "test"),
+        ("r4", "c", "dev"),
+        ("r5", "d", None),
+    )
+    dataset = stub(*((r, p, {"protocols": {"clean": part} if part else {}}) for r, p, part in parts))
+    split = chosen(dataset, kind="protocol", name="clean")
+    assert (split.train, split.test, split.recordings) == (("a",), ("b",), {"r1", "r2", "r3"})
+
+
 def test_folds_come_from_vipl_hr_itself(tmp_path):
     (tmp_path / "fold").mkdir()
     scipy.io.savemat(tmp_path / "fold" / "fold1.mat", {"fold1": np.array([[1, 107]])})

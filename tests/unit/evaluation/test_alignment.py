@@ -109,3 +109,32 @@ def test_waves_of_different_lengths_are_refused():
     for call in (alignment.macc, lambda x, y: alignment.align(x, y, FPS)):
         with pytest.raises(ValueError, match="100 and 99"):
             call(np.ones(100), np.ones(99))
+
+
+BEATS = np.arange(10.0)
+
+
+@pytest.mark.parametrize(("late_s", "found"), [(0.24, 1.0), (-0.24, 1.0), (0.26, 7 / 9), (-0.26, 7 / 9)])
+def test_a_beat_is_found_within_a_quarter_of_the_interval(late_s, found):
+    read = BEATS.copy()
+    read[4] += late_s
+    error = alignment.interval_error(read, BEATS)
+    assert error.found == pytest.approx(found)
+    assert error.error_ms == pytest.approx(2 * 240 / 9 if found == 1 else 0, abs=1e-6)
+
+
+def test_an_interval_that_is_none_counts_for_nothing():
+    """A beat of the contact wave is missing: what was read around it says nothing."""
+    true = np.array([0, 1, 2, 3.6, 4.6, 5.6])
+    read = true + np.array([0, 0, 0, 0.1, 0, 0])
+    error = alignment.interval_error(read, true)
+    assert error == (pytest.approx(100 / 4), 1.0)  # of four regular intervals one is read 0.1 s short
+    worse = np.array([0, 1, 2, 3.6, 4.6, 6.2])  # two of five
+    assert np.isnan(alignment.interval_error(worse, worse)).all()
+
+
+def test_a_beat_that_is_read_twice_or_between_makes_no_interval():
+    twice = np.sort(np.append(BEATS, 4.1))
+    error = alignment.interval_error(twice, BEATS)
+    assert error.error_ms == pytest.approx(0, abs=1e-6) and error.found == pytest.approx(8 / 9)
+    assert alignment.interval_error(np.zeros(0), BEATS).found == 0

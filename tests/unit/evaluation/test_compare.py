@@ -1,6 +1,7 @@
 """Runs side by side: differences on shared windows, and what may not be compared."""
 
 import csv
+import dataclasses
 import json
 import re
 
@@ -9,7 +10,7 @@ from page_tables import read_tables
 from scored_people import people, rows
 
 from sspd_jax.cli import compare as cli_compare
-from sspd_jax.evaluation import compare, evaluate, protocol, scoring
+from sspd_jax.evaluation import compare, evaluate, figures, pages, protocol, scoring
 
 
 def write(folder, samples, p=None):
@@ -65,6 +66,47 @@ def test_runs_are_compared_by_the_size_of_their_errors():
     assert float(line["value"]) == pytest.approx(7 / 3)
     latex = next(line for line in compare.as_latex(result).splitlines() if line.startswith("b "))
     assert written.replace("±", r"$\pm$") in latex
+
+
+def test_windows_are_the_same_by_recording_start_length_and_true_rate():
+    one = rows(2.0, -4.0, -1.0, 3.0, person="ann")
+    other = rows(-3.0, 1.0, 6.0, 8.0, person="ann")
+    other[1] = dataclasses.replace(other[1], true_bpm=other[1].true_bpm + 0.02)  # of another recording
+    other[2] = dataclasses.replace(other[2], true_bpm=other[2].true_bpm + 0.009)  # rounding
+    other[3] = dataclasses.replace(other[3], duration_s=8.0)
+    columns = [compare.Column("a", one), compare.Column("b", other)]
+    result = compare.compare(columns, "words", {"protocol": "ours"})
+    paired = result["paired"]["b"]
+    assert paired["rows"][0] == 2
+    assert paired["difference"][0] == pytest.approx((3 - 2 + 6 - 1) / 2, abs=0.01)
+    assert paired["difference"][2] is None  # of one person there is no interval
+    assert result["warnings"] == [
+        "b: 1 windows have the names but not the true rates of those of a: other recordings, left out of the "
+        "difference",
+        "b: 4 windows are in one of the two only; the difference is of 2",
+    ]
+
+
+def test_the_picture_of_a_comparison_has_its_differences(monkeypatch):
+    drawn = []
+    monkeypatch.setattr(figures, "draw_differences", lambda table, title: drawn.append(table))
+    monkeypatch.setattr(pages, "picture", lambda figure, text: "")
+    runs = [
+        compare.Column(name, rows(*errors))
+        for name, errors in (("a", (2, -4)), ("b", (1, -1)), ("c", (6, 6)))
+    ]
+    result = compare.compare(runs, "words", {})
+    compare.as_html(result)
+    (table,) = drawn
+    assert {name: score.value for name, score in table.items()} == {"b − a": -2, "c − a": 3}
+    assert [table["c − a"].low, table["c − a"].high] == result["paired"]["c"]["difference"][2:]
+
+
+def test_whole_videos_are_not_compared_with_windows(tmp_path):
+    samples = people(1.0, count=2)
+    write(evaluate.epath.Path(tmp_path / "a"), samples)
+    ((column,), _, _) = compare.read_columns([tmp_path / "a"])
+    assert {row.span for row in column.rows} == {"window"} and len(column.rows) == 4
 
 
 def test_methods_of_one_run_can_be_compared(runs, capsys):

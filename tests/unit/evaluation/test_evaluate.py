@@ -3,6 +3,7 @@
 import json
 from types import SimpleNamespace
 
+import jax
 import numpy as np
 import pytest
 from scored_people import segment
@@ -12,8 +13,9 @@ from sspd_jax.datasets import leakage
 from sspd_jax.datasets.prepare import prepare
 from sspd_jax.datasets.recording import Ppg, Recording
 from sspd_jax.errors import ConfigError, UserError
-from sspd_jax.evaluation import evaluate
+from sspd_jax.evaluation import evaluate, report
 from sspd_jax.simulation import sample_video
+from sspd_jax.training import config as experiments
 
 TIMES = np.arange(330) / 30
 
@@ -163,3 +165,119 @@ def test_a_dataset_at_another_rate_than_the_networks_is_refused(reads_hz, refuse
             evaluate.evaluate_checkpoint(tmp_path / "network", there, {})
     else:
         assert evaluate.evaluate_checkpoint(tmp_path / "network", there, {}) == "scored"
+
+
+# What is passed on.
+
+
+@pytest.fixture
+def passed(monkeypatch, tmp_path):
+    """What is handed to scoring and writing, and what a fresh network is drawn from."""
+    notes = SimpleNamespace(keys=[])
+    monkeypatch.setattr(evaluate.model, "load_model", lambda path: SimpleNamespace(
+        name=path.name, clock_rate=lambda fps: fps, face_crop="box", crop_size=128
+    ))  # fmt: skip
+    monkeypatch.setattr(evaluate, "_score_and_write", lambda *args: args)
+    monkeypatch.setattr(evaluate.scoring, "not_read", lambda *args, **how: (args[1:], how))
+    monkeypatch.setattr(evaluate, "init_variables", lambda settings, key: notes.keys.append(key) or ({}, {}))
+    notes.data = SimpleNamespace(
+        fps=30.0, face_crop="box", data_dir=tmp_path / "faces", people=("a", "b"),
+        segments=tuple(segment(name) for name in "ab"),
+    )  # fmt: skip
+    return notes
+
+
+@pytest.mark.parametrize("way", [True, False])
+def test_a_runs_test_is_what_was_asked_for(passed, way, tmp_path):
+    changes = ["evaluation.reader=online", "seed=5", "fps=25", "data.test_people=('b',)", "crop_size=160"]
+    config = experiments.load(
+        "ubfc", changes + ["face_crop=box", "health.clips=2", "health.patience=3"] * way
+    )
+    found = evaluate.evaluate_run(
+        config, passed.data, tmp_path / "run", methods=["lgi"], with_confidence=way, faces=way,
+        protocols=[evaluate.protocol.load("toolbox")],
+    )  # fmt: skip
+    work, folders, page, with_confidence, not_read = found
+    assert work[:2] == (passed.data, ("b",)) and work[3:] == (("lgi",), "online")
+    assert {key: network.name for key, network in work.networks.items()} == {
+        key: key for key in ("online", "target", "untrained")
+    }
+    assert (page.faces, page.keeps_best, with_confidence) == (way, way, way)
+    assert page.network.name == "online" and page.workdir.name == "run" and page.dataset is passed.data
+    assert [folder.relative_to(tmp_path / "run").as_posix() for folder in folders.values()] == [
+        "report/toolbox"
+    ]
+    assert not_read == ((("b",),), {})
+    (key,) = passed.keys
+    assert jax.random.key_data(key).tolist() == jax.random.key_data(jax.random.key(5)).tolist()
+    fresh = work.networks["untrained"]
+    assert (fresh.fps, fresh.crop_size, fresh.face_crop, fresh.network.input_size) == (25.0, 160, "box", 128)
+
+
+@pytest.mark.parametrize("named", [("b",), ()])
+def test_a_checkpoints_test_is_what_was_asked_for(passed, named, monkeypatch, tmp_path):
+    monkeypatch.setattr(evaluate, "load_network", lambda directory: ({"data": {}}, None, None))
+    found = evaluate.evaluate_checkpoint(
+        tmp_path / "step7", passed.data, {"protocol": "folder"}, people=named, methods=("lgi", "pos"),
+        with_confidence=not named, faces=bool(named),
+    )  # fmt: skip
+    work, folders, page, with_confidence, not_read = found
+    assert (work.people, work.methods, work.primary) == (named or ("a", "b"), ("lgi", "pos"), "network")
+    assert list(work.networks) == ["network"] and page.network.name == "step7"
+    assert (page.faces, with_confidence, folders) == (bool(named), not named, {"protocol": "folder"})
+    assert "does not say whom it learned from" in page.notes[0] and page.title == "step7 on faces"
+    assert not_read == ((named or ("a", "b"),), {"asked_for": bool(named)})
+    alone = evaluate.evaluate_checkpoint(None, passed.data, {}, methods=("lgi", "pos"))
+    assert alone[0].primary is None and alone[2].network is None and alone[2].notes == ()
+    assert alone[2].title == "lgi, pos on faces"
+
+
+def test_a_dataset_of_another_face_crop_than_the_networks_is_refused(passed, monkeypatch, tmp_path):
+    monkeypatch.setattr(evaluate, "load_network", lambda directory: (learned("z"), None, None))
+    passed.data.face_crop = "skin"
+    with pytest.raises(UserError, match=r"face_crop skin and the network reads box; .*--crop_size=128"):
+        evaluate.evaluate_checkpoint(tmp_path / "step7", passed.data, {})
+
+
+@pytest.mark.parametrize("has_skin", [True, False])
+def test_each_protocol_is_scored_over_its_region_of_what_can_be_read(has_skin, monkeypatch, tmp_path):
+    read, scored, written = [], [], []
+    there = SimpleNamespace(data_dir="there", face_crop="box", has_skin=has_skin)
+
+    def read_segments(dataset, people, networks, methods, region):
+        read.append((people, networks, methods, region))
+        return [f"waves of the {region}"]
+
+    def score(samples, primary, p, **how):
+        scored.append((samples, primary, p.name, p.region, how))
+        return SimpleNamespace(result=f"{p.name} over {p.region}")
+
+    monkeypatch.setattr(evaluate.scoring, "read_segments", read_segments)
+    monkeypatch.setattr(evaluate.scoring, "score", score)
+    monkeypatch.setattr(report, "render", lambda one, samples, page: (one.result, samples, page))
+    monkeypatch.setattr(evaluate, "write", lambda one, folder, page: written.append((folder, page)))
+    work = evaluate._Work(there, ("a",), {}, ("auto", "lgi"), None)
+    protocols = [
+        evaluate.over(evaluate.protocol.load(name), region)
+        for name, region in (("ours", "skin"), ("toolbox", "crop"), ("sinc", "skin"))
+    ]
+    folders = {p: p.name for p in protocols}
+    results = evaluate._score_and_write(work, folders, "page", False, ["left out"])
+    skin = "skin" if has_skin else "crop"
+    methods = {"skin": ["auto", "lgi"], "crop": ["lgi"]}
+    regions = ["skin", "crop"] if has_skin else ["crop"]  # each is read once
+    assert read == [(("a",), {}, methods[region], region) for region in regions]
+    for (samples, primary, _, region, how), p in zip(scored, protocols, strict=True):
+        assert region == (p.region if has_skin else "crop") and samples == [f"waves of the {region}"]
+        assert primary == methods[region][0]
+        assert how["with_confidence"] is False and how["not_read"] == ["left out"]
+        said = ["holds no traces of the skin"] * (region != p.region) + ["left out of a crop"] * (
+            region == "crop"
+        )
+        assert len(how["notes"]) == len(said)
+        assert all(words in note for words, note in zip(said, how["notes"], strict=True))
+    expected = {p.name: f"{p.name} over {skin if p.region == 'skin' else 'crop'}" for p in protocols}
+    assert results == expected
+    assert [(folder, page[0], page[2]) for folder, page in written] == [
+        (name, result, "page") for name, result in expected.items()
+    ]

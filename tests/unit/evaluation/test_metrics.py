@@ -198,3 +198,10 @@ def test_flat_waves_give_finite_health(waves):
 
 def test_health_knows_the_sampling_rate():
     assert well([tone(hz, fps=20, t=200) for hz in (0.9, 1.5)], fps=20.0)["at_edge"] == 0
+
+
+def test_an_interval_is_of_ninety_five_in_a_hundred():
+    """Of a hundred people with normal errors it is 2 × 1.96 standard errors wide, not 2 × 1.64."""
+    error = np.random.default_rng(3).normal(10, 2, 100)
+    score = metrics.score_mean(error, np.arange(100))
+    assert 3.6 < (score.high - score.low) / (error.std() / 10) < 4.2

@@ -1,5 +1,7 @@
 """Protocols against golden numbers, hand-made waves and wrong files."""
 
+import dataclasses
+
 import golden_inputs
 import numpy as np
 import pytest
@@ -131,6 +133,87 @@ def test_every_preset_says_what_it_is():
         assert p.filter.detrend in text and f"{p.band_hz[1]:g} Hz" in text and p.source and p.compare_with
         assert ("whole videos" in text) == (p.window_s == 0)
         assert set(p.facts) > {"protocol", "window_s", "stride_s", "detrend", "band_low_hz", "band_high_hz"}
+
+
+ODD = """
+title = "Odd"
+source = "here"
+compare_with = "nothing"
+window_s = 12.0
+stride_s = 3.0
+[filter]
+detrend = "constant"
+order = 2
+band_hz = [0.71, 2.9]
+[rate]
+hr_estimator = "spectrum"
+band_hz = [0.62, 3.1]
+[snr]
+spectrum = "hann"
+[shape]
+detrend = "linear"
+order = 1
+band_hz = [0.5, 5.0]
+"""
+
+
+@pytest.fixture
+def odd(tmp_path):
+    """A protocol no two of whose numbers are alike."""
+    (tmp_path / "odd.toml").write_text(ODD)
+    return protocol.load(str(tmp_path / "odd.toml"))
+
+
+def test_every_setting_of_a_file_stands_beside_its_scores(odd):
+    assert odd.facts == {
+        "protocol": "odd", "window_s": 12.0, "stride_s": 3.0, "detrend": "constant", "filter_order": 2,
+        "filter_low_hz": 0.71, "filter_high_hz": 2.9, "read_out": "spectrum", "band_low_hz": 0.62,
+        "band_high_hz": 3.1, "region": "crop",
+    }  # fmt: skip
+    assert odd.shape == protocol.Filter("linear", 1, (0.5, 5.0))
+    words = str(odd)
+    for said in (
+        "Odd: windows of 12 s every 3 s; detrending constant, Butterworth order 2, 0.71–2.9 Hz; rate: ",
+        ", 0.62–3.1 Hz; truth: ", "region: crop",
+    ):  # fmt: skip
+        assert said in words
+    bare = dataclasses.replace(odd, filter=dataclasses.replace(odd.filter, order=0))
+    assert (bare.facts["filter_low_hz"], bare.facts["filter_high_hz"]) == ("", "")
+
+
+def test_each_step_of_a_protocol_is_by_its_own_settings(odd):
+    """A pulse of 1 Hz, a wave of 4 Hz that only the shape lets through, one of 3.3 Hz beside the band."""
+    time_s = np.arange(600) / 30
+    wave = (
+        5 + np.sin(2 * np.pi * time_s) + np.sin(2 * np.pi * 4 * time_s) + 2 * np.sin(2 * np.pi * 3.3 * time_s)
+    )
+    clean = protocol.filtered(wave, 30.0, odd)
+    np.testing.assert_allclose(clean, filters.bandpass(wave - wave.mean(), 0.71, 2.9, 30.0, 2))
+    shaped = protocol.shaped(wave, clean, 30.0, odd)
+    np.testing.assert_allclose(shaped, filters.bandpass(filters.remove_line(wave), 0.5, 5.0, 30.0, 1))
+    assert np.abs(shaped - clean).max() > 0.5
+    plain = dataclasses.replace(odd, shape=None)
+    assert protocol.shaped(wave, clean, 30.0, plain) is clean
+    loud = wave - wave.mean()  # as if nothing had been filtered: the band alone leaves 3.3 Hz out
+    assert protocol.read_rate(loud, 30.0, odd) == pytest.approx(60, abs=0.5)
+    wide = dataclasses.replace(odd, band_hz=(0.62, 3.6))
+    assert protocol.read_rate(loud, 30.0, wide) == pytest.approx(198, abs=0.5)
+    quiet, disturbed = (protocol.read_snr(loud, 30.0, 60.0, p) for p in (odd, wide))
+    assert quiet > 10 > 0 > disturbed
+
+
+@pytest.mark.parametrize("spectrum", protocol.SPECTRA)
+@pytest.mark.parametrize("harmonic", [1, 2])
+@pytest.mark.parametrize(("off_bpm", "counts"), [(0, 1), (5.4, 1), (-5.4, 1), (6.6, 0), (-6.6, 0)])
+def test_an_snr_counts_six_bpm_around_the_rate_and_its_double(odd, spectrum, harmonic, off_bpm, counts):
+    """Five minutes, so that each wave is a line: one at the rate, a louder one beside, noise elsewhere."""
+    time_s = np.arange(9000) / 30
+    wave = sum(
+        size * np.sin(2 * np.pi * bpm / 60 * time_s)
+        for size, bpm in ((0.1, 60), (1, 60 * harmonic + off_bpm), (0.3, 150))
+    )
+    snr = protocol.read_snr(wave, 30.0, 60.0, dataclasses.replace(odd, snr_spectrum=spectrum))
+    assert snr > 5 if counts else snr < -5
 
 
 def test_a_changed_preset_says_so():

@@ -5,6 +5,7 @@ import dataclasses
 import io
 import json
 import re
+import types
 
 import numpy as np
 import pytest
@@ -16,6 +17,10 @@ from scored_people import FPS, people, pulse, rows, sample
 
 from sspd_jax.errors import UserError
 from sspd_jax.evaluation import figures, protocol, render, report, scoring, summary, table
+from sspd_jax.evaluation.metrics import Score
+from sspd_jax.heart_rate import confidence
+from sspd_jax.inference.windows import FLAT
+from sspd_jax.method.settings import NetworkSettings
 
 OURS = protocol.default()
 
@@ -198,6 +203,30 @@ def test_confidence_is_weighed_once_a_second_for_the_reader_alone():
     assert scoring.score(people(0.0), "target", OURS, with_confidence=False).result["coverage"] is None
 
 
+@pytest.mark.parametrize("sign", [1, -1])
+@pytest.mark.parametrize("late_s", [0.2, -0.2])
+def test_a_late_wave_has_the_beats_of_the_truth_and_its_own_shape(sign, late_s):
+    """What is rolled around is less like the truth than what overlaps, and its beats come at their times."""
+    bpm = 66.5  # no whole number of beats
+    late = sign * pulse(bpm, phase=-2 * np.pi * bpm / 60 * late_s)
+    (row,) = scoring.score_segment(sample("p", bpm, {"target": late}), protocol.load("toolbox"))
+    assert row.beats_found > 0.9 and row.ibi_error_ms < 5
+    bare = dataclasses.replace(OURS, window_s=0.0, shape=None)
+    (row,) = scoring.score_segment(sample("p", bpm, {"target": late}), bare)
+    assert row.wave_r > 0.999 > row.macc > 0.5
+
+
+def test_why_there_is_no_reading_stands_in_the_row():
+    """What moves with everything around it is no pulse; without colours the wave is judged alone."""
+    rng = np.random.default_rng(2)
+    made = scoring.score_segment(sample("p", 72, {"target": rng.normal(size=600)}), OURS, "target")
+    flat = scoring.score_segment(sample("p", 72, {"target": np.zeros(600)}), OURS, "target")
+    clear = scoring.score_segment(sample("p", 72, {"target": pulse(72)}), OURS, "target")
+    whys = [{row.why for row in one if row.span == "window"} for one in (made, flat, clear)]
+    assert whys[0] <= set(confidence.REASONS.values()) and whys[1] == {FLAT} and whys[2] == {""}
+    assert all(row.confidence < confidence.THRESHOLD for row in (*made, *flat) if row.span == "window")
+
+
 def test_strata_are_what_sorts_people():
     one = scoring.score(people(1.0, count=8, pos=3.0), "target", OURS)
     strata = one.result["strata"]
@@ -247,6 +276,83 @@ def test_coverage_is_of_windows_that_are_sure_enough(confidence, coverage, mae):
     assert found["windows"] == sum(np.isfinite(confidence))
     assert found["coverage"] == pytest.approx(coverage)
     assert found["MAE"][0] == (None if mae is None else pytest.approx(mae))
+
+
+def test_each_mean_is_of_its_own_column():
+    columns = {"SNR": "snr_db", "MACC": "macc", "wave_r": "wave_r", "IBI": "ibi_error_ms",
+               "beats_found": "beats_found"}  # fmt: skip
+    made = [
+        dataclasses.replace(row, **{name: place + 10 * i for place, name in enumerate(columns.values())})
+        for i, row in enumerate(rows(1.0, -2.0, 4.0))
+    ]
+    found = summary.summarise(made, OURS, "target")["scores"]
+    for level in ("window", "person"):
+        means = {name: found[level]["target"][name][0] for name in columns}
+        assert means == {name: pytest.approx(place + 10) for place, name in enumerate(columns)}
+
+
+def test_whole_videos_count_where_videos_are_asked_for_and_nowhere_else():
+    """Each video is far off as a whole; of four windows one is of somebody else and has no rate."""
+    facts = {"meta.light": "dim"}
+    windows = [
+        *rows(1.0, -2.0, 4.0, person="ann", **facts),
+        *rows(np.nan, person="bob", **{"meta.light": "lit"}),
+    ]
+    videos = [dataclasses.replace(row, span="video", predicted_bpm=row.true_bpm + 100) for row in windows]
+    pos = [dataclasses.replace(row, method="pos", predicted_bpm=row.true_bpm + 3) for row in windows]
+    result = summary.summarise([*windows, *videos, *pos], OURS, "target")
+    scores = result["scores"]
+    assert scores["window"]["target"]["MAE"][0] == pytest.approx(7 / 3)
+    assert scores["video"]["target"]["MAE"][0] == pytest.approx(100)
+    assert [scores["window"]["target"][name][0] for name in ("rows", "missing")] == [3, 1]
+    assert scores["person"]["target"]["MAE"][0] == pytest.approx(7 / 3)
+    assert [scores["person"]["target"][name][0] for name in ("rows", "missing")] == [1, 1]
+    assert result["by_person"]["ann"]["target"]["MAE"] == pytest.approx(7 / 3)
+    assert result["by_person"]["bob"]["target"]["MAE"] is None
+    light = result["strata"]["light"]
+    assert light["dim"]["target"]["MAE"][0] == pytest.approx(7 / 3) and light["lit"]["target"]["rows"][0] == 0
+    assert sum(table["target"]["rows"][0] for table in result["strata"][summary.RATE_RANGE].values()) == 3
+    paired = result["paired"]["pos"]
+    assert paired["difference"][0] == pytest.approx(7 / 3 - 3) and paired["rows"][0] == 3
+    assert "1 of 8 readings gave no rate; the scores leave them out" in result["warnings"]
+
+
+def test_intervals_are_over_people_and_one_person_has_none():
+    """Two recordings of one person say nothing of others."""
+    both = [
+        dataclasses.replace(row, person="ann")
+        for method, shift in (("target", 0.0), ("pos", 2.0))
+        for row in rows(1.0 + shift, -3.0 - shift, 5.0 + shift, method=method)
+    ]
+    for alone in (True, False):
+        if not alone:
+            both = [dataclasses.replace(row, person=row.recording) for row in both]
+        result = summary.summarise(both, OURS, "target")
+        cells = [*result["scores"]["window"]["target"].values(), *result["paired"].values()]
+        intervals = [result["scores"]["window"]["target"]["MAE"], result["paired"]["pos"]["difference"]]
+        assert cells and all((cell[2] is None) == alone for cell in intervals)
+
+
+@pytest.mark.parametrize(
+    ("people", "says"),
+    [(1, "1 person was tested"), (2, "2 people: with fewer"), (9, "9 people: with fewer"), (10, "")],
+)
+def test_too_few_people_for_an_interval_are_told(people, says):
+    warnings = summary.summarise(rows(*np.linspace(-4, 5, people)), OURS, "target")["warnings"]
+    found = [one for one in warnings if "people" in one or "person" in one]
+    assert len(found) == bool(says) and all(one.startswith(says) for one in found)
+
+
+@pytest.mark.parametrize(
+    ("region", "least"), [("crop", confidence.THRESHOLD), ("skin", confidence.SKIN_THRESHOLD)]
+)
+def test_coverage_is_by_the_threshold_of_the_region_and_leaves_out_what_has_a_reason(region, least):
+    sure = (least, 1.0, 1.0, np.nextafter(least, 0), 0.0)
+    made = rows(1.0, -2.0, 30.0, 40.0, 50.0, confidence=sure)
+    made[2] = dataclasses.replace(made[2], why="the picture is black and white")
+    found = summary.summarise(made, dataclasses.replace(OURS, region=region), "target")["coverage"]
+    assert (found["threshold"], found["windows"], found["coverage"]) == (least, 5, 2 / 5)
+    assert found["MAE"][0] == pytest.approx(1.5)
 
 
 def test_everybody_counts_once_by_person():
@@ -326,6 +432,30 @@ def test_numbers_of_text_latex_and_csv_are_those_of_the_scores(scored):
                 assert line[key] == ("" if number is None else str(number))
     paired = [line["value"] for line in lines if line["method"] == "target − pos"]
     assert paired == [str(one.result["paired"]["pos"]["difference"][0])]
+    difference = "{:.2f} ± {:.2f} [{:.2f}, {:.2f}]".format(*one.result["paired"]["pos"]["difference"])
+    assert f"|error| of target − pos: {difference} bpm in 12 windows" in render.as_text(one.result)
+
+
+def test_every_stratum_has_its_lines_with_its_counts():
+    made = [
+        *rows(1.0, -2.0, np.nan, **{"meta.light": "dim"}),
+        *rows(4.0, person="lit", **{"meta.light": "lit"}),
+        *rows(6.0, 2.0, method="pos", person="lit", **{"meta.light": "lit"}),
+    ]
+    result = summary.summarise(made, OURS, "target")
+    lines = list(csv.DictReader(io.StringIO(render.as_csv(result))))
+    found = {
+        (line["value_of_stratum"], line["method"]): (line["value"], line["rows"], line["missing"])
+        for line in lines
+        if line["metric"] == "MAE" and line["stratum"] == "light" and line["level"] == "window"
+    }
+    assert found == {
+        ("dim", "target"): ("1.5", "2.0", "1.0"),
+        ("lit", "target"): ("4.0", "1.0", "0.0"),
+        ("lit", "pos"): ("4.0", "2.0", "0.0"),
+    }
+    whole = next(line for line in lines if (line["metric"], line["method"]) == ("ME", "target"))
+    assert (whole["stratum"], whole["value"], whole["rows"], whole["missing"]) == ("", "1.0", "3.0", "1.0")
 
 
 def test_rates_over_time_are_hollow_where_the_method_is_not_sure():
@@ -358,6 +488,126 @@ def test_pictures_show_the_rows_they_are_of():
     middle = [line.get_ydata()[0] for line in axis.lines]
     spread = 1.96 * np.std([2, -4], ddof=1)
     assert middle == pytest.approx([0, -1, -1 - spread, -1 + spread], abs=0.01)
+
+
+def test_a_wave_is_drawn_turned_and_moved_onto_the_contact_wave():
+    """Upside down, late by 0.2 s and of another strength: what is drawn lies on the truth."""
+    late = -7 * pulse(66, phase=-2 * np.pi * 1.1 * 0.2)
+    samples = [sample("p", 66, {"target": late})]
+    (row, _) = scoring.score_segment(samples[0], protocol.load("ours", window_s=20.0))
+    axis = figures.draw_waves([row], samples, "target", OURS).axes[0]
+    truth, wave = axis.lines
+    assert (truth.get_label(), wave.get_label()) == (
+        "contact pulse wave", "SSPD, target network, turned and moved",
+    )  # fmt: skip
+    np.testing.assert_allclose(wave.get_xdata()[0], -0.2, atol=1 / FPS)
+    inside = slice(30, 500)
+    again = np.interp(truth.get_xdata()[inside], wave.get_xdata(), wave.get_ydata())
+    np.testing.assert_allclose(again, truth.get_ydata()[inside] - 4, atol=0.15)
+    assert axis.get_title() == f"best: p/0, 66.0 bpm, true 66.0; wave r {row.wave_r:.2f}"
+
+
+def test_differences_are_drawn_with_their_intervals():
+    table = {"a − b": Score(-2.0, 0.5, -3.0, -1.0), "c − b": Score(0.25, 0.5, -1.0, 2.0)}
+    (axis,) = figures.draw_differences(table, "windows").axes
+    zero, *lines = axis.lines
+    assert set(zero.get_xdata()) == {0}
+    assert [line.get_xdata().tolist() for line in lines] == [[-3, -1], [-1, 2]]
+    assert [line.get_ydata().tolist() for line in lines] == [[0, 0], [1, 1]]
+    assert [dots.get_offsets().tolist() for dots in axis.collections] == [[[-2, 0]], [[0.25, 1]]]
+    assert [text.get_text() for text in axis.texts] == ["-2.00", "+0.25"]
+    assert [label.get_text() for label in axis.get_yticklabels()] == list(table)
+    low, high = axis.get_ylim()
+    assert low > high  # the first stands above
+
+
+def test_errors_by_range_have_bars_at_their_medians():
+    made = [*rows(1.0, -2.0, 9.0, true_bpm=50.0), *rows(-0.5, 4.0, method="pos", true_bpm=130.0)]
+    (axis,) = figures.draw_by_range(made, ["target", "pos"]).axes
+    dots = [sorted(one.get_offsets()[:, 1]) for one in axis.collections if len(one.get_offsets())]
+    assert dots == [[1, 2, 9], [0.5, 4]]
+    bars = [line for line in axis.lines if line.get_color() == figures.TRUTH]
+    assert [line.get_ydata()[0] for line in bars] == [2, 2.25]
+    assert [np.mean(line.get_xdata()) for line in bars] == pytest.approx([-0.2, 1.2])
+    assert [label.get_text() for label in axis.get_xticklabels()] == [
+        "below 60 bpm\n(n = 3)", "120 bpm and above\n(n = 2)",
+    ]  # fmt: skip
+
+
+def test_a_training_is_drawn_by_its_terms_and_its_health():
+    log = [
+        {"step": 5, "terms/a": 0.5, "health/score": 0.1},
+        {"step": 10, "terms/a": 0.25, "health/score": None},
+    ]
+    losses, health = figures.draw_training(log).axes
+    for axis, label, values in ((losses, "a", [0.5, 0.25]), (health, "score", [0.1, np.nan])):
+        (line,) = axis.lines
+        assert line.get_label() == label and line.get_xdata().tolist() == [5, 10]
+        np.testing.assert_array_equal(line.get_ydata(), values)
+
+
+def test_similarities_are_those_of_the_longest_clip_at_the_rate_of_their_scale(monkeypatch):
+    """Features that repeat every 10 moments, of a network whose scale halves the rate."""
+    halved = NetworkSettings(22, ((4, 4),), 8, ts_kernels=(3,), ts_strides=(2,), conv="direct")
+    turn = 2 * np.pi * np.arange(40) / 10
+    feature = np.stack([np.cos(turn), np.sin(turn)], -1).astype(np.float32)
+    stub = types.SimpleNamespace(apply=lambda *_, **__: (None, [feature[None]]))
+    monkeypatch.setattr(figures, "Network", lambda settings: stub)
+    monkeypatch.setattr(figures.views, "whole_view", lambda clips, *_: clips.astype(np.float32))
+    asked = []
+
+    def clip(segment, start, length):
+        asked.append((segment.person_id, start, length))
+        return np.zeros((length, 22, 22, 3), np.uint8)
+
+    network = types.SimpleNamespace(network=halved, batch_stats={}, fps=30.0)
+    samples = [sample(name, 60, {}, seconds) for name, seconds in (("a", 4.0), ("b", 6.0), ("c", 5.0))]
+    figure = figures.draw_similarities(network, {}, types.SimpleNamespace(clip=clip), samples, 90)
+    assert asked == [("b", 0, 91)]
+    picture, below = figure.axes[:2]
+    assert picture.get_title() == "scale 1, 15 Hz"
+    np.testing.assert_allclose(picture.images[0].get_array(), feature @ feature.T, atol=1e-5)
+    assert picture.images[0].get_extent() == [0, 40 / 15, 40 / 15, 0]
+    (line,) = below.lines
+    assert line.get_xdata()[1:][line.get_ydata()[1:].argmax()] == pytest.approx(10 / 15)
+
+
+@pytest.mark.parametrize(
+    ("keeps_best", "says"),
+    [(False, "At the end of the training (2 of 3"), (True, "In the epoch whose network was kept (2 of 3")],
+)
+def test_alarms_of_a_training_are_those_of_the_network_that_is_tested(keeps_best, says, monkeypatch):
+    trusts = (0.1, 0.3, 0.2)
+    if not keeps_best:
+        trusts = (0.5, 0.3, 0.2)
+    log = [
+        {"step": i, "probe/trust": trust, "probe/steady_pos_agrees": trust, "probe/repeated": i / 10}
+        for i, trust in enumerate(trusts)
+    ]
+    monkeypatch.setattr(report.metrics_log, "read_metrics", lambda workdir: [*log, {"step": 9, "loss": 1.0}])
+    page = report.Page("t", None, None, workdir="there", keeps_best=keeps_best)
+    (alarm,) = report._alarms(page)
+    raised = sum(trust < 0.4 for trust in trusts)
+    assert alarm.startswith(says.replace("2 of 3", f"{raised} of 3"))
+    kept = 1 if keeps_best else 2
+    assert f"by {trusts[kept]:.2f}, and each other by {kept / 10:.2f}" in alarm
+    log[kept]["probe/trust"] = 0.9
+    assert report._alarms(page) == []
+    assert report._alarms(dataclasses.replace(page, workdir=None)) == []
+
+
+@pytest.mark.parametrize("faces", [True, False])
+def test_faces_are_on_a_page_only_where_they_may_be(faces, monkeypatch):
+    drawn = []
+    for name in dir(figures):
+        if name.startswith("draw_"):
+            monkeypatch.setattr(figures, name, lambda *_, name=name: drawn.append(name))
+    monkeypatch.setattr(report, "picture", lambda figure, text: "")
+    samples = people(1.0, count=2)
+    one = scoring.score(samples, "target", OURS, with_confidence=False)
+    page = report.render(one, samples, report.Page("t", None, None, faces=faces, notes=("be careful",)))
+    assert ("draw_faces" in drawn) == faces and "draw_rates" in drawn
+    assert "be careful" in page
 
 
 def test_every_form_says_the_protocol(scored, page):
@@ -404,6 +654,14 @@ def test_the_window_table_comes_back_as_it_was(scored, tmp_path):
         assert back.predicted_bpm == pytest.approx(row.predicted_bpm, abs=1e-6, nan_ok=True)
         assert back.confidence == pytest.approx(row.confidence, abs=1e-6, nan_ok=True)
         assert back.facts["meta.light"] == row.facts["meta.light"]
+    odd = dataclasses.replace(
+        one.rows[0], start_s=1.2344, duration_s=9.9996, true_bpm=71.2345674, ibi_error_ms=12.346,
+        why="no, not \"sure\"", facts={},
+    )  # fmt: skip
+    path.write_text(table.write([odd], OURS))
+    ((back,), _) = table.read(path)
+    found = [getattr(back, name) for name in ("start_s", "duration_s", "true_bpm", "ibi_error_ms", "why")]
+    assert found == [1.234, 10.0, 71.234567, 12.35, odd.why]
 
 
 @pytest.mark.parametrize(

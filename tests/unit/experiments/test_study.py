@@ -1,19 +1,25 @@
 """Studies: who learns and who is tested, what is refused, and that finished parts are not run again."""
 
+import copy
 import csv
 import dataclasses
 import json
+import re
 from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from page_tables import read_tables
 from scored_people import rows, segment
 
 from sspd_jax.cli import study as cli_study
+from sspd_jax.datasets import prepare
 from sspd_jax.errors import ConfigError
+from sspd_jax.evaluation import figures, pages
 from sspd_jax.experiments import run as experiment_run
 from sspd_jax.experiments import study
+from sspd_jax.simulation import recordings
 from sspd_jax.training import loop as training_loop
 
 ROOT = Path(__file__).parents[3]
@@ -205,6 +211,238 @@ def test_a_study_is_summed_up_seed_by_seed(tmp_path, load, monkeypatch):
     for line in csv.DictReader(study.as_csv(result).splitlines()):
         if (line["part"], line["method"], line["metric"]) == ("within", "network", "MAE of seed 1"):
             assert float(line["value"]) == 4
+
+
+def test_a_study_is_all_that_its_file_says(load):
+    plain = load()
+    assert (plain.overrides, plain.protocols, plain.region) == ((), ("ours",), "skin")
+    assert plain.methods == study.scoring.DEFAULT
+    settings = (
+        'overrides = ["epochs=7"]\nprotocols = ["toolbox", "ours"]\nmethods = ["lgi"]\nregion = "crop"\n'
+    )
+    ours = load(settings + TEXT)
+    assert ours.overrides == ("epochs=7",) and ours.protocols == ("toolbox", "ours")
+    assert ours.methods == ("lgi",) and ours.region == "crop"
+    assert (ours.experiment, ours.seeds) == ("configs/demo.py", (0, 1))
+    assert ours.data == {"a": {"data_dir": "a"}, "b": {"data_dir": "b"}}
+    assert ours.parts["across"] == {"train": "a", "train_people": 4, "test": "b"}
+
+
+def test_a_training_learns_by_the_overrides_and_a_test_reads_by_the_methods(tmp_path, load, monkeypatch):
+    trained, tested = [], []
+    monkeypatch.setattr(training_loop, "train", lambda config, *_, **__: trained.append(config))
+    monkeypatch.setattr(experiment_run, "open_data", lambda config: None)
+    monkeypatch.setattr(
+        study.evaluate, "evaluate_checkpoint", lambda *args, **how: tested.append((args, how))
+    )
+    text = TEXT.replace("configs/demo.py", f"{ROOT}/configs/demo.py")
+    ours = load(f'overrides = ["epochs=7", "data.source=raw"]\nmethods = ["lgi", "omit"]\n{text}')
+    test = next(t for t in study.plan(ours, two()) if t.part == "across" and t.training.seed == 1)
+    study._train(ours, test.training, "prepared", tmp_path, "", False)
+    (config,) = trained
+    assert config.epochs == 7 and config.data.source == ""  # it is prepared
+    protocols = [study.protocol.load(name) for name in ("ours", "toolbox")]
+    study._test(ours, test, "of b", tmp_path, protocols, "online", "")
+    (((network, data, folders), options),) = tested
+    assert (network.name, data, options["methods"]) == ("online", "of b", ("lgi", "omit"))
+    assert folders == {p: study.test_folder(tmp_path, test, p) for p in protocols}
+
+
+def test_every_test_has_a_folder_of_its_own(tmp_path, load):
+    tests = study.plan(load(), two())
+    protocols = [study.protocol.load(name) for name in ("ours", "toolbox")]
+    folders = {study.test_folder(tmp_path, test, p) for test in tests for p in protocols}
+    assert len(folders) == 2 * len(tests) == 2 * 2 * (1 + 1 + 3)
+
+
+def test_what_was_tested_over_another_region_is_tested_again(tmp_path, load):
+    test = study.plan(load(), two())[0]
+    for region, settings in (("skin", {"region": "skin"}), ("crop", {"region": "crop"}), ("crop", {})):
+        scores = {"people": list(test.people), "settings": settings}
+        (tmp_path / "scores.json").write_text(json.dumps(scores))
+        assert study._is_done(tmp_path, test, region)
+        assert not study._is_done(tmp_path, test, {"skin": "crop", "crop": "skin"}[region])
+
+
+@pytest.mark.parametrize(("blind", "region"), [((), "skin"), (("b",), "crop"), (("a", "b"), "crop")])
+def test_a_study_reads_its_data_as_it_trains_and_one_region_of_all(
+    tmp_path, load, monkeypatch, blind, region
+):
+    opened, tested, summed = [], [], []
+
+    def open_prepared(path, **asked):
+        opened.append((path.name, asked))
+        data = two()[path.name]
+        data.has_skin, data.data_dir = path.name not in blind, path
+        return data
+
+    monkeypatch.setattr(study, "open_prepared", open_prepared)
+    monkeypatch.setattr(
+        study, "_train", lambda study, training, folder, *_: tested.append((training, folder))
+    )
+    monkeypatch.setattr(
+        study, "_test", lambda study, test, data, workdir, *how: tested.append((test, data, how))
+    )
+    monkeypatch.setattr(study, "collect", lambda tests, workdir, p: [])
+    monkeypatch.setattr(study, "collect_left_out", lambda tests, workdir, p: [test.part for test in tests])
+    parts = {name: {} for name in ("within", "across", "folds")}
+    monkeypatch.setattr(study, "summarise", lambda study, tests, rows, p: {"parts": copy.deepcopy(parts)})
+    monkeypatch.setattr(study, "_write", lambda result, rows, p, folder: summed.append((p, folder)))
+    overrides = '["evaluation.reader=online", "fps=25", "crop_size=160", "epochs=1"]'
+    text = TEXT.replace("configs/demo.py", "ubfc")
+    ours = load(f'protocols = ["ours", "toolbox"]\noverrides = {overrides}\n{text}')
+    results = study.run(ours, tmp_path, progress=False)
+    assert opened == [(name, {"fps": 25.0, "crop_size": 160, "face_crop": "box"}) for name in "ab"]
+    tests = study.plan(ours, two())
+    assert [entry[0] for entry in tested[::2]] == [test.training for test in tests]
+    assert {entry[1].name for entry in tested[::2]} == {"a"}
+    assert [entry[0] for entry in tested[1::2]] == tests
+    for test, data, (protocols, reader, _) in tested[1::2]:
+        assert data.data_dir.name == test.data and reader == "online"
+        assert [(p.name, p.region) for p in protocols] == [("ours", region), ("toolbox", region)]
+    assert [(p.name, p.region, folder.name) for p, folder in summed] == [
+        (name, region, name) for name in ("ours", "toolbox")
+    ]
+    for result in results.values():
+        assert {name: set(part["left_out"]) for name, part in result["parts"].items()} == {
+            name: {name} for name in parts
+        }
+
+
+def test_simulated_people_are_prepared_as_the_training_wants_them(tmp_path, load, monkeypatch):
+    told = []
+    monkeypatch.setattr(recordings, "write_recordings", lambda raw, **how: told.append((raw.name, how)))
+    monkeypatch.setattr(prepare, "prepare_dataset", lambda *args, **how: told.append((args, how)))
+    ours = load(TEXT.replace('data_dir = "b"', "simulate = { people = 3, seed = 5 }"))
+    config = study.experiments.load("ubfc", ["fps=25", "crop_size=160", "face_crop=skin"])
+    assert study._prepare(ours, "a", study.epath.Path(tmp_path), config, False).name == "a" and not told
+    path = study._prepare(ours, "b", study.epath.Path(tmp_path), config, False)
+    assert told[0] == ("b-recordings", {"people": 3, "seed": 5})
+    (reader, raw, there), how = told[1]
+    assert (reader, raw.name, there) == ("ubfc_rppg", "b-recordings", path)
+    assert how == {"fps": 25.0, "crop_size": 160, "face_crop": "skin", "progress": False}
+
+
+def errors_of(test):
+    """Errors of a test's network to either side, other ones in each part, fold and seed."""
+    rng = np.random.default_rng([len(test.part), test.fold, test.training.seed])
+    return rng.normal(0, 4, len(test.people)).round(2).tolist()
+
+
+@pytest.fixture
+def summed(tmp_path, load, monkeypatch):
+    """A study's tests, its rows and their summary; whole videos, which do not count, are far off."""
+    ours = load()
+    tests = study.plan(ours, two())
+    by_folder = {study.test_folder(tmp_path, test, study.protocol.default()): test for test in tests}
+
+    def read(path):
+        test = by_folder[path.parent]
+        network = rows(*errors_of(test), method="network")
+        videos = [dataclasses.replace(row, span="video", predicted_bpm=500.0) for row in network]
+        return [*network, *videos, *rows(*(2.0 for _ in test.people), method="pos")], {}
+
+    monkeypatch.setattr(study, "read", read)
+    found = study.collect(tests, tmp_path, study.protocol.default())
+    return tests, found, study.summarise(ours, tests, found, study.protocol.default())
+
+
+def test_each_part_says_who_learned_and_who_was_tested(summed):
+    tests, found, result = summed
+    said = {
+        name: [part[key] for key in ("train", "test", "folds", "trained_on", "people")]
+        for name, part in result["parts"].items()
+    }
+    assert said == {
+        "within": ["a", "a", 1, 4, 3],
+        "across": ["a", "b", 1, 4, 3],
+        "folds": ["a", "a", 3, 4, 7],  # three, two and two of seven are tested, the others learned from
+    }
+    keys = ("part", "train", "test", "fold", "seed")
+    assert {tuple(row.facts[key] for key in keys) for row in found} == {
+        (t.part, t.training.data, t.data, t.fold, t.training.seed) for t in tests
+    }
+    for name, part in result["parts"].items():
+        own = [test for test in tests if test.part == name]
+        for seed, value in zip(result["seeds"], part["methods"]["network"]["by_seed"], strict=True):
+            errors = np.concatenate([errors_of(test) for test in own if test.training.seed == seed])
+            assert value == pytest.approx(np.abs(errors).mean())
+        errors = np.concatenate([errors_of(test) for test in own])
+        scores = part["methods"]["network"]["scores"]
+        assert scores["RMSE"][0] == pytest.approx(np.sqrt(np.mean(errors**2)))
+        assert scores["rows"][0] == len(errors)
+        assert part["paired"]["pos"]["difference"][0] == pytest.approx((np.abs(errors) - 2).mean())
+
+
+def test_every_form_of_a_study_has_the_numbers_of_its_summary(summed):
+    _, _, result = summed
+    lines = {}
+    for name, part in result["parts"].items():
+        for method, table in part["methods"].items():
+            scores = table["scores"]
+            value, _, low, high = scores["MAE"]
+            assert method == "pos" or low < value < high
+            correlation = scores["r"][0]
+            lines[name, method] = [
+                ", ".join(f"{mae:.2f} ± –" for mae in table["by_seed"]),
+                f"{table['mean']:.2f} ± {table['sd']:.2f}",
+                f"{value:.2f} ± – [{low:.2f}, {high:.2f}]",
+                f"{scores['RMSE'][0]:.2f} ± –",
+                "–" if correlation is None else f"{correlation:.2f} ± –",
+                str(part["people"]),
+                f"{scores['rows'][0] / 2:.0f}",  # of each of two seeds
+            ]
+    names = {"network": study.summary.NAMES["network"], "pos": "POS"}
+    text = [line.strip("| ").split(" | ") for line in study.as_text({**result, "parts": {
+        name: {**part, "left_out": []} for name, part in result["parts"].items()
+    }}).splitlines()]  # fmt: skip
+    latex = [
+        [
+            re.sub(r"\$|\\(?!pm)", "", cell).replace(r"\pm", "±").replace("--", "–").strip()
+            for cell in line.split("&")
+        ]
+        for line in study.as_latex(result).splitlines()
+    ]
+    for (name, method), cells in lines.items():
+        row = [name, names[method], *cells]
+        assert row in text
+        assert row in latex
+    for line in csv.DictReader(study.as_csv(result).splitlines()):
+        part = result["parts"][line["part"]]
+        assert (line["train"], line["test"]) == (part["train"], part["test"])
+        if line["method"] in part["methods"] and line["metric"] in ("MAE", "SNR"):
+            numbers = part["methods"][line["method"]]["scores"][line["metric"]]
+        elif line["metric"] == "difference":
+            assert line["method"] == "network − pos"
+            numbers = part["paired"]["pos"]["difference"]
+        else:
+            continue
+        written = [line[key] for key in ("value", "standard_error", "low", "high")]
+        assert written == ["" if number is None else str(number) for number in numbers]
+
+
+def test_the_page_and_the_picture_of_a_study_have_the_numbers_of_its_summary(summed, monkeypatch):
+    monkeypatch.setattr(pages, "picture", lambda figure, alt: f"({alt})")
+    _, found, result = summed
+    one = {**result, "parts": {"across": {**result["parts"]["across"], "left_out": []}}}
+    page = study.as_html(one, found)
+    ((head, *table),) = read_tables(page)
+    assert head == list(study.HEADS)
+    part = one["parts"]["across"]
+    for line, (method, scores) in zip(table, part["methods"].items(), strict=True):
+        assert line == [study.summary.NAMES[method], *study._cells(one, part, scores)]
+    difference = part["paired"]["pos"]["difference"]
+    said = "network − POS: {:.2f} ± {:.2f} [{:.2f}, {:.2f}] bpm".format(*difference)
+    assert said in page and said.replace("network", "|error| of the network").replace(
+        "POS", "|error| of POS"
+    ) in study.as_text(one)
+    (axis,) = figures.draw_seeds(result).axes
+    drawn = [dots.get_offsets().tolist() for dots in axis.collections if len(dots.get_offsets())]
+    expected = [
+        part["methods"][m]["by_seed"] for m in ("network", "pos") for part in result["parts"].values()
+    ]
+    assert [[y for _, y in dots] for dots in drawn] == expected
+    assert [round(np.mean([x for x, _ in dots]), 3) for dots in drawn] == [-0.2, 0.8, 1.8, 0.2, 1.2, 2.2]
 
 
 @pytest.mark.slow

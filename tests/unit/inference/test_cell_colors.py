@@ -81,3 +81,21 @@ def test_the_highest_confidence_counts():
     seen, both = (windows.judge_window(wave, FPS, windows.Settings(), cells=cells)[0] for cells in measured)
     assert seen.candidate_bpm == both.candidate_bpm == pytest.approx(60 * PULSE_HZ, abs=0.2)
     assert both.confidence > seen.confidence + 0.1
+
+
+def test_what_light_does_is_taken_out_and_what_blood_does_stays_the_way_it_went():
+    """A face that darkens in its middle by a hundredth, while all of the picture brightens by a tenth."""
+    y, x = np.mgrid[:64, :64] / 31.5 - 1
+    face = ((x**2 + y**2) < 0.8)[..., None]
+    still = np.array([150.0, 110.0, 90.0]) + 20 * np.sin(5 * x)[..., None]
+    cells = cell_colors.FaceCells("steady")
+    measured = []
+    for step in range(11):
+        lit = still * (1 + 0.01 * step) * np.where(face, 1 - 0.001 * step, 1)
+        measured.append(cells.measure(lit.astype(np.float32)))
+    filmed, steady = cell_colors.cell_traces(np.array(measured))
+    middle = [5, 6, 9, 10]
+    change = steady[-1] / steady[0] - 1
+    np.testing.assert_allclose(change[middle], -0.01, atol=0.003)
+    assert (filmed[-1] / filmed[0] - 1)[middle].min() > 0.08
+    np.testing.assert_allclose(steady.mean(0), filmed.mean(0), rtol=0.01)  # around what was filmed

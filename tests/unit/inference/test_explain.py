@@ -7,6 +7,7 @@ import os
 import re
 import subprocess
 import sys
+import types
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -17,7 +18,7 @@ from shared_files import REAL_FACE, needs
 import sspd_jax
 from sspd_jax.cli import predict as cli_predict
 from sspd_jax.errors import ConfigError
-from sspd_jax.heart_rate import confidence
+from sspd_jax.heart_rate import confidence, skin_evidence
 from sspd_jax.inference import explain, figures, predict, skin_reading, skin_segment, windows
 from sspd_jax.inference.advice import advice
 from sspd_jax.inference.windows import Settings
@@ -217,6 +218,42 @@ def test_the_course_shows_colours_beats_and_motion(estimate):
     assert size["green"] == max(size.values()) and 0.2 < size["green"] < 1.5  # %, of a pulse of 1 %
     assert set(lines(motion)) == set(figures.TRACK)
     assert not list(wave.patches)  # every second has a reading
+
+
+def test_each_line_of_the_course_is_what_it_is_called(estimate):
+    """Every colour and every part of the motion with a strength of its own."""
+    (segment,) = estimate.segments
+    traces = segment.skin.traces
+    beat = np.sin(2 * np.pi * 1.4 * traces.time_s)
+    skin = 100 * (1 + np.outer(beat, [0.01, 0.02, 0.03]))
+    track = np.outer(beat, np.arange(1, 8)) * skin_evidence.TREMBLE
+    shown = types.SimpleNamespace(traces=dataclasses.replace(traces, skin=skin), fps=20.0, track=track)
+    colour, _, motion = figures.draw_course(dataclasses.replace(segment, skin=shown)).axes
+    sizes = {name: np.abs(line.get_ydata()).max() for name, line in lines(colour).items()}
+    assert 0.8 < sizes["red"] < 1.3  # %
+    assert {name: size / sizes["red"] for name, size in sizes.items()} == {
+        name: pytest.approx(i, rel=0.01) for i, name in enumerate(("red", "green", "blue"), 1)
+    }
+    sizes = {name: np.abs(line.get_ydata()).max() for name, line in lines(motion).items()}
+    parts = ("right", "down", "size", "turn", "yaw", "pitch", "roll")
+    assert sizes == {name: pytest.approx(i, rel=0.1) for i, name in enumerate(parts, 1)}
+
+
+def test_the_rate_that_is_read_is_a_line_through_all_spectra(estimate):
+    (segment,), (window, *_) = estimate.segments, estimate.windows
+    seen = segment.skin.window(0, 200)
+    weighed = dataclasses.replace(skin_reading.weigh(seen, "auto", Settings()), bpm=99.0)
+    window = dataclasses.replace(window, interval_bpm=(95.0, 104.0))
+    for axis in figures.draw_spectra(seen, weighed, window).axes:
+        (line,) = (line for line in axis.lines if line.get_linestyle() == "--")
+        assert set(line.get_xdata()) == {99}
+        (band,) = axis.patches
+        assert (band.get_x(), band.get_x() + band.get_width()) == (95, 104)
+
+
+def test_the_odds_of_a_window_begin_with_the_bias():
+    evidence = explain.Evidence(None, None, -1.5, (("rhythm", 2.0, []), ("blood", 0.25, [])))
+    assert evidence.log_odds == 0.75
 
 
 def test_beats_stand_on_peaks_of_the_wave_that_is_drawn(estimate):

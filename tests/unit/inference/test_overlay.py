@@ -188,3 +188,55 @@ def test_a_real_face_is_written(tmp_path):
     facts, written = decode.read_facts(REAL_FACE), decode.read_facts(tmp_path / "out.mp4")
     assert (written.width, written.height) == (facts.width, facts.height)
     assert written.duration_s == pytest.approx(facts.duration_s, abs=0.1)
+
+
+def test_a_video_is_drawn_by_the_clock_and_the_box_that_it_was_read_with(estimate, monkeypatch, tmp_path):
+    told = {}
+    monkeypatch.setattr(overlay.decode, "frames", lambda file, fps: (file, fps))
+    monkeypatch.setattr(overlay, "draw", lambda frames, found, box: (frames, found, box))
+    monkeypatch.setattr(
+        overlay.encode, "write_video", lambda path, drawn: told.update(path=path, drawn=drawn)
+    )
+    box = SkinBox((70, 60, 120, 120))
+    overlay.write(tmp_path / "out.mp4", [estimate], fps=12.5, box=box)
+    assert told == {tmp_path / "out.mp4": ((estimate.file, 12.5), [estimate], box)}
+
+
+def test_a_moment_belongs_to_the_window_whose_middle_is_nearest(estimate):
+    (segment,) = estimate.segments
+    (one,) = segment.windows
+    found = tuple(
+        dataclasses.replace(one, start_s=start, duration_s=length)
+        for start, length in ((0, 10), (5, 10), (6, 2))
+    )
+    drawn = overlay._Drawn(dataclasses.replace(segment, windows=found), estimate, None)
+    for time_s, number in ((0, 0), (5.9, 0), (6.2, 2), (8.4, 2), (8.6, 1), (99, 1)):
+        assert drawn.window(time_s) is found[number], time_s
+
+
+def test_the_wave_rises_upwards_and_runs_to_the_present(estimate, monkeypatch):
+    lines = []
+    monkeypatch.setattr(
+        overlay.cv2, "polylines", lambda strip, points, *_, **how: lines.append((strip.shape, points[0] / 16))
+    )
+    (segment,) = estimate.segments
+    grey = np.full((256, 256, 3), 128, np.uint8)
+    list(overlay.draw(iter([(8.0, grey)]), [estimate]))
+    (((rows, width, _), points),) = lines
+    drawn = overlay._Drawn(segment, estimate, None)
+    shown = (drawn.times_s > 2.0) & (drawn.times_s <= 8.0)
+    assert len(points) == shown.sum()
+    heights = np.corrcoef(points[:, 1], drawn.values[shown])[0, 1]
+    assert heights < -0.99  # a picture's rows go down
+    assert points[:, 1].min() >= 0.05 * rows and points[:, 1].max() <= 0.95 * rows
+    assert width - 5 < points[-1, 0] <= width - 1 and (np.diff(points[:, 0]) > 0).all()
+
+
+def test_each_face_has_a_strip_of_its_own_from_the_lowest_up(estimate):
+    grey = np.full((256, 256, 3), 128, np.uint8)
+    ((_, picture),) = overlay.draw(iter([(60.0, grey)]), [estimate] * 3)
+    rows = round(overlay.STRIP * 256 / 1.5)
+    changed = (picture != 128).any((1, 2))
+    assert changed[-3 * rows :].all() and not changed[: -3 * rows].any()
+    strips = [picture[256 - (n + 1) * rows : 256 - n * rows] for n in range(3)]
+    assert (strips[0] != strips[1]).any() and (strips[1] != strips[2]).any()  # each with its number

@@ -131,3 +131,36 @@ def test_a_crop_and_a_window_without_a_rate_are_drawn(estimate):
 def test_certainty_is_never_drawn(estimate):
     figure, _ = panel(dataclasses.replace(estimate, confidence=1.0))
     assert " >99% sure (" in figure.get_suptitle()
+
+
+def test_each_window_is_drawn_where_it_lies(estimate):
+    (segment,) = estimate.segments
+    first, second = segment.windows
+    first = dataclasses.replace(
+        first, start_s=3.0, duration_s=8.0, heart_rate_bpm=70.0, interval_bpm=(68.0, 73.0),
+        smoothed_bpm=71.0, smoothed_interval_bpm=(69.0, 74.0),
+    )  # fmt: skip
+    second = dataclasses.replace(
+        second, start_s=5.0, duration_s=10.0, heart_rate_bpm=None, candidate_bpm=90.0, interval_bpm=None,
+        smoothed_bpm=72.0, smoothed_interval_bpm=(70.0, 76.0),
+    )  # fmt: skip
+    segment = dataclasses.replace(segment, windows=(first, second))
+    _, axes = panel(dataclasses.replace(estimate, segments=(segment,)))
+    axis = axes["heart rate"]
+    drawn = [
+        (*map(list, line.get_data()), line.get_linestyle()) for line in axis.lines if len(line.get_xdata())
+    ]
+    assert drawn == [
+        ([3, 11], [70, 70], "-"), ([5, 15], [90, 90], ":"), ([7, 10], [71, 72], "-"),
+    ]  # fmt: skip
+    bands = [band.get_paths()[0].vertices for band in axis.collections]
+    for band, across, up in zip(bands, ([3, 11], [7, 10]), ([68, 73], [69, 76]), strict=True):
+        assert [band[:, 0].min(), band[:, 0].max()] == across
+        assert [band[:, 1].min(), band[:, 1].max()] == up
+    assert axis.get_ylim()[0] < 68 and axis.get_ylim()[1] > 90
+
+
+def test_the_scale_of_how_sure_goes_from_nothing_to_all(estimate):
+    figure, _ = panel(estimate)
+    (bar,) = (axis for axis in figure.axes if axis.get_ylabel() == "how sure")
+    assert bar.get_ylim() == (0, 1)

@@ -1,6 +1,7 @@
 """From traces of skin to rates: gaps, hidden patches, waves that end, windows and their judgement."""
 
 import dataclasses
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -485,7 +486,71 @@ def test_a_wave_that_its_method_cuts_short_goes_on_at_its_last_value(monkeypatch
     monkeypatch.setattr(host_classical, "read_trace", lambda name, rgb, fps: short)
     wave = read_waves(face(10), FPS, "pbv").waves["pbv"]
     assert wave[:290].tolist() == short.tolist() and wave[290:].tolist() == [296.0] * 10
-    monkeypatch.undo()
-    (chrom,) = fusion.estimator_waves(100 + np.random.default_rng(0).normal(size=(100, 3)), FPS, ("chrom",))
-    own = host_classical.METHODS["chrom"](100 + np.random.default_rng(0).normal(size=(100, 3)), FPS)
-    assert len(own) < 100 and set(chrom[len(own) :]) == {own[-1]}
+    monkeypatch.setitem(host_classical.METHODS, "green", lambda rgb, fps: rgb[..., :-5, 1] + 1)
+    rgb = np.random.default_rng(0).normal(100, 1, (2, 20, 3))
+    (green,) = fusion.estimator_waves(rgb, FPS, ("green",))
+    assert green[:, :15].tolist() == (rgb[:, :15, 1] + 1).tolist()
+    assert green[:, 15:].tolist() == [[last] * 5 for last in rgb[:, 14, 1] + 1]
+
+
+@pytest.mark.parametrize(
+    ("said", "name", "sign"),
+    [
+        ([("pos", 1.0), ("chrom", 1.0), ("chrom", -0.2)], "chrom", 1),
+        ([("pos", 1.0), ("chrom", -1.0), ("chrom", 0.2)], "chrom", -1),
+        ([("pos", 0.2), ("pos", -1.0), ("green", 1.0)], "pos", -1),
+        ([("omit", 0.0), ("omit", 0.0), ("omit", 0.0)], "omit", 1),
+    ],
+)
+def test_the_wave_that_is_shown_is_that_of_most_windows_the_way_up_that_they_say_together(
+    said, name, sign, monkeypatch
+):
+    segment, left = read_waves(face(20), FPS, AUTO), iter(said)
+    monkeypatch.setattr(
+        skin_reading,
+        "judge_window",
+        lambda window, method, settings, start_s: (Window(start_s, 10.0, None, 0.1, "x", None), *next(left)),
+    )
+    shown = judge(segment, AUTO, Settings())
+    assert len(shown.windows) == 3 and shown.skin is segment
+    np.testing.assert_array_equal(shown.wave.values, sign * segment.waves[name])
+
+
+def test_each_window_is_smoothed_at_its_middle_by_its_own_spectrum_and_confidence(monkeypatch):
+    weighed, tracked = [], []
+
+    def likelihood(share, hz, duration_s, chance):
+        weighed.append((share, hz, duration_s, chance))
+        return np.full(len(skin_reading.rate_track.GRID_BPM), float(len(weighed)))
+
+    def smooth(likely, times_s, duration_s):
+        tracked.append((likely[:, 0].tolist(), times_s.tolist(), duration_s))
+        bpm = np.array([70.0, 71, 72, 73])
+        return SimpleNamespace(bpm=bpm, low_bpm=bpm - 2, high_bpm=bpm + np.array([3, 3, 100, 3]))
+
+    monkeypatch.setattr(skin_reading.rate_track, "likelihood", likelihood)
+    monkeypatch.setattr(skin_reading.rate_track, "smooth", smooth)
+    spectra = [SimpleNamespace(share=f"share {i}", hz=f"hz {i}") for i in range(4)]
+    spectra[1] = None
+    found = [
+        Window(start_s, 8.0, given, chance, "", given)
+        for start_s, given, chance in (
+            (2.0, 70.0, 0.9),
+            (6.0, None, 0.1),
+            (10.0, 70.0, 0.8),
+            (500.0, None, 0.3),
+        )
+    ]
+    shown = skin_reading.smoothed(found, spectra)
+    assert weighed == [(f"share {i}", f"hz {i}", 8.0, chance) for i, chance in ((0, 0.9), (2, 0.8), (3, 0.3))]
+    assert tracked == [([1, 1, 2, 3], [6, 10, 14, 504], 8.0)]  # nothing to read says nothing
+    assert [w.smoothed_bpm for w in shown] == [70, 71, None, None]  # too wide; far from any reading
+    assert [w.smoothed_interval_bpm for w in shown[:2]] == [(68, 73), (69, 74)]
+
+
+def test_a_picture_is_grey_where_no_frame_has_a_colour():
+    traces = face(10)
+    grey = np.repeat(traces.skin[:, 1:2], 3, axis=1)
+    for skin, is_grey in ((grey, True), (np.where(np.arange(300)[:, None] < 290, grey, traces.skin), False)):
+        (window,) = read(dataclasses.replace(traces, skin=skin)).windows
+        assert (window.why == windows.NO_COLOUR) == is_grey

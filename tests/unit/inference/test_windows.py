@@ -1,5 +1,7 @@
 """Windows over waves: where they lie, what each says, and how a recording is summed up."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -101,3 +103,121 @@ def test_variability_takes_the_longest_run_of_good_windows_of_a_minute():
 def test_settings_are_checked(settings):
     with pytest.raises(ConfigError):
         Settings(**settings)
+
+
+def beating(starts_with_readings, start_s=5.0, seconds=40.0):
+    """A wave of 60 bpm whose tops are at whole seconds, and windows of 10 s that have readings or not."""
+    time_s = start_s + np.arange(round(seconds * FPS)) / FPS
+    wave = Wave(np.cos(2 * np.pi * time_s), float(FPS), start_s)
+    found = [window(float(start), 60.0 if good else None) for start, good in starts_with_readings]
+    return windows.with_beats(wave, found)
+
+
+def test_beats_are_those_of_windows_with_a_reading_each_once():
+    segment = beating([(5, True), (10, True), (15, False), (20, True), (25, False), (30, True)])
+    found = segment.beats_s
+    assert np.abs(found - found.round()).max() < 0.1
+    assert len(set(found.round())) == len(found)  # a run that begins where the last ended finds none twice
+    assert set(found.round()) <= {*range(5, 41)}
+    assert {*range(6, 20), *range(21, 30), *range(31, 40)} <= set(found.round())
+    alone = beating([(5, False), (20, True), (30, False)]).beats_s
+    assert set(alone.round()) <= {*range(20, 31)} and len(alone) >= 9
+    assert len(beating([(5, False)]).beats_s) == 0
+
+
+def test_variability_is_of_the_beats_of_its_run_alone():
+    """What beats irregularly outside of the longest run says nothing of it."""
+    good = tuple(window(float(start), 75.0) for start in range(20, 80, 5))  # 20–85 s
+    steady = np.arange(20, 85, 0.8)
+    wild = np.cumsum(0.5 + 0.4 * (np.arange(30) % 2))
+    beats_s = np.concatenate([wild[wild < 19], steady, 90 + wild])
+    wave = Wave(np.zeros(4000), 30.0)
+    segments = [Segment(wave, beats_s, (window(0.0, 75.0), window(10.0, None), *good, window(90.0, None)))]
+    found = windows.variability(segments)
+    assert found.duration_s == 65 and found.mean_nn_ms == pytest.approx(800)
+    assert found.sdnn_ms == pytest.approx(0, abs=1e-6)
+
+
+def test_the_longest_run_is_told_and_not_their_sum():
+    wave = Wave(np.zeros(4000), 30.0)
+    runs = (window(0.0, 75.0), window(5.0, 75.0), window(10.0, None), window(20.0, 75.0), window(40.0, None))
+    told = windows.why_no_variability([Segment(wave, np.zeros(0), runs)] * 2)
+    assert told == "60 s of readings in a row are needed, the longest run has 15 s"
+    long = tuple(window(float(start), 75.0) for start in range(0, 55, 5))
+    told = windows.why_no_variability([Segment(wave, np.zeros(0), long)])
+    assert told == "too many intervals between beats are irregular"
+
+
+def test_what_a_doubtful_clock_leaves():
+    """No interval and no smoothed rate, a lower confidence, and no reading where that is too low."""
+    sure = Window(0.0, 10.0, 70.0, 0.9, "", 70.0, {}, (69.0, 71.0), 70.5, (69.5, 71.5))
+    unsure = dataclasses.replace(sure, confidence=0.3, heart_rate_bpm=None, why="noise")
+    wave = Wave(np.zeros(600), 30.0)
+    segment = Segment(wave, np.zeros(0), (sure, unsure), lambda start, end: sure)
+    for least, given, why in ((0.5, 70.0, ""), (0.6, None, windows.NO_CLOCK)):
+        doubted = windows.doubted(segment, 0.5, Settings(min_confidence=least))
+        first, second = doubted.windows
+        assert (first.heart_rate_bpm, first.confidence, first.why) == (given, 0.5, why)
+        assert (second.heart_rate_bpm, second.confidence, second.why) == (None, 0.3, "noise")
+        for one in (first, second, doubted.judge(0, 300)):
+            assert (one.interval_bpm, one.smoothed_bpm, one.smoothed_interval_bpm) == (None,) * 3
+            assert one.candidate_bpm == 70
+        assert doubted.judge(0, 300) == first
+
+
+def test_a_wave_without_a_picture_is_read_on_its_own_clock():
+    settings = Settings(min_confidence=confidence.WAVE_THRESHOLD, stride_s=10.0)
+    segment = windows.judge_wave(Wave(pulse(70, 25), 30.0, 7.0), settings)
+    assert [w.start_s for w in segment.windows] == [7, 17, 22]
+    assert all(w.heart_rate_bpm == pytest.approx(70, abs=0.3) for w in segment.windows)
+    assert 7 <= segment.beats_s[0] < 8.5 and 30 < segment.beats_s[-1] <= 32
+
+
+def test_each_region_has_its_own_least_confidence_unless_one_is_given():
+    assert Settings(region="skin").least_confidence == confidence.SKIN_THRESHOLD
+    assert Settings(region="crop").least_confidence == confidence.THRESHOLD
+    assert confidence.SKIN_THRESHOLD != confidence.THRESHOLD
+    assert {Settings(region=region, min_confidence=0.0).least_confidence for region in ("skin", "crop")} == {
+        0
+    }
+
+
+@pytest.mark.parametrize(
+    ("method", "model", "box", "settings", "asks"),
+    [
+        ("auto", None, None, {}, True), ("sspd", None, None, {}, True), ("pos", None, None, {}, False),
+        ("auto", "a network", None, {}, False), ("auto", None, "a box", {}, False),
+        ("auto", None, None, {"network": False}, False), ("auto", None, None, {"region": "crop"}, False),
+    ],
+)  # fmt: skip
+def test_the_shipped_network_is_asked_where_nothing_speaks_against_it(method, model, box, settings, asks):
+    assert Settings(**settings).asks_shipped(method, model, box) == asks
+
+
+def test_a_slice_lies_inside_its_segment_to_a_frame():
+    segment = Segment(Wave(np.zeros(300), 30.0, 2.0), np.zeros(0), ())
+    assert segment.span_of(2.0, 12.0) == (0, 300)
+    assert segment.span_of(3.0, 7.5) == (30, 165)
+    assert segment.span_of(2.0 - 1 / 30, 12 + 1 / 30) == (0, 300)  # rounding
+    assert segment.span_of(2.0 - 2 / 30, 12.0) is None and segment.span_of(2.0, 12 + 2 / 30) is None
+
+
+@pytest.mark.parametrize("in_view", [0.49, 0.5])
+def test_half_of_the_looks_have_to_find_the_face(in_view):
+    read, _ = judge_window(pulse(70, 10), FPS, Settings(), in_view=in_view)
+    assert (read.why == windows.OUT_OF_VIEW) == (in_view < 0.5)
+
+
+@pytest.mark.parametrize(("seconds", "told"), [(8.9, True), (9.0, False)])
+def test_what_is_shorter_than_nine_seconds_says_so_where_it_is_not_sure(seconds, told):
+    noise = np.random.default_rng(1).normal(size=round(seconds * FPS))
+    read, _ = judge_window(noise, FPS, Settings(min_confidence=1))
+    assert read.heart_rate_bpm is None
+    assert ("are too short to be sure: take 10 s or more" in read.why) == told
+
+
+def test_json_has_no_number_that_is_none():
+    one = Window(1.23456, 10.0, None, 0.12345, "x", float("nan"), {"pos": float("nan"), "omit": 70.12345})
+    found = windows.as_json(dataclasses.replace(one, interval_bpm=(1.00049, float("inf"))))
+    assert (found["start_s"], found["confidence"], found["candidate_bpm"]) == (1.235, 0.123, None)
+    assert found["estimates_bpm"] == {"pos": None, "omit": 70.123} and found["interval_bpm"] == [1.0, None]

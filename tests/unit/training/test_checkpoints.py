@@ -1,7 +1,9 @@
 """A checkpoint that was damaged after it was written costs its steps, never the run."""
 
+import json
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import jax
 import numpy as np
@@ -10,6 +12,8 @@ import small_training
 from etils import epath
 
 from sspd_jax.errors import UserError
+from sspd_jax.training import checkpoints as module
+from sspd_jax.training import config as experiments
 from sspd_jax.training.checkpoints import checkpoints, resume, save
 
 STEPS = (1, 2, 3)
@@ -143,3 +147,35 @@ def test_the_best_stays_after_a_run_was_resumed(written, step_config, tmp_path):
                 save(manager, step, states[1], {"score": score})
     with checkpoints(epath.Path(tmp_path), 2) as manager:
         assert list(manager.all_steps()) == [1, 4, 5]
+
+
+def test_what_is_kept_as_the_best_is_what_is_trusted_most_where_that_is_known():
+    assert module._score_of({"score": 0.9, "trust": 0.1}) == 0.1
+    assert module._score_of({"score": 0.9}) == 0.9
+
+
+@pytest.mark.parametrize("before", [None, [{"train_people": ["zoe"]}]])
+def test_each_network_is_exported_with_its_own_numbers_and_what_it_learned_before(
+    before, tmp_path, monkeypatch
+):
+    saved = {}
+
+    def save_network(folder, tables, params, batch_stats):
+        folder.mkdir(parents=True)
+        saved[len(saved)] = (tables, params, batch_stats)
+
+    monkeypatch.setattr(module, "save_network", save_network)
+    if before:
+        (tmp_path / "learned_before.json").write_text(json.dumps(before))
+    state = SimpleNamespace(
+        params="online", batch_stats="its statistics", target_params="target", target_batch_stats="its own",
+    )  # fmt: skip
+    config = experiments.load("ubfc", ["seed=7"])
+    for _ in range(2):  # what a run that was cut off has left is replaced
+        saved.clear()
+        module.export_networks(config, state, epath.Path(tmp_path))
+    (first, *online), (second, *target) = saved.values()
+    assert (online, target) == (["online", "its statistics"], ["target", "its own"])
+    for tables in (first, second):
+        assert tables["seed"] == 7 and tables.get("learned_before") == before
+    assert sorted(path.name for path in (tmp_path / "network").iterdir()) == ["online", "target"]
