@@ -68,7 +68,11 @@ def main(argv: list[str] | None = None) -> int:
     add("--face_model", default="", metavar="FILE", help="YuNet's model file, for --face_detector=yunet")
     add("--json", metavar="FILE", help="write rates, wave, beats and times")
     add("--csv", metavar="FILE", help="write a row for each window")
-    add("--plot", metavar="FILE", help="draw rates, confidence, wave and spectrum (.png, .svg, .pdf)")
+    add(
+        "--plot",
+        metavar="FILE",
+        help="draw face, rates, confidence, wave and spectrum (.png, .svg, .pdf)",
+    )
     add("--explain", metavar="FILE", help="write a page that shows why there is a reading, or none (.html)")
     add("--overlay", metavar="FILE", help="write the video with face box, wave and rate in it (.mp4)")
     add(
@@ -113,6 +117,7 @@ def _predict(args: argparse.Namespace) -> int:
         fps=args.fps,
         box=box,
         keep=bool(args.explain or args.overlay),
+        photograph=bool(args.plot),
     )
     done: list[Prediction | Failure] = []
     codes = []

@@ -63,22 +63,26 @@ def embed(figure: Figure, alt: str) -> str:
 def draw_face(snapshot: Snapshot) -> Figure:
     """Draw a frame and, beside it and nearer, where in it the skin is."""
     figure = Figure(figsize=(6.4, 3), layout="constrained")
-    skin = 0.6 * snapshot.skin[..., None]
-    marked = np.rint(snapshot.picture * (1 - skin) + SKIN * skin).astype(np.uint8)
     whole, near = figure.subplots(1, 2)
     whole.imshow(snapshot.picture)
     whole.set_title(f"frame at {snapshot.time_s:.1f} s", fontsize=10)
-    near.imshow(marked)
+    whole.set_axis_off()
+    draw_skin(near, snapshot)
     near.set_title("skin that is read", fontsize=10)
-    rows, columns = (np.flatnonzero((snapshot.skin > LEAST_SKIN).any(axis)) for axis in (1, 0))
+    return figure
+
+
+def draw_skin(axis: Axes, snapshot: Snapshot) -> None:
+    """Draw a face from near, the skin that is read in it marked."""
+    skin = 0.6 * snapshot.skin[..., None]
+    axis.imshow(np.rint(snapshot.picture * (1 - skin) + SKIN * skin).astype(np.uint8))
+    rows, columns = (np.flatnonzero((snapshot.skin > LEAST_SKIN).any(side)) for side in (1, 0))
     if len(rows):
         margin = 0.3 * max(len(rows), len(columns))
         height, width = snapshot.skin.shape
-        near.set_xlim(max(columns[0] - margin, -0.5), min(columns[-1] + margin, width - 0.5))
-        near.set_ylim(min(rows[-1] + margin, height - 0.5), max(rows[0] - margin, -0.5))
-    for axis in (whole, near):
-        axis.set_axis_off()
-    return figure
+        axis.set_xlim(max(columns[0] - margin, -0.5), min(columns[-1] + margin, width - 0.5))
+        axis.set_ylim(min(rows[-1] + margin, height - 0.5), max(rows[0] - margin, -0.5))
+    axis.set_axis_off()
 
 
 def draw_course(segment: Segment) -> Figure:

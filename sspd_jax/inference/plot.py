@@ -66,7 +66,12 @@ def _draw_panel(panel: SubFigure, name: str, prediction: Prediction) -> None:
     bpm = prediction.heart_rate_bpm
     rate = "no reading, at the most" if bpm is None else f"{bpm:.1f} bpm,"
     panel.suptitle(f"{name}: {rate} {percent(prediction.confidence)} sure ({prediction.method})", fontsize=12)
-    rates, wave, spectrum = panel.subplots(1, 3, width_ratios=(1.5, 1.2, 0.9))
+    if prediction.snapshot is None:
+        rates, wave, spectrum = panel.subplots(1, 3, width_ratios=(1.5, 1.2, 0.9))
+    else:
+        face, rates, wave, spectrum = panel.subplots(1, 4, width_ratios=(0.6, 1.5, 1.2, 0.9))
+        figures.draw_skin(face, prediction.snapshot)
+        face.set_title(f"the skin at {prediction.snapshot.time_s:.1f} s", fontsize=10)
     _draw_rates(rates, prediction)
     best = max(prediction.windows, key=lambda window: window.confidence)
     segment = next(s for s in prediction.segments if best in s.windows)

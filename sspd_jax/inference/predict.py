@@ -50,6 +50,7 @@ def predict(
     detector: FaceDetector | None = None,
     box: SkinBox | None = None,
     keep: bool = False,
+    photograph: bool = False,
 ) -> Prediction:
     """Estimate the heart rate of a face in a video file.
 
@@ -65,6 +66,7 @@ def predict(
       box: Where the skin is, in pixels of the upright picture; nothing looks for a face then.
       keep: Keep what the rates are read from, about 1 kB a frame, and one picture, for `Prediction.hr` and
         `explain.write`.
+      photograph: Keep the picture alone, so that `writing.write_plot` shows whose rate it is.
 
     Raises:
       UserError: The video cannot be decoded, shows no face, or is too short.
@@ -81,7 +83,8 @@ def predict(
     else:
         rate = min(decode.read_facts(path, fps=fps).fps, decode.MOST_READING_FPS)
     _require_rate(path, rate)
-    prediction = _predict(frames, Path(path), rate, model, method, settings, near, box, keep, detector)
+    options = (model, method, settings, near, box, keep, detector)
+    prediction = _predict(frames, Path(path), rate, *options, photograph=photograph or keep)
     if damage.clock:
         prediction = _of_assumed_clock(prediction, settings)
     if not str(damage):
@@ -141,7 +144,8 @@ def predict_frames(
     fps = inputs.rate_of(fps)
     _require_rate(name, fps)
     frames = inputs.timed_pictures(frames, fps)
-    return _predict(frames, Path(name), fps, model, method, settings or Settings(), None, box, keep)
+    settings = settings or Settings()
+    return _predict(frames, Path(name), fps, model, method, settings, None, box, keep, photograph=keep)
 
 
 def _predict(
@@ -155,6 +159,8 @@ def _predict(
     given: SkinBox | None,
     keep: bool,
     detector: FaceDetector | None = None,
+    *,
+    photograph: bool,
 ) -> Prediction:
     ships = settings.asks_shipped(method, model, given)
     check_method(method, model, ships=ships)
@@ -173,7 +179,7 @@ def _predict(
     read_by = host_network.shipped() if ships else model
     if settings.region == "skin":
         segments, notes, box, snapshot = _read_skin(
-            watched, file, fps, read_by, method, settings, near, given, keep
+            watched, file, fps, read_by, method, settings, near, given, photograph
         )
     else:
         if method == AUTO:
@@ -250,7 +256,7 @@ def _read_skin(
     settings: Settings,
     near: FaceBox | None,
     given: SkinBox | None,
-    keep: bool,
+    photograph: bool,
 ) -> tuple[list[Segment], list[str], FaceBox, Snapshot | None]:
     """Read the skin of a face in one pass over the frames: segments, notes, the last box, and a picture."""
     networks, note = (None, skin_box.NOTE) if given else load_networks()
@@ -265,7 +271,7 @@ def _read_skin(
         near=near and dataclasses.astuple(near),
         crop_size=size if of_skin else None,
         box=given,
-        photograph=keep,
+        photograph=photograph,
     )
     if of_skin:
         size = face_stream.UNREAD_SIZE

@@ -115,6 +115,22 @@ def test_each_face_has_a_panel_with_its_name(estimate):
     assert min(heights) > 300
 
 
+def test_whose_rate_it_is_is_shown_where_a_picture_was_kept(estimate):
+    snapshot = estimate.snapshot
+    _, axes = panel(estimate)
+    axis = axes[f"the skin at {snapshot.time_s:.1f} s"]
+    (image,) = axis.get_images()
+    shown, skin = image.get_array(), snapshot.skin
+    assert shown.shape == snapshot.picture.shape
+    np.testing.assert_array_equal(shown[skin == 0], snapshot.picture[skin == 0])
+    assert (shown[skin > 0.9, 1] != snapshot.picture[skin > 0.9, 1]).mean() > 0.9  # it is marked
+    rows, columns = (np.flatnonzero((skin > 0.5).any(side)) for side in (1, 0))
+    (left, right), (bottom, top) = axis.get_xlim(), axis.get_ylim()
+    assert left < columns[0] < columns[-1] < right and top < rows[0] < rows[-1] < bottom
+    _, without = panel(dataclasses.replace(estimate, snapshot=None))
+    assert set(axes) - set(without) == {axis.get_title()}
+
+
 def test_a_crop_and_a_window_without_a_rate_are_drawn(estimate):
     times_s = np.arange(100) / 20
     frames = sample_video.face_frames(times_s, 84, 0)

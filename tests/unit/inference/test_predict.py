@@ -991,6 +991,9 @@ def test_a_wrong_slice_is_one_sentence(changing, slice_s, words):
 def test_the_command_keeps_no_more_than_it_needs(face):
     with pytest.raises(UserError, match=r"not kept; ask `sspd_jax\.read`"):
         predict.predict(face).hr(0, 10)
+    assert predict.predict(face, method="green").snapshot is None
+    pictured = predict.predict(face, method="green", photograph=True)
+    assert pictured.snapshot is not None and all(segment.skin is None for segment in pictured.segments)
 
 
 def test_a_slice_on_an_assumed_clock_is_doubted_as_the_windows_are(tmp_path):
