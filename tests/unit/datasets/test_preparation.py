@@ -121,6 +121,20 @@ def test_a_face_is_cut_out_by_every_setting(monkeypatch, tmp_path, follow_every_
     }  # fmt: skip
 
 
+def test_a_recordings_own_wave_is_put_on_the_clock_by_every_setting(monkeypatch):
+    told = []
+
+    def on_clock(*args):
+        told.append(args)
+        raise Reached
+
+    monkeypatch.setattr(preparation, "PpgOnClock", on_clock)
+    one = recording("a")
+    with pytest.raises(Reached):
+        preparation._write_segments(one, iter(()), Settings(25.0, 48, "area", 0.7, 33.0), None, None)
+    assert told == [(one.ppg, 25.0, 0.7)]
+
+
 @pytest.mark.parametrize(("gap_s", "bridged"), [(0.69, True), (0.71, False)])
 def test_a_contact_wave_is_bridged_as_far_as_the_frames_are(gap_s, bridged):
     times_s = np.concatenate([np.arange(0, 2, 0.01), 1.99 + gap_s + np.arange(0, 2, 0.01)])
