@@ -1161,3 +1161,20 @@ def test_everybody_is_who_was_seen_twice_from_left_to_right(monkeypatch):
     assert faces_at(monkeypatch, [(1.0, 1.1, right)])[0] == [right]  # once is better than nobody
     with pytest.raises(UserError, match="no face found"):
         faces_at(monkeypatch, [])
+
+
+@pytest.mark.parametrize("region", windows.REGIONS)
+@pytest.mark.parametrize("least", [0.0, 1.0])
+def test_every_setting_reaches_the_windows(region, least):
+    """Of a picture that is all skin and beats at 84 bpm."""
+    times_s = np.arange(90) / 15
+    beat = np.sin(2 * np.pi * 1.4 * times_s)[:, None] * [0.43, 1.0, 0.69]
+    grain = np.random.default_rng(0).normal(0, 1, (90, 24, 24, 3))
+    pictures = np.rint(np.array([150, 110, 90]) * (1 - 0.02 * beat[:, None, None]) + grain).astype(np.uint8)
+    settings = Settings(window_s=4, stride_s=2, min_confidence=least, region=region, network=False)
+    found = predict.predict_frames(pictures, 15.0, method="pos", settings=settings, box=SkinBox())
+    assert [(w.start_s, w.duration_s) for w in found.windows] == [(0, 4), (2, 4)]
+    assert all((w.heart_rate_bpm is None) == (least == 1) for w in found.windows)
+    assert all(w.candidate_bpm == pytest.approx(84, abs=3) for w in found.windows)
+    assert found.settings == settings and found.watched_s == pytest.approx(6)
+    assert all(segment.judge is None and segment.skin is None for segment in found.segments)
