@@ -96,7 +96,7 @@ def resample_wave(values: np.ndarray, times_s: np.ndarray, new_times_s: np.ndarr
     """Read a wave at other times, by the rule that `uniform` has for frames.
 
     Linear interpolation; where the old samples are denser than the new ones, their average weighted by a
-    hat of ± one new period.
+    hat of ± one new period, but in their gaps.
 
     Args:
       values: [n], finite.
@@ -131,8 +131,11 @@ def resample_wave(values: np.ndarray, times_s: np.ndarray, new_times_s: np.ndarr
     at = np.minimum(at, len(values) - 1)
     weights = np.clip(1 - np.abs(times_s[at] - new[:, None]) / np.maximum(reach, old_period), 0, None)
     weights[:, 1:][at[:, 1:] == at[:, :-1]] = 0  # past the end the last sample came up again
-    averaged = (weights * values[at]).sum(1) / np.maximum(weights.sum(1), 1e-12)
-    return np.where(reach[:, 0] > old_period, averaged, np.interp(new, times_s, values))
+    total = weights.sum(1)
+    averaged = (weights * values[at]).sum(1) / np.maximum(total, 1e-12)
+    # In a gap between the old samples a hat meets none of them.
+    is_met = (reach[:, 0] > old_period) & (total > 1e-6)
+    return np.where(is_met, averaged, np.interp(new, times_s, values))
 
 
 def _segments(frames, max_gap_s):

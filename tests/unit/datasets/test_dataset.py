@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import tensorflow_datasets as tfds
 from prepared_faces import content, recording, three
+from scored_people import segment
 
 from sspd_jax.datasets import dataset as dataset_module
 from sspd_jax.datasets.dataset import PreparedDataset, open_prepared
@@ -242,3 +243,16 @@ def test_a_shard_of_another_recording_is_noticed(tmp_path):
     dataset = open_prepared(tmp_path / "a")
     with pytest.raises(UserError, match="record 0 is not what the index says"):
         dataset.clip(dataset.segments[0], 0, 1)
+
+
+def test_a_part_of_a_dataset_keeps_what_is_said_of_the_whole(monkeypatch):
+    """Who was left out, whose skin is known: all recordings' skin must be, for any to be read."""
+    segments = tuple(segment(name) for name in "abc")
+    skin = {"a": "known", "b": "of another version", "c": "known"}
+    monkeypatch.setattr(dataset_module.skin_file, "is_known", lambda facts: facts == "known")
+    whole = dataset_module.PreparedDataset("there", "settings", segments, {"d": "gone"}, skin)
+    assert not whole.has_skin
+    part = whole.only(("a", "c"))
+    assert part.has_skin and part.left_out == {"d": "gone"} and part.people == ("a", "c")
+    assert not whole.only(("b",)).has_skin
+    assert not dataset_module.PreparedDataset("there", "settings", segments, {}).has_skin

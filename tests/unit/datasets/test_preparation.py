@@ -1,13 +1,16 @@
 """From a recording to its shard."""
 
 import dataclasses
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from etils import epath
 from prepared_faces import FLAT, portrait, recording
 
 from sspd_jax.datasets import preparation
 from sspd_jax.datasets.dataset import open_prepared
+from sspd_jax.datasets.format import Settings
 from sspd_jax.datasets.preparation import PpgOnClock
 from sspd_jax.datasets.prepare import prepare
 from sspd_jax.datasets.recording import Ppg
@@ -87,3 +90,62 @@ def test_a_changed_video_file_is_noticed_wherever_it_lies(tmp_path):
     data[-1] ^= 1
     there.file.write_bytes(data)
     assert preparation.fingerprint(here) != preparation.fingerprint(there)
+
+
+class Reached(Exception):
+    """What was looked for is known; the rest need not run."""
+
+
+@pytest.mark.parametrize("follow_every_s", [0.0, 2.5])
+def test_a_face_is_cut_out_by_every_setting(monkeypatch, tmp_path, follow_every_s):
+    told = {}
+
+    def cut_face(frames, file, **options):
+        told.update(options)
+        return SimpleNamespace(start_s=0.0, in_view=1, close=lambda: None)
+
+    def uniform(crops, fps, max_gap_s):
+        told.update(fps=fps, gap_of_clock_s=max_gap_s)
+        raise Reached
+
+    monkeypatch.setattr(preparation.face_stream, "cut_face", cut_face)
+    monkeypatch.setattr(preparation.resample, "uniform", uniform)
+    settings = Settings(25.0, 48, "area", 0.7, 33.0, follow_every_s=follow_every_s)
+    job = preparation.Job(recording("a"), epath.Path(tmp_path), "shard")
+    with pytest.raises(Reached):
+        job.run(settings, "the detector", lambda reached_s: None)
+    every_s = follow_every_s or preparation.DETECT_EVERY_S
+    assert told == {
+        "size": 48, "resize": "area", "face_search_s": 33.0, "max_gap_s": 0.7, "detector": "the detector",
+        "follow": follow_every_s > 0, "detect_every_s": every_s, "fps": 25.0, "gap_of_clock_s": 0.7,
+    }  # fmt: skip
+
+
+def test_a_recordings_own_wave_is_put_on_the_clock_by_every_setting(monkeypatch):
+    told = []
+
+    def on_clock(*args):
+        told.append(args)
+        raise Reached
+
+    monkeypatch.setattr(preparation, "PpgOnClock", on_clock)
+    one = recording("a")
+    with pytest.raises(Reached):
+        preparation._write_segments(one, iter(()), Settings(25.0, 48, "area", 0.7, 33.0), None, None)
+    assert told == [(one.ppg, 25.0, 0.7)]
+
+
+@pytest.mark.parametrize(("gap_s", "bridged"), [(0.69, True), (0.71, False)])
+def test_a_contact_wave_is_bridged_as_far_as_the_frames_are(gap_s, bridged):
+    times_s = np.concatenate([np.arange(0, 2, 0.01), 1.99 + gap_s + np.arange(0, 2, 0.01)])
+    wave = PpgOnClock(Ppg(times_s, np.sin(times_s)), 25.0, 0.7)
+    found = wave.at(np.arange(0, 4, 1 / 25))
+    assert np.isfinite(found).all() == bridged
+    there = np.isfinite(found)
+    np.testing.assert_allclose(found[there], np.sin(np.arange(0, 4, 1 / 25))[there], atol=0.08)
+
+
+def test_beyond_its_ends_a_wave_is_held_for_half_a_frame_and_no_longer():
+    times_s = np.arange(1, 2, 0.001)  # 1.000 to 1.999 s
+    found = PpgOnClock(Ppg(times_s, times_s), 10.0, 0.5).at(np.array([0.85, 0.955, 1.5, 2.04, 2.15]))
+    assert np.isfinite(found).tolist() == [False, True, True, True, False]

@@ -603,11 +603,12 @@ def test_faces_are_on_a_page_only_where_they_may_be(faces, monkeypatch):
         if name.startswith("draw_"):
             monkeypatch.setattr(figures, name, lambda *_, name=name: drawn.append(name))
     monkeypatch.setattr(report, "picture", lambda figure, text: "")
+    monkeypatch.setattr(report, "_alarms", lambda page: ["the training raised an alarm"])
     samples = people(1.0, count=2)
     one = scoring.score(samples, "target", OURS, with_confidence=False)
     page = report.render(one, samples, report.Page("t", None, None, faces=faces, notes=("be careful",)))
     assert ("draw_faces" in drawn) == faces and "draw_rates" in drawn
-    assert "be careful" in page
+    assert "be careful" in page and "the training raised an alarm" in page
 
 
 def test_every_form_says_the_protocol(scored, page):

@@ -30,10 +30,11 @@ from sspd_jax.cli import predict as cli_predict
 from sspd_jax.errors import ConfigError, UserError
 from sspd_jax.heart_rate import host_classical
 from sspd_jax.heart_rate.estimators import OF_RAW_WAVES
+from sspd_jax.heart_rate.wave import Wave
 from sspd_jax.inference import predict, windows
-from sspd_jax.inference.prediction import describe
-from sspd_jax.inference.windows import Settings
-from sspd_jax.inference.writing import write_csv
+from sspd_jax.inference.prediction import Failure, Prediction, describe
+from sspd_jax.inference.windows import Segment, Settings, Window
+from sspd_jax.inference.writing import write_csv, write_json
 from sspd_jax.method import network
 from sspd_jax.runtime.text import percent
 from sspd_jax.simulation import sample_video
@@ -1009,3 +1010,191 @@ def test_a_slice_on_an_assumed_clock_is_doubted_as_the_windows_are(tmp_path):
 def test_a_prediction_can_be_kept_on_disk(changing):
     again = pickle.loads(pickle.dumps(changing))
     assert again.hr(8, 18) == changing.hr(8, 18)
+
+
+# What is passed on, and what is written, without a video.
+
+
+class Reached(Exception):
+    """What was looked for is known; the rest need not run."""
+
+
+def handed(monkeypatch, module, name):
+    """Note what a function is called with, and end there."""
+    notes = []
+
+    def note(*args, **options):
+        notes.append((args, options))
+        raise Reached
+
+    monkeypatch.setattr(module, name, note)
+    return notes
+
+
+FRAMES = [(i / 10, np.zeros((32, 32, 3), np.uint8)) for i in range(3)]
+
+
+@pytest.mark.parametrize("keep", [True, False])
+@pytest.mark.parametrize("near", [None, FaceBox(1, 2, 30, 40)])
+def test_the_skin_is_recorded_of_the_face_that_was_named(monkeypatch, keep, near):
+    monkeypatch.setattr(predict, "load_networks", lambda: ("the networks", ""))
+    notes = handed(monkeypatch, predict, "SkinRecorder")
+    box = None if near else SkinBox((4, 5, 20, 20))
+    with pytest.raises(Reached):
+        predict._predict(iter(FRAMES), Path("a"), 10.0, None, "pos", Settings(), near, box, keep)
+    ((args, options),) = notes
+    assert args == (None if box else "the networks",)
+    expected = (1, 2, 30, 40) if near else None
+    assert options == {"near": expected, "crop_size": None, "box": box, "photograph": keep}
+
+
+@pytest.mark.parametrize("given", [None, SkinBox((4, 5, 20, 20))])
+def test_a_crop_is_cut_around_the_face_that_was_named_by_the_detector_that_was_chosen(monkeypatch, given):
+    notes = handed(monkeypatch, predict.face_stream, "cut_box" if given else "cut_face")
+    near = FaceBox(1, 2, 30, 40)
+    with pytest.raises(Reached):
+        predict._predict(
+            iter(FRAMES),
+            Path("a"),
+            10.0,
+            None,
+            "pos",
+            Settings(region="crop"),
+            near,
+            given,
+            False,
+            "a detector",
+        )
+    (((_, file, *box), options),) = notes
+    assert file == Path("a") and options.pop("size") == predict.face_stream.SIZE
+    assert options.pop("watch_background")  # what lies behind beats, too, where a lamp does
+    if given:
+        assert box == [given] and not options
+    else:
+        assert options == {"follow": True, "near": near, "detector": "a detector"}
+
+
+def judged(bpm, sure, start_s, **more):
+    return Window(start_s, 10.0, bpm, sure, "" if bpm else "noise", bpm or 50.0, **more)
+
+
+def of(segments, **more):
+    bpm, sure = windows.summary(segments)
+    fields = {
+        "file": "a.mp4", "method": "auto", "hr_estimator": "x", "heart_rate_bpm": bpm, "confidence": sure,
+        "segments": tuple(segments), "variability": None, "face_box": (1, 2, 3, 4), "checkpoint": None,
+        "notes": (),
+    }  # fmt: skip
+    return Prediction(**(fields | more))
+
+
+@pytest.fixture
+def in_parts():
+    """A recording in two parts, of which the second is the longer one and has the surer refusal."""
+    first = Segment(Wave(np.arange(60.0), 10.0, 1.0), np.array([1.5, 2.5]), (judged(None, 0.2, 1.0),))
+    long = Segment(Wave(np.arange(90.0), 10.0, 20.0), np.array([20.25]), (
+        dataclasses.replace(judged(None, 0.6, 20.0), why="a lamp"), judged(None, 0.3, 22.0),
+    ))  # fmt: skip
+    return first, long
+
+
+def test_a_recording_in_parts_shows_its_longest_wave_all_beats_and_the_surest_reason(in_parts):
+    whole = of(in_parts, watched_s=31.23456)
+    assert whole.wave is in_parts[1].wave and whole.why == "a lamp" and len(whole.windows) == 3
+    table = whole.to_json()
+    assert table["beats_s"] == [1.5, 2.5, 20.25] and table["watched_s"] == 31.235
+    assert (table["start_s"], table["duration_s"], len(table["wave"])) == (20, 9, 90)
+    assert table["times_s"][:2] == [20, 20.1] and (table["read_out"], table["why"]) == ("x", "a lamp")
+    assert of(in_parts).to_json()["watched_s"] is None
+    (line, *_) = describe(whole, "me")
+    assert line == "me: no reading, a lamp (auto, 15.0 of 31.2 s at 10.00 Hz, 0 of 3 windows)"
+    (line, *_) = describe(of(in_parts, watched_s=15.9), "me")
+    assert "15.0 s at" in line  # what is missing is less than a second
+
+
+def test_a_table_of_windows_has_each_range_in_its_own_columns(in_parts, tmp_path):
+    given = judged(70.0, 0.9, 0.0, interval_bpm=(68.0, 73.0), smoothed_bpm=71.0,
+                   smoothed_interval_bpm=(69.0, 75.0))  # fmt: skip
+    segment = dataclasses.replace(in_parts[0], windows=(given, judged(None, 0.1, 5.0)))
+    both = [of([segment]), of([segment]), Failure("b.mp4", "b.mp4: no face"), of([segment], file="b.mp4")]
+    write_csv(tmp_path / "a.csv", both)
+    lines = list(csv.DictReader((tmp_path / "a.csv").read_text().splitlines()))
+    places = [("a.mp4", "1"), ("a.mp4", "1"), ("a.mp4", "2"), ("a.mp4", "2"), ("b.mp4", "1"), ("b.mp4", "2"),
+              ("b.mp4", "2")]  # fmt: skip
+    assert [(line["file"], line["face"]) for line in lines] == places
+    names = ("heart_rate_bpm", "lowest_bpm", "highest_bpm", "smoothed_bpm", "smoothed_lowest_bpm",
+             "smoothed_highest_bpm", "why", "error")  # fmt: skip
+    assert [lines[0][name] for name in names] == ["70.0", "68.0", "73.0", "71.0", "69.0", "75.0", "", ""]
+    assert [lines[1][name] for name in names] == ["", "", "", "", "", "", "noise", ""]
+    assert [lines[4][name] for name in names] == [""] * 7 + ["b.mp4: no face"]
+
+
+def test_one_result_is_an_object_unless_more_will_follow(in_parts, tmp_path):
+    one, two = of(in_parts), Failure("b.mp4", "b.mp4: no face")
+    for results, options, kind in (
+        ([one], {}, dict), ([one], {"as_list": True}, list), ([one, two], {}, list), ([two], {}, dict)
+    ):  # fmt: skip
+        write_json(tmp_path / "a.json", results, **options)
+        found = json.loads((tmp_path / "a.json").read_text())
+        assert isinstance(found, kind)
+        assert (found if kind is list else [found]) == [json.loads(json.dumps(r.to_json())) for r in results]
+
+
+def test_what_is_assumed_of_a_clock_halves_what_is_sure_and_measures_anew(in_parts, monkeypatch):
+    given = judged(70.0, 0.9, 0.0, interval_bpm=(68.0, 73.0))
+    segment = dataclasses.replace(in_parts[0], windows=(given,))
+    monkeypatch.setattr(windows, "variability", lambda parts: [w.heart_rate_bpm for w in parts[0].windows])
+    before = of([segment], variability="of before")
+    for least, bpm in ((0.5, 70.0), (0.51, None)):
+        found = predict._of_assumed_clock(before, Settings(min_confidence=least))
+        assert (found.heart_rate_bpm, found.confidence, found.variability) == (bpm, 0.5, [bpm])
+        assert found.interval_bpm is None
+
+
+def faces_at(monkeypatch, seen, until_s=9.0):
+    """Look for everybody in a video in which a detector sees boxes at times: [(from s, to s, box)]."""
+    now, looked = [0.0], []
+
+    class Detector:
+        def detect_all(self, rgb):
+            looked.append(now[0])
+            return [box for first_s, last_s, box in seen if first_s <= now[0] < last_s]
+
+    def frames(path):
+        for i in range(round(until_s * 30)):
+            now[0] = i / 30
+            yield now[0], None
+
+    monkeypatch.setattr(predict.decode, "frames", frames)
+    return predict.find_faces("a.mp4", detector=Detector()), looked
+
+
+def test_everybody_is_who_was_seen_twice_from_left_to_right(monkeypatch):
+    left, right, ghost = FaceBox(10, 90, 60, 140), FaceBox(100, 10, 150, 60), FaceBox(200, 50, 250, 100)
+    late = FaceBox(300, 50, 350, 100)
+    seen = [(1.0, 9, right), (1.6, 9, left), (2.0, 2.1, ghost), (4.5, 9, late)]
+    found, looked = faces_at(monkeypatch, seen)
+    assert found == [left, right]  # the others were seen once, or more than 3 s after the first
+    assert 3.8 < looked[-1] <= 4.0
+    moved = FaceBox(104, 12, 154, 62)  # the same face a little beside
+    assert faces_at(monkeypatch, [(0, 1, right), (1, 9, moved)])[0] == [right]
+    assert faces_at(monkeypatch, [(1.0, 1.1, right)])[0] == [right]  # once is better than nobody
+    with pytest.raises(UserError, match="no face found"):
+        faces_at(monkeypatch, [])
+
+
+@pytest.mark.parametrize("region", windows.REGIONS)
+@pytest.mark.parametrize("least", [0.0, 1.0])
+def test_every_setting_reaches_the_windows(region, least):
+    """Of a picture that is all skin and beats at 84 bpm."""
+    times_s = np.arange(90) / 15
+    beat = np.sin(2 * np.pi * 1.4 * times_s)[:, None] * [0.43, 1.0, 0.69]
+    grain = np.random.default_rng(0).normal(0, 1, (90, 24, 24, 3))
+    pictures = np.rint(np.array([150, 110, 90]) * (1 - 0.02 * beat[:, None, None]) + grain).astype(np.uint8)
+    settings = Settings(window_s=4, stride_s=2, min_confidence=least, region=region, network=False)
+    found = predict.predict_frames(pictures, 15.0, method="pos", settings=settings, box=SkinBox())
+    assert [(w.start_s, w.duration_s) for w in found.windows] == [(0, 4), (2, 4)]
+    assert all((w.heart_rate_bpm is None) == (least == 1) for w in found.windows)
+    assert all(w.candidate_bpm == pytest.approx(84, abs=3) for w in found.windows)
+    assert found.settings == settings and found.watched_s == pytest.approx(6)
+    assert all(segment.judge is None and segment.skin is None for segment in found.segments)

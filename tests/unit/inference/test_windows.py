@@ -1,6 +1,7 @@
 """Windows over waves: where they lie, what each says, and how a recording is summed up."""
 
 import dataclasses
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -123,6 +124,8 @@ def test_beats_are_those_of_windows_with_a_reading_each_once():
     alone = beating([(5, False), (20, True), (30, False)]).beats_s
     assert set(alone.round()) <= {*range(20, 31)} and len(alone) >= 9
     assert len(beating([(5, False)]).beats_s) == 0
+    lapping = beating([(5, True), (8, False), (10, True)]).beats_s  # 10 to 15 s are in two runs
+    assert len(set(lapping.round())) == len(lapping) and {*range(6, 19)} <= set(lapping.round())
 
 
 def test_variability_is_of_the_beats_of_its_run_alone():
@@ -221,3 +224,35 @@ def test_json_has_no_number_that_is_none():
     found = windows.as_json(dataclasses.replace(one, interval_bpm=(1.00049, float("inf"))))
     assert (found["start_s"], found["confidence"], found["candidate_bpm"]) == (1.235, 0.123, None)
     assert found["estimates_bpm"] == {"pos": None, "omit": 70.123} and found["interval_bpm"] == [1.0, None]
+
+
+def face_cells(seconds=20.0, colours=(0.43, 1.0, 0.69)):
+    """The colours of sixteen cells of a face that darkens as blood fills it, [t, 48]."""
+    beat = pulse(70, seconds)[:, None, None]
+    cells = np.array([150.0, 110.0, 90.0]) * (1 - 0.004 * beat * np.array(colours))
+    return np.broadcast_to(cells, (len(beat), 16, 3)).reshape(len(beat), 48)
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+def test_a_wave_of_a_crop_rises_as_blood_darkens_the_skin(sign):
+    """Whichever way up it was read."""
+    cells = face_cells()
+    times_s = 3 + np.arange(600) / FPS
+    nothing = SimpleNamespace(times_s=np.zeros(0), values=np.zeros((0, 3)))
+    clip = SimpleNamespace(background=nothing, detections=[(3.0, True), (20.0, True)])
+    wave = Wave(sign * pulse(70, 20, noise=0.05), float(FPS), 3.0)
+    seen = SimpleNamespace(times_s=times_s, values=cells)
+    segment = windows.judge_segment(wave, seen, clip, Settings(region="crop"))
+    assert np.corrcoef(segment.wave.values, pulse(70, 20))[0, 1] > 0.9
+    assert [w.start_s for w in segment.windows] == [3, 8, 13]
+    assert all(w.candidate_bpm == pytest.approx(70, abs=0.5) for w in segment.windows)
+    again = segment.judge(0, 300)
+    assert again == segment.windows[0]
+
+
+def test_a_picture_without_colour_is_no_reading_whatever_beats_in_it():
+    grey = face_cells(10, (1.0, 1.0, 1.0)).reshape(300, 16, 3)[..., 1:2].repeat(3, axis=2).reshape(300, 48)
+    for cells, why in ((grey, windows.NO_COLOUR), (face_cells(10), None)):
+        read, _ = judge_window(pulse(70, 10), FPS, Settings(region="crop", min_confidence=1), cells=cells)
+        assert read.heart_rate_bpm is None and read.candidate_bpm == pytest.approx(70, abs=0.5)
+        assert (read.why == windows.NO_COLOUR) == (why is not None)

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -23,7 +24,7 @@ from sspd_jax.experiments.run import train_and_evaluate
 from sspd_jax.runtime import metrics_log
 from sspd_jax.simulation import sample_video
 from sspd_jax.training import config as experiments
-from sspd_jax.training import loop, sharding
+from sspd_jax.training import loop, setup, sharding
 
 ROOT = Path(__file__).parents[3]
 SECONDS = 12
@@ -335,3 +336,46 @@ def test_a_wrong_configuration_ends_with_2_and_leaves_nothing(arguments, says, t
 def test_evaluate_says_what_is_no_run(tmp_path, capsys):
     assert cli_evaluate.main([f"--workdir={tmp_path}"]) == 1
     assert "no work directory of a run" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("on_devices", [True, False])
+@pytest.mark.parametrize(("people", "alone"), [(("ann", "ann"), True), (("ann", "bob"), False)])
+def test_a_run_steps_on_what_it_holds_and_knows_whether_it_sees_one_person(
+    on_devices, people, alone, monkeypatch
+):
+    segments = [SimpleNamespace(person_id=name) for name in people]
+    dataset = SimpleNamespace(segments=segments)
+    choice = SimpleNamespace(segments=[[0], [1]], left_out=("short",))
+    meshes = {2: SimpleNamespace(devices=np.array(["device"]), shape={"data": 1}), 1: "mesh of one"}
+    made, told, spread = [], {}, []
+    frames = SimpleNamespace(frames="all frames", starts=lambda segment, start: ("cut at", segment, start))
+
+    def compile_step(step_config, mesh, clip_frames):
+        made.append((mesh, clip_frames))
+        return f"step on {len(made)}"
+
+    def clip_batches(*args, **options):
+        told.update(options)
+        return range(6)
+
+    monkeypatch.setattr(setup.processes, "require_whole", lambda: None)
+    monkeypatch.setattr(setup.input_pipeline, "choose", lambda *_: choice)
+    monkeypatch.setattr(setup.input_pipeline, "epoch_sizes", lambda *_: (2, 1))
+    monkeypatch.setattr(setup.sharding, "lay_out", lambda *_: meshes)
+    monkeypatch.setattr(setup.sharding, "part_of_process", lambda mesh, size: slice(0, size))
+    monkeypatch.setattr(setup.sharding, "spread_clips", lambda *args: spread.append(args) or "spread")
+    monkeypatch.setattr(setup, "_frames_on_devices", lambda *_: frames if on_devices else None)
+    monkeypatch.setattr(setup.input_pipeline, "clip_batches", clip_batches)
+    monkeypatch.setattr(setup.compiled, "STEP_COMPILERS", {"jit": compile_step})
+    monkeypatch.setattr(setup, "_idle", lambda meshes: ("idle",))
+    config = experiments.load("ubfc", ["clip_frames=128", "data.train_people=('ann',)"])
+    found, epoch_steps = setup.set_up(config, dataset)
+    assert found.one_person == alone and found.notes == ("short", "idle") and epoch_steps == 2
+    assert made == [(mesh, 128 if on_devices else None) for mesh in meshes.values()]
+    assert found.steps == {2: "step on 1", 1: "step on 2"}
+    assert told["read"] == (not on_devices) and told["parts"] == {2: slice(0, 2), 1: slice(0, 1)}
+    drawn = {"segment": "s", "start": [7], "clips": "clips"}
+    if on_devices:
+        assert found.to_devices(drawn) == {"frames": "all frames", "starts": ("cut at", "s", [7])}
+    else:
+        assert found.to_devices(drawn) == {"clips": "spread"} and spread == [("clips", "mesh of one", 1)]

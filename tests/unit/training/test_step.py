@@ -1,5 +1,6 @@
 """One step: repeatable, compiled once, the same on one device and on eight, in either precision."""
 
+import dataclasses
 import functools
 
 import jax
@@ -192,10 +193,11 @@ def test_the_losses_compare_the_online_network_with_a_target_played_as_slowly(st
     t = np.arange(small.FRAMES, dtype=np.float32)
     moments = jnp.asarray(np.stack([np.eye(small.FRAMES, dtype=np.float32)] * 2))
     ramp = similarity_outputs(jnp.stack([t, t]), (moments,))
+    learned = similarity_outputs(jnp.stack([-t, -t]), (moments,))
 
     def forward(network, params, batch_stats, video, **_):
         given.append((params, batch_stats, np.asarray(video)))
-        return ramp, {"stats of": len(given)}
+        return (learned, ramp)[len(given) % 2], {"stats of": len(given)}
 
     def total_loss(outputs, fps, terms):
         compared.append(outputs)
@@ -220,12 +222,81 @@ def test_the_losses_compare_the_online_network_with_a_target_played_as_slowly(st
     assert stats == {"stats of": 2} and target_stats == {"stats of": 1}
     np.testing.assert_array_equal(wave, ramp.wave)  # of its health: as the target said it
     (both,) = compared
-    np.testing.assert_array_equal(both.online.wave, ramp.wave)
+    np.testing.assert_array_equal(both.online.wave, learned.wave)
     middle = (small.FRAMES - 1) / 2
     np.testing.assert_allclose(both.target.wave, np.stack([t, middle + (t - middle) / 2]), atol=1e-5)
     assert np.all(both.target.ssm[0][0] == ramp.ssm[0][0]) and np.any(both.target.ssm[0][1] != ramp.ssm[0][1])
     train_step.loss_fn(state.params, state, *videos, None, step_config=step_config)
     jax.tree.map(np.testing.assert_array_equal, compared[1].target, ramp)
+
+
+def test_each_view_and_the_speed_are_drawn_by_keys_of_their_own(start, step_config, monkeypatch):
+    """And each view is cut by its own settings, at its place in the whole batch, of what is played."""
+    drawn, keys = [], []
+
+    def make_view(clips, key, settings, size, first, transform):
+        drawn.append((settings, size, first, transform, np.asarray(clips)[0, 0, 0, 0, 0]))
+        keys.append(jax.random.key_data(key).tolist())
+        return clips
+
+    def draw_speeds(key, n, min_speed, first):
+        drawn.append((n, min_speed, first))
+        keys.append(jax.random.key_data(key).tolist())
+        return "speeds"
+
+    monkeypatch.setattr(train_step.views, "make_view", make_view)
+    monkeypatch.setattr(train_step.time_stretch, "draw_speeds", draw_speeds)
+    monkeypatch.setattr(train_step.time_stretch, "play", lambda clips, speed: clips + 1)
+    speeds = []
+    monkeypatch.setattr(train_step, "learn", lambda *args, **_: speeds.append(args[3]) or (args[0], {}))
+    steady = dataclasses.replace(step_config.network, input_transform="steady")
+    local, whole = views.ViewSettings(crop="random"), views.ViewSettings(crop="whole")
+    form = small.replace(step_config, network=steady, local_view=local, global_view=whole, min_speed=0.7)
+    clips, state = np.full((2, 25, 26, 26, 3), 7, np.uint8), start
+    train_step.train_step(state, {"clips": clips}, step_config=form)
+    assert speeds == ["speeds"]
+    assert drawn == [(2, 0.7, 0), (local, 22, 0, "steady", 8), (whole, 22, 0, "steady", 7)]
+    for other, at in ((form, state.replace(step=np.int32(1))), (small.replace(form, seed=3), state)):
+        train_step.train_step(at, {"clips": clips}, step_config=other)
+    assert len({tuple(key) for key in keys}) == len(keys) == 9
+    plain = small.replace(form, min_speed=1.0)
+    keys.clear()
+    train_step.train_step(state, {"clips": clips}, step_config=plain)
+    train_step.train_step(state, {"clips": clips}, step_config=form)
+    assert keys[:2] == keys[3:]  # the views are those of the clip's own speed
+
+
+def test_parts_of_a_batch_know_their_place_and_step_as_the_whole_does(start, step_config, monkeypatch):
+    """Over a mapped axis: clips are numbered on, gradients averaged, waves gathered."""
+
+    def make_view(clips, key, settings, size, first, transform):
+        return jnp.asarray(clips, jnp.float32)[:, 1:, :22, :22] * 0 + jnp.asarray(first, jnp.float32)
+
+    def loss_fn(params, state, online, target, speed, *, step_config):
+        loss = jnp.mean(online) * sum(jnp.sum(leaf) for leaf in jax.tree.leaves(params))
+        wave = jnp.mean(online, axis=(2, 3, 4)) + jnp.arange(online.shape[0], dtype=jnp.float32)[:, None]
+        return loss, ({}, wave, state.batch_stats, state.target_batch_stats)
+
+    def health(wave, fps):
+        return {"clips": jnp.float32(len(wave)), "sum": jnp.sum(wave)}
+
+    monkeypatch.setattr(train_step.views, "make_view", make_view)
+    monkeypatch.setattr(train_step, "loss_fn", loss_fn)
+    monkeypatch.setattr(train_step.diagnostics, "wave_health", health)
+    mapped = small.replace(step_config, batch_axis="data")
+    clips = np.zeros((3, 2, 25, 26, 26, 3), np.uint8)
+
+    def step(clips):
+        return train_step.train_step(start, {"clips": clips}, step_config=mapped)
+
+    after, metrics = jax.jit(jax.vmap(step, axis_name="data"))(clips)
+    t = small.FRAMES
+    assert metrics["health/clips"].tolist() == [6, 6, 6]
+    assert metrics["health/sum"].tolist() == [t * (0 + 1 + 2 + 3 + 4 + 5)] * 3  # clips 0 to 5
+    moved = jax.tree.map(lambda new, old: np.asarray(new) - np.asarray(old), after.params, start.params)
+    gradient = (0 + 2 + 4) / 3  # of the parts that begin with clip 0, 2 and 4
+    for leaf in jax.tree.leaves(moved):
+        np.testing.assert_allclose(leaf, -1e-3 * gradient / (gradient + 1), rtol=2e-2)  # Adam's first step
 
 
 def test_a_probe_reads_the_target_and_compares_it_with_the_online_network(step_config, monkeypatch):

@@ -476,6 +476,20 @@ def test_resampled_wave_is_the_same_pulse(old_fps):
     np.testing.assert_allclose(resample_wave(3 * pulse + 2, times, new), 3 * read + 2, atol=1e-9)
 
 
+@pytest.mark.parametrize("old_fps", [30, 62, 256])
+@pytest.mark.parametrize("offset", [0, 100])
+def test_a_gap_between_samples_is_bridged_by_a_line(old_fps, offset):
+    """However dense the samples are: where none is near, a wave is neither 0 nor the last one."""
+    times = np.arange(4 * old_fps) / old_fps
+    kept = (times < 1.5) | (times > 2.1)
+    line = offset + 3 * times
+    new = 0.2 + np.arange(100) / 30
+    read = resample_wave(line[kept], times[kept], new)
+    np.testing.assert_allclose(read, offset + 3 * new, atol=3 / 30)
+    far = (new > 1.5 + 1 / 30) & (new < 2.1 - 1 / 30)
+    np.testing.assert_allclose(read[far], offset + 3 * new[far], atol=1e-9)
+
+
 def test_resampled_wave_by_hand():
     np.testing.assert_allclose(resample_wave([0, 10], [0, 1], [0, 0.25, 1.0]), [0, 2.5, 10])
     np.testing.assert_allclose(resample_wave([0, 8, 100, 40, 4], np.arange(5) / 2, [0, 1, 2]), [0, 62, 4])
