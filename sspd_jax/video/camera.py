@@ -124,6 +124,18 @@ def camera(device: int | str = 0) -> Feed:
 
     Raises:
       UserError: It cannot be opened; while frames are taken: it gives no pictures any more.
+
+    Example:
+      A file stands for a stream here:
+
+      >>> import contextlib, tempfile
+      >>> from sspd_jax.simulation import sample_video
+      >>> with tempfile.TemporaryDirectory() as folder:
+      ...     sample_video.write_face_video(f"{folder}/face.mp4", seconds=2)
+      ...     with contextlib.closing(camera(f"{folder}/face.mp4")) as feed:
+      ...         time_s, picture = next(feed)
+      >>> time_s, picture.shape
+      (0.0, (256, 256, 3))
     """
     log = getattr(cv2.utils, "logging", cv2)  # before OpenCV 4.13 the level is set in `cv2` itself
     level = log.getLogLevel()
