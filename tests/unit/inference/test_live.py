@@ -12,6 +12,7 @@ import subprocess
 import sys
 import threading
 import time
+import types
 import urllib.error
 import urllib.request
 from pathlib import Path
@@ -33,6 +34,7 @@ from sspd_jax.method.network import init_variables
 from sspd_jax.simulation import sample_video
 from sspd_jax.video import camera, face_stream, face_track, resample
 from sspd_jax.video.face_detection import FaceBox
+from sspd_jax.video.skin_box import SkinBox
 
 ROOT = Path(__file__).parents[3]
 BOX = FaceBox(50, 40, 110, 100)
@@ -636,3 +638,17 @@ def test_what_is_wrong_is_said_in_a_sentence(capsys, tmp_path, face):
         port = taken.getsockname()[1]
         sentence = says(capsys, 1, face, f"--port={port}")
     assert f"port {port}: cannot be used" in sentence and "--port=0" in sentence
+
+
+@pytest.mark.parametrize("box", [None, SkinBox((4, 5, 20, 20))])
+def test_a_live_picture_is_recorded_where_the_skin_is_said_to_be_and_waits_for_nothing(monkeypatch, box):
+    told = []
+    monkeypatch.setattr(live, "load_networks", lambda: ("the networks", ""))
+    monkeypatch.setattr(
+        live,
+        "SkinRecorder",
+        lambda *args, **how: told.append((args, how)) or types.SimpleNamespace(tracker=None),
+    )
+    live.watch(iter(()), 15.0, method="pos", settings=Settings(network=False), box=box)
+    networks = None if box else "the networks"
+    assert told == [((networks,), {"look_ahead_s": 0, "crop_size": None, "box": box})]

@@ -283,7 +283,7 @@ def test_parts_of_a_batch_know_their_place_and_step_as_the_whole_does(start, ste
     monkeypatch.setattr(train_step.views, "make_view", make_view)
     monkeypatch.setattr(train_step, "loss_fn", loss_fn)
     monkeypatch.setattr(train_step.diagnostics, "wave_health", health)
-    mapped = small.replace(step_config, batch_axis="data")
+    mapped = small.replace(step_config, batch_axis="data", momentum=small.step_config().momentum)
     clips = np.zeros((3, 2, 25, 26, 26, 3), np.uint8)
 
     def step(clips):
