@@ -28,6 +28,8 @@ HOW = "send a form with the video: curl --form video=@my.mp4 URL"
 
 async def read(request: Request) -> JSONResponse:
     """Read the uploaded video; what is no video gets a sentence."""
+    if not request.headers.get("content-type", "").startswith("multipart/"):
+        return JSONResponse({"error": HOW}, 415)
     async with request.form(max_files=1, max_fields=1) as form:
         video = form.get("video")
         if not isinstance(video, UploadFile):

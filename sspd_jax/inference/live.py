@@ -47,6 +47,7 @@ BEFORE = 2  # windows of the skin's traces that are kept: estimators are unsure 
 NO_FACE_YET = "no face found yet"
 GAP = "a gap in time"
 TOO_SLOW = "frames were dropped: this computer is too slow for it"
+TOO_FAST = "frames were dropped: --speed={:g} is more than this computer can follow, give a lower one"
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -233,7 +234,7 @@ class _View:
         if not time_s > self.time_s:
             raise ValueError(f"time must increase, got {time_s} s after {self.time_s} s")
         if time_s > self.time_s + MAX_GAP_S:
-            self.gap = TOO_SLOW if self.dropped > self._dropped else GAP
+            self.gap = self._why_dropped() if self.dropped > self._dropped else GAP
         self.time_s, self._dropped = time_s, self.dropped
         self._arrived_s = self._source.arrived_s if isinstance(self._source, Feed) else time.monotonic()
         if self.recorder:
@@ -255,6 +256,9 @@ class _View:
             only = [picture for _, picture in self.recorder.take_crops()]
             return only[-1] if only and self.box is not None else None
         return None if self.box is None else crop(rgb, self.box, self._size)
+
+    def _why_dropped(self) -> str:
+        return TOO_FAST.format(self._source.speed) if self._source.speed > 1 else TOO_SLOW
 
     def crops(self) -> Iterator[tuple[float, np.ndarray]]:
         """Take frames until the face is lost."""

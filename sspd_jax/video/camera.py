@@ -38,6 +38,7 @@ class Feed(Iterator):
       dropped: How many frames were dropped so far.
       newest: The last frame that came, (time in s, picture); None before.
       arrived_s: When the frame that was yielded last came, in s of `time.monotonic`.
+      speed: How much faster than life it comes.
     """
 
     def __init__(
@@ -51,7 +52,7 @@ class Feed(Iterator):
           name: Its name, for people.
           speed: How much faster than life it comes.
         """
-        self.name, self.fps = name, fps
+        self.name, self.fps, self.speed = name, fps, speed
         self.dropped, self.newest, self.arrived_s = 0, None, 0.0
         self._source = iter(source)
         self._most = max(2, round(HOLD_S * fps * speed))

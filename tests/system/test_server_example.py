@@ -135,6 +135,6 @@ def test_starlette_reads_a_form_and_says_what_is_none(starlette_port, tmp_path):
     assert (table["why"] == "") == (table["heart_rate_bpm"] is not None)
     status, table = send(*form("video", "notes.txt", b"no video"))
     assert status == 422 and table["error"].startswith("notes.txt: not a video")
-    for other in (form("video", "", b"text"), (b"bytes", "application/octet-stream")):
+    for other in (form("video", "", b"text"), (b"bytes", "application/x-www-form-urlencoded")):
         status, table = send(*other)
         assert status == 415 and "curl --form" in table["error"]

@@ -51,7 +51,7 @@ FAR_BPM = 20.0  # an oximeter lags by seconds; one that is farther off does not 
 FAILS = 0.2  # share of a recording in which it may do so
 GET_IT = (
     f"request UBFC-rPPG at {PAGE} and give the folder that holds its {FOLDER}, or make simulated recordings: "
-    "python -m sspd_jax simulate OUT"
+    "python -m sspd_jax simulate {}"
 )
 COPY_IT = "copy the subject again from the dataset, or remove its folder"
 
@@ -76,7 +76,7 @@ def recordings(source: str | Path) -> list[Recording | Broken]:
     Raises:
       UserError: The folder is missing or holds no subject.
     """
-    source = files.find_folder(source, GET_IT)
+    source = files.find_folder(source, GET_IT.format(source))
     folder = source / FOLDER if (source / FOLDER).is_dir() else source
     subjects = {}
     for path in folder.iterdir():
@@ -94,7 +94,7 @@ def recordings(source: str | Path) -> list[Recording | Broken]:
                 f"{source}: holds folders 1-gt, 5-gt, …, which are UBFC-rPPG's DATASET_1; read it as "
                 "ubfc_rppg_1 (--config=ubfc1)"
             )
-        raise UserError(f"{folder}: holds no folder subject1, subject2, …; {GET_IT}")
+        raise UserError(f"{folder}: holds no folder subject1, subject2, …; {GET_IT.format('OUT')}")
     simulation = _simulation(folder)
     items = [(path.name, path) for _, path in sorted(subjects.items())]
     return files.list_each(items, functools.partial(_recording, simulation=simulation))

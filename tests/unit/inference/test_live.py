@@ -231,6 +231,9 @@ def test_dropped_frames_are_said(seen):
             self.dropped, self.arrived_s = 20 * (time_s > 6), time.monotonic() - 0.7
             return time_s, rgb
 
+    quick = Slow(itertools.chain(noise(6), noise(3, start_s=8)), 10, "quick", speed=4)
+    *_, last = live.watch(quick, 10, settings=Settings(window_s=4))
+    assert "--speed=4 is more than this computer can follow" in last.window.why
     feed = Slow(itertools.chain(noise(6), noise(3, start_s=8)), 10, "slow")
     updates = list(live.watch(feed, 10, settings=Settings(window_s=4)))
     assert live.TOO_SLOW in updates[-1].window.why
