@@ -187,7 +187,8 @@ def _settings(function: str, kind: type, given: dict[str, Any]) -> Any:
     given = _renamed(given, 4, read_out="hr_estimator", window="window_s", stride="stride_s")
     for name in given:
         if name not in known:
-            raise ConfigError(f"{function}() has no setting {name!r}{did_you_mean(name, known)}")
+            every = (*known, "method", "checkpoint", "fps", "box")
+            raise ConfigError(f"{function}() has no setting {name!r}{did_you_mean(name, every)}")
     try:
         return kind(**given)
     except TypeError as error:  # text where a number is compared

@@ -45,7 +45,13 @@ def main(argv: list[str] | None = None) -> int:
         default="",
         help=f"{', '.join(protocol.names())}, or files like them; a report for each",
     )
-    add("--window", type=float, metavar="S", help="another window than the protocol's, s; 0: whole videos")
+    add(
+        "--window",
+        type=float,
+        metavar="S",
+        help="another window than the protocol's, s; 0: whole videos; one after the other, unless protocol "
+        "or --stride has a shorter stride",
+    )
     add("--stride", type=float, metavar="S", help="another stride than the protocol's, s; 0: one frame")
     add(
         "--methods",
@@ -92,9 +98,20 @@ def _protocols(args: argparse.Namespace, default: Protocol) -> list[Protocol]:
     changes = {key: value for key, value in changes.items() if value is not None}
     region = args.region or default.region
     if args.protocol:
-        return [over(protocol.load(name, **changes), region) for name in _names(args.protocol)]
+        names = _names(args.protocol)
+        loaded = [protocol.load(n, **_without_gaps(changes, protocol.load(n).stride_s)) for n in names]
+        return [over(p, region) for p in loaded]
+    changes = _without_gaps(changes, default.stride_s)
     settings = {"window_s": default.window_s, "stride_s": default.stride_s, **changes}
     return [over(protocol.load(default.name.partition("(")[0], **settings), region)]
+
+
+def _without_gaps(changes: Mapping[str, float], stride_s: float) -> dict[str, float]:
+    """Let no gap come between windows of another length than a protocol's, nor one begin at every frame."""
+    window_s = changes.get("window_s")
+    if not window_s or "stride_s" in changes or 0 < stride_s <= window_s:
+        return dict(changes)
+    return {**changes, "stride_s": window_s}
 
 
 def _test_run(args: argparse.Namespace) -> dict[epath.Path, Mapping[str, Any]]:

@@ -13,7 +13,7 @@ from sspd_jax.datasets import leakage
 from sspd_jax.datasets.prepare import prepare
 from sspd_jax.datasets.recording import Ppg, Recording
 from sspd_jax.errors import ConfigError, UserError
-from sspd_jax.evaluation import evaluate, report
+from sspd_jax.evaluation import evaluate, protocol, report
 from sspd_jax.simulation import sample_video
 from sspd_jax.training import config as experiments
 
@@ -281,3 +281,29 @@ def test_each_protocol_is_scored_over_its_region_of_what_can_be_read(has_skin, m
     assert [(folder, page[0], page[2]) for folder, page in written] == [
         (name, result, "page") for name, result in expected.items()
     ]
+
+
+@pytest.mark.parametrize(
+    ("protocol_name", "options", "window_s", "stride_s"),
+    [
+        ("ours", ["--window=8"], 8, 8),  # its stride of 10 s would leave gaps
+        ("ours", ["--window=30"], 30, 10),
+        ("ours", ["--window=8", "--stride=10"], 8, 10),  # who asks for gaps gets them
+        ("toolbox", ["--window=8"], 8, 8),  # whole videos have no stride
+        ("toolbox", ["--window=8", "--stride=0"], 8, 0),
+        ("sinc", ["--window=0"], 0, None),
+    ],
+)
+def test_windows_of_another_length_leave_no_gaps(protocol_name, options, window_s, stride_s, monkeypatch):
+    asked = {}
+    monkeypatch.setattr(cli_evaluate, "_test_data", lambda args: asked.update(args=args) or {})
+    assert cli_evaluate.main(["--data=D", "--output=O", *options]) == 0
+    default = evaluate.over(protocol.default(), "crop")
+    asked["args"].protocol = protocol_name
+    (found,) = cli_evaluate._protocols(asked["args"], default)
+    assert found.window_s == window_s
+    assert found.stride_s == (protocol.load(protocol_name).stride_s if stride_s is None else stride_s)
+    asked["args"].protocol = ""
+    (found,) = cli_evaluate._protocols(asked["args"], default)  # a run's own, as ours
+    expected = stride_s if protocol_name == "ours" else found.stride_s
+    assert (found.window_s, found.stride_s) == (window_s, expected)

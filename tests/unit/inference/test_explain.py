@@ -179,6 +179,8 @@ def test_what_cannot_be_explained_is_said(video, tmp_path, capsys):
     assert capsys.readouterr().err.count("\n") == 1
     assert cli_predict.main([str(video), f"--explain={tmp_path / 'nowhere' / 'a.html'}"]) == 1
     assert "no such folder" in capsys.readouterr().err
+    assert cli_predict.main([str(video), f"--explain={tmp_path / 'a.txt'}"]) == 2
+    assert "a.txt: the page is HTML; give a name that ends in .html" in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
 
 

@@ -340,6 +340,7 @@ def test_uploads_and_pictures_of_any_kind_are_read_as_the_file_is(brief, kind):
             {"fps": 30, "windw_s": 5},
             r"read\(\) has no setting 'windw_s'; did you mean",
         ),
+        (np.zeros((9, 8, 8, 3)), {"fps": 30, "methd": "pos"}, "'methd'; did you mean 'method'"),
     ],
 )
 @pytest.mark.filterwarnings("ignore:window is called")
