@@ -194,9 +194,7 @@ def test_a_video_is_drawn_by_the_clock_and_the_box_that_it_was_read_with(estimat
     told = {}
     monkeypatch.setattr(overlay.decode, "frames", lambda file, fps: (file, fps))
     monkeypatch.setattr(overlay, "draw", lambda frames, found, box: (frames, found, box))
-    monkeypatch.setattr(
-        overlay.encode, "write_video", lambda path, drawn: told.update(path=path, drawn=drawn)
-    )
+    monkeypatch.setattr(overlay.encode, "write_video", lambda path, drawn: told.update({path: drawn}))
     box = SkinBox((70, 60, 120, 120))
     overlay.write(tmp_path / "out.mp4", [estimate], fps=12.5, box=box)
     assert told == {tmp_path / "out.mp4": ((estimate.file, 12.5), [estimate], box)}

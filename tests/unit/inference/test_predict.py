@@ -296,6 +296,11 @@ def test_three_lines_of_python_read_files_arrays_and_streams(face):
 
 
 @pytest.fixture(scope="module")
+def read_face(face):
+    return sspd_jax.read(face, method="pos")
+
+
+@pytest.fixture(scope="module")
 def brief(tmp_path_factory):
     """Five seconds at 84 bpm, and what is read of them."""
     path = tmp_path_factory.mktemp("brief") / "face.mp4"
@@ -305,7 +310,7 @@ def brief(tmp_path_factory):
 
 @pytest.mark.parametrize("kind", ["bytes", "stream", "upload", "list", "fractions", "channels first"])
 def test_uploads_and_pictures_of_any_kind_are_read_as_the_file_is(brief, kind):
-    face, read_face = brief
+    face, whole = brief
     pictures = np.stack([picture for _, picture in decode.frames(face)])
     video = {
         "bytes": face.read_bytes(),
@@ -317,7 +322,7 @@ def test_uploads_and_pictures_of_any_kind_are_read_as_the_file_is(brief, kind):
     }[kind]
     fps = None if kind in ("bytes", "stream", "upload") else 30
     prediction = sspd_jax.read(video, fps=fps, method="pos")
-    np.testing.assert_allclose(prediction.wave.values, read_face.wave.values, atol=1e-9)
+    np.testing.assert_allclose(prediction.wave.values, whole.wave.values, atol=1e-9)
     names = {"bytes": "the upload", "stream": "the upload", "upload": "face.mp4"}
     assert prediction.file == names.get(kind, "frames")
 
@@ -1035,18 +1040,19 @@ def handed(monkeypatch, module, name):
 FRAMES = [(i / 10, np.zeros((32, 32, 3), np.uint8)) for i in range(3)]
 
 
-@pytest.mark.parametrize("keep", [True, False])
+@pytest.mark.parametrize("photograph", [True, False])
 @pytest.mark.parametrize("near", [None, FaceBox(1, 2, 30, 40)])
-def test_the_skin_is_recorded_of_the_face_that_was_named(monkeypatch, keep, near):
+def test_the_skin_is_recorded_of_the_face_that_was_named(monkeypatch, photograph, near):
     monkeypatch.setattr(predict, "load_networks", lambda: ("the networks", ""))
     notes = handed(monkeypatch, predict, "SkinRecorder")
     box = None if near else SkinBox((4, 5, 20, 20))
     with pytest.raises(Reached):
-        predict._predict(iter(FRAMES), Path("a"), 10.0, None, "pos", Settings(), near, box, keep)
+        options = (Settings(), near, box, not photograph)
+        predict._predict(iter(FRAMES), Path("a"), 10.0, None, "pos", *options, photograph=photograph)
     ((args, options),) = notes
     assert args == (None if box else "the networks",)
     expected = (1, 2, 30, 40) if near else None
-    assert options == {"near": expected, "crop_size": None, "box": box, "photograph": keep}
+    assert options == {"near": expected, "crop_size": None, "box": box, "photograph": photograph}
 
 
 @pytest.mark.parametrize("given", [None, SkinBox((4, 5, 20, 20))])
@@ -1065,6 +1071,7 @@ def test_a_crop_is_cut_around_the_face_that_was_named_by_the_detector_that_was_c
             given,
             False,
             "a detector",
+            photograph=False,
         )
     (((_, file, *box), options),) = notes
     assert file == Path("a") and options.pop("size") == predict.face_stream.SIZE
