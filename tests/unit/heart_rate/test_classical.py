@@ -15,6 +15,8 @@ from sspd_jax.heart_rate import classical, jax_filters
 from sspd_jax.heart_rate.classical import METHODS, chrom, green, pos, read_trace
 from sspd_jax.heart_rate.rate import spectral_peak_rate, wavelet_peak_rate
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
 GOLDEN = np.load(Path(__file__).parents[2] / "golden" / "classical_methods.npz")
 BLOOD = np.array([0.33, 0.77, 0.53])  # how strongly a pulse colours red, green and blue
 

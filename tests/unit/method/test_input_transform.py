@@ -10,6 +10,8 @@ from hypothesis import strategies as st
 from sspd_jax.method import input_transform, views
 from sspd_jax.method.settings import NetworkSettings
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
 SIZE = 16
 TIME_S = np.arange(40) / 15
 BEAT = np.sin(2 * np.pi * 1.7 * TIME_S)[:, None, None, None]

@@ -11,6 +11,8 @@ from hypothesis.extra import numpy as hnp
 
 from sspd_jax.method import self_similarity as ss
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
 MANY = settings(max_examples=40, deadline=None, derandomize=True)
 
 

@@ -8,6 +8,8 @@ import pytest
 
 from sspd_jax.method import spectrum
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
 
 def tone(hz, *, fps=30.0, t=300, amplitude=1.0, phase=0.4):
     return (amplitude * np.sin(2 * np.pi * hz * np.arange(t) / fps + phase)).astype(np.float32)

@@ -12,6 +12,8 @@ from sspd_jax.method.layers import norm_tanh
 from sspd_jax.method.layers.conv3d import conv3d
 from sspd_jax.method.settings import NetworkSettings
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
 FORMS = ("direct", "matmul", "planes")
 
 
