@@ -32,7 +32,8 @@ def load(checkpoint: str | Path) -> RppgModel:
       checkpoint: A directory that `sspd_jax convert` or a training wrote.
 
     Raises:
-      UserError: The checkpoint is missing, damaged, or holds another network than it says.
+      UserError: The checkpoint is missing, damaged, or holds another network than it says; or the packages
+        that networks need are not installed.
 
     Example:
       >>> import sspd_jax
@@ -41,7 +42,14 @@ def load(checkpoint: str | Path) -> RppgModel:
       (30.0, 42)
     """
     processes.require_whole()
-    from sspd_jax.inference.model import load_model  # JAX takes seconds to import: not before it is needed
+    try:
+        from sspd_jax.inference.model import (
+            load_model,
+        )  # JAX takes seconds to import: not before it is needed
+    except ModuleNotFoundError as error:
+        from sspd_jax.errors import lacking
+
+        raise (lacking(error) or error) from None
 
     return load_model(checkpoint)
 
@@ -180,8 +188,7 @@ def _box(box: Any) -> Any:
 
 def _settings(function: str, kind: type, given: dict[str, Any]) -> Any:
     """Make settings of keyword arguments; the command's names for them are understood, unknown ones named."""
-    from sspd_jax.errors import ConfigError
-    from sspd_jax.method.settings import did_you_mean
+    from sspd_jax.errors import ConfigError, did_you_mean
 
     known = kind.__dataclass_fields__
     given = _renamed(given, 4, read_out="hr_estimator", window="window_s", stride="stride_s")

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable
 
 import sspd_jax
-from sspd_jax.errors import DONE, MISUSED
+from sspd_jax.errors import DONE, FAILED, MISUSED, lacking
 from sspd_jax.runtime import text
 
 COMMANDS = {
@@ -58,7 +58,13 @@ def main(argv: list[str] | None = None) -> int:
         print(f"error: no command {name!r}{hint}", file=sys.stderr)
         return MISUSED
     module = "sspd_jax.main" if name == "main" else f"sspd_jax.cli.{name}"
-    run: Callable[[list[str]], int] = importlib.import_module(module).main
+    try:
+        run: Callable[[list[str]], int] = importlib.import_module(module).main
+    except ModuleNotFoundError as error:
+        if not (sentence := lacking(error)):
+            raise
+        print(f"error: {sentence}", file=sys.stderr)
+        return FAILED
     return run(rest)
 
 

@@ -15,8 +15,6 @@ import sys
 
 from sspd_jax.cli import common
 from sspd_jax.errors import ConfigError
-from sspd_jax.runtime import distributed
-from sspd_jax.training import config as experiments
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -52,6 +50,10 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _train(args: argparse.Namespace) -> None:
+    # Not before arguments are parsed: help is there at once, and says nothing of what is not installed.
+    from sspd_jax.runtime import distributed
+    from sspd_jax.training import config as experiments
+
     for argument in args.unknown:
         if not argument.startswith("--config.") or "=" not in argument:
             name, equals, value = argument.removeprefix("--").partition("=")

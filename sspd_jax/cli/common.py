@@ -12,7 +12,7 @@ import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from sspd_jax.errors import DONE, FAILED, UserError
+from sspd_jax.errors import DONE, FAILED, UserError, lacking
 from sspd_jax.runtime import text
 
 
@@ -116,6 +116,7 @@ def run(
     except Exception as error:
         if debug:
             traceback.print_exc()
+        error = lacking(error) or error
         if isinstance(error, UserError):
             sentence, code, hint = text.printable(str(error)), error.exit_code, ""
         else:

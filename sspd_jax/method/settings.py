@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import math
-from collections.abc import Iterable
 from typing import Any
 
 from jax.typing import ArrayLike
 from jaxtyping import Float32, PyTree
 
-from sspd_jax.errors import ConfigError
+from sspd_jax.errors import ConfigError, did_you_mean
 from sspd_jax.method import architecture
 from sspd_jax.method.input_transform import INPUT_TRANSFORMS
 from sspd_jax.method.layers.conv3d import FORMS
@@ -168,12 +166,3 @@ def network_table(settings: NetworkSettings) -> dict[str, Any]:
 def as_tuple(value: Any) -> Any:
     """Turn lists inside a configuration value into tuples, which can be compared and hashed."""
     return tuple(as_tuple(item) for item in value) if isinstance(value, list | tuple) else value
-
-
-def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """Return the end of a sentence that names the known key nearest to an unknown one, or nothing."""
-    known = sorted(known)
-    close = difflib.get_close_matches(name, known, n=1)
-    if close:
-        return f"; did you mean {close[0]!r}?"
-    return f"; known: {', '.join(known)}" if known else ""

@@ -25,7 +25,7 @@ from ml_collections import config_flags
 from sspd_jax.checkpoints.renamed_keys import EARLIER_TABLES, REMOVED, RENAMED
 from sspd_jax.datasets import splits
 from sspd_jax.datasets.readers.registry import READERS
-from sspd_jax.errors import ConfigError
+from sspd_jax.errors import ConfigError, did_you_mean
 from sspd_jax.heart_rate import estimators
 from sspd_jax.inference.windows import REGIONS
 from sspd_jax.method import losses, param_labels, spectrum, target_ema, views
@@ -33,7 +33,6 @@ from sspd_jax.method.settings import (
     CROP_SIZE,
     FPS,
     NetworkSettings,
-    did_you_mean,
     network_settings,
     network_table,
 )

@@ -3,6 +3,7 @@
 import configparser
 import importlib.util
 import os
+import re
 import subprocess
 from pathlib import Path
 
@@ -77,9 +78,8 @@ def test_the_first_cell_takes_an_uploaded_wheel_or_says_what_to_set(tmp_path, mo
     exec(first.replace("github.com/OWNER/", "github.com/somebody/"), {})
     (tmp_path / "sspd_jax-0.1.0-py3-none-any.whl").touch()
     exec(first, {})
-    assert "@ git+https://github.com/" in asked[0] and asked[1].startswith(
-        "./sspd_jax-0.1.0-py3-none-any.whl"
-    )
+    assert re.match(r"sspd_jax\[(train|cuda|tpu)\] @ git\+https://github.com/", asked[0])
+    assert re.fullmatch(r"\./sspd_jax-0.1.0-py3-none-any.whl\[(train|cuda|tpu)\]", asked[1])
 
 
 @pytest.mark.slow

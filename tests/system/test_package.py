@@ -1,6 +1,7 @@
 """What is installed works without the repository: from another folder, by name, with every file it needs."""
 
 import configparser
+import email
 import os
 import re
 import shlex
@@ -11,14 +12,19 @@ import tomllib
 import venv
 import zipfile
 from importlib import import_module
+from importlib.metadata import distribution, packages_distributions
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 from setuptools import find_packages
 
 import sspd_jax
 from sspd_jax import __main__ as door
+from sspd_jax import errors
 from sspd_jax.errors import ConfigError
+from sspd_jax.heart_rate import classical, host_classical
 from sspd_jax.training import config as experiments
 
 ROOT = Path(__file__).parents[2]
@@ -66,17 +72,23 @@ def test_what_developers_install_holds_what_the_other_extras_need_in_tests(setup
         name: {line for line in lines.splitlines() if line and not line.startswith("#")}
         for name, lines in setup_cfg["options.extras_require"].items()
     }
-    assert set(extras) == {"cuda", "tpu", "beam", "export", "notebooks", "docs", "mutation", "dev"}
+    assert set(extras) == {"train", "cuda", "tpu", "beam", "export", "notebooks", "docs", "mutation", "dev"}
     assert extras["docs"] | extras["beam"] | extras["export"] <= extras["dev"]
+    assert all("sspd_jax[train]" in extras[name] for name in extras.keys() - {"train", "mutation"})
+    tops = {module: set(map(canonicalize_name, names)) for module, names in packages_distributions().items()}
+    named = {canonicalize_name(Requirement(line).name) for line in extras["train"]}
+    assert all(named & tops[module] for module in errors.TRAIN_MODULES)
+    assert named <= set().union(*(tops[module] for module in errors.TRAIN_MODULES))
     # What JAX is needed at least is said once more by its extras.
-    least = re.search(r"^jax(>=.*)$", setup_cfg["options"]["install_requires"], re.MULTILINE)[1]
-    assert all(next(iter(extras[name])).endswith(least) for name in ("cuda", "tpu"))
+    least = next(line.removeprefix("jax") for line in extras["train"] if line.startswith("jax>"))
+    assert all(
+        f"jax[{plugin}]{least}" in extras[name] for name, plugin in (("cuda", "cuda13"), ("tpu", "tpu"))
+    )
 
 
 def test_the_lowest_versions_are_those_that_are_asked_for(setup_cfg):
-    least = dict(
-        re.findall(r"^([\w-]+)(?:\[\w+\])?>=([\d.]+)", setup_cfg["options"]["install_requires"], re.MULTILINE)
-    )
+    wanted = setup_cfg["options"]["install_requires"] + setup_cfg["options.extras_require"]["train"]
+    least = dict(re.findall(r"^([\w-]+)(?:\[\w+\])?>=([\d.]+)", wanted, re.MULTILINE))
     listed = (ROOT / "tests" / "lowest.txt").read_text()
     lowest = dict(re.findall(r"^([\w-]+)==([\d.]+)$", listed, re.MULTILINE))
     assert lowest.keys() - {"pyparsing"} == least.keys()
@@ -207,36 +219,103 @@ sspd_jax sample my.mp4 --seconds=11 --bpm=72
 sspd_jax predict my.mp4 --method=pos --json=my.json
 sspd_jax simulator recordings --people=2 --seconds=12 --preset=easy --workers=1
 sspd_jax main --help
-python -m sspd_jax prepare --dataset=ubfc_rppg --source=recordings --data_dir=data/ubfc_rppg_smoke --crop_size=68
+python -m sspd_jax prepare --dataset=ubfc_rppg --source=recordings --data_dir=data/ubfc_rppg_smoke
+    --crop_size=68
 python -m sspd_jax.main --config=configs/ubfc.py:smoke --config.epochs=1 --config.batch_size=1 --no_progress
     --config.data.train_people="('subject1',)" --config.data.test_people="('subject2',)" --workdir=run
 python -m sspd_jax predict my.mp4 --checkpoint=run/network/target --min_confidence=0 --no_cache
 """
 
 
-@pytest.mark.slow
-def test_the_wheel_works_in_another_folder(wheel, tmp_path):
-    """A fresh environment without this repository; what the package needs is lent from this one's."""
+def environment_of(wheel, tmp_path):
+    """Make an environment that holds the wheel alone; return its packages' folder and how to type there."""
     made = tmp_path / "env"
     venv.create(made, symlinks=True, with_pip=False)
     site = Path(sysconfig.get_path("purelib", vars={"base": str(made), "platbase": str(made)}))
     install = [sys.executable, "-m", "pip", "--python", str(made / "bin" / "python"), "install", "--no-deps"]
     quiet = ["--quiet", "--disable-pip-version-check", "--no-index", str(wheel)]
-    subprocess.run([*install, *quiet], check=True, timeout=120)
-    # A folder named here is searched, but its own .pth files, so the editable install, are not read.
-    (site / "lent.pth").write_text(sysconfig.get_path("purelib") + "\n")
+    environment = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
+    subprocess.run([*install, *quiet], check=True, timeout=120, env=environment)
     here = tmp_path / "elsewhere"
     here.mkdir()
-    environment = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
 
-    def type_in(command):
+    def type_in(command, code=0):
         program, *arguments = shlex.split(command)
         line = [str(made / "bin" / program), *arguments]
         done = subprocess.run(
             line, cwd=here, env=environment, capture_output=True, text=True, timeout=300, check=False
         )
-        assert done.returncode == 0, f"{command}\n{done.stdout}{done.stderr}"
-        return done.stdout
+        assert done.returncode == code, f"{command}\n{done.stdout}{done.stderr}"
+        return done.stderr if code else done.stdout
+
+    return site, type_in
+
+
+def needed_by(wheel):
+    """Return the distributions that `pip install WHEEL` brings, those that they need included."""
+    (name,) = (name for name in zipfile.ZipFile(wheel).namelist() if name.endswith(".dist-info/METADATA"))
+    metadata = email.message_from_bytes(zipfile.ZipFile(wheel).read(name))
+    asked, found = [(line, {""}) for line in metadata.get_all("Requires-Dist")], {}
+    while asked:
+        line, extras = asked.pop()
+        requirement = Requirement(line)
+        marker = requirement.marker
+        key = (canonicalize_name(requirement.name), *sorted(requirement.extras))
+        if key not in found and (not marker or any(marker.evaluate({"extra": extra}) for extra in extras)):
+            found[key] = distribution(requirement.name)
+            asked += [(line, {"", *requirement.extras}) for line in found[key].requires or ()]
+    return {key[0]: there for key, there in found.items()}
+
+
+@pytest.mark.slow
+def test_reading_needs_little_and_what_needs_more_says_what(wheel, tmp_path):
+    """The wheel, what it says that it needs, and nothing else: no JAX."""
+    site, type_in = environment_of(wheel, tmp_path)
+    needed = needed_by(wheel)
+    assert {"numpy", "scipy", "fsspec"} <= needed.keys() and "jax" not in needed
+    files = {Path(there.locate_file(path)) for there in needed.values() for path in there.files or ()}
+    assert sum(path.stat().st_size for path in files if path.is_file()) < 700e6
+    for there in needed.values():
+        for top in {
+            path.parts[0] for path in there.files or () if path.parts[0] not in ("..", "__pycache__")
+        }:
+            if not (site / top).exists():
+                (site / top).symlink_to(there.locate_file(top))
+
+    type_in("sspd_jax sample my.mp4 --seconds=11 --bpm=72")
+    for reading in (
+        "my.mp4 --json=my.json --csv=my.csv --plot=my.png --overlay=seen.mp4",
+        "my.mp4 --method=sspd --explain=why.html",
+        *(f"my.mp4 --method={method}" for method in ("pos", "omit")),
+        *(f"my.mp4 --region=crop --method={method}" for method in host_classical.METHODS),
+    ):
+        bpm = float(
+            re.search(r"my.mp4: ([\d.]+) bpm", type_in(f"sspd_jax predict {reading} --min_confidence=0"))[1]
+        )
+        assert abs(bpm - 72) < 3, reading
+    assert "72" in type_in(
+        "python -c 'import sspd_jax; print(round(sspd_jax.read(\"my.mp4\").heart_rate_bpm))'"
+    )
+    type_in("sspd_jax simulate made --people=1 --seconds=11 --preset=easy --workers=1")
+    type_in("sspd_jax live my.mp4 --no_page --speed=8")
+    for more in (
+        "main --config=ubfc",
+        *("prepare", "evaluate", "compare a", "study a", "inspect a", "export a", "web a", "convert a b"),
+        "predict my.mp4 --checkpoint=a",
+        *(f"predict my.mp4 --method={name}" for name in classical.METHODS.keys() - host_classical.METHODS),
+    ):
+        said = type_in(f"sspd_jax {more}", code=1)
+        assert said.endswith("run `pip install 'sspd_jax[train]'`\n") and said.count("error: ") == 1, said
+    type_in("sspd_jax main --help")
+
+
+@pytest.mark.slow
+def test_the_wheel_works_in_another_folder(wheel, tmp_path):
+    """A fresh environment without this repository; what the package needs is lent from this one's."""
+    site, type_in = environment_of(wheel, tmp_path)
+    # A folder named here is searched, but its own .pth files, so the editable install, are not read.
+    (site / "lent.pth").write_text(sysconfig.get_path("purelib") + "\n")
+    here = tmp_path / "elsewhere"
 
     where = type_in("python -c 'import sspd_jax; print(sspd_jax.__file__)'")
     assert where.strip() == str(site / "sspd_jax" / "__init__.py")

@@ -1,5 +1,6 @@
 import functools
 import pickle
+import threading
 import time
 from collections import Counter
 
@@ -99,19 +100,29 @@ def test_reading_ahead_changes_nothing(dataset, ahead):
 
 
 def test_what_is_read_ahead_is_not_waited_for(dataset, monkeypatch):
-    honest = PreparedDataset.clip
+    honest, read, may_read = PreparedDataset.clip, [], threading.Event()
 
-    def slow(*args, **settings):
-        time.sleep(0.02)
-        return honest(*args, **settings)
+    def gated(*args, **settings):
+        may_read.wait()
+        clip = honest(*args, **settings)
+        read.append(clip)
+        return clip
 
-    monkeypatch.setattr(PreparedDataset, "clip", slow)
+    monkeypatch.setattr(PreparedDataset, "clip", gated)
+    may_read.set()
     stream = input_pipeline.prefetch(batches(dataset), ahead=2)
-    time.sleep(0.6)  # the network's step; two batches are 0.12 s
-    began = time.perf_counter()
-    next(stream)
-    assert time.perf_counter() - began < 0.03
+    for _ in range(6000):  # the network's step
+        if len(read) >= 2 * SETTINGS["batch_size"]:
+            break
+        time.sleep(0.01)
+    may_read.clear()
+    found = []
+    asks = threading.Thread(target=lambda: found.append(next(stream)), daemon=True)
+    asks.start()
+    asks.join(timeout=30)
+    may_read.set()
     stream.close()
+    assert found, "the next batch was waited for"
 
 
 def test_a_failure_while_reading_ahead_comes_out(dataset, monkeypatch):

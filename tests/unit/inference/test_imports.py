@@ -28,13 +28,13 @@ def test_loading_a_network_imports_what_inference_needs_alone():
 
 def test_reading_without_a_network_does_not_import_jax():
     program = """
-import sys, numpy as np
-from sspd_jax.inference import predict
+import sys, numpy as np, sspd_jax
 from sspd_jax.simulation import sample_video
 
-times_s = np.arange(150) / 15
-frames = sample_video.face_frames(times_s, 84, 0)
-predict.predict_frames(zip(times_s, frames), 15)
+times_s = np.arange(75) / 15
+frames = list(sample_video.face_frames(times_s, 84, 0))
+sspd_jax.read(frames, fps=15, window_s=4)
+list(sspd_jax.watch(zip(times_s, frames), 15, window_s=4))
 sys.exit("jax" in sys.modules)
 """
     subprocess.run([sys.executable, "-c", program], cwd=ROOT, check=True)
