@@ -33,8 +33,7 @@ SMALL = {
     "evaluation.window_s": 4,
     "evaluation.stride_s": 4,
 }
-# The fast tier reads, prepares and splits these (test_datasets_readers.py, test_datasets_splits.py).
-SLOW = ("ubfc", "folder", "ubfc1", "cohface", "mmpd", "ubfc_phys", "vipl_hr", "scamps")
+# Slow, all of them: the fast tier reads, prepares, splits and trains on one of each (tests/unit).
 SPLIT = {
     "ubfc": {"data.train_people": "('subject1',)", "data.test_people": "('subject2',)"},
     "ubfc_phys": {
@@ -63,9 +62,8 @@ def compiled_once(tmp_path_factory):
 
 
 @pytest.mark.usefixtures("quick_compilation")
-@pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=[pytest.mark.slow] * (name in SLOW)) for name in CONFIGS]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("name", CONFIGS)
 def test_the_one_command_prepares_trains_and_tests(name, tmp_path, capsys):
     dataset_files.WRITERS[CONFIGS[name]](tmp_path / "raw")
     values = {

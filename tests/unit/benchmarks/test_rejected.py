@@ -19,7 +19,8 @@ spec = importlib.util.spec_from_file_location("rejected", FILE)
 rejected = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(rejected)
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
+# Slow: a study's own code, which nothing in the package calls.
+pytestmark = [pytest.mark.usefixtures("quick_compilation"), pytest.mark.slow]
 
 KEY = jax.random.key(3)
 FPS = 30.0

@@ -230,6 +230,7 @@ def test_beam_writes_what_the_command_writes_without_it(tmp_path):
     assert done.returncode == 1 and "error: the pipeline failed" in done.stderr, done.stderr
 
 
+@pytest.mark.slow
 def test_two_at_once_read_the_network_as_one_does(tmp_path):
     people = [recording(name, np.arange(90) / 20, ppg=False) for name in ("ann", "bob")]
     for count in (1, 2):

@@ -253,6 +253,7 @@ def test_the_command_reads_the_skin_and_can_read_the_crop(dataset, tmp_path, cap
     assert "auto reads the skin alone" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_a_dataset_without_traces_is_read_from_the_crop_in_a_sentence(dataset, tmp_path, capsys, monkeypatch):
     assert run(dataset.data_dir, tmp_path / "crop", "--region=crop") == 0
     capsys.readouterr()

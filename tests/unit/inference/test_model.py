@@ -50,6 +50,7 @@ def clip(n_frames, size=68, seed=0):
     return np.random.default_rng(seed).integers(0, 256, (n_frames, size, size, 3), dtype=np.uint8)
 
 
+@pytest.mark.slow
 def test_waveform_of_converted_golden_weights_equals_the_reference(golden_model):
     golden = np.load(GOLDEN / "forward.npz")["eval/rppg"]
     frames = recipe.frames("online", 2, 65, 128)[..., ::-1].astype(np.uint8)  # the recipe's are BGR
@@ -85,9 +86,14 @@ def test_what_a_network_is_given_is_part_of_its_checkpoint(small, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("form", "bound"), [("matmul", 2e-6), ("auto", 1e-5)]
-)  # combining frames rounds more
-@pytest.mark.parametrize("n_frames", [2, 33, 66, 161])
+    ("form", "bound", "n_frames"),
+    [
+        *(("matmul", 2e-6, n) for n in (2, 33, 66)),
+        ("auto", 1e-5, 66),  # combining frames rounds more
+        pytest.param("matmul", 2e-6, 161, marks=pytest.mark.slow),
+        *(pytest.param("auto", 1e-5, n, marks=pytest.mark.slow) for n in (2, 33, 161)),
+    ],
+)
 def test_a_stream_of_images_gives_the_wave_of_one_pass(small, n_frames, form, bound):
     network = small_training.in_form(sspd_jax.load(small), form)
     frames = clip(n_frames)

@@ -182,6 +182,7 @@ def test_what_was_not_kept_cannot_be_drawn(video, tmp_path):
         overlay.write(tmp_path / "out.mp4", [predict.predict(video)])
 
 
+@pytest.mark.slow
 @needs(REAL_FACE)
 def test_a_real_face_is_written(tmp_path):
     assert cli_predict.main([str(REAL_FACE), f"--overlay={tmp_path / 'out.mp4'}"]) == 0

@@ -174,6 +174,7 @@ def test_momentum_schedule_is_golden():
     )
 
 
+@pytest.mark.slow
 def test_first_gradients_have_golden_norms(stepped, weights):
     state, _ = stepped
     # Adam's first moment after one step is (1 − β₁) times the gradient.

@@ -108,7 +108,13 @@ def test_any_terminal_takes_what_commands_print(encoding):
     assert done.stdout.decode(encoding).strip() == expected[encoding]
 
 
-@pytest.mark.parametrize("name", ["predict", "evaluate", "prepare", "main", "compare", "study", "live"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("predict", "prepare", "main", "live"),
+        *(pytest.param(name, marks=pytest.mark.slow) for name in ("evaluate", "compare", "study")),
+    ],
+)
 def test_help_is_shown_on_any_terminal(name):
     code = "import sys; from sspd_jax.__main__ import main; sys.exit(main(sys.argv[1:]))"
     done = run(code, name, "--help", environment={"PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0"})

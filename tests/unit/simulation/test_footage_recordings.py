@@ -72,6 +72,7 @@ def test_what_is_put_into_a_photograph_comes_out_of_the_mean_green(put_in):
     assert told["own_pulse"]["found_percent"] == [] or max(told["own_pulse"]["found_percent"]) < 0.02
 
 
+@pytest.mark.slow
 def test_where_there_is_no_skin_nothing_is_changed(clips, put_in):
     source = [picture for _, picture in frames(clips / "still.mp4")]
     for k, (_, picture) in zip(to_and_fro(75, 300), frames(put_in / "subject1" / "vid.mkv"), strict=True):

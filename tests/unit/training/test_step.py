@@ -551,6 +551,7 @@ def test_frozen_clips_leave_everything_finite_in_the_released_form(batches):
     assert_finite(run(small.state(step_config), *compiled(step_config), [frozen(batches[0])]))
 
 
+@pytest.mark.slow
 def test_bfloat16_network_keeps_parameters_and_metrics_in_float32():
     step_config = small.step_config(dtype="bfloat16")
     outcome = abstract_step(step_config)

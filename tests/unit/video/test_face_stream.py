@@ -138,7 +138,7 @@ def test_clip_memory_does_not_grow_with_the_video(sample):
 # A known pulse through a real codec.
 
 
-@pytest.mark.parametrize("bpm", [48, 80, 150])
+@pytest.mark.parametrize("bpm", [*(pytest.param(bpm, marks=pytest.mark.slow) for bpm in (48, 150)), 80])
 def test_a_known_pulse_is_read_from_h264(tmp_path, bpm):
     path = tmp_path / "face.mp4"
     write_face_video(path, seconds=12, bpm=bpm, seed=bpm)
@@ -147,7 +147,7 @@ def test_a_known_pulse_is_read_from_h264(tmp_path, bpm):
         assert wavelet_peak_rate(read_trace(name, trace, 30), 30) == pytest.approx(bpm, abs=1.5), name
 
 
-@pytest.mark.parametrize("source", [25, 60, "variable"])
+@pytest.mark.parametrize("source", [25, pytest.param(60, marks=pytest.mark.slow), "variable"])
 def test_a_known_pulse_is_read_at_other_rates(tmp_path, source):
     path = tmp_path / "face.mp4"
     if source == "variable":
