@@ -53,7 +53,10 @@ async function load() {
   for (const [name, file] of Object.entries(names)) {
     models[name] = await loadAndCompile(`models/${file}.tflite`, { accelerator: "wasm" });
   }
-  const judge = new Worker("judge.mjs", { type: "module" });
+  // A worker of a file has no policy but its server's; one of a blob has this page's.
+  const code = `import ${JSON.stringify(new URL("judge.mjs", document.baseURI).href)};`;
+  const address = URL.createObjectURL(new Blob([code], { type: "text/javascript" }));
+  const judge = new Worker(address, { type: "module" });
   judge.postMessage({ table });
   return { parts, models, judge };
 }
@@ -302,14 +305,14 @@ async function follow(mine, isCamera) {
         const { timeS, picture } = waiting.shift();
         region = await mine.see(timeS, picture);
         await pause();
+        // A file waits where this computer is slow: it is played as fast as its frames can be read.
         spent += 0.1 * (performance.now() - since - spent);
+        if (!isCamera) video.playbackRate = paceFor(spent);
       }
     } catch (error) {
       fail(error);
     }
     isReading = false;
-    // A file waits where this computer is slow: it is played as fast as its frames can be read.
-    if (!isCamera) video.playbackRate = paceFor(spent);
   };
   video.requestVideoFrameCallback(take);
   if (!isCamera) video.playbackRate = paceFor(spent);
