@@ -488,6 +488,15 @@ def test_the_state_is_told(page):
     assert len(state["update"]["wave"]["values"]) == 300
 
 
+def test_a_wave_far_from_0_is_told_without_steps():
+    pulse = np.sin(np.arange(300) / 5)
+    told = live.as_json(dataclasses.replace(update(), wave=Wave(170 + 0.1 * pulse, 30.0, 1.0)))
+    assert np.abs(np.array(told["wave"]["values"]) - 0.1 * (pulse - pulse.mean())).max() < 1e-4
+    assert (
+        live.as_json(dataclasses.replace(update(), wave=Wave(np.zeros(0), 30.0, 1.0)))["wave"]["values"] == []
+    )
+
+
 def test_each_update_is_an_event(page):
     with urllib.request.urlopen(page.url + "/events", timeout=10) as events:
         assert events.headers["Content-Type"] == "text/event-stream"
