@@ -210,7 +210,8 @@ sspd_jax sample my.mp4 --seconds=11 --bpm=72
 sspd_jax predict my.mp4 --method=pos --json=my.json
 sspd_jax simulator recordings --people=2 --seconds=12 --preset=easy --workers=1
 sspd_jax main --help
-python -m sspd_jax prepare --dataset=ubfc_rppg --source=recordings --data_dir=data/ubfc_rppg_smoke --crop_size=68
+python -m sspd_jax prepare --dataset=ubfc_rppg --source=recordings --data_dir=data/ubfc_rppg_smoke
+    --crop_size=68
 python -m sspd_jax.main --config=configs/ubfc.py:smoke --config.epochs=1 --config.batch_size=1 --no_progress
     --config.data.train_people="('subject1',)" --config.data.test_people="('subject2',)" --workdir=run
 python -m sspd_jax predict my.mp4 --checkpoint=run/network/target --min_confidence=0 --no_cache
