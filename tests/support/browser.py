@@ -80,10 +80,17 @@ class Page:
 
 
 @contextlib.contextmanager
-def opened(url, camera=None):
-    """Open a page; `camera` is a .y4m or .mjpeg file that the camera shows."""
+def opened(url, camera=None, *, emulates_gpu=False):
+    """Open a page; `camera` is a .y4m or .mjpeg file that the camera shows.
+
+    `emulates_gpu`: the processor stands in for a graphics processor, for WebGPU.
+    """
+    gpu = ["--disable-gpu"]
+    if emulates_gpu:
+        gpu = ["--enable-unsafe-webgpu", "--use-webgpu-adapter=swiftshader", "--use-vulkan=swiftshader"]
+        gpu.append("--enable-features=Vulkan")
     arguments = [
-        *(CHROMIUM, "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"),
+        *(CHROMIUM, "--headless=new", "--no-sandbox", "--disable-dev-shm-usage", *gpu),
         *("--remote-debugging-pipe", "--window-size=1200,1200", "--no-first-run"),
         *("--disable-background-networking", "--disable-component-update"),
         *("--use-fake-ui-for-media-stream", "--use-fake-device-for-media-stream"),
