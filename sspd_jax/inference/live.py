@@ -76,15 +76,17 @@ class Update:
 
 
 def as_json(update: Update) -> dict[str, Any]:
-    """Return an update as JSON's types, times to the millisecond, the wave to 4 digits."""
+    """Return an update as JSON's types: times to the millisecond, the wave around 0, to 4 digits."""
     box, wave = update.face_box, update.wave
+    # A raw colour lies far from 0: four digits of it would leave steps.
+    values = wave.values - wave.values.mean() if len(wave.values) else wave.values
     return {
         "time_s": round(update.time_s, 3),
         "window": windows.as_json(update.window),
         "wave": {
             "start_s": round(wave.start_s, 3),
             "fps": wave.fps,
-            "values": [float(f"{value:.4g}") for value in wave.values],
+            "values": [float(f"{value:.4g}") for value in values],
         },
         "face_box": None if box is None else list(dataclasses.astuple(box)),
         "latency_s": round(update.latency_s, 3),

@@ -1,6 +1,6 @@
 """The page that `sspd_jax live` shows: a server on this computer alone, of Python's own library.
 
-GET /              the page, page.html: nothing in it comes from elsewhere
+GET /              the page of `web_page` beside this module, and its files: nothing comes from elsewhere
 GET /state.json    the newest update, the rates of the last minutes, whether it has ended
 GET /events        the same as Server-Sent Events, one for each update
 GET /picture.jpg   the newest picture, small; encoded when it is asked for, never stored
@@ -25,7 +25,18 @@ import numpy as np
 
 from sspd_jax.errors import UserError
 
-HTML = Path(__file__).with_name("page.html")
+_PAGE = Path(__file__).with_name("web_page")
+_SCRIPT = "text/javascript; charset=utf-8"
+# The same page as `site` writes. What is served as source.mjs says where its numbers come from.
+FILES = {
+    "/": ("index.html", "text/html; charset=utf-8"),
+    "/style.css": ("style.css", "text/css; charset=utf-8"),
+    "/icon.svg": ("icon.svg", "image/svg+xml"),
+    "/source.mjs": ("live_stream.mjs", _SCRIPT),
+    "/view.mjs": ("view.mjs", _SCRIPT),
+    "/drawing.mjs": ("drawing.mjs", _SCRIPT),
+    "/offline.js": ("forget.js", _SCRIPT),
+}
 HOST, PORT = "127.0.0.1", 8000
 PICTURE_WIDTH = 480  # pixels
 QUALITY = 80
@@ -39,8 +50,9 @@ HEADERS = {
     "Cache-Control": "no-store",
     # A page from elsewhere shall neither show the picture nor be loaded by this one.
     "Cross-Origin-Resource-Policy": "same-origin",
-    "Content-Security-Policy": "default-src 'self'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; "
-    "img-src 'self' data:; frame-ancestors 'none'",
+    # Stricter than the page's own policy: nothing is computed here.
+    "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; "
+    "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
     "X-Content-Type-Options": "nosniff",
 }
 
@@ -197,8 +209,9 @@ class _Handler(BaseHTTPRequestHandler):
             self.send_error(HTTPStatus.FORBIDDEN)
             return
         page, path = self.server.page, self.path.split("?")[0]
-        if path == "/":
-            self._answer("text/html; charset=utf-8", HTML.read_bytes())
+        if path in FILES:
+            name, kind = FILES[path]
+            self._answer(kind, (_PAGE / name).read_bytes())
         elif path == "/state.json":
             self._answer("application/json", page.state())
         elif path == "/picture.jpg" and (picture := page.jpeg()):

@@ -1,9 +1,9 @@
 """Write a web page that reads a pulse in the browser: static files, which any web server serves.
 
-The page is in the folder `web_page` beside this module. What it shares with the package is not written twice:
-the networks, the weights of the confidence, and which landmarks bound which part of the skin are taken from
-here when it is written. The runtime that the networks need comes from the npm registry, by a lock file with
-hashes.
+The page is in the folder `web_page` beside this module, and `server` serves the same for `sspd_jax live`.
+What it shares with the package is not written twice: the networks, the weights of the confidence, and which
+landmarks bound which part of the skin are taken from here when it is written. The runtime that the networks
+need comes from the npm registry, by a lock file with hashes.
 """
 
 from __future__ import annotations
@@ -28,7 +28,8 @@ from sspd_jax.video import face_track, models, skin_map
 
 _ELSEWHERE = "choose another folder"
 _SOURCES = "web_page"
-_NOT_SERVED = ("package.json", "package-lock.json", "offline.js")
+_SOURCE = "own_camera.mjs"  # what the page reads from, under the name that it asks for: source.mjs
+_NOT_SERVED = ("package.json", "package-lock.json", "offline.js", "live_stream.mjs", "forget.js")
 _RUNTIME = "node_modules/@litertjs"
 # One of the two is loaded, whichever the browser can run; neither needs a header that static servers lack.
 _WASM = ("litert_wasm_internal", "litert_wasm_compat_internal")
@@ -69,7 +70,8 @@ def _write_into(made: Path, scratch: Path) -> None:
     sources = resources.files(__package__) / _SOURCES
     for source in sources.iterdir():
         if source.name not in _NOT_SERVED:
-            (made / source.name).write_bytes(source.read_bytes())
+            name = "source.mjs" if source.name == _SOURCE else source.name
+            (made / name).write_bytes(source.read_bytes())
     for name in models.SHA256:
         (made / "models" / name).write_bytes(models.load_model(name))
     export.export(None, made / "models" / "pulse.tflite", "tflite", form="stream")

@@ -11,6 +11,11 @@ import tempfile
 import threading
 import time
 
+import av
+import numpy as np
+
+from sspd_jax.video import decode
+
 NAMES = ("chromium", "chromium-browser", "google-chrome")
 CHROMIUM = next(filter(None, map(shutil.which, NAMES)), None)
 
@@ -20,7 +25,7 @@ class Page:
 
     def __init__(self, write, read, session):
         self._write, self._read, self._session, self._number = write, read, session, 0
-        self.requests, self.complaints = [], []
+        self.requests, self.complaints, self.workers = [], [], []
 
     def call(self, method, **parameters):
         """Call a method of the protocol and return its result; events that come meanwhile are kept."""
@@ -50,6 +55,10 @@ class Page:
         method, parameters = said.get("method"), said.get("params", {})
         if method == "Network.requestWillBeSent":
             self.requests.append(parameters["request"]["url"])
+        elif method == "Target.attachedToTarget" and parameters["targetInfo"]["type"] == "worker":
+            worker = Page(self._write, self._read, parameters["sessionId"])
+            worker._number = 1000 * (2 + len(self.workers))
+            self.workers.append(worker)
         elif method == "Log.entryAdded" and parameters["entry"]["level"] == "error":
             self.complaints.append(parameters["entry"]["text"])
         elif method == "Runtime.exceptionThrown":
@@ -71,10 +80,17 @@ class Page:
 
 
 @contextlib.contextmanager
-def opened(url, camera=None):
-    """Open a page; `camera` is a .y4m or .mjpeg file that the camera shows."""
+def opened(url, camera=None, *, emulates_gpu=False):
+    """Open a page; `camera` is a .y4m or .mjpeg file that the camera shows.
+
+    `emulates_gpu`: the processor stands in for a graphics processor, for WebGPU.
+    """
+    gpu = ["--disable-gpu"]
+    if emulates_gpu:
+        gpu = ["--enable-unsafe-webgpu", "--use-webgpu-adapter=swiftshader", "--use-vulkan=swiftshader"]
+        gpu.append("--enable-features=Vulkan")
     arguments = [
-        *(CHROMIUM, "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"),
+        *(CHROMIUM, "--headless=new", "--no-sandbox", "--disable-dev-shm-usage", *gpu),
         *("--remote-debugging-pipe", "--window-size=1200,1200", "--no-first-run"),
         *("--disable-background-networking", "--disable-component-update"),
         *("--use-fake-ui-for-media-stream", "--use-fake-device-for-media-stream"),
@@ -99,6 +115,7 @@ def opened(url, camera=None):
                 page._number = 1000
                 for domain in ("Page", "Network", "Log", "Runtime"):
                     page.call(f"{domain}.enable")
+                page.call("Target.setAutoAttach", autoAttach=True, waitForDebuggerOnStart=False, flatten=True)
                 page.call("Page.navigate", url=url)
                 yield page
             finally:
@@ -123,3 +140,29 @@ def served(folder):
         yield f"http://localhost:{server.server_address[1]}/", server.shutdown
         server.shutdown()
         thread.join()
+
+
+def as_camera(video, file, *, still=False):
+    """Write a video as the raw pictures that the browser's fake camera plays again and again."""
+    with file.open("wb") as raw:
+        for number, (_, rgb) in enumerate(decode.frames(video)):
+            if still and number:
+                break
+            if not still:
+                stamp(rgb, number)
+            picture = av.VideoFrame.from_ndarray(rgb, format="rgb24").reformat(format="yuv420p")
+            if not number:
+                raw.write(b"YUV4MPEG2 W%d H%d F30:1 Ip A1:1 C420jpeg\n" % (picture.width, picture.height))
+            planes = b"".join(
+                np.frombuffer(plane, np.uint8).reshape(plane.height, -1)[:, : plane.width].tobytes()
+                for plane in picture.planes
+            )
+            raw.write((b"FRAME\n" + planes) * (60 if still else 1))
+    return file
+
+
+def stamp(rgb, number):
+    """Write a frame's number into its corner, in ten bits, each above its opposite: no light changes."""
+    for bit in range(10):
+        value = 255 * (number >> bit & 1)
+        rgb[:8, 8 * bit : 8 * bit + 8], rgb[8:16, 8 * bit : 8 * bit + 8] = value, 255 - value

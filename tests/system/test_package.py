@@ -207,6 +207,9 @@ def test_the_wheel_holds_what_is_needed_and_nothing_else(wheel):
     modules = {path.relative_to(ROOT).as_posix() for path in (ROOT / "sspd_jax").rglob("*.py")}
     shipped = {f"sspd_jax/configs/{path.name}" for path in (ROOT / "configs").iterdir() if path.is_file()}
     assert modules | shipped | {"sspd_jax/py.typed"} <= names
+    # The page that `live` serves and `web` writes.
+    page = ROOT / "sspd_jax" / "inference" / "web_page"
+    assert {path.relative_to(ROOT).as_posix() for path in page.iterdir()} <= names
     assert {name.split("/")[0] for name in names} == {
         "sspd_jax",
         f"sspd_jax-{sspd_jax.__version__}.dist-info",

@@ -3,11 +3,10 @@
 import base64
 import csv
 import json
+import os
 
-import av
 import browser
 import cv2
-import numpy as np
 import pytest
 
 import sspd_jax
@@ -25,16 +24,19 @@ pytestmark = [
     ),
 ]
 FRAMES = 600  # of a recording before a camera
+# The share of its height that the wave fills: of the pixels in the curve's colour, blue.
 INK = """(() => {
   const canvas = document.getElementById("wave");
   const { data } = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height);
   let [top, bottom] = [Infinity, 0];
   for (let i = 3; i < data.length; i += 4) {
     const row = Math.floor(i / 4 / canvas.width);
-    if (data[i]) [top, bottom] = [Math.min(top, row), Math.max(bottom, row)];
+    const isCurve = data[i] && data[i - 1] > data[i - 3] + 100;
+    if (isCurve) [top, bottom] = [Math.min(top, row), Math.max(bottom, row)];
   }
   return (bottom - top) / canvas.height;
 })()"""
+STAGES = ("picture", "face", "skin", "network")
 READY = "document.body?.dataset.state === 'ready'"
 
 
@@ -49,32 +51,6 @@ def folder(tmp_path_factory):
             raise
         pytest.skip(str(error))
     return made
-
-
-def as_camera(video, file, *, still=False):
-    """Write a video as the raw pictures that the browser's fake camera plays again and again."""
-    with file.open("wb") as raw:
-        for number, (_, rgb) in enumerate(decode.frames(video)):
-            if still and number:
-                break
-            if not still:
-                stamp(rgb, number)
-            picture = av.VideoFrame.from_ndarray(rgb, format="rgb24").reformat(format="yuv420p")
-            if not number:
-                raw.write(b"YUV4MPEG2 W%d H%d F30:1 Ip A1:1 C420jpeg\n" % (picture.width, picture.height))
-            planes = b"".join(
-                np.frombuffer(plane, np.uint8).reshape(plane.height, -1)[:, : plane.width].tobytes()
-                for plane in picture.planes
-            )
-            raw.write((b"FRAME\n" + planes) * (60 if still else 1))
-    return file
-
-
-def stamp(rgb, number):
-    """Write a frame's number into its corner, in ten bits, each above its opposite: no light changes."""
-    for bit in range(10):
-        value = 255 * (number >> bit & 1)
-        rgb[:8, 8 * bit : 8 * bit + 8], rgb[8:16, 8 * bit : 8 * bit + 8] = value, 255 - value
 
 
 def judged(page, count):
@@ -133,7 +109,7 @@ def test_before_a_camera_the_rate_is_that_of_predict(folder, tmp_path, bpm):
     sample_video.write_face_video(video, seconds=FRAMES / 30, bpm=bpm)
     read = sspd_jax.read(video)
     assert read.heart_rate_bpm is not None and abs(read.heart_rate_bpm - bpm) < 2
-    camera = as_camera(video, tmp_path / "face.y4m")
+    camera = browser.as_camera(video, tmp_path / "face.y4m")
 
     def watch():
         with browser.served(folder) as (url, _), browser.opened(url, camera) as page:
@@ -143,9 +119,15 @@ def test_before_a_camera_the_rate_is_that_of_predict(folder, tmp_path, bpm):
             shot(page, tmp_path / "page.png")
             assert 0.5 < page.run(INK) <= 1  # the wave fills its place
             assert not page.complaints
-            assert page.requests and all(request.startswith(url) for request in page.requests)
+            # A blob is the page's own.
+            asked = [request.removeprefix("blob:") for request in page.requests]
+            assert asked and all(request.startswith(url) for request in asked)
+        spent = json.loads(said.pop("spent"))
+        frame_ms.append(sum(spent[stage]["ms"] for stage in STAGES) / spent["picture"]["count"])
         off_bpm = abs(float(said["bpm"] or 0) - pace * read.heart_rate_bpm)
         return said, off_bpm, abs(float(said["confidence"]) - read.confidence)
+
+    frame_ms = []
 
     # A browser that waits for a processor leaves pictures out and shows them late: it gets three chances.
     for _ in range(3):
@@ -155,6 +137,9 @@ def test_before_a_camera_the_rate_is_that_of_predict(folder, tmp_path, bpm):
     assert said["state"] == "reading"
     assert off_bpm < 1 and unsure < 0.2
     assert "beats a minute" in said["said"]
+    # Time for 25 frames/s; benchmarks/speed/web_page.py counts them where nothing else goes first.
+    if os.getloadavg()[0] < 4 * os.cpu_count():
+        assert min(frame_ms) < 40
 
 
 def test_a_video_is_read_by_its_own_clock(folder, tmp_path):
@@ -175,7 +160,7 @@ def test_a_video_is_read_by_its_own_clock(folder, tmp_path):
 def test_a_photograph_has_no_reading(folder, tmp_path):
     video = tmp_path / "face.mp4"
     sample_video.write_face_video(video, seconds=6, bpm=72)
-    camera = as_camera(video, tmp_path / "still.y4m", still=True)
+    camera = browser.as_camera(video, tmp_path / "still.y4m", still=True)
     with browser.served(folder) as (url, _), browser.opened(url, camera) as page:
         page.wait(READY)
         page.run("document.getElementById('camera').click()")
@@ -183,7 +168,7 @@ def test_a_photograph_has_no_reading(folder, tmp_path):
         assert said["state"] == "no reading" and said["bpm"] == ""
         assert float(said["confidence"]) < 0.75
         assert page.run("document.getElementById('said').textContent").startswith("No reading: ")
-        assert page.run("document.getElementById('rate').textContent") == "–"
+        assert page.run("document.getElementById('rate').firstElementChild.textContent") == "–"
 
 
 def dropped(page, file, kind):
@@ -233,6 +218,21 @@ def test_files_without_a_network_and_what_can_be_saved(folder, tmp_path):
         assert all(row["heart_rate_bpm"] == "" and row["why"] for row in rows)
         page.run("document.getElementById('stop').click()")
         assert page.run("document.body.dataset.state") == "stopped"
+
+
+def test_neither_the_page_nor_its_worker_can_ask_anybody_else(folder, tmp_path):
+    ask = "fetch(%r, { mode: 'no-cors' }).then(() => 'asked', (error) => error.message)"
+    with browser.served(tmp_path) as (elsewhere, _), browser.served(folder) as (url, _):
+        with browser.opened(url) as page:
+            page.wait(READY)
+            assert len(page.workers) == 1
+            for place in (page, *page.workers):
+                assert "Failed to fetch" in place.run(ask % elsewhere)
+                assert place.run(ask % url) == "asked"
+        # What a page without a policy asks for arrives: the test would see it.
+        with browser.opened(elsewhere) as page:
+            page.wait("document.readyState === 'complete' && location.href !== 'about:blank'")
+            assert page.run(ask % url) == "asked"
 
 
 def test_it_is_used_by_keyboard_and_named_for_those_who_hear_it(folder):

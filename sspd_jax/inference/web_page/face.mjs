@@ -79,7 +79,9 @@ export class FaceNetworks {
     const inside = -0.25 * side < x && x < w + 0.25 * side && -0.25 * side < y && y < h + 0.25 * side;
     if (!inside || side < LEAST_SIDE) return null;
     const size = 192;
-    const patch = drawRegion(picture, region, size, Math.floor(side / size), 0.75 * side, { black: true });
+    this._patch ??= new Float32Array(size * size * 3);
+    const how = { black: true, into: this._patch };
+    const patch = drawRegion(picture, region, size, Math.floor(side / size), 0.75 * side, how);
     for (let i = 0; i < patch.length; i++) patch[i] = Math.round(patch[i]) / 255;
     const outputs = await this._run("mesh", patch);
     const raw = outputs.find((output) => output.length === 468 * 3);
@@ -216,6 +218,10 @@ export class FaceTracker {
   }
 }
 
+function addTo(sums, values, share) {
+  for (let i = 0; i < sums.length; i++) sums[i] += share * values[i];
+}
+
 /** The landmarks at a moment from the looks up to it, or null, see `face_track.smooth_points`. */
 export function smoothPoints(looks, atS) {
   const near = looks.filter((look) => look.points && atS - look.timeS <= REACH_S + 0.002 && look.timeS <= atS + 1e-6);
@@ -224,9 +230,7 @@ export function smoothPoints(looks, atS) {
     const weights = near.map((look) => Math.exp(-0.5 * ((look.timeS - atS) / widthS) ** 2) + 1e-12);
     const total = weights.reduce((a, b) => a + b);
     const mean = new Float64Array(468 * 3);
-    near.forEach(({ points }, k) => {
-      for (let i = 0; i < mean.length; i++) mean[i] += (weights[k] / total) * points[i];
-    });
+    near.forEach(({ points }, k) => addTo(mean, points, weights[k] / total));
     return mean;
   });
   let apart = 0;

@@ -10,7 +10,9 @@ self.onmessage = ({ data }) => {
     table = data.table;
     return;
   }
-  self.postMessage({ number: data.number, ...judge(data) });
+  const since = performance.now();
+  const found = judge(data);
+  self.postMessage({ number: data.number, endS: data.endS, ms: performance.now() - since, ...found });
 };
 
 /** Rows of `skin.FIELDS` at `fps`, the network's wave, and how many of the last frames to judge. */

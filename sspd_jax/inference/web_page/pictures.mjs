@@ -23,32 +23,54 @@ function coverage(before, after) {
   return shares.get(key);
 }
 
-/** Shrinks a picture, [height, width, channels] flat, by averages: Float32Array. */
+/** Shrinks a picture, [height, width, channels] flat, by averages: Float32Array. A fourth channel stays 0. */
 export function shrink(picture, width, height, newWidth, newHeight, channels) {
   if (width === newWidth && height === newHeight) return Float32Array.from(picture);
   const across = coverage(width, newWidth);
   const down = coverage(height, newHeight);
-  const middle = new Float32Array(height * newWidth * channels);
-  for (let y = 0; y < height; y++) {
-    for (let x = 0; x < newWidth; x++) {
-      const to = (y * newWidth + x) * channels;
-      let from = (y * width + across.first[x]) * channels;
-      for (let k = 0; k < across.count[x]; k++, from += channels) {
-        const share = across.share[x * across.most + k];
-        for (let c = 0; c < channels; c++) middle[to + c] += share * picture[from + c];
-      }
-    }
-  }
   const row = newWidth * channels;
+  const line = new Float32Array(row);
   const result = new Float32Array(newHeight * row);
-  for (let y = 0; y < newHeight; y++) {
+  const shrinkRow = channels === 1 ? shrinkGrey : shrinkColours;
+  for (let y = 0, before = -1; y < newHeight; y++) {
     for (let k = 0; k < down.count[y]; k++) {
       const share = down.share[y * down.most + k];
-      const from = (down.first[y] + k) * row;
-      for (let i = 0; i < row; i++) result[y * row + i] += share * middle[from + i];
+      const at = down.first[y] + k;
+      // An old row can lie in two new ones.
+      if (at !== before) shrinkRow(picture, at * width * channels, across, newWidth, channels, line);
+      before = at;
+      for (let i = 0, to = y * row; i < row; i++, to++) result[to] += share * line[i];
     }
   }
   return result;
+}
+
+// Channels are written out: this is what a frame costs most.
+
+function shrinkColours(picture, start, { first, count, share, most }, newWidth, channels, line) {
+  for (let x = 0, to = 0; x < newWidth; x++, to += channels) {
+    let from = start + first[x] * channels;
+    let r = 0;
+    let g = 0;
+    let b = 0;
+    const end = x * most + count[x];
+    for (let k = x * most; k < end; k++, from += channels) {
+      r += share[k] * picture[from];
+      g += share[k] * picture[from + 1];
+      b += share[k] * picture[from + 2];
+    }
+    line[to] = r;
+    line[to + 1] = g;
+    line[to + 2] = b;
+  }
+}
+
+function shrinkGrey(picture, start, { first, count, share, most }, newWidth, _, line) {
+  for (let x = 0; x < newWidth; x++) {
+    let sum = 0;
+    for (let k = 0; k < count[x]; k++) sum += share[x * most + k] * picture[start + first[x] + k];
+    line[x] = sum;
+  }
 }
 
 /** Blurs a square picture of one channel by a Gaussian; beyond its edges it is mirrored. */
@@ -63,7 +85,12 @@ export function blur(picture, size, sigma) {
   const result = new Float32Array(size * size);
   const along = (from, to, step, stride) => {
     for (let at = 0; at < size * stride; at += stride) {
-      for (let i = 0; i < size; i++) line[i + reach] = from[at + i * step];
+      let isEmpty = true;
+      for (let i = 0; i < size; i++) {
+        line[i + reach] = from[at + i * step];
+        isEmpty &&= line[i + reach] === 0;
+      }
+      if (isEmpty) continue; // most of a small part of the face is
       for (let i = 1; i <= reach; i++) {
         line[reach - i] = line[reach + i];
         line[reach + size - 1 + i] = line[reach + size - 1 - i];
@@ -83,34 +110,52 @@ export function blur(picture, size, sigma) {
 /**
  * Draws a picture by a matrix [a, b, x, c, d, y] from new pixels to old ones, [size, size, 3] of RGBA.
  *
- * Outside stands the nearest edge, or black.
+ * Outside stands the nearest edge, or black. `into`: a Float32Array of size² × 3 that is written over.
  */
-export function warp({ data, width, height }, [a, b, left, c, d, top], size, { black = false } = {}) {
-  const result = new Float32Array(size * size * 3);
-  for (let v = 0; v < size; v++) {
-    for (let u = 0; u < size; u++) {
+export function warp({ data, width, height }, [a, b, left, c, d, top], size, { black = false, into = null } = {}) {
+  const result = into ?? new Float32Array(size * size * 3);
+  const stride = 4 * width;
+  for (let v = 0, to = 0; v < size; v++) {
+    for (let u = 0; u < size; u++, to += 3) {
       const x = a * u + b * v + left;
       const y = c * u + d * v + top;
-      const x0 = Math.floor(x);
-      const y0 = Math.floor(y);
-      const to = (v * size + u) * 3;
-      for (let k = 0; k < 4; k++) {
-        let i = x0 + (k & 1);
-        let j = y0 + (k >> 1);
-        const share = (k & 1 ? x - x0 : 1 - x + x0) * (k >> 1 ? y - y0 : 1 - y + y0);
-        if (i < 0 || j < 0 || i >= width || j >= height) {
-          if (black) continue;
-          i = i < 0 ? 0 : i >= width ? width - 1 : i;
-          j = j < 0 ? 0 : j >= height ? height - 1 : j;
-        }
-        const from = (j * width + i) * 4;
-        result[to] += share * data[from];
-        result[to + 1] += share * data[from + 1];
-        result[to + 2] += share * data[from + 2];
-      }
+      // Never below 0 where it is used: cutting off is faster than Math.floor.
+      const i = x | 0;
+      const j = y | 0;
+      if (x >= 0 && y >= 0 && i < width - 1 && j < height - 1) {
+        const at = j * stride + 4 * i;
+        const below = at + stride;
+        const p = x - i;
+        const q = y - j;
+        const w3 = p * q;
+        const w2 = q - w3;
+        const w1 = p - w3;
+        const w0 = 1 - p - w2;
+        result[to] = w0 * data[at] + w1 * data[at + 4] + w2 * data[below] + w3 * data[below + 4];
+        result[to + 1] = w0 * data[at + 1] + w1 * data[at + 5] + w2 * data[below + 1] + w3 * data[below + 5];
+        result[to + 2] = w0 * data[at + 2] + w1 * data[at + 6] + w2 * data[below + 2] + w3 * data[below + 6];
+      } else drawEdge(result, to, { data, width, height }, x, y, black);
     }
   }
   return result;
+}
+
+function drawEdge(result, to, { data, width, height }, x, y, black) {
+  const left = Math.floor(x);
+  const top = Math.floor(y);
+  const sums = [0, 0, 0];
+  for (let k = 0; k < 4; k++) {
+    let i = left + (k & 1);
+    let j = top + (k >> 1);
+    const share = (k & 1 ? x - left : 1 - x + left) * (k >> 1 ? y - top : 1 - y + top);
+    if (i < 0 || j < 0 || i >= width || j >= height) {
+      if (black) continue;
+      i = clamp(i, 0, width - 1);
+      j = clamp(j, 0, height - 1);
+    }
+    for (let c = 0; c < 3; c++) sums[c] += share * data[(j * width + i) * 4 + c];
+  }
+  result.set(sums, to);
 }
 
 /** Averages blocks of a part of a picture: a smaller RGBA picture, for what would skip pixels otherwise. */

@@ -5,6 +5,7 @@
 
 import { CROP_SIDE, alignedRegion, headPose, smoothPoints } from "./face.mjs";
 import { blur, clamp, drawRegion, shrink } from "./pictures.mjs";
+import { note } from "./stopwatch.mjs";
 
 const MAP_EVERY_S = 0.2;
 const MAP_SMOOTH_S = 1;
@@ -99,12 +100,17 @@ function everyThird(values) {
   return first;
 }
 
+function lumaOf(rgb) {
+  const luma = new Float32Array(rgb.length / 3);
+  for (let i = 0, at = 0; i < luma.length; i++, at += 3) luma[i] = 0.299 * rgb[at] + 0.587 * rgb[at + 1] + 0.114 * rgb[at + 2];
+  return luma;
+}
+
 /** Draws polygons of landmarks on a canvas, with soft corners, and reads them. */
 class Pen {
-  constructor(size, points, scale) {
+  constructor(size) {
     this._size = size;
-    this._points = points;
-    this._scale = scale;
+    this.points = null; // of the face, x and y in turn, in pixels
     this._context = new OffscreenCanvas(size, size).getContext("2d", { willReadFrequently: true });
   }
 
@@ -117,7 +123,7 @@ class Pen {
     const path = new Path2D();
     corners.forEach((corner, i) => {
       // A canvas counts from pixels' edges.
-      const [x, y] = [0, 1].map((axis) => (this._points[2 * corner + axis] + 0.5) * this._scale);
+      const [x, y] = [this.points[2 * corner] + 0.5, this.points[2 * corner + 1] + 0.5];
       if (i) path.lineTo(x, y);
       else path.moveTo(x, y);
     });
@@ -143,25 +149,25 @@ class SkinMapper {
     this._recent = [];
   }
 
-  see(timeS, crop, side, points) {
+  /** Takes a face's crop, shrunk to `size`, and its landmarks in pixels of that. */
+  see(timeS, rgb, size, points) {
     const since = this._maps.length ? timeS - this._maps[this._maps.length - 1].timeS : Infinity;
     const due = since >= MAP_EVERY_S - ROUNDING_S;
     if (!due && since < MAP_EVERY_S - MOVED_S - 0.035) return;
-    const size = Math.min(MAP_SIZE, side);
-    const rgb = shrink(crop, side, side, size, size, 3);
     const ycc = toYcc(rgb);
     const luma = blur(everyThird(ycc), size, 1);
     if (due) {
-      this._maps.push({ timeS, ...this._draw(timeS, rgb, ycc, luma, size, points, size / side) });
+      this._maps.push({ timeS, ...this._draw(timeS, rgb, ycc, luma, size, points) });
       this._maps = this._maps.filter((map) => map.timeS >= timeS - 4 * MAP_SMOOTH_S - ROUNDING_S);
     }
     this._recent.push({ timeS, luma });
     this._recent = this._recent.filter((one) => one.timeS >= timeS - 2 * MAP_EVERY_S - ROUNDING_S);
   }
 
-  _draw(timeS, rgb, ycc, luma, size, points, scale) {
+  _draw(timeS, rgb, ycc, luma, size, points) {
     const { oval, holes, patches, core } = this._parts;
-    const pen = new Pen(size, points, scale);
+    const pen = (this._pen ??= new Pen(size));
+    pen.points = points;
     if (timeS - this._learnedS >= COLOUR_EVERY_S - ROUNDING_S || !this._colour) {
       pen.clear();
       for (const name of core) pen.fill(patches[name], "#fff");
@@ -195,51 +201,73 @@ class SkinMapper {
     for (const [name, hole] of Object.entries(holes)) if (name !== "lips") pen.fill(hole, "#fff");
     const eyes = blur(pen.read(), size, soft(0.25));
     const before = this._recent.find((one) => one.timeS <= timeS - MOVED_S + 0.02) ?? this._recent[0];
-    const moved = luma.map((value, i) => (before ? (value - before.luma[i]) ** 2 : 0));
-    return { skin, moved, patches: drawn, eyes };
+    const moved = new Float32Array(luma.length);
+    if (before) for (let i = 0; i < moved.length; i++) moved[i] = (luma[i] - before.luma[i]) ** 2;
+    return { moved, parts: [skin, ...drawn, eyes].map(spanned) };
   }
 
   /** Weights at a moment: rows of the skin, each patch and the eyes, sums 1; and their areas. Null at first. */
   weights(atS) {
-    const mean = this._mean(atS);
-    if (!mean) return null;
-    const moved = new Float32Array(mean.skin.length);
+    const parts = this._mean(atS, this._maps[0]?.parts.length);
+    if (!parts) return null;
+    const skin = parts[0].values;
+    const moved = new Float32Array(skin.length);
     for (const map of this._maps) {
       for (let i = 0; i < moved.length; i++) moved[i] += map.moved[i] / this._maps.length;
     }
-    const seen = moved.filter((_, i) => mean.skin[i] > 0.3);
+    const seen = moved.filter((_, i) => skin[i] > 0.3);
     const usual = seen.length ? median(seen) : 0;
-    const skin = usual > 0 ? mean.skin.map((value, i) => value / (1 + moved[i] / usual)) : mean.skin;
-    const rows = [skin, ...mean.patches.map((patch) => patch.map((value, i) => value * skin[i])), mean.eyes];
-    const area = rows.map((row) => row.reduce((a, b) => a + b, 0));
-    return { rows: rows.map((row, k) => row.map((value) => (area[k] > 0.01 ? value / area[k] : 0))), area };
+    if (usual > 0) for (let i = 0; i < skin.length; i++) skin[i] /= 1 + moved[i] / usual;
+    parts.slice(1, -1).forEach(({ values, first, end }) => {
+      for (let i = first; i < end; i++) values[i] *= skin[i];
+    });
+    const area = parts.map(({ values, first, end }) => {
+      let total = 0;
+      for (let i = first; i < end; i++) total += values[i];
+      for (let i = first; i < end; i++) values[i] = total > 0.01 ? values[i] / total : 0;
+      return total;
+    });
+    return { rows: parts, area };
   }
 
   /** Where the skin is, whatever it can be trusted: Float32Array, or null. */
   skin(atS) {
-    return this._mean(atS, true)?.skin ?? null;
+    return this._mean(atS, 1)?.[0].values ?? null;
   }
 
-  _mean(atS, skinOnly = false) {
+  /** The first `count` parts of the maps up to a moment, the newest weighing most. */
+  _mean(atS, count) {
     if (!this._maps.length) return null;
     const kernel = this._maps.map(({ timeS }) =>
       timeS - atS > 0.01 ? 0 : Math.exp(-0.5 * ((timeS - atS) / MAP_SMOOTH_S) ** 2),
     );
     const total = kernel.reduce((a, b) => a + b);
     if (total < 1e-6) return null;
-    const mix = (pick) => {
-      const mixed = new Float32Array(pick(this._maps[0]).length);
-      this._maps.forEach((map, k) => {
-        const drawn = pick(map);
-        const share = kernel[k] / total;
-        if (share) for (let i = 0; i < mixed.length; i++) mixed[i] += share * drawn[i];
+    return this._maps[0].parts.slice(0, count).map((_, p) => {
+      const mixed = new Float32Array(this._maps[0].moved.length);
+      const span = { values: mixed, first: mixed.length, end: 0 };
+      this._maps.forEach(({ parts }, k) => {
+        if (kernel[k]) mixInto(span, parts[p], kernel[k] / total);
       });
-      return mixed;
-    };
-    const skin = mix((map) => map.skin);
-    if (skinOnly) return { skin };
-    return { skin, patches: this._maps[0].patches.map((_, p) => mix((map) => map.patches[p])), eyes: mix((map) => map.eyes) }; // prettier-ignore
+      return span;
+    });
   }
+}
+
+/** Values, and from where to before where they are not 0: most parts of a face are small. */
+function spanned(values) {
+  let first = 0;
+  let end = values.length;
+  while (first < end && values[first] === 0) first++;
+  while (end > first && values[end - 1] === 0) end--;
+  return { values, first, end };
+}
+
+function mixInto(mixed, { values, first, end }, share) {
+  const to = mixed.values;
+  for (let i = first; i < end; i++) to[i] += share * values[i];
+  mixed.first = Math.min(mixed.first, first);
+  mixed.end = Math.max(mixed.end, end);
 }
 
 /** Compares every crop of a face with the mean of those before it, see `video/registration.py`. */
@@ -248,17 +276,17 @@ class Registration {
     this._solvedS = this._lastS = -Infinity;
   }
 
-  see(timeS, crop, side, mask, maskSide) {
-    const n = 48;
-    const small = shrink(crop, side, side, n, n, 3);
-    const luma = blur(everyThird(toYcc(small)), n, 1.2);
+  /** Takes a face's crop, shrunk to `side`, and where its skin is in that. */
+  see(timeS, rgb, side, mask) {
+    const n = 48; // half of MAP_SIZE: an average of averages is that of the whole
+    const luma = blur(shrink(lumaOf(rgb), side, side, n, n, 1), n, 1.2);
     if (!this._mean) {
       this._mean = luma;
       this._lastS = timeS;
       return [0, 0, 0, 0];
     }
     if (timeS - this._solvedS >= 0.2 - ROUNDING_S) {
-      this._solve = solver(this._mean, shrink(mask, maskSide, maskSide, n, n, 1), n);
+      this._solve = solver(this._mean, shrink(mask, side, side, n, n, 1), n);
       this._solvedS = timeS;
     }
     const moved = this._solve.map((row) => {
@@ -347,7 +375,15 @@ export class SkinRecorder {
    * rounded; and `region`, the square that is followed. Null where no face is in view.
    */
   async see(timeS, picture) {
+    const since = performance.now();
     await this._tracker.see(timeS, picture);
+    const between = note("face", since);
+    const seen = this._read(timeS, picture);
+    note("skin", between);
+    return seen;
+  }
+
+  _read(timeS, picture) {
     const points = smoothPoints(this._tracker.looks, timeS);
     if (!points) {
       this._weights = null;
@@ -359,22 +395,23 @@ export class SkinRecorder {
     const factor = Math.max(1, Math.floor(region.side / SIZES[SIZES.length - 1]));
     this._size ??= SIZES.find((size) => size >= region.side / factor) ?? SIZES[SIZES.length - 1];
     const size = this._size;
-    const crop = drawRegion(picture, region, size, factor, (BEHIND_REACH * region.side) / 2);
+    this._crop ??= new Float32Array(size * size * 3);
+    const crop = drawRegion(picture, region, size, factor, (BEHIND_REACH * region.side) / 2, { into: this._crop });
+    const mapSize = Math.min(MAP_SIZE, size);
+    const pixels = shrink(crop, size, size, mapSize, mapSize, 3);
     const placed = new Float64Array(468 * 2);
-    const scale = size / region.side;
+    const scale = mapSize / region.side;
     const [c, s] = [scale * Math.cos(region.angle), scale * Math.sin(region.angle)];
     for (let i = 0; i < 468; i++) {
       const [u, v] = [points[3 * i] - region.x, points[3 * i + 1] - region.y];
-      placed[2 * i] = c * u + s * v + (size - 1) / 2;
-      placed[2 * i + 1] = c * v - s * u + (size - 1) / 2;
+      placed[2 * i] = c * u + s * v + (mapSize - 1) / 2;
+      placed[2 * i + 1] = c * v - s * u + (mapSize - 1) / 2;
     }
-    this._mapper.see(timeS, crop, size, placed);
-    return { region, ...this._weigh(timeS, crop, size, region, points, behindOf(picture, this._tracker.last)) };
+    this._mapper.see(timeS, pixels, mapSize, placed);
+    return { region, ...this._weigh(timeS, pixels, mapSize, region, points, behindOf(picture, this._tracker.last)) };
   }
 
-  _weigh(timeS, crop, size, region, points, behind) {
-    const mapSize = Math.min(MAP_SIZE, size);
-    const pixels = shrink(crop, size, size, mapSize, mapSize, 3);
+  _weigh(timeS, pixels, mapSize, region, points, behind) {
     const meansOf = ({ rows }) => rows.map((row) => weighedMean(row, pixels));
     const since = clamp(timeS - this._lastS, 0, 1);
     this._link = this._link?.map((row) => row.map((value) => value ** Math.exp(-since / LINK_S))) ?? null;
@@ -408,20 +445,22 @@ export class SkinRecorder {
     row.set(means[means.length - 1], AT.eyes);
     row.set(headPose(points, this._parts.template), AT.pose);
     row.set([region.x, region.y, region.side / CROP_SIDE, region.angle], AT.geometry);
-    const moved = this._registration.see(timeS, crop, size, this._weights.rows[0], mapSize);
+    const moved = this._registration.see(timeS, pixels, mapSize, this._weights.rows[0].values);
     row.set([moved[0] * CROP_SIDE, moved[1] * CROP_SIDE, moved[2], moved[3]], AT.residual);
     return { row, crop: skinOnly(pixels, this._mapper.skin(timeS), mapSize, this._cropSize) };
   }
 }
 
-function weighedMean(weights, pixels) {
-  let [r, g, b] = [0, 0, 0];
-  for (let i = 0; i < weights.length; i++) {
-    const weight = weights[i];
+function weighedMean({ values, first, end }, pixels) {
+  let r = 0;
+  let g = 0;
+  let b = 0;
+  for (let i = first, at = 3 * first; i < end; i++, at += 3) {
+    const weight = values[i];
     if (weight === 0) continue;
-    r += weight * pixels[3 * i];
-    g += weight * pixels[3 * i + 1];
-    b += weight * pixels[3 * i + 2];
+    r += weight * pixels[at];
+    g += weight * pixels[at + 1];
+    b += weight * pixels[at + 2];
   }
   return [r, g, b];
 }
@@ -430,11 +469,16 @@ function weighedMean(weights, pixels) {
 function skinOnly(pixels, skin, side, size) {
   const weight = new Float32Array(skin.length);
   let total = 0;
-  for (let i = 0; i < skin.length; i++) total += weight[i] = Math.min(Math.max(CERTAIN * skin[i], 0), 1);
-  const mean = weighedMean(weight, pixels).map((value) => value / Math.max(total, 1e-3));
-  const only = new Float32Array(pixels.length);
   for (let i = 0; i < skin.length; i++) {
-    for (let c = 0; c < 3; c++) only[3 * i + c] = mean[c] + (pixels[3 * i + c] - mean[c]) * weight[i];
+    weight[i] = clamp(CERTAIN * skin[i], 0, 1);
+    total += weight[i];
+  }
+  const [r, g, b] = weighedMean(spanned(weight), pixels).map((value) => value / Math.max(total, 1e-3));
+  const only = new Float32Array(pixels.length);
+  for (let i = 0, at = 0; i < skin.length; i++, at += 3) {
+    only[at] = r + (pixels[at] - r) * weight[i];
+    only[at + 1] = g + (pixels[at + 1] - g) * weight[i];
+    only[at + 2] = b + (pixels[at + 2] - b) * weight[i];
   }
   return shrink(only, side, side, size, size, 3);
 }

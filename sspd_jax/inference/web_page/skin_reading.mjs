@@ -681,7 +681,7 @@ const REASONS = {
   light: "light on the face changes at this rate",
   time: "the rate does not hold through the window",
 };
-const THRESHOLD = 0.75;
+export const THRESHOLD = 0.75;
 
 function odds(share) {
   const within = clip(share, 0.005, 0.995);

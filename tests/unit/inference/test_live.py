@@ -27,7 +27,7 @@ from sspd_jax.checkpoints import host_network
 from sspd_jax.cli import live as cli_live
 from sspd_jax.errors import ConfigError, UserError
 from sspd_jax.heart_rate.wave import Wave
-from sspd_jax.inference import live, model, server, windows
+from sspd_jax.inference import live, model, server, site, windows
 from sspd_jax.inference.windows import Settings, Window
 from sspd_jax.method import architecture
 from sspd_jax.method.network import init_variables
@@ -37,6 +37,7 @@ from sspd_jax.video.face_detection import FaceBox
 from sspd_jax.video.skin_box import SkinBox
 
 ROOT = Path(__file__).parents[3]
+WEB_PAGE = ROOT / "sspd_jax" / "inference" / "web_page"
 BOX = FaceBox(50, 40, 110, 100)
 
 
@@ -434,11 +435,37 @@ def get(page, path, **headers):
 
 
 def test_the_page_is_whole_in_itself(page):
-    headers, html = get(page, "/")
-    assert headers["Content-Type"].startswith("text/html") and headers["Cache-Control"] == "no-store"
-    text = html.decode()
-    assert "Not a medical device" in text and "prefers-color-scheme" in text
-    assert not re.findall(r"https?://|@import|<link(?! rel=\"icon\" href=\"data:)|src=\"", text)
+    for path, (name, kind) in server.FILES.items():
+        headers, got = get(page, path)
+        assert headers["Content-Type"] == kind and headers["Cache-Control"] == "no-store"
+        assert got == (WEB_PAGE / name).read_bytes()
+        text = got.decode()
+        # Whatever a file asks for is served here, and nothing is asked of anybody else.
+        asked = re.findall(r'(?:from|import|href=|src=|EventSource\(|Worker\()\s*"(?:\./)?([^"]+)"', text)
+        assert {f"/{name}" for name in asked} <= {*server.FILES, "/events"}
+        assert "@import" not in text and set(re.findall(r"\w+://[^\s\"'`)]*", text)) <= {
+            "http://www.w3.org/2000/svg"
+        }
+    assert "Not a medical device" in get(page, "/")[1].decode()
+
+
+def test_it_is_the_page_that_computes_in_the_browser(page):
+    """Only the source of its numbers differs."""
+    served = {name for name, _ in server.FILES.values()}
+    assert served - {path.name for path in WEB_PAGE.iterdir()} == set()
+    assert {"index.html", "style.css", "view.mjs", "drawing.mjs"} <= served
+    assert not served & set(site._NOT_SERVED) - {"live_stream.mjs", "forget.js"}
+    assert get(page, "/source.mjs")[1] == (WEB_PAGE / "live_stream.mjs").read_bytes()
+    assert not list(WEB_PAGE.parent.glob("*.html"))
+
+
+def test_the_page_may_load_and_ask_nothing_else(page):
+    policy = get(page, "/")[0]["Content-Security-Policy"]
+    rules = {name: allowed for name, *allowed in map(str.split, policy.split(";"))}
+    assert rules.pop("default-src") == rules.pop("frame-ancestors") == ["'none'"]
+    assert rules.pop("base-uri") == rules.pop("form-action") == ["'none'"]
+    assert set(rules) == {"script-src", "style-src", "img-src", "connect-src"}
+    assert all(allowed == ["'self'"] for allowed in rules.values())
 
 
 def test_the_state_is_told(page):
@@ -459,6 +486,15 @@ def test_the_state_is_told(page):
         3,
     )
     assert len(state["update"]["wave"]["values"]) == 300
+
+
+def test_a_wave_far_from_0_is_told_without_steps():
+    pulse = np.sin(np.arange(300) / 5)
+    told = live.as_json(dataclasses.replace(update(), wave=Wave(170 + 0.1 * pulse, 30.0, 1.0)))
+    assert np.abs(np.array(told["wave"]["values"]) - 0.1 * (pulse - pulse.mean())).max() < 1e-4
+    assert (
+        live.as_json(dataclasses.replace(update(), wave=Wave(np.zeros(0), 30.0, 1.0)))["wave"]["values"] == []
+    )
 
 
 def test_each_update_is_an_event(page):
@@ -543,14 +579,6 @@ def test_no_descriptor_left_is_waited_out(monkeypatch):
     assert paused == [server.PAUSE_S] * 3
     monkeypatch.undo()
     page.close()
-
-
-def test_the_history_is_above_the_fold():
-    """Two columns and two rows: at 1200 × 800 pixels the charts stand below the picture, side by side."""
-    html = server.HTML.read_text()
-    cards = re.findall(r'<section class="(.*?)"[^>]*>\s*<h2>(\w+)', html)
-    assert [name for _, name in cards] == ["Picture", "Heart", "Pulse", "Heart"]
-    assert {kind for kind, _ in cards} == {"card"} and "45 * across / down" in html
 
 
 def test_there_is_no_picture_before_the_first_frame():

@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 
+import cv2
 import numpy as np
 import pytest
 
@@ -54,7 +55,10 @@ def test_the_folder_is_whole(runtime, tmp_path, capsys):
         assert (folder / "models" / name).read_bytes() == models.load_model(name)
     assert (folder / "confidence.json").read_text() == confidence.WEIGHTS.read_text()
     assert (folder / "litert" / "index.js").read_text() == 'import { a } from "./wasm_utils.js";\n'
-    assert not files & {"package.json", "package-lock.json"}
+    assert not files & {"package.json", "package-lock.json", "own_camera.mjs", "live_stream.mjs", "forget.js"}
+    assert (folder / "source.mjs").read_bytes() == (SOURCES / "own_camera.mjs").read_bytes()
+    for name in ("index.html", "style.css", "view.mjs", "drawing.mjs"):
+        assert (folder / name).read_bytes() == (SOURCES / name).read_bytes()
     # Every file but the large ones is kept for use without a network, under a name that changes with them.
     offline = (folder / "offline.js").read_text()
     kept = json.loads(re.search(r"FILES = (\[.*\])", offline)[1])
@@ -131,6 +135,69 @@ def test_a_package_that_is_absent_is_named(tmp_path, monkeypatch, capsys):
     assert web.main([str(tmp_path / "page")]) == 2
     assert "run `pip install 'sspd_jax[export]'`" in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
+
+
+PICTURES = """
+import { readFileSync, writeFileSync } from "node:fs";
+import { blur, drawRegion, shrink } from "./pictures.mjs";
+const folder = process.argv[1];
+const data = new Uint8ClampedArray(readFileSync(`${folder}/picture`));
+const picture = { data, width: 320, height: 240 };
+const region = { x: 60, y: 130, side: 190, angle: 0.2 };
+const crop = drawRegion(picture, region, 128, 1, 100);
+const large = drawRegion(picture, { ...region, x: 160, y: 120 }, 64, 2, 150);
+writeFileSync(`${folder}/crop`, crop);
+const into = crop.slice().fill(7);
+writeFileSync(`${folder}/black`, drawRegion(picture, region, 128, 1, 100, { black: true, into }));
+writeFileSync(`${folder}/large`, large);
+writeFileSync(`${folder}/small`, shrink(crop, 128, 128, 48, 48, 3));
+writeFileSync(`${folder}/whole`, shrink(data, 320, 240, 128, 96, 4));
+const grey = Float32Array.from(crop.filter((_, i) => i % 3 === 1), (value, i) => (i < 40 * 128 ? 0 : value));
+writeFileSync(`${folder}/grey`, shrink(grey, 128, 128, 48, 48, 1));
+writeFileSync(`${folder}/blurred`, blur(grey, 128, 1.5));
+"""
+
+
+@pytest.mark.skipif(shutil.which("node") is None, reason="Node is not installed")
+def test_the_pages_pictures_are_opencvs(tmp_path):
+    rng = np.random.default_rng(0)
+    rgba = cv2.resize(rng.integers(0, 256, (24, 32, 4), np.uint8), (320, 240), interpolation=cv2.INTER_CUBIC)
+    (tmp_path / "picture").write_bytes(rgba.tobytes())
+    command = ["node", "--input-type=module", "--eval", PICTURES, str(tmp_path)]
+    subprocess.run(command, cwd=SOURCES, check=True)
+
+    def found(name, *shape):
+        return np.fromfile(tmp_path / name, np.float32).reshape(shape)
+
+    rgb = rgba[..., :3].astype(np.float32)
+    scale = 190 / 128
+    c, s = scale * np.cos(0.2), scale * np.sin(0.2)
+    matrix = np.array([[c, -s, 60 - 63.5 * (c - s)], [s, c, 130 - 63.5 * (c + s)]])
+    how = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
+    # OpenCV rounds places to 1/32 of a pixel.
+    edge, black = (
+        cv2.warpAffine(rgb, matrix, (128, 128), flags=how, borderMode=mode)
+        for mode in (cv2.BORDER_REPLICATE, cv2.BORDER_CONSTANT)
+    )
+    steepest = np.abs(np.diff(rgb, axis=0)).max() + np.abs(np.diff(rgb, axis=1)).max()
+    crop = found("crop", 128, 128, 3)
+    np.testing.assert_allclose(crop, edge, atol=steepest / 32)
+    assert np.abs(crop - edge).mean() < 0.5
+    outside = found("black", 128, 128, 3)
+    assert np.abs(outside - black).mean() < 0.5 and (outside[black.max(-1) == 0] < 20).all()
+    assert (crop[40:110, 60:110] == outside[40:110, 60:110]).all()  # the same where nothing lies outside
+    small = cv2.resize(crop, (48, 48), interpolation=cv2.INTER_AREA)
+    np.testing.assert_allclose(found("small", 48, 48, 3), small, atol=1e-3)
+    whole = cv2.resize(rgb, (128, 96), interpolation=cv2.INTER_AREA)
+    np.testing.assert_allclose(found("whole", 96, 128, 4)[..., :3], whole, atol=1e-3)
+    grey = crop[..., 1].copy()
+    grey[:40] = 0  # rows of nothing are not computed
+    np.testing.assert_allclose(
+        found("grey", 48, 48), cv2.resize(grey, (48, 48), interpolation=cv2.INTER_AREA), atol=1e-3
+    )
+    blurred = cv2.GaussianBlur(grey, (11, 11), 1.5, borderType=cv2.BORDER_REFLECT_101)
+    np.testing.assert_allclose(found("blurred", 128, 128), blurred, atol=1e-3)
+    assert found("large", 64, 64, 3).std() > 1
 
 
 CLOCK = """

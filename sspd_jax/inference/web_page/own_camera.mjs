@@ -1,10 +1,15 @@
-// The page: frames of a camera or of a file go through face, skin and network; once a second the last ten seconds
-// are judged. Nothing is sent anywhere; the page's content security policy allows it nothing.
+// The page's source where `sspd_jax web` wrote it: frames of a camera or of a file go through face, skin and network
+// in the browser; once a second the last ten seconds are judged. Nothing is sent anywhere; the page's content security
+// policy allows it nothing.
 
 import { Tensor, loadAndCompile, loadLiteRt } from "./litert/index.js";
 import { Clock } from "./clock.mjs";
+import { drawBox } from "./drawing.mjs";
 import { FaceNetworks, FaceTracker } from "./face.mjs";
 import { SkinRecorder, WIDTH } from "./skin.mjs";
+import { THRESHOLD } from "./skin_reading.mjs";
+import { note, spent } from "./stopwatch.mjs";
+import { $, say, showFigures, showHistory, showLeast, showNone, showRate, showReading, showWave } from "./view.mjs";
 
 const FPS = 30; // of the network, and of the clock on which everything is put
 const WINDOW = 10 * FPS;
@@ -13,18 +18,24 @@ const BLOCK = 8;
 const ENDLESS = 1 << 20;
 const MAX_GAP_S = 0.5;
 const MOST_SIDE = 960; // pixels of a picture that is looked at
+const MOST_WAITING = 6; // frames: some take longer than a camera's next one needs to come
 
-const $ = (id) => document.getElementById(id);
 const video = $("video");
 const context = $("view").getContext("2d", { willReadFrequently: true });
-const readings = [];
 let loaded = null;
 let run = null; // what goes on now; another one, or null, ends it
 
-function say(text, state = null) {
-  if ($("said").textContent !== text) $("said").textContent = text;
-  if (state) document.body.dataset.state = state;
-}
+/** Lets the browser take the next frame and draw before the work goes on. */
+const pause = (() => {
+  const { port1, port2 } = new MessageChannel();
+  const waiting = [];
+  port1.onmessage = () => waiting.shift()();
+  return () =>
+    new Promise((go) => {
+      waiting.push(go);
+      port2.postMessage(null);
+    });
+})();
 
 // What is loaded once.
 
@@ -42,7 +53,10 @@ async function load() {
   for (const [name, file] of Object.entries(names)) {
     models[name] = await loadAndCompile(`models/${file}.tflite`, { accelerator: "wasm" });
   }
-  const judge = new Worker("judge.mjs", { type: "module" });
+  // A worker of a file has no policy but its server's; one of a blob has this page's.
+  const code = `import ${JSON.stringify(new URL("judge.mjs", document.baseURI).href)};`;
+  const address = URL.createObjectURL(new Blob([code], { type: "text/javascript" }));
+  const judge = new Worker(address, { type: "module" });
   judge.postMessage({ table });
   return { parts, models, judge };
 }
@@ -53,6 +67,7 @@ async function runFace(name, input) {
   const outputs = await model.run([given]);
   const results = outputs.map((output) => output.toTypedArray().slice());
   for (const tensor of [given, ...outputs]) tensor.delete();
+  await pause();
   return results;
 }
 
@@ -84,6 +99,7 @@ class PulseNetwork {
     for (let i = 0; i < crop.length; i++) rounded[i] = crop[i] + this._dither[i];
     this._crops.push(rounded);
     if (this._crops.length <= BLOCK) return [];
+    await pause();
     const frames = new Uint8Array((BLOCK + 1) * crop.length);
     this._crops.forEach((one, i) => frames.set(one, i * crop.length));
     this._crops = this._crops.slice(BLOCK);
@@ -104,15 +120,15 @@ class PulseNetwork {
 // A run: one camera, or one file.
 
 class Run {
-  constructor(label) {
+  constructor(label, isCamera) {
     this.label = label;
+    this._isCamera = isCamera;
     this.count = this.dropped = this.number = 0;
     this._waiting = false;
     this._begin("");
     this._tracker = new FaceTracker(new FaceNetworks(runFace));
     this._recorder = new SkinRecorder(this._tracker, loaded.parts, loaded.parts.cropSize);
     this._firstS = null;
-    this._judged = 0;
     loaded.judge.onmessage = ({ data }) => this._show(data);
   }
 
@@ -146,9 +162,12 @@ class Run {
     const values = new Float64Array(WIDTH + seen.crop.length);
     values.set(seen.row);
     values.set(seen.crop, WIDTH);
-    for (const { values: tick } of this._clock.push(timeS, values)) {
+    for (const { tickS, values: tick } of this._clock.push(timeS, values)) {
+      this._tickS = tickS;
       this._rows.push(tick.slice(0, WIDTH));
+      const since = performance.now();
       this._wave.push(...(await this._network.push(tick.subarray(WIDTH))));
+      note("network", since);
       this._taken += 1;
       if (this._taken % FPS === 0) this._judge();
     }
@@ -164,126 +183,44 @@ class Run {
     const known = Math.min(this._wave.length, this._rows.length);
     if (known < WINDOW) {
       const since = this._cause ? `, anew since ${this._cause}` : "";
-      this._tell(`watched for ${Math.floor(known / FPS)} of ${WINDOW / FPS} s${since}`);
+      this._tell(`watched for ${Math.floor(known / FPS)} of ${WINDOW / FPS} s${since}`, true);
       return;
     }
     if (this._waiting) return;
     this._waiting = true;
     const rows = this._rows.slice(0, known);
     const learned = Float64Array.from(this._wave.slice(0, known));
-    loaded.judge.postMessage({ number: this.number, rows, learned, fps: FPS, frames: WINDOW });
+    const endS = this._tickS - (this._rows.length - known) / FPS;
+    loaded.judge.postMessage({ number: this.number, rows, learned, fps: FPS, frames: WINDOW, endS });
   }
 
-  _tell(why) {
+  _tell(why, isWaiting = false) {
     document.body.dataset.frames = this.count;
-    say(`No reading: ${why}.`, "no reading");
-    $("rate").textContent = "–";
-    this._facts();
+    showNone(why, isWaiting);
+    showWave(isWaiting ? "it appears after ten seconds" : "no face, no wave");
+    this._showFigures(null);
   }
 
-  _facts() {
-    const seconds = this._nowS - this._firstS;
-    const rate = seconds > 0 ? ((this.count - 1) / seconds).toFixed(0) : "–";
-    $("facts").textContent = `${this.label}, ${seconds.toFixed(0)} s, ${rate} frames/s read, ${this.dropped} passed over`;
+  _showFigures(latencyS) {
+    const second = this._nowS - this._firstS;
+    const fps = second > 0 ? (this.count - 1) / second : 0;
+    showFigures({ latencyS, fps, dropped: this.dropped, second });
   }
 
   _show(found) {
     this._waiting = false;
     if (run !== this || found.number !== this.number) return;
-    this._judged += 1;
-    const second = this._nowS - this._firstS;
-    const reading = { second, bpm: found.bpm, confidence: found.confidence, why: found.why, rate: found.rate };
-    readings.push(reading);
-    $("save").disabled = false;
+    note("evidence", performance.now() - found.ms);
+    document.body.dataset.spent = JSON.stringify(spent);
     document.body.dataset.frames = this.count;
-    document.body.dataset.seconds = second;
-    document.body.dataset.bpm = found.bpm ?? "";
-    document.body.dataset.rate = found.rate ?? "";
-    document.body.dataset.confidence = found.confidence;
-    document.body.dataset.judged = this._judged;
-    const percent = `${Math.min(99, Math.round(100 * found.confidence))} %`;
-    if (found.bpm === null) this._tell(found.why);
-    else {
-      $("rate").textContent = `${found.bpm.toFixed(0)} bpm`;
-      const [low, high] = found.interval.map((value) => value.toFixed(1));
-      say(`${found.bpm.toFixed(0)} beats a minute, ${percent} sure; ${low} to ${high}.`, "reading");
-      this._facts();
-    }
-    const row = $("readings").insertRow(0);
-    const bpm = found.bpm === null ? "–" : found.bpm.toFixed(1);
-    for (const text of [second.toFixed(0), bpm, percent, found.why]) row.insertCell().textContent = text;
-    drawWave(found.values, found.bpm);
-    drawHistory();
+    const second = this._nowS - this._firstS;
+    showReading({ ...found, second });
+    // Only a camera's clock is the page's own.
+    this._showFigures(this._isCamera ? performance.now() / 1000 - found.endS : null);
+    const startS = found.endS - this._firstS - (found.values.length - 1) / FPS;
+    showWave({ startS, fps: FPS, values: found.values }, { trusted: found.bpm !== null });
+    showHistory(second);
   }
-}
-
-// What is drawn.
-
-function blank(canvas) {
-  const scale = window.devicePixelRatio || 1;
-  const [width, height] = [canvas.clientWidth, canvas.clientHeight];
-  canvas.width = width * scale;
-  canvas.height = height * scale;
-  const pen = canvas.getContext("2d");
-  pen.scale(scale, scale);
-  const style = getComputedStyle(document.body);
-  pen.strokeStyle = pen.fillStyle = style.color;
-  pen.font = "12px system-ui, sans-serif";
-  pen.lineWidth = 1.5;
-  pen.lineJoin = "round";
-  return { pen, width, height };
-}
-
-function drawWave(values, bpm) {
-  const { pen, width, height } = blank($("wave"));
-  const most = values.reduce((a, b) => Math.max(a, Math.abs(b)), 1e-12);
-  pen.globalAlpha = bpm === null ? 0.35 : 1; // what is not trusted is pale
-  pen.beginPath();
-  values.forEach((value, i) => {
-    pen.lineTo((i / (values.length - 1)) * width, height / 2 - (value / most) * (height / 2 - 6));
-  });
-  pen.stroke();
-  const text = bpm === null ? "not trusted: there is no reading" : `${bpm.toFixed(0)} beats a minute`;
-  $("wave").setAttribute("aria-label", `Pulse wave of the last 10 seconds, ${text}`);
-}
-
-function drawHistory() {
-  const { pen, width, height } = blank($("history"));
-  const shown = readings.slice(-300);
-  const [first, last] = [shown[0].second, Math.max(shown[shown.length - 1].second, shown[0].second + 30)];
-  const [low, high] = [40, 180];
-  const y = (bpm) => height - 4 - ((bpm - low) / (high - low)) * (height - 8);
-  pen.globalAlpha = 0.3;
-  for (const bpm of [60, 90, 120, 150]) {
-    pen.fillRect(28, y(bpm), width, 1);
-    pen.fillText(String(bpm), 2, y(bpm) + 4);
-  }
-  pen.globalAlpha = 1;
-  const given = shown.filter((one) => one.bpm !== null);
-  for (const { second, bpm } of given) {
-    pen.beginPath();
-    pen.arc(32 + ((second - first) / (last - first)) * (width - 40), y(bpm), 3, 0, 7);
-    pen.fill();
-  }
-  const words = given.length
-    ? `${given.length} of the last ${shown.length} windows have a reading, the last ${given[given.length - 1].bpm.toFixed(0)} beats a minute`
-    : "none yet";
-  $("history").setAttribute("aria-label", `Heart rates: ${words}`);
-}
-
-function drawRegion(region) {
-  if (!region) return;
-  const { x, y, side, angle } = region;
-  context.save();
-  context.translate(x, y);
-  context.rotate(angle);
-  context.lineWidth = Math.max(2, side / 80);
-  context.strokeStyle = "#fff";
-  context.strokeRect(-side / 2, -side / 2, side, side);
-  context.lineWidth /= 2;
-  context.strokeStyle = "#b3123b";
-  context.strokeRect(-side / 2, -side / 2, side, side);
-  context.restore();
 }
 
 // Where frames come from.
@@ -295,16 +232,21 @@ function pixelsOf(source, width, height) {
   const [w, h] = [width, height].map((side) => Math.max(1, Math.round(side * scale)));
   if (canvas.width !== w || canvas.height !== h) Object.assign(canvas, { width: w, height: h });
   context.imageSmoothingQuality = "high";
+  const since = performance.now();
   context.drawImage(source, 0, 0, w, h);
-  return context.getImageData(0, 0, w, h);
+  const pixels = context.getImageData(0, 0, w, h);
+  note("picture", since);
+  return pixels;
 }
 
-function begin(label) {
+function begin(label, isCamera = false) {
   stop();
-  run = new Run(label);
+  run = new Run(label, isCamera);
+  $("source").textContent = `· ${label}`;
   $("stage").classList.add("live");
   $("stop").disabled = false;
-  say("No reading: looking for a face.", "no reading");
+  showNone("looking for a face", true);
+  showWave("it appears after ten seconds");
   return run;
 }
 
@@ -319,9 +261,14 @@ function stop() {
   $("stop").disabled = true;
   $("stage").classList.remove("live");
   if (was) {
-    $("rate").textContent = "–";
+    showRate(null);
+    showWave("stopped");
     say(`Stopped: ${was.label}.`, "stopped");
   }
+}
+
+function mark(region) {
+  if (region) drawBox(context, { ...region, width: region.side, height: region.side });
 }
 
 /** How fast a file is played whose frames take so many ms: in quarters, at the most as it was filmed. */
@@ -330,30 +277,42 @@ function paceFor(spent) {
 }
 
 async function follow(mine, isCamera) {
-  let busy = false;
+  const waiting = []; // frames that were taken, and not read yet
+  let isReading = false;
   let lastS = -Infinity;
   let before = null;
+  let taken = 0;
   let spent = 50; // on a frame, ms
-  const take = async (now, { mediaTime, captureTime, presentedFrames, width, height }) => {
+  let region = null;
+  const take = (now, { mediaTime, captureTime, presentedFrames, width, height }) => {
     if (run !== mine) return;
     video.requestVideoFrameCallback(take);
     const timeS = isCamera ? (captureTime ?? now) / 1000 : mediaTime;
-    if (busy || !(timeS > lastS)) return;
+    if (waiting.length >= MOST_WAITING || !(timeS > lastS)) return;
     before ??= presentedFrames - 1;
-    mine.dropped = presentedFrames - before - mine.count - 1;
-    busy = true;
+    taken += 1;
+    mine.dropped = presentedFrames - before - taken;
     lastS = timeS;
-    const since = performance.now();
+    waiting.push({ timeS, picture: pixelsOf(video, width, height) });
+    mark(region);
+    if (!isReading) read();
+  };
+  const read = async () => {
+    isReading = true;
     try {
-      const region = await mine.see(timeS, pixelsOf(video, width, height));
-      if (run === mine) drawRegion(region);
+      while (waiting.length && run === mine) {
+        const since = performance.now();
+        const { timeS, picture } = waiting.shift();
+        region = await mine.see(timeS, picture);
+        await pause();
+        // A file waits where this computer is slow: it is played as fast as its frames can be read.
+        spent += 0.1 * (performance.now() - since - spent);
+        if (!isCamera) video.playbackRate = paceFor(spent);
+      }
     } catch (error) {
       fail(error);
     }
-    busy = false;
-    // A file waits where this computer is slow: it is played as fast as its frames can be read.
-    spent += 0.1 * (performance.now() - since - spent);
-    if (!isCamera) video.playbackRate = paceFor(spent);
+    isReading = false;
   };
   video.requestVideoFrameCallback(take);
   if (!isCamera) video.playbackRate = paceFor(spent);
@@ -361,7 +320,7 @@ async function follow(mine, isCamera) {
 }
 
 async function useCamera() {
-  const mine = begin("camera");
+  const mine = begin("camera", true);
   try {
     const stream = await navigator.mediaDevices.getUserMedia({
       video: { width: { ideal: 640 }, height: { ideal: 480 }, frameRate: { ideal: FPS }, facingMode: "user" },
@@ -390,10 +349,10 @@ async function openFile(file) {
     video.src = URL.createObjectURL(file);
     video.onended = () => {
       if (run !== mine) return;
-      const kept = [$("rate").textContent, $("said").textContent, document.body.dataset.state];
+      const [said, { bpm, state }] = [$("said").textContent, document.body.dataset];
       stop();
-      $("rate").textContent = kept[0];
-      say(`${kept[1]} The recording has ended.`, kept[2]);
+      if (state === "reading") showRate(Number(bpm));
+      say(`${said} The recording has ended.`, state);
     };
     await follow(mine, false);
   } catch (error) {
@@ -407,7 +366,7 @@ async function openFile(file) {
 async function followPicture(mine, picture) {
   for (let frame = 0; run === mine; frame++) {
     const region = await mine.see(frame / FPS, pixelsOf(picture, picture.width, picture.height));
-    if (run === mine) drawRegion(region);
+    if (run === mine) mark(region);
     await new Promise((go) => setTimeout(go, 5));
   }
 }
@@ -417,23 +376,8 @@ function fail(error) {
   say(`This browser cannot go on (${error.message}): reload the page, or take a newer browser.`, "failed");
 }
 
-function save() {
-  const quoted = (text) => `"${String(text).replaceAll('"', '""')}"`;
-  const number = (value, digits) => (value === null ? "" : value.toFixed(digits));
-  const lines = readings.map(({ second, bpm, confidence, rate, why }) =>
-    [second.toFixed(2), number(bpm, 2), confidence.toFixed(4), number(rate, 2), quoted(why)].join(","),
-  );
-  const text = ["end_s,heart_rate_bpm,confidence,candidate_bpm,why", ...lines, ""].join("\r\n");
-  const link = document.createElement("a");
-  link.href = URL.createObjectURL(new Blob([text], { type: "text/csv" }));
-  link.download = "heart_rate.csv";
-  link.click();
-  setTimeout(() => URL.revokeObjectURL(link.href), 1000);
-}
-
 $("camera").onclick = useCamera;
 $("stop").onclick = stop;
-$("save").onclick = save;
 $("file").onchange = ({ target }) => {
   const [file] = target.files;
   target.value = "";
@@ -451,6 +395,9 @@ $("stage").ondrop = (event) => {
   if (file && loaded) openFile(file);
 };
 
+$("choose").hidden = false;
+$("hint").textContent = "Use the camera, or drop a video or a picture here.";
+showLeast(THRESHOLD);
 try {
   loaded = await load();
   await warmUp();
