@@ -8,7 +8,8 @@ import sys
 from collections.abc import Callable
 
 import sspd_jax
-from sspd_jax.errors import DONE, MISUSED
+from sspd_jax.cli import common
+from sspd_jax.errors import MISUSED
 from sspd_jax.runtime import text
 
 COMMANDS = {
@@ -44,11 +45,9 @@ def main(argv: list[str] | None = None) -> int:
     text.use_any_terminal()
     name, *rest = (sys.argv[1:] if argv is None else argv) or ["--help"]
     if name in ("-h", "--help"):
-        print(_help())
-        return DONE
+        return common.run(lambda: print(_help()))
     if name == "--version":
-        print(f"sspd_jax {sspd_jax.__version__}")
-        return DONE
+        return common.run(lambda: print(f"sspd_jax {sspd_jax.__version__}"))
     if name in EARLIER_NAMES:
         print(f"note: {name} is called {EARLIER_NAMES[name]} now", file=sys.stderr)
         name = EARLIER_NAMES[name]

@@ -88,6 +88,7 @@ def _predict(args: argparse.Namespace) -> int:
     for path in filter(None, (args.json, args.csv, args.plot, args.explain, args.overlay)):
         if not Path(path).absolute().parent.is_dir():
             raise UserError(f"{path}: cannot be written (no such folder); choose another place")
+        storage.check_name(path)
     if args.explain and Path(args.explain).suffix.lower() not in (".html", ".htm"):
         raise ConfigError(f"{args.explain}: the page is HTML; give a name that ends in .html")
     decode.use_limits(decode.Limits(args.max_megapixels, args.max_hours))

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import codecs
+import io
+import os
 import sys
 from typing import TYPE_CHECKING, Any
 
@@ -34,8 +36,65 @@ FORMULA = ("=", "+", "-", "@", "\t", "\r")
 """What makes a spreadsheet compute a cell that begins with it."""
 
 
+class _Lasting(io.RawIOBase):
+    """Standard output or error that takes what is printed also where there is no room for it.
+
+    What was to be read on a full disk is lost; the work that goes on is not.
+    """
+
+    def __init__(self, raw: io.FileIO):
+        self._raw, self.why = raw, ""
+
+    def writable(self) -> bool:
+        return True
+
+    def fileno(self) -> int:
+        return self._raw.fileno()
+
+    def isatty(self) -> bool:
+        return self._raw.isatty()
+
+    def write(self, data: Any) -> int:
+        try:
+            return self._raw.write(data)
+        except BrokenPipeError:  # nobody reads any more: that ends a command
+            raise
+        except OSError as error:
+            self.why = self.why or (error.strerror or str(error)).lower()
+            return len(data)
+
+
+def why_not_printed() -> str:
+    """Say why something that was printed did not reach standard output; '' where all did."""
+    try:
+        sys.stdout.flush()
+        buffer = sys.stdout.buffer
+        return getattr(buffer, "raw", buffer).why
+    except AttributeError:  # another program's stream
+        return ""
+
+
 def use_any_terminal() -> None:
-    """Let whatever is printed reach stdout and stderr, in letters that their encoding has."""
+    """Let whatever is printed reach stdout and stderr, in letters that their encoding has.
+
+    Where they are closed or full, the command works on.
+    """
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        if getattr(sys, name) is None:  # closed: the next file would get its number, and what C prints
+            _open_nowhere(number)
+            setattr(sys, name, open(os.devnull, "w" if number else "r"))  # noqa: SIM115, PTH123
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        buffer = getattr(stream, "buffer", None)
+        if type(stream) is io.TextIOWrapper and isinstance(getattr(buffer, "raw", buffer), io.FileIO):
+            settings = ("encoding", "errors", "line_buffering", "write_through")
+            settings = {key: getattr(stream, key) for key in settings}
+            if isinstance(stream.detach(), io.FileIO):  # python -u
+                buffer = _Lasting(buffer)
+            else:
+                buffer = io.BufferedWriter(_Lasting(buffer.detach()))
+            setattr(sys, name, io.TextIOWrapper(buffer, **settings))
+            setattr(sys, f"__{name}__", getattr(sys, name))
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure") and stream.errors in (
             "strict",
@@ -43,6 +102,15 @@ def use_any_terminal() -> None:
             "backslashreplace",
         ):
             stream.reconfigure(errors="sspd_jax.plain")
+
+
+def _open_nowhere(number: int) -> None:
+    try:
+        os.fstat(number)
+    except OSError:
+        opened = os.open(os.devnull, os.O_RDWR)
+        if opened != number:
+            os.close(opened)
 
 
 def _plain(error: UnicodeError) -> tuple[str, int]:
