@@ -82,19 +82,19 @@ def use_any_terminal() -> None:
     for number, name in enumerate(("stdin", "stdout", "stderr")):
         if getattr(sys, name) is None:  # closed: the next file would get its number, and what C prints
             _open_nowhere(number)
-            setattr(sys, name, open(os.devnull, "w" if number else "r"))  # noqa: SIM115, PTH123
+            nowhere = open(os.devnull, "w" if number else "r")  # noqa: SIM115, PTH123
+            setattr(sys, name, nowhere)
+            setattr(sys, f"__{name}__", nowhere)
     for name in ("stdout", "stderr"):
         stream = getattr(sys, name)
         buffer = getattr(stream, "buffer", None)
         if type(stream) is io.TextIOWrapper and isinstance(getattr(buffer, "raw", buffer), io.FileIO):
             settings = ("encoding", "errors", "line_buffering", "write_through")
             settings = {key: getattr(stream, key) for key in settings}
-            if isinstance(stream.detach(), io.FileIO):  # python -u
-                buffer = _Lasting(buffer)
-            else:
-                buffer = io.BufferedWriter(_Lasting(buffer.detach()))
+            stream.flush()  # and it stays: who logs has it
+            lasting = _Lasting(getattr(buffer, "raw", buffer))
+            buffer = io.BufferedWriter(lasting) if hasattr(buffer, "raw") else lasting  # as with python -u
             setattr(sys, name, io.TextIOWrapper(buffer, **settings))
-            setattr(sys, f"__{name}__", getattr(sys, name))
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure") and stream.errors in (
             "strict",

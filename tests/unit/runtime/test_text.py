@@ -153,11 +153,13 @@ def test_help_is_shown_on_any_terminal(name):
 
 
 WORKS_ON = """
-import sys
+import logging, sys
+logging.basicConfig(format="%(message)s")  # who logs has the stream of before
 from sspd_jax.cli import common
 def work():
     for number in range(3):
-        print(number, flush=True); print("aside", file=sys.stderr, flush=True)
+        print(number, flush=True); print("aside", file=sys.stderr)
+    logging.warning("logged")
     open(sys.argv[1], "w").write("whole")
 sys.exit(common.run(work))
 """
@@ -181,7 +183,9 @@ def test_the_work_goes_on_where_what_is_printed_has_no_place(tmp_path, redirecti
     said = (
         "error: standard output: cannot be written (no space left on device); make room, or print elsewhere\n"
     )
-    printed = {">/dev/full": "aside\n" * 3 + said, ">&-": "aside\n" * 3}.get(redirection, "")
+    printed = {">/dev/full": "aside\n" * 3 + "logged\n" + said, ">&-": "aside\n" * 3 + "logged\n"}.get(
+        redirection, ""
+    )
     assert (done.returncode, done.stderr) == (code, printed)
     assert done.stdout == ("0\n1\n2\n" if redirection.startswith("2") else "")
     assert (tmp_path / "out").read_text() == "whole"
