@@ -36,6 +36,22 @@ FORMULA = ("=", "+", "-", "@", "\t", "\r")
 """What makes a spreadsheet compute a cell that begins with it."""
 
 
+STEERING = {
+    code: chr(code).encode("unicode_escape").decode()
+    for code in (*range(0x20), *range(0x7F, 0xA0), *range(0x202A, 0x202F), *range(0x2066, 0x206A))
+    if chr(code) not in "\n\r\t\b"
+}
+"""What moves a terminal's cursor, colours it or turns its text round: it is printed as its escape."""
+
+
+class _Unsteered(io.TextIOWrapper):
+    """Standard output or error whose text, names of strangers in it, does not steer a terminal."""
+
+    def write(self, text: str) -> int:
+        super().write(text.translate(STEERING))
+        return len(text)
+
+
 class _Lasting(io.RawIOBase):
     """Standard output or error that takes what is printed also where there is no room for it.
 
@@ -77,7 +93,7 @@ def why_not_printed() -> str:
 def use_any_terminal() -> None:
     """Let whatever is printed reach stdout and stderr, in letters that their encoding has.
 
-    Where they are closed or full, the command works on.
+    Where they are closed or full, the command works on. What would steer a terminal is escaped.
     """
     for number, name in enumerate(("stdin", "stdout", "stderr")):
         if getattr(sys, name) is None:  # closed: the next file would get its number, and what C prints
@@ -94,7 +110,7 @@ def use_any_terminal() -> None:
             stream.flush()  # and it stays: who logs has it
             lasting = _Lasting(getattr(buffer, "raw", buffer))
             buffer = io.BufferedWriter(lasting) if hasattr(buffer, "raw") else lasting  # as with python -u
-            setattr(sys, name, io.TextIOWrapper(buffer, **settings))
+            setattr(sys, name, _Unsteered(buffer, **settings))
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure") and stream.errors in (
             "strict",

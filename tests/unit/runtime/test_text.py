@@ -191,6 +191,15 @@ def test_the_work_goes_on_where_what_is_printed_has_no_place(tmp_path, redirecti
     assert (tmp_path / "out").read_text() == "whole"
 
 
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_what_commands_print_does_not_steer_the_terminal(unbuffered):
+    code = "import sys; from sspd_jax.runtime import text; text.use_any_terminal();"
+    code += "print('a\\x1b[2J\\x9b1m\\u202eb\\x07 李\\tc\\rd'); print('\\x1b]0;', file=sys.stderr)"
+    done = run(code, environment={"PYTHONUNBUFFERED": unbuffered, "PYTHONIOENCODING": "utf-8"})
+    assert done.stdout.decode() == "a\\x1b[2J\\x9b1m\\u202eb\\x07 李\tc\rd\n"
+    assert done.stderr == b"\\x1b]0;\n"
+
+
 def test_an_error_does_not_steer_the_terminal(capsys):
     from sspd_jax.cli import common
     from sspd_jax.errors import UserError
