@@ -5,10 +5,10 @@ from __future__ import annotations
 import difflib
 import importlib
 import sys
-from collections.abc import Callable
 
 import sspd_jax
-from sspd_jax.errors import DONE, FAILED, MISUSED, lacking
+from sspd_jax.cli import common
+from sspd_jax.errors import MISUSED
 from sspd_jax.runtime import text
 
 COMMANDS = {
@@ -44,11 +44,9 @@ def main(argv: list[str] | None = None) -> int:
     text.use_any_terminal()
     name, *rest = (sys.argv[1:] if argv is None else argv) or ["--help"]
     if name in ("-h", "--help"):
-        print(_help())
-        return DONE
+        return common.run(lambda: print(_help()))
     if name == "--version":
-        print(f"sspd_jax {sspd_jax.__version__}")
-        return DONE
+        return common.run(lambda: print(f"sspd_jax {sspd_jax.__version__}"))
     if name in EARLIER_NAMES:
         print(f"note: {name} is called {EARLIER_NAMES[name]} now", file=sys.stderr)
         name = EARLIER_NAMES[name]
@@ -58,14 +56,8 @@ def main(argv: list[str] | None = None) -> int:
         print(f"error: no command {name!r}{hint}", file=sys.stderr)
         return MISUSED
     module = "sspd_jax.main" if name == "main" else f"sspd_jax.cli.{name}"
-    try:
-        run: Callable[[list[str]], int] = importlib.import_module(module).main
-    except ModuleNotFoundError as error:
-        if not (sentence := lacking(error)):
-            raise
-        print(f"error: {sentence}", file=sys.stderr)
-        return FAILED
-    return run(rest)
+    # An import may fail, too: of what [train] installs.
+    return common.run(lambda: importlib.import_module(module).main(rest), debug="--debug" in rest)
 
 
 def _help() -> str:

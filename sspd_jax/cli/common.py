@@ -12,7 +12,7 @@ import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from sspd_jax.errors import DONE, FAILED, UserError, lacking
+from sspd_jax.errors import DONE, FAILED, StorageError, UserError, lacking
 from sspd_jax.runtime import text
 
 
@@ -103,7 +103,10 @@ def run(
     """
     text.use_any_terminal()
     try:
-        return work() or DONE
+        code = work() or DONE
+        if failures is None and (why := text.why_not_printed()):
+            raise StorageError(f"standard output: cannot be written ({why}); make room, or print elsewhere")
+        return code
     except (KeyboardInterrupt, BrokenPipeError) as error:
         if failures is not None:
             raise

@@ -16,7 +16,7 @@ from sspd_jax.datasets.inspect import draw, make_overview
 from sspd_jax.datasets.readers import registry
 from sspd_jax.datasets.recording import Broken
 from sspd_jax.errors import ConfigError, UserError
-from sspd_jax.runtime import storage
+from sspd_jax.runtime import storage, text
 from sspd_jax.video.face_detection import DETECTORS, make_detector
 
 
@@ -52,8 +52,8 @@ def _draw(args: argparse.Namespace) -> int:
                 raise UserError(recording.why)
             data = draw(recording, make_overview(recording, detector))
         except (UserError, ValueError, OSError) as error:
-            text = str(error) if isinstance(recording, Broken) else preparation.failure(recording, error)
-            print(f"{recording_id}: {text}", file=sys.stderr)
+            why = str(error) if isinstance(recording, Broken) else preparation.failure(recording, error)
+            print(text.printable(f"{recording_id}: {why}"), file=sys.stderr)
             code = errors.FAILED
             continue
         storage.write_bytes(picture, data)

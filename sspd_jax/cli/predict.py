@@ -33,7 +33,7 @@ from sspd_jax.inference.predict import find_faces, predict
 from sspd_jax.inference.prediction import Failure, Prediction, describe
 from sspd_jax.inference.windows import Settings
 from sspd_jax.inference.writing import write_csv, write_explanation, write_json, write_plot
-from sspd_jax.runtime import storage
+from sspd_jax.runtime import storage, text
 from sspd_jax.video import decode
 from sspd_jax.video.face_detection import DETECTORS, FaceBox, FaceDetector, make_detector
 from sspd_jax.video.files import find_videos
@@ -88,6 +88,7 @@ def _predict(args: argparse.Namespace) -> int:
     for path in filter(None, (args.json, args.csv, args.plot, args.explain, args.overlay)):
         if not Path(path).absolute().parent.is_dir():
             raise UserError(f"{path}: cannot be written (no such folder); choose another place")
+        storage.check_name(path)
     if args.explain and Path(args.explain).suffix.lower() not in (".html", ".htm"):
         raise ConfigError(f"{args.explain}: the page is HTML; give a name that ends in .html")
     decode.use_limits(decode.Limits(args.max_megapixels, args.max_hours))
@@ -140,7 +141,7 @@ def _predict(args: argparse.Namespace) -> int:
             done += results
             _write(args, done, is_last=number == len(videos), as_list=len(videos) > 1)
             for line in lines:  # after the files: what was said is kept, whatever happens next
-                print(line, flush=True)
+                print(text.printable(line), flush=True)
     predictions = [result for result in done if isinstance(result, Prediction)]
     if predictions:
         if args.plot:

@@ -23,6 +23,7 @@ from sspd_jax.datasets.readers import registry
 from sspd_jax.datasets.recording import Broken, Ppg, Recording
 from sspd_jax.errors import UserError
 from sspd_jax.heart_rate import rate
+from sspd_jax.runtime import text
 from sspd_jax.video import face_stream
 from sspd_jax.video.face_detection import FaceDetector
 
@@ -258,7 +259,7 @@ def print_findings(name: str, source: str | PathLike, detector: FaceDetector, *,
         broken.update(finding.recording_id for finding in findings if finding.kind == BROKEN)
         with tqdm.tqdm.external_write_mode(file=sys.stdout):
             for finding in findings:
-                print(finding, flush=True)
+                print(text.printable(str(finding)), flush=True)
 
     with ProgressBar(0, len(recordings), progress) as bar:
         report(check_dataset(registry.EXPERIMENTS.get(name, name), recordings))

@@ -16,7 +16,7 @@ from sspd_jax.datasets import format, preparation, skin_file
 from sspd_jax.datasets.preparation import Job, Outcome
 from sspd_jax.datasets.progress import ProgressBar
 from sspd_jax.datasets.readers import registry
-from sspd_jax.datasets.recording import Broken, Recording
+from sspd_jax.datasets.recording import LONGEST_ID, Broken, Recording
 from sspd_jax.datasets.workers import build_in_processes, decoder_threads, worker_count
 from sspd_jax.errors import ConfigError, UserError
 from sspd_jax.runtime import processes, storage
@@ -312,6 +312,11 @@ def _validate(settings: format.Settings, name: str, recordings: Sequence[Recordi
     ids = [recording.recording_id for recording in recordings]
     often = {recording_id for recording_id, count in Counter(ids).items() if count > 1}
     for recording_id in ids:
+        if len(recording_id.encode(errors="replace")) > LONGEST_ID:
+            raise UserError(
+                f"{recording_id}: is longer than {LONGEST_ID} bytes, and files are named after it; give the "
+                "recording a shorter name"
+            )
         if not re.fullmatch(r"\w[\w.-]*", recording_id) or recording_id in often:
             raise ValueError(f"recording id {recording_id!r} is not unique or no plain file name")
 

@@ -9,6 +9,7 @@ import tqdm
 
 from sspd_jax.datasets.recording import Recording
 from sspd_jax.errors import UserError
+from sspd_jax.runtime import text
 from sspd_jax.video import decode
 
 
@@ -63,7 +64,7 @@ class ProgressBar:
     def print(self, sentence: str) -> None:
         """Print a sentence above the bar."""
         with tqdm.tqdm.external_write_mode(file=sys.stderr):
-            print(sentence, file=sys.stderr, flush=True)
+            print(text.printable(sentence), file=sys.stderr, flush=True)
 
 
 def fraction_done(recording: Recording) -> Callable[[float], float]:

@@ -9,6 +9,9 @@ from typing import Any
 
 import numpy as np
 
+LONGEST_ID = 200
+"""Bytes of a recording's id: names of files are made of it, of 255 at most."""
+
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Ppg:
@@ -28,7 +31,8 @@ class Recording:
     """One video of one person, as its owner stored it.
 
     Attributes:
-      recording_id: Unique and stable id that can be a file name, such as 'subject1'.
+      recording_id: Unique and stable id that can be a file name, such as 'subject1', of `LONGEST_ID`
+        bytes at most.
       person_id: Id of the person who is seen; people, not recordings, are split.
       frames: Opens the video and yields (time in s, uint8 [h, w, 3] RGB), times increasing; each call
         starts anew. It must be picklable (a `functools.partial` of a module's function is) where recordings

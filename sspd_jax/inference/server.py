@@ -8,7 +8,9 @@ GET /picture.jpg   the newest picture, small; encoded when it is asked for, neve
 
 from __future__ import annotations
 
+import io
 import json
+import socket
 import socketserver
 import threading
 import time
@@ -42,7 +44,7 @@ PICTURE_WIDTH = 480  # pixels
 QUALITY = 80
 HISTORY = 600  # updates: ten minutes
 CONNECTIONS = 64  # at once: each has a thread; more are told to come again
-STALLED_S = 15.0  # a browser that neither asks nor takes what it asked for is let go
+STALLED_S = 15.0  # a browser that has not asked by then, or does not take an answer, is let go
 PAUSE_S = 0.2  # before the next connection is taken where the system has none to give
 SILENCE_S = 10.0  # then a word is sent, or a browser that has gone would not be noticed
 
@@ -198,11 +200,34 @@ class _Server(ThreadingHTTPServer):
         """Say nothing: a browser that goes away is no error."""
 
 
+class _InTime(io.RawIOBase):
+    """What a connection sends until a deadline: who sends a letter now and then is no longer waited for."""
+
+    def __init__(self, connection: socket.socket, within_s: float):
+        self._connection, self._end_s = connection, time.monotonic() + within_s
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        left_s = self._end_s - time.monotonic()
+        if left_s <= 0:
+            raise TimeoutError("too slow")
+        self._connection.settimeout(left_s)
+        return self._connection.recv_into(buffer)
+
+
 class _Handler(BaseHTTPRequestHandler):
     server: _Server
     timeout = STALLED_S
 
+    def setup(self) -> None:
+        super().setup()
+        self.rfile.close()
+        self.rfile = io.BufferedReader(_InTime(self.connection, self.timeout))
+
     def do_GET(self) -> None:
+        self.connection.settimeout(self.timeout)  # of each answer, as a whole
         # A page from elsewhere can give its own name to this address: it is not answered.
         host = self.headers.get("Host", "").rsplit(":", 1)[0]
         if host not in (HOST, "localhost"):

@@ -119,7 +119,12 @@ def _install(folder: Path) -> None:
     if npm is None:
         raise UserError("npm is not installed, and the page's runtime comes by it; install Node.js")
     command = [npm, "ci", "--ignore-scripts", "--no-audit", "--no-fund"]
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+    environment = dict(os.environ)
+    if not os.access(environment.get("HOME") or "/nowhere", os.W_OK):  # npm gives up without one
+        environment["HOME"] = environment["npm_config_cache"] = str(folder)
+    done = subprocess.run(
+        command, cwd=folder, env=environment, capture_output=True, text=True, errors="replace", check=False
+    )
     if done.returncode:
         lines = [line for line in done.stderr.splitlines() if line.strip()] or ["it gave no reason"]
         why = lines[0].removeprefix("npm error ")

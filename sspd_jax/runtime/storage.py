@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import hashlib
 import os
 import re
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from etils import epath
@@ -15,6 +16,7 @@ from etils import epath
 from sspd_jax.errors import StorageError, UserError
 
 MOST_LINKS = 40  # as the system has it
+LONGEST_NAME = 255  # bytes of a file's name
 
 
 def is_remote(path: epath.PathLike) -> bool:
@@ -28,9 +30,17 @@ def absolute(path: epath.Path) -> epath.Path:
     return path if is_remote(path) else epath.Path(Path(path).absolute())
 
 
-def aside(path: epath.Path) -> epath.Path:
-    """Return the path under which a file is written until it is complete."""
-    return path.parent / f".{path.name}.partial"
+def aside(path: epath.Path, suffix: str = "") -> epath.Path:
+    """Return the path, beside it, under which a file is written until it is complete.
+
+    Args:
+      path: Where the file is to be.
+      suffix: How the name ends where what writes it goes by that.
+    """
+    name = f".{path.name}.partial{suffix}"
+    if len(os.fsencode(name)) > LONGEST_NAME:
+        name = f".{hashlib.sha256(os.fsencode(path.name)).hexdigest()[:16]}.partial{suffix}"
+    return path.parent / name
 
 
 def write_text(path: epath.PathLike, text: str, *, otherwise: str = "choose another place") -> None:
@@ -76,6 +86,31 @@ def write_bytes(path: epath.PathLike, data: bytes, *, otherwise: str = "choose a
             partial.replace(path)
         finally:
             partial.unlink(missing_ok=True)
+
+
+def check_name(path: epath.PathLike) -> None:
+    """Check that a file can be called so, before the work that would be lost.
+
+    Raises:
+      StorageError: The system takes no such name.
+    """
+    if not is_remote(path):
+        usual = (FileNotFoundError, NotADirectoryError, PermissionError)
+        with storing(path, errors=(OSError, ValueError)), suppress(*usual):
+            Path(path).lstat()
+
+
+def file_behind(path: epath.PathLike) -> Path:
+    """Return the file on a disk that a local path leads to, for what can be written to a disk alone.
+
+    Raises:
+      StorageError: It is a device, a pipe or a socket.
+    """
+    check_name(path)
+    target = _behind_links(Path(path))
+    if target is None:
+        raise StorageError(f"{path}: cannot be written (it is no file on a disk); choose another place")
+    return target
 
 
 def is_stream(path: epath.PathLike) -> bool:

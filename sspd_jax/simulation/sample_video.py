@@ -119,7 +119,8 @@ def write_video(
     times_s = np.asarray(times_s, np.float64)
     rate = Fraction((len(times_s) - 1) / (times_s[-1] - times_s[0])).limit_denominator(1001)
     ticks = 1 / rate if path.suffix in UNTIMED else Fraction(1, TICKS_PER_S)
-    aside = path.with_name(f".{path.stem}.partial{path.suffix}")
+    path = storage.file_behind(path)
+    aside = storage.aside(path, path.suffix)
     try:
         with storage.storing(path, errors=(OSError,)), av.open(str(aside), "w") as container:
             stream = container.add_stream(codec, rate=rate)
@@ -136,7 +137,8 @@ def write_video(
                 frame.pts, frame.time_base = stamp, ticks
                 container.mux(_lasting(stream.encode(frame), stamps[-1] - stamps[-2]))
             container.mux(_lasting(stream.encode(), stamps[-1] - stamps[-2]))
-        aside.replace(path)
+        with storage.storing(path):
+            aside.replace(path)
     finally:
         aside.unlink(missing_ok=True)
 

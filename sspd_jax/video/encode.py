@@ -47,8 +47,8 @@ def write_video(path: str | Path, frames: Iterable[tuple[float, np.ndarray]]) ->
       StorageError: it cannot be written.
     """
     check_name(path)
-    path = Path(path)
-    aside = path.with_name(f".{path.stem}.partial{path.suffix}")
+    path = storage.file_behind(path)
+    aside = storage.aside(path, path.suffix)
     count, last = 0, -1
     try:
         with storage.storing(path, errors=(OSError, av.FFmpegError)), av.open(str(aside), "w") as container:

@@ -16,10 +16,11 @@ import functools
 import hashlib
 import os
 import re
+from collections import Counter
 from pathlib import Path
 
 from sspd_jax.datasets.readers import files
-from sspd_jax.datasets.recording import Broken, Ppg, Recording
+from sspd_jax.datasets.recording import LONGEST_ID, Broken, Ppg, Recording
 from sspd_jax.errors import UserError
 from sspd_jax.video import decode
 from sspd_jax.video.files import find_videos
@@ -56,16 +57,21 @@ def recordings(source: str | Path) -> list[Recording | Broken]:
 def name_recordings(paths: list[str]) -> list[str]:
     """Make ids that are file names of relative paths: letters and digits of any script, '_', '-' and '.'.
 
-    Where two paths would have one name, a hash of the path is added to both.
+    Where two paths would have one name, a hash of the path is added to both; a name that is too long is cut
+    and has one, too.
     """
     plain = [re.sub(r"[^\w.-]+", "_", re.sub(r"[/\\]", "-", str(Path(p).with_suffix("")))) for p in paths]
     plain = [name if re.match(r"\w", name) else f"_{name}" for name in plain]
-    return [
-        name
-        if plain.count(name) == 1
-        else f"{name}-{hashlib.sha256(path.encode(errors='surrogateescape')).hexdigest()[:8]}"
-        for name, path in zip(plain, paths, strict=True)
-    ]
+    often = Counter(plain)
+
+    def name_one(name: str, path: str) -> str:
+        letters = name.encode()
+        if often[name] == 1 and len(letters) <= LONGEST_ID:
+            return name
+        digest = hashlib.sha256(path.encode(errors="surrogateescape")).hexdigest()[:8]
+        return f"{letters[: LONGEST_ID - 9].decode(errors='ignore')}-{digest}"
+
+    return [name_one(name, path) for name, path in zip(plain, paths, strict=True)]
 
 
 def _recording(recording_id: str, video: Path, source: Path) -> Recording:

@@ -383,6 +383,8 @@ def test_impossible_arguments_are_refused(tmp_path):
     for ids in (["a", "a"], ["a/b"], [".."], [""]):
         with pytest.raises(ValueError, match="is not unique or no plain file name"):
             prepare([recording(i) for i in ids], tmp_path / "out")
+    with pytest.raises(UserError, match=r"is longer than 200 bytes, .* give the recording a shorter name"):
+        prepare([recording("é" * 101)], tmp_path / "out")
     assert list(tmp_path.iterdir()) == []
 
 

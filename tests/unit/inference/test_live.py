@@ -1,5 +1,6 @@
 """Live: a wave that streams as if read at once, feeds that do not lag, bounded memory, page, command."""
 
+import contextlib
 import dataclasses
 import errno
 import itertools
@@ -560,6 +561,39 @@ def test_connections_are_bounded_and_idle_ones_let_go(monkeypatch):
     assert get(page, "/state.json")[0]["Content-Type"] == "application/json"
     for client in (*idle, *late):
         client.close()
+    page.close()
+
+
+def test_who_asks_letter_by_letter_is_let_go(monkeypatch):
+    monkeypatch.setattr(server._Handler, "timeout", 0.5)
+    page = server.Page(0, {}, lambda: None)
+    slow = ask(page, b"GET / HTTP/1.0\r\nX: ")
+    slow.settimeout(0.05)  # between two letters, each of them in time
+    for _ in range(400):
+        with contextlib.suppress(TimeoutError, ConnectionError):
+            slow.sendall(b"a")
+            if slow.recv(1) == b"":
+                break
+    else:
+        raise AssertionError("400 letters were waited for")
+    slow.close()
+    page.close()
+
+
+def test_who_takes_an_answer_letter_by_letter_is_let_go(monkeypatch):
+    """What no buffer on the way holds is waited for, and no longer than a browser takes."""
+    monkeypatch.setattr(server._Handler, "timeout", 0.5)
+    page = server.Page(0, {"much": "x" * 20_000_000}, lambda: None)
+    slow = ask(page, b"GET /state.json HTTP/1.0\r\nHost: localhost\r\n\r\n")
+    assert slow.recv(1) == b"H"
+    for _ in range(400):
+        if page._server._free._value == server.CONNECTIONS:  # its thread has ended
+            break
+        slow.recv(1)
+        time.sleep(0.05)
+    else:
+        raise AssertionError("400 letters were waited for")
+    slow.close()
     page.close()
 
 

@@ -624,6 +624,14 @@ def test_a_name_that_a_spreadsheet_would_compute_is_no_formula(face, tmp_path):
     assert (tmp_path / "a.csv").read_text().splitlines()[1].startswith("'=1+1.mp4,1,auto,0")
 
 
+def test_a_name_does_not_pass_for_a_line_of_its_own(face, tmp_path, capsys):
+    for name in ("a\nb.mp4: 72.0 bpm, 99% sure", "c\x1b[2J"):
+        (tmp_path / f"{name}.mp4").symlink_to(face)
+    assert cli_predict.main([str(tmp_path), "--method=pos"]) == 0
+    out = capsys.readouterr().out
+    assert len(out.splitlines()) == 2 and "\\nb.mp4" in out and "\\x1b" in out and "\x1b" not in out
+
+
 @pytest.mark.parametrize("name", [b"caf\xe9.mp4", b"$x_{^2.mp4", b"a\n\x1b[2J.mp4"])
 def test_a_picture_can_be_drawn_of_any_name(face, tmp_path, name, capsys):
     path = os.fsencode(tmp_path) + b"/" + name

@@ -129,6 +129,20 @@ def test_without_npm_nothing_is_written(npm, words, tmp_path, monkeypatch, capsy
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize("home", [None, "", "/nowhere/home"])
+def test_npm_has_a_home_where_there_is_none(home, tmp_path, monkeypatch):
+    npm = tmp_path / "npm"
+    npm.write_text('#!/bin/sh\necho "$HOME $npm_config_cache" >&2\nprintf "\\351\\n" >&2\nexit 1\n')
+    npm.chmod(0o755)
+    monkeypatch.setattr(site.shutil, "which", lambda _: str(npm))
+    if home is None:
+        monkeypatch.delenv("HOME", raising=False)
+    else:
+        monkeypatch.setenv("HOME", home)
+    with pytest.raises(UserError, match=re.escape(f"({tmp_path} {tmp_path});")):
+        site._install(tmp_path)
+
+
 @MODELS
 def test_a_package_that_is_absent_is_named(tmp_path, monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, "ai_edge_litert", None)

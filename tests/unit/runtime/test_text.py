@@ -8,11 +8,15 @@ import sys
 import threading
 from pathlib import Path
 
+import numpy as np
 import pytest
 from scored_people import people
 
+from sspd_jax.errors import StorageError
 from sspd_jax.evaluation import protocol, render, scoring, table
 from sspd_jax.runtime import storage, text
+from sspd_jax.simulation import sample_video
+from sspd_jax.video import encode
 
 ROOT = Path(__file__).parents[3]
 
@@ -86,6 +90,39 @@ def test_standard_output_gets_what_is_written_to_it_beside_what_is_printed(tmp_p
     assert (tmp_path / "out").read_text() == "one\ntwo\nthree\n"
 
 
+def test_the_longest_name_that_a_disk_takes_is_written_and_a_longer_one_is_a_sentence(tmp_path):
+    longest = tmp_path / ("é" * 125 + ".json")
+    storage.write_text(longest, "whole")
+    assert longest.read_text() == "whole" and list(tmp_path.iterdir()) == [longest]
+    for check in (storage.check_name, lambda path: storage.write_text(path, "")):
+        check(longest)
+        for name in ("n" * 256, "é" * 128):
+            with pytest.raises(StorageError, match=r"cannot be written .*; choose another place"):
+                check(tmp_path / name)
+    assert list(tmp_path.iterdir()) == [longest]
+
+
+def test_a_film_is_written_under_any_name_and_to_a_disk_alone(tmp_path):
+    frames = [(number / 10, np.zeros((16, 16, 3), np.uint8)) for number in range(3)]
+    longest, link, pipe = tmp_path / ("n" * 251 + ".mp4"), tmp_path / "link.mp4", tmp_path / "pipe.mp4"
+    encode.write_video(longest, frames)
+    link.symlink_to(longest)
+    longest.write_bytes(b"old")
+    os.mkfifo(pipe)
+    writers = (
+        encode.write_video,
+        lambda path, _: sample_video.write_video(path, [picture for _, picture in frames], [0, 0.1, 0.2]),
+    )
+    for write in writers:
+        longest.write_bytes(b"old")
+        write(link, frames)
+        assert link.is_symlink() and len(longest.read_bytes()) > 100
+        for name in (pipe, tmp_path / ("n" * 252 + ".mp4")):
+            with pytest.raises(StorageError, match="cannot be written"):
+                write(name, frames)
+    assert pipe.is_fifo() and len(list(tmp_path.iterdir())) == 3
+
+
 def test_a_name_that_is_no_utf8_is_written_as_its_bytes(tmp_path):
     storage.write_text(tmp_path / "a.csv", os.fsdecode(b"caf\xe9.mp4\n"))
     assert (tmp_path / "a.csv").read_bytes() == b"caf\xe9.mp4\n"
@@ -119,6 +156,54 @@ def test_help_is_shown_on_any_terminal(name):
     code = "import sys; from sspd_jax.__main__ import main; sys.exit(main(sys.argv[1:]))"
     done = run(code, name, "--help", environment={"PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0"})
     assert done.returncode == 0 and b"usage" in done.stdout, done.stderr
+
+
+WORKS_ON = """
+import logging, sys
+logging.basicConfig(format="%(message)s")  # who logs has the stream of before
+from sspd_jax.cli import common
+def work():
+    for number in range(3):
+        print(number, flush=True); print("aside", file=sys.stderr)
+    logging.warning("logged")
+    open(sys.argv[1], "w").write("whole")
+sys.exit(common.run(work))
+"""
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no device that is full")
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+@pytest.mark.parametrize(
+    ("redirection", "code"),
+    [(">/dev/full", 1), ("2>/dev/full", 0), (">&-", 0), ("2>&-", 0), ("<&- >&- 2>&-", 0)],
+)
+def test_the_work_goes_on_where_what_is_printed_has_no_place(tmp_path, redirection, code, unbuffered):
+    command = f'exec "$@" {redirection}'
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": unbuffered}
+    done = subprocess.run(
+        ["sh", "-c", command, "sh", sys.executable, "-c", WORKS_ON, tmp_path / "out"],
+        env=environment,
+        capture_output=True,
+        text=True,
+    )
+    said = (
+        "error: standard output: cannot be written (no space left on device); make room, or print elsewhere\n"
+    )
+    printed = {">/dev/full": "aside\n" * 3 + "logged\n" + said, ">&-": "aside\n" * 3 + "logged\n"}.get(
+        redirection, ""
+    )
+    assert (done.returncode, done.stderr) == (code, printed)
+    assert done.stdout == ("0\n1\n2\n" if redirection.startswith("2") else "")
+    assert (tmp_path / "out").read_text() == "whole"
+
+
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_what_commands_print_does_not_steer_the_terminal(unbuffered):
+    code = "import sys; from sspd_jax.runtime import text; text.use_any_terminal();"
+    code += "print('a\\x1b[2J\\x9b1m\\u202eb\\x07 李\\tc\\rd'); print('\\x1b]0;', file=sys.stderr)"
+    done = run(code, environment={"PYTHONUNBUFFERED": unbuffered, "PYTHONIOENCODING": "utf-8"})
+    assert done.stdout.decode() == "a\\x1b[2J\\x9b1m\\u202eb\\x07 李\tc\rd\n"
+    assert done.stderr == b"\\x1b]0;\n"
 
 
 def test_an_error_does_not_steer_the_terminal(capsys):

@@ -16,7 +16,7 @@ from dataset_files import BPM
 from sspd_jax.datasets.dataset import open_prepared
 from sspd_jax.datasets.prepare import prepare
 from sspd_jax.datasets.readers import files, folder, matlab, pure, registry, vipl_hr
-from sspd_jax.datasets.recording import Broken, Recording
+from sspd_jax.datasets.recording import LONGEST_ID, Broken, Recording
 from sspd_jax.errors import ConfigError, UserError
 from sspd_jax.heart_rate.rate import spectral_peak_rate
 from sspd_jax.simulation import sample_video
@@ -256,6 +256,14 @@ def test_names_of_recordings_are_stable_file_names():
     twice = folder.name_recordings(["a/b.mp4", "a-b.mp4", "c.mp4"])
     assert twice[2] == "c" and len(set(twice)) == 3
     assert twice == folder.name_recordings(["a/b.mp4", "a-b.mp4", "c.mp4"])
+
+
+def test_folder_names_that_are_too_long_are_cut_and_stay_apart():
+    paths = ["d" * 200 + "/" + "v" * 251 + ending for ending in (".mp4", "w.mp4")] + ["李" * 83 + ".mp4"]
+    names = folder.name_recordings(paths)
+    assert len(set(names)) == 3 and names == folder.name_recordings(paths)
+    assert all(len(name.encode()) <= LONGEST_ID for name in names)
+    assert names[0].startswith("d" * 180) and names[2].startswith("李" * 60)
 
 
 def test_what_a_device_says_is_averaged_by_the_second():
