@@ -19,6 +19,19 @@ from sspd_jax.video import decode
 NAMES = ("chromium", "chromium-browser", "google-chrome")
 CHROMIUM = next(filter(None, map(shutil.which, NAMES)), None)
 
+# The share of its height that the wave fills: of the pixels in the curve's colour, blue.
+INK = """(() => {
+  const canvas = document.getElementById("wave");
+  const { data } = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height);
+  let [top, bottom] = [Infinity, 0];
+  for (let i = 3; i < data.length; i += 4) {
+    const row = Math.floor(i / 4 / canvas.width);
+    const isCurve = data[i] && data[i - 1] > data[i - 3] + 100;
+    if (isCurve) [top, bottom] = [Math.min(top, row), Math.max(bottom, row)];
+  }
+  return (bottom - top) / canvas.height;
+})()"""
+
 
 class Page:
     """One page of a browser."""

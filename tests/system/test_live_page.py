@@ -127,6 +127,24 @@ def test_it_shows_what_the_command_says(page, tmp_path):
         assert asked <= own | {page.url + "/events", page.url + "/picture.jpg"}
 
 
+def test_a_wave_of_other_units_fills_its_place_at_once(page):
+    """From update to update it may be another method's."""
+    # Slow frames: a height that followed would take seconds.
+    slow = "window.requestAnimationFrame = (draw) => setTimeout(() => draw(performance.now()), 400)"
+    with browser.opened(page.url) as shown:
+        shown.wait("document.body?.dataset.state === 'waiting'")
+        shown.run(slow)
+        page.publish(large := update(12.0, 72.3))
+        large["wave"]["values"] = [1000 * value for value in large["wave"]["values"]]
+        page.publish(large | {"time_s": 13.0})
+        shown.wait("document.body.dataset.seconds === '13'")
+        shown.run("new Promise((go) => setTimeout(go, 1000))")
+        page.publish(update(14.0, 72.3))
+        shown.wait("document.body.dataset.seconds === '14'")
+        shown.run("new Promise((go) => setTimeout(go, 900))")
+        assert shown.run(browser.INK) > 0.5
+
+
 def test_who_hears_it_is_not_told_every_second_the_same(page):
     spoken = "document.getElementById('spoken').textContent"
     with browser.opened(page.url) as shown:

@@ -24,18 +24,6 @@ pytestmark = [
     ),
 ]
 FRAMES = 600  # of a recording before a camera
-# The share of its height that the wave fills: of the pixels in the curve's colour, blue.
-INK = """(() => {
-  const canvas = document.getElementById("wave");
-  const { data } = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height);
-  let [top, bottom] = [Infinity, 0];
-  for (let i = 3; i < data.length; i += 4) {
-    const row = Math.floor(i / 4 / canvas.width);
-    const isCurve = data[i] && data[i - 1] > data[i - 3] + 100;
-    if (isCurve) [top, bottom] = [Math.min(top, row), Math.max(bottom, row)];
-  }
-  return (bottom - top) / canvas.height;
-})()"""
 STAGES = ("picture", "face", "skin", "network")
 READY = "document.body?.dataset.state === 'ready'"
 
@@ -117,7 +105,7 @@ def test_before_a_camera_the_rate_is_that_of_predict(folder, tmp_path, bpm):
             page.run("document.getElementById('camera').click()")
             said, pace = in_time(page, 0)
             shot(page, tmp_path / "page.png")
-            assert 0.5 < page.run(INK) <= 1  # the wave fills its place
+            assert 0.5 < page.run(browser.INK) <= 1  # the wave fills its place
             assert not page.complaints
             # A blob is the page's own.
             asked = [request.removeprefix("blob:") for request in page.requests]

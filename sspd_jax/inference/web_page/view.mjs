@@ -120,9 +120,16 @@ export function showWave(newest, { trusted = false, everyS = 1, speed = 1, isLas
     return;
   }
   const isNew = wave === null || typeof wave === "string";
-  wave = { ...newest, trusted, everyS, speed, isLast, cameMs: performance.now() };
+  wave = { ...newest, values: levelled(newest.values), trusted, everyS, speed, isLast, cameMs: performance.now() };
   $("wave").setAttribute("aria-label", `Pulse wave: ${trusted ? "beside the heart rate" : "not trusted, there is no reading"}`);
   if (isNew) requestAnimationFrame(moveWave);
+}
+
+/** Brings a wave to a largest swing of 1: from update to update it may be another method's, in other units. */
+function levelled(values) {
+  const mean = values.reduce((a, b) => a + b, 0) / values.length;
+  const most = values.reduce((largest, value) => Math.max(largest, Math.abs(value - mean)), 1e-12);
+  return values.map((value) => (value - mean) / most);
 }
 
 function moveWave(nowMs) {
