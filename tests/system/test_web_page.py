@@ -3,7 +3,6 @@
 import base64
 import csv
 import json
-import os
 
 import browser
 import cv2
@@ -110,12 +109,10 @@ def test_before_a_camera_the_rate_is_that_of_predict(folder, tmp_path, bpm):
             # A blob is the page's own.
             asked = [request.removeprefix("blob:") for request in page.requests]
             assert asked and all(request.startswith(url) for request in asked)
-        spent = json.loads(said.pop("spent"))
-        frame_ms.append(sum(spent[stage]["ms"] for stage in STAGES) / spent["picture"]["count"])
+        spent = json.loads(said["spent"])  # benchmarks/speed/web_page.py reads it
+        assert all(spent[stage]["ms"] > 0 and spent[stage]["count"] > 0 for stage in STAGES)
         off_bpm = abs(float(said["bpm"] or 0) - pace * read.heart_rate_bpm)
         return said, off_bpm, abs(float(said["confidence"]) - read.confidence)
-
-    frame_ms = []
 
     # A browser that waits for a processor leaves pictures out and shows them late: it gets three chances.
     for _ in range(3):
@@ -125,9 +122,6 @@ def test_before_a_camera_the_rate_is_that_of_predict(folder, tmp_path, bpm):
     assert said["state"] == "reading"
     assert off_bpm < 1 and unsure < 0.2
     assert "beats a minute" in said["said"]
-    # Time for 25 frames/s; benchmarks/speed/web_page.py counts them where nothing else goes first.
-    if os.getloadavg()[0] < 4 * os.cpu_count():
-        assert min(frame_ms) < 40
 
 
 def test_a_video_is_read_by_its_own_clock(folder, tmp_path):
