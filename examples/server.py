@@ -14,6 +14,7 @@ import argparse
 import contextlib
 import json
 import multiprocessing
+import signal
 import tempfile
 import threading
 from concurrent import futures
@@ -27,13 +28,19 @@ from sspd_jax.errors import UserError
 
 MOST_BYTES = 200_000_000
 MOST_SECONDS = 120
+DIED = f"a worker died, or took more than {MOST_SECONDS} s; try again"
+BUSY = "too much is being read; try again"
 HOW = "send the video itself: curl --data-binary @my.mp4 URL"
 PATIENCE_S = 30  # with a client that sends nothing
 
 
 def read(path: str) -> dict:
-    """Read a video, in a worker."""
-    prediction = sspd_jax.read(path, method="pos")
+    """Read a video, in a worker; one that takes too long ends it, so that nobody waits behind it for ever."""
+    signal.alarm(MOST_SECONDS)
+    try:
+        prediction = sspd_jax.read(path, method="pos")
+    finally:
+        signal.alarm(0)
     windows = [
         {"start_s": window.start_s, "heart_rate_bpm": window.heart_rate_bpm, "why": window.why}
         for window in prediction.windows
@@ -61,7 +68,7 @@ class Workers:
                 self._pool = futures.ProcessPoolExecutor(self._count, context)
             pool = self._pool
         try:
-            return pool.submit(read, path).result(MOST_SECONDS)
+            return pool.submit(read, path).result(2 * MOST_SECONDS)  # others may be before it
         except process.BrokenProcessPool:
             with self._lock:
                 if self._pool is pool:
@@ -110,9 +117,9 @@ class Page(BaseHTTPRequestHandler):
                     HTTPStatus.UNPROCESSABLE_ENTITY, {"error": str(error).replace(file.name, name)}
                 )
             except process.BrokenProcessPool:
-                return self._answer(HTTPStatus.SERVICE_UNAVAILABLE, {"error": "a worker died; try again"})
+                return self._answer(HTTPStatus.SERVICE_UNAVAILABLE, {"error": DIED})
             except futures.TimeoutError:
-                return self._answer(HTTPStatus.GATEWAY_TIMEOUT, {"error": f"not read in {MOST_SECONDS} s"})
+                return self._answer(HTTPStatus.GATEWAY_TIMEOUT, {"error": BUSY})
         return self._answer(HTTPStatus.OK, result)
 
     def _answer(self, status: HTTPStatus, table: dict) -> None:

@@ -40,3 +40,13 @@ def quick_compilation():
     jax.config.update("jax_disable_most_optimizations", True)
     yield
     jax.config.update("jax_disable_most_optimizations", False)
+
+
+def pytest_terminal_summary(terminalreporter):
+    """Print what the fuzz tests counted, by command."""
+    reports = [report for kind in ("passed", "failed") for report in terminalreporter.getreports(kind)]
+    rows = [value for report in reports for name, value in report.user_properties if name == "fuzz"]
+    if rows:
+        terminalreporter.section("damaged files")
+        for row in sorted(rows, key=lambda row: row["command"]):
+            terminalreporter.write_line(", ".join(f"{name} {value}" for name, value in row.items()))

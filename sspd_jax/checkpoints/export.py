@@ -201,9 +201,10 @@ def _write_stablehlo(network: Network, output: epath.Path) -> Exported:
     description = output.parent / f"{output.name}.json"
     _refuse_existing(description)
     lowered = lower(network)
+    data = bytes(lowered.serialize())  # which takes a while: a kill hardly meets the two writes
     storage.write_text(description, json.dumps(_describe(network, lowered), indent=2), otherwise=_ELSEWHERE)
     try:
-        storage.write_bytes(output, bytes(lowered.serialize()), otherwise=_ELSEWHERE)
+        storage.write_bytes(output, data, otherwise=_ELSEWHERE)
     except BaseException:
         description.unlink(missing_ok=True)
         raise

@@ -128,7 +128,7 @@ def _test_run(args: argparse.Namespace) -> dict[epath.Path, Mapping[str, Any]]:
     try:
         config = ml_collections.ConfigDict(json.loads(path.read_text()))
         default = protocol_of(config)
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise UserError(f"{path}: is damaged ({error!r}); copy it again, or train again") from error
     dataset = open_prepared(
         config.data.data_dir,

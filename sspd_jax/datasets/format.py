@@ -160,7 +160,7 @@ def read_json(path: epath.Path) -> dict[str, Any] | None:
         table = json.loads(path.read_bytes().decode("utf-8", "surrogateescape"))
     except FileNotFoundError:
         return None
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, RecursionError) as error:
         raise UserError(f"{path}: is damaged or cannot be read; delete it and prepare again") from error
     if not isinstance(table, dict):
         raise UserError(f"{path}: is damaged; delete it and prepare again")

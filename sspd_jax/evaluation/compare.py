@@ -62,7 +62,7 @@ def read_columns(
         try:
             scores = json.loads((path / SCORES).read_text())
             primary, words = scores["reader"], scores["protocol"]
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
             raise UserError(f"{path / SCORES}: is missing or damaged; evaluate again") from error
         if first is None:
             first = (path, words, settings)

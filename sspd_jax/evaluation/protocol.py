@@ -155,7 +155,7 @@ def load(name: str, **changes: float) -> Protocol:
         raise ConfigError(
             f"protocol {name!r} is none of {', '.join(names())}, nor a file ending with .toml"
         ) from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError, OSError) as error:
         raise ConfigError(
             f"protocol {path}: cannot be read ({error}); compare it with the presets"
         ) from error

@@ -123,7 +123,7 @@ def load(path: str) -> Study:
     file = experiments.find(path, ".toml")
     try:
         table = tomllib.loads(file.read_text())
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError, OSError) as error:
         raise ConfigError(f"study {path}: cannot be read ({error})") from error
     _require_keys(path, "", table, KEYS, {"experiment", "seeds", "data", "parts"})
     study = Study(
@@ -380,7 +380,7 @@ def _is_done(folder: epath.Path, test: Test, region: str) -> bool:
             return False
         left_out = {one["person"] for one in scores.get("left_out", ())}
         return set(test.people) - left_out <= set(scores["people"]) <= set(test.people)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return False
 
 

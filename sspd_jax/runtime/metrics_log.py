@@ -181,12 +181,12 @@ def read_metrics(workdir: epath.PathLike) -> list[dict[str, Any]]:
 
 
 def _lines(path: epath.Path) -> list[str]:
-    lines = path.read_text().splitlines() if path.exists() else []
+    lines = path.read_bytes().decode(errors="replace").splitlines() if path.exists() else []
     return [line for line in lines if _step_of(line) is not None]
 
 
 def _step_of(line: str) -> int | None:
     try:
         return int(json.loads(line)["step"])
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
         return None

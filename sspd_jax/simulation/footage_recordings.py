@@ -465,7 +465,7 @@ def _check_same(folder: Path, treatment: Treatment, facts: dict[str, Any]) -> No
             (sheet["pulse"] or {}).get("bpm"),
             sheet.get("pulse_free", {}).get("kind"),
         )
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         made = None
     if made != (facts["sha256"], treatment.bpm, treatment.kind):
         raise ConfigError(

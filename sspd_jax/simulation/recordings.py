@@ -190,11 +190,12 @@ def begin(out: Path, settings: dict) -> None:
     if note.exists():
         try:
             found = json.loads(note.read_text())
-        except ValueError:
+        except (ValueError, RecursionError):
             found = None
         if found != settings:
+            said = note.read_bytes().decode(errors="replace").strip()[:200]
             raise ConfigError(
-                f"{out}: holds recordings made with other settings ({note.read_text().strip()[:200]}); "
+                f"{out}: holds recordings made with other settings ({said}); "
                 "use those, or choose another folder"
             )
     elif any(path for path in out.iterdir() if not path.name.startswith(".")):

@@ -52,12 +52,12 @@ def refuse_another(config: ml_collections.ConfigDict, workdir: epath.Path) -> bo
     ours = json.loads(config.to_json())
     path = workdir / CONFIG
     with storage.storing(workdir, metrics_log.ELSEWHERE, (OSError,)):
-        found = path.read_text() if path.exists() else None
+        found = path.read_bytes() if path.exists() else None
     if found is None:
         return False
     try:
         theirs = flatten_dict(renamed_keys.translate(json.loads(found)), sep=".")
-    except (ValueError, AttributeError, TypeError) as error:
+    except (ValueError, AttributeError, TypeError, RecursionError) as error:
         raise UserError(f"{path}: is damaged; delete it, or choose another --workdir") from error
     ours = flatten_dict(ours, sep=".")
     if unknown := sorted(set(theirs) - set(ours)):

@@ -139,7 +139,7 @@ def test_study(tmp_path):
         assert not path.exists() or json.loads(path.read_text())
 
     with Command(module, *arguments, "--workdir=out", cwd=tmp_path, environment=cache) as command:
-        kill_often(command, check, lasts_s / 2)
+        kill_often(command, check, lasts_s / 4)
         assert command.run()[0] == 0, command.said
     first, second = (json.loads((tmp_path / name / report).read_text()) for name in ("whole", "out"))
     assert first == second

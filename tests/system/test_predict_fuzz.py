@@ -47,7 +47,7 @@ def damaged(data: bytes, rng: np.random.Generator) -> bytes:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["face.mp4", "face.avi", "face.mkv"])
-def test_damaged_files(tmp_path, name):
+def test_damaged_files(tmp_path, name, record_property):
     sample_video.write_face_video(tmp_path / name, seconds=SECONDS, bpm=BPM)
     whole = (tmp_path / name).read_bytes()
     rng = np.random.default_rng(len(name) + ord(name[-1]))
@@ -77,4 +77,6 @@ def test_damaged_files(tmp_path, name):
         bpm = told["heart_rate_bpm"]
         read += bpm is not None
         assert bpm is None or bpm == pytest.approx(BPM, abs=4), path
+    counts = {"command": f"predict {name}", "inputs": len(paths), "refused": len(errors), "faults": 0}
+    record_property("fuzz", counts)
     assert read >= 3 and errors

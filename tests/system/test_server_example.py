@@ -5,7 +5,6 @@ import http.client
 import importlib.util
 import json
 import os
-import shutil
 import signal
 import socket
 import subprocess
@@ -62,28 +61,53 @@ def test_another_way_of_asking_is_told_the_right_one(port, method, kind, status)
     assert answer.status == status and "curl --data-binary" in json.loads(answer.read())["error"]
 
 
+@contextlib.contextmanager
+def lent(tmp_path, *changes):
+    """Import the example from a copy, in which something may be changed; a worker imports it from there."""
+    text = (ROOT / "examples" / "server.py").read_text()
+    for old, new in changes:
+        assert old in text
+        text = text.replace(old, new)
+    (tmp_path / "server_example.py").write_text(text)
+    specification = importlib.util.spec_from_file_location("server_example", tmp_path / "server_example.py")
+    example = importlib.util.module_from_spec(specification)
+    sys.modules["server_example"] = example
+    sys.path.insert(0, str(tmp_path))
+    specification.loader.exec_module(example)
+    workers = example.Workers(1)
+    try:
+        yield workers
+    finally:
+        workers.close()
+        sys.path.remove(str(tmp_path))
+        del sys.modules["server_example"]
+
+
 @pytest.mark.slow
 def test_workers_that_died_are_replaced(tmp_path):
     path = tmp_path / "face.mp4"
     sample_video.write_face_video(path, seconds=11, bpm=72)
-    specification = importlib.util.spec_from_file_location("server_example", ROOT / "examples" / "server.py")
-    example = importlib.util.module_from_spec(specification)
-    sys.modules["server_example"] = example
-    sys.path.insert(0, str(tmp_path))  # a worker imports the function from there
-    shutil.copy(ROOT / "examples" / "server.py", tmp_path / "server_example.py")
-    specification.loader.exec_module(example)
-    workers = example.Workers(1)
-    try:
+    with lent(tmp_path) as workers:
         assert workers.read(str(path))["heart_rate_bpm"] == pytest.approx(72, abs=2)
         for worker in workers._pool._processes.values():
             worker.kill()
         with pytest.raises(BrokenProcessPool):
             workers.read(str(path))
         assert workers.read(str(path))["heart_rate_bpm"] == pytest.approx(72, abs=2)
-    finally:
-        workers.close()
-        sys.path.remove(str(tmp_path))
-        del sys.modules["server_example"]
+
+
+@pytest.mark.slow
+def test_a_reading_without_end_frees_its_worker(tmp_path):
+    reading = 'sspd_jax.read(path, method="pos")'
+    endless = f'__import__("time").sleep(10_000) if "endless" in path else {reading}'
+    path = tmp_path / "face.mp4"
+    sample_video.write_face_video(path, seconds=11, bpm=72)
+    with lent(
+        tmp_path, (reading, endless), ("alarm(MOST", 'alarm(1 if "endless" in path else MOST')
+    ) as workers:
+        with pytest.raises(BrokenProcessPool):
+            workers.read("endless.mp4")
+        assert workers.read(str(path))["heart_rate_bpm"] == pytest.approx(72, abs=2)
 
 
 def form(name, filename, content, boundary="line"):

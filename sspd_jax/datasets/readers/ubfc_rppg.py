@@ -253,5 +253,5 @@ def _rate_of_wave(ppg: np.ndarray, rate: np.ndarray, times_s: np.ndarray) -> np.
 def _simulation(folder: Path) -> dict[str, Any] | None:
     try:
         return json.loads((folder / SIMULATION).read_text())
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return None

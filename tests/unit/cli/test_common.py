@@ -8,14 +8,19 @@ import sys
 import time
 from pathlib import Path
 
+import ml_collections
 import pytest
 import small_run
+from etils import epath
 
 from sspd_jax import __main__ as door
 from sspd_jax import main
 from sspd_jax.cli import common, predict, prepare
 from sspd_jax.datasets.readers import registry
+from sspd_jax.errors import UserError
+from sspd_jax.runtime import metrics_log
 from sspd_jax.training import config as experiments
+from sspd_jax.training import workdir
 
 ROOT = Path(__file__).parents[3]
 
@@ -109,3 +114,42 @@ def test_a_training_tells_that_it_compiles_and_what_ctrl_c_leaves(tmp_path):
     assert "compiling for 2 clips, once" in text
     assert "interrupted; what is prepared and the last checkpoint stay, and the same command goes on" in text
     assert json.loads(log.read_text().splitlines()[0])["step"] >= 1
+
+
+DEEP = "[" * 100_000
+TEXTS = [
+    "",
+    "no table",
+    "[]",
+    "{}",
+    "3",
+    '{"data": 1}',
+    '{"data": {"data_dir": 3}}',
+    DEEP,
+    '{"a":' * 100_000,
+    "\udcff",
+]
+
+
+@pytest.mark.parametrize("text", TEXTS, ids=range(len(TEXTS)))
+def test_a_text_that_is_damaged_or_nested_without_end_is_a_sentence(tmp_path, capsys, text):
+    data = text.encode(errors="surrogateescape")
+    for name in ("config.json", "a.toml", "report/scores.json", "made/simulation.json"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(data)
+    (tmp_path / "metrics.jsonl").write_bytes(data + b'\n{"step": 1, "loss": 0.5}\n{"step": Infinity}\n')
+    commands = [
+        ["evaluate", f"--workdir={tmp_path}"],
+        ["evaluate", "--data=nowhere", "--output=nowhere", f"--protocol={tmp_path / 'a.toml'}"],
+        ["study", f"--config={tmp_path / 'a.toml'}", f"--workdir={tmp_path / 'study'}"],
+        ["compare", str(tmp_path), str(tmp_path)],
+        ["simulate", str(tmp_path / "made"), "--people=1", "--seconds=12"],
+    ]
+    for command in commands:
+        assert door.main(command) in (1, 2)
+        said = capsys.readouterr().err
+        assert said.startswith("error: ") and "unexpected" not in said and said.count("\n") == 1, said
+    assert [row["step"] for row in metrics_log.read_metrics(tmp_path)] == [1]
+    plain = ml_collections.ConfigDict({"seed": 1})
+    with pytest.raises(UserError):
+        workdir.refuse_another(plain, epath.Path(tmp_path))

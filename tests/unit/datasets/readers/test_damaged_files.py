@@ -8,42 +8,13 @@ import dataset_files
 import h5py
 import numpy as np
 import pytest
+from fuzzing import MOST_CPU_S, mutate
 
 from sspd_jax.datasets.readers import registry
 from sspd_jax.datasets.recording import Broken, Recording
 from sspd_jax.errors import UserError
 
-PIECES = (
-    b"Infinity",
-    b"-inf",
-    b"nan",
-    b"1e400",
-    b"1" + b"0" * 400,
-    b'"text"',
-    b"[" * 5000,
-    b"\x00" * 40,
-    b"\n,,,",
-)
 TEXTS = (".txt", ".csv", ".json", ".xmp")
-
-
-def mutate(data, chance):
-    """Change a file in one of the ways that disks, editors and enemies have."""
-    if not data:
-        return b"\x00"
-    data, kind, at = bytearray(data), chance.randrange(5), chance.randrange(len(data))
-    if kind == 0:
-        return bytes(data[:at])
-    if kind == 1:
-        for _ in range(chance.randrange(1, 30)):
-            data[chance.randrange(len(data))] = chance.randrange(256)
-    elif kind == 2:
-        data[at : at + chance.randrange(1, 200)] = b""
-    elif kind == 3:
-        data[at : at + chance.randrange(20)] = chance.choice(PIECES)
-    else:
-        data[at:at] = data[at : at + 5000]
-    return bytes(data)
 
 
 def damage(tmp_path, name, count, only=None):
@@ -56,7 +27,7 @@ def damage(tmp_path, name, count, only=None):
         path = chance.choice(files)
         kept = path.read_bytes()
         path.write_bytes(mutate(kept, chance))
-        began = time.monotonic()
+        began = time.process_time()
         try:
             listed = registry.read(name, raw)
         except UserError as error:  # a table of the whole dataset: its folds, its protocols
@@ -64,7 +35,7 @@ def damage(tmp_path, name, count, only=None):
             listed = []
         else:
             assert {r.recording_id for r in listed} == whole
-        assert time.monotonic() - began < 60
+        assert time.process_time() - began < MOST_CPU_S
         sentences = [r.why for r in listed if isinstance(r, Broken)]
         assert all("\n" not in why and "; " in why for why in sentences), sentences
         assert len(sentences) < len(whole) or len(whole) == 1 or not listed
@@ -81,9 +52,11 @@ def test_a_damaged_text_breaks_its_recording_alone(tmp_path, name):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", sorted(dataset_files.WRITERS))
-def test_three_hundred_mutations_of_every_readers_files(tmp_path, name):
+def test_three_hundred_mutations_of_every_readers_files(tmp_path, name, record_property):
     # Most files of an image sequence are pictures, which are not read before they are prepared.
-    assert damage(tmp_path, name, 300) > 2
+    broken = damage(tmp_path, name, 300)
+    record_property("fuzz", {"command": f"reader {name}", "inputs": 300, "refused": broken, "faults": 0})
+    assert broken > 2
 
 
 def replaced(old, new):
