@@ -16,6 +16,7 @@ from sspd_jax.datasets import prepare, splits
 from sspd_jax.evaluation import evaluate
 from sspd_jax.experiments import run as experiment_run
 from sspd_jax.method import param_labels
+from sspd_jax.runtime import distributed
 from sspd_jax.training import checkpoints, loop, monitor, setup
 from sspd_jax.training import config as experiments
 
@@ -433,7 +434,7 @@ def test_run_key_compilation_cache(cache, told, dataset, tmp_path, monkeypatch):
 
 
 def test_run_key_distributed(told, monkeypatch):
-    told.note(main.distributed, "start", ends=True)
+    told.note(distributed, "start", ends=True)
     assert main.main([f"--config={UBFC}", "--config.distributed=auto", "--num_processes=3"]) == 1
     args, options = told.notes["start"]
     assert args == ("auto",) and options["count"] == 3
