@@ -291,6 +291,8 @@ def read(data_dir: epath.Path, facts: Mapping[str, Any]) -> SkinRecord | None:
         path = data_dir / facts["file"]
         fps, lag_s, fallback = float(facts["fps"]), float(facts["lag_s"]), facts["fallback"]
         said = tuple((float(time_s), sentence) for time_s, sentence in facts["said"])
+        if not (0 < fps <= decode.MOST_READING_FPS and 0 <= lag_s < math.inf):
+            raise ValueError("no rate at which anything is read")
     except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise UserError(f"{data_dir}: its index is damaged; delete it and prepare again") from error
     try:
@@ -301,6 +303,9 @@ def read(data_dir: epath.Path, facts: Mapping[str, Any]) -> SkinRecord | None:
     except (OSError, ValueError, EOFError) as error:
         raise _damaged(path) from error
     if table.ndim != 2 or table.shape[1] != WIDTH or table.dtype != np.float64:
+        raise _damaged(path)
+    # Times that run anywhere would ask for a clock that is longer than any memory.
+    if not (np.isfinite(table[:, 0]).all() and (np.diff(table[:, 0]) > 0).all()):
         raise _damaged(path)
     learned = ()
     if facts.get("network") and not why_not_learned(facts):

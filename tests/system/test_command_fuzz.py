@@ -93,7 +93,7 @@ CASES = {
     ),
     "evaluate": (
         prepared,
-        60,
+        30,
         [
             *("--data={}/prepared", "--output={}/out", "--window=4", "--methods=pos", "--no_confidence"),
             "--no_faces",

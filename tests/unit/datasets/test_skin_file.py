@@ -157,6 +157,28 @@ def test_a_recording_is_finished_when_its_traces_are(tmp_path):
         assert content(tmp_path / "out") == whole
 
 
+@pytest.mark.parametrize("time_s", [1e9, -1.0, np.nan])
+def test_times_that_run_anywhere_ask_for_no_clock(tmp_path, time_s):
+    """A clock that reached 1e9 s would fill any memory."""
+    prepare(two()[:1], tmp_path / "out")
+    path = tmp_path / "out/skin/ann.npy"
+    table = np.load(path)
+    table[7, 0] = time_s
+    np.save(path, table)
+    with pytest.raises(UserError, match=r"ann.npy: is damaged; delete it and prepare again"):
+        open_prepared(tmp_path / "out").skin("ann")
+
+
+def test_a_rate_at_which_nothing_is_read_is_damage_to_the_index(tmp_path):
+    prepare(two()[:1], tmp_path / "out")
+    index = tmp_path / "out/index.json"
+    told = json.loads(index.read_text())
+    told["recordings"][0]["skin"]["fps"] = 1e9
+    index.write_text(json.dumps(told))
+    with pytest.raises(UserError, match="its index is damaged; delete it and prepare again"):
+        open_prepared(tmp_path / "out").skin("ann")
+
+
 def test_traces_reach_remote_storage(bucket, tmp_path):
     for out in ("gs://bucket/out", tmp_path / "out"):
         assert prepare(two()[:1], out).made == 1
