@@ -27,7 +27,7 @@ def damage(tmp_path, name, count, only=None):
         path = chance.choice(files)
         kept = path.read_bytes()
         path.write_bytes(mutate(kept, chance))
-        began = time.process_time()
+        began = time.thread_time()  # of this thread: others of this process may have work of their own
         try:
             listed = registry.read(name, raw)
         except UserError as error:  # a table of the whole dataset: its folds, its protocols
@@ -35,7 +35,7 @@ def damage(tmp_path, name, count, only=None):
             listed = []
         else:
             assert {r.recording_id for r in listed} == whole
-        assert time.process_time() - began < MOST_CPU_S
+        assert time.thread_time() - began < MOST_CPU_S
         sentences = [r.why for r in listed if isinstance(r, Broken)]
         assert all("\n" not in why and "; " in why for why in sentences), sentences
         assert len(sentences) < len(whole) or len(whole) == 1 or not listed
