@@ -14,6 +14,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from sspd_jax.errors import ConfigError, did_you_mean, lacking
 from sspd_jax.runtime import processes
 
 if TYPE_CHECKING:
@@ -43,14 +44,10 @@ def load(checkpoint: str | Path) -> RppgModel:
     """
     processes.require_whole()
     try:
-        from sspd_jax.inference.model import (
-            load_model,
-        )  # JAX takes seconds to import: not before it is needed
+        # JAX takes seconds to import: not before it is needed.
+        from sspd_jax.inference.model import load_model
     except ModuleNotFoundError as error:
-        from sspd_jax.errors import lacking
-
         raise (lacking(error) or error) from None
-
     return load_model(checkpoint)
 
 
@@ -98,7 +95,6 @@ def read(
       '84 bpm by auto'
     """
     processes.require_whole()
-    from sspd_jax.errors import ConfigError
     from sspd_jax.inference import predict
     from sspd_jax.inference.windows import Settings
     from sspd_jax.video import inputs
@@ -188,8 +184,6 @@ def _box(box: Any) -> Any:
 
 def _settings(function: str, kind: type, given: dict[str, Any]) -> Any:
     """Make settings of keyword arguments; the command's names for them are understood, unknown ones named."""
-    from sspd_jax.errors import ConfigError, did_you_mean
-
     known = kind.__dataclass_fields__
     given = _renamed(given, 4, read_out="hr_estimator", window="window_s", stride="stride_s")
     for name in given:
