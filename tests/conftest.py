@@ -1,6 +1,7 @@
 """Settings that every test shares: strict dtypes, eight virtual devices, shapes checked at call time."""
 
 import os
+import signal
 
 import fsspec
 import hypothesis
@@ -12,6 +13,9 @@ from fsspec.implementations.memory import MemoryFileSystem
 
 # The user's own cache is not for tests, nor is what it holds: neither here nor in processes of theirs.
 os.environ["SSPD_JAX_CACHE"] = ""
+# Where tests run in the background interrupts are ignored, in processes of theirs too, which wait for one.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 # Before the backend starts: one machine's cores pose as eight devices for the parallel tests.
 jax.config.update("jax_num_cpu_devices", 8)
 jax.config.update("jax_numpy_dtype_promotion", "strict")
