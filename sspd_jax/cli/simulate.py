@@ -2,11 +2,21 @@
 
 Of simulated people:
 
-    sspd_jax simulate OUT --preset=default --people=12 --seconds=30 --seed=0
+    sspd_jax simulate OUT --preset=phone --people=40 --seconds=30 --seed=0
 
-writes OUT/subject1 … subject12, each with vid.avi and ground_truth.txt (three lines: PPG, heart rate in bpm,
-time in s; one value per frame). All people are made from one portrait (`sspd_jax/simulation/portrait.png`),
-so they differ less than real ones: a method that reads them has been shown to work on them, not on people.
+films the first 40 of an endless list of people who differ in face, skin, hair, beard and glasses, as phones
+film them: OUT/subject1 …, each with vid.*, ground_truth.txt (three lines: PPG, heart rate in bpm, time in
+s; one value per frame) and recording.json. Other presets: studio, webcam, browser, talking, walking, dark,
+screen_light, lamp. --split=fit, choose or test takes the people of one part of the list, so that nobody is
+learned from and tested on.
+
+    sspd_jax simulate OUT --preset=phone --people=40 --pulse_free=photograph
+
+films the same with everything but a pulse. --pulse_free=all gives every kind.
+
+The presets easy, default and hard are small and quick, nearly without a codec, all people made from one
+portrait (`sspd_jax/simulation/portrait.png`): a method that reads them has been shown to work on them, not
+on people.
 
 Of your own footage, with a pulse of a known rate put in:
 
@@ -35,13 +45,18 @@ import os
 from sspd_jax.cli import common
 from sspd_jax.errors import ConfigError
 from sspd_jax.simulation.footage_recordings import ALL_KINDS, CODECS, CRF, Encoding, write_footage_recordings
+from sspd_jax.simulation.people.film import PULSE_FREE
+from sspd_jax.simulation.people.looks import ALL, SPLITS
+from sspd_jax.simulation.people.presets import PRESETS as AS_FILMED
+from sspd_jax.simulation.people.recordings import write_people_recordings
 from sspd_jax.simulation.person import SIZE
 from sspd_jax.simulation.presets import PRESETS
 from sspd_jax.simulation.pulse_free import KINDS
 from sspd_jax.simulation.recordings import write_recordings
 
-OF_PEOPLE = {"preset": "default", "people": 12, "size": SIZE}
-OF_FOOTAGE = {"bpm": None, "pulse_free": None, "strength": 0.6, "codec": "h264", "crf": None, "bitrate": None}
+OF_PEOPLE = {"preset": "default", "people": 12, "size": None, "split": ALL}
+OF_FOOTAGE = {"bpm": None, "strength": 0.6}
+ENCODED = {"pulse_free": None, "codec": None, "crf": None, "bitrate": None}
 BPM = 72.0
 
 
@@ -54,10 +69,13 @@ def main(argv: list[str] | None = None) -> int:
     add("--seed", type=int, default=0, help="of what is drawn (default: %(default)d)")
     add("--workers", type=int, default=os.cpu_count(), help="processes that film (default: %(default)s)")
     add = parser.add_argument_group("simulated people").add_argument
-    add("--preset", help=f"how hard: {', '.join(PRESETS)} (default: {OF_PEOPLE['preset']})")
+    names = f"{', '.join(AS_FILMED)}; small and quick: {', '.join(PRESETS)}"
+    add("--preset", help=f"how they are filmed: {names} (default: {OF_PEOPLE['preset']})")
     add("--people", type=int, help=f"how many, one recording each (default: {OF_PEOPLE['people']})")
-    size = "x".join(map(str, SIZE))
-    add("--size", type=_size, help=f"of the pictures, WxH (default: {size})")
+    add("--split", help=f"of the list of people: {', '.join(SPLITS)}, {ALL} (default: {ALL})")
+    add(
+        "--size", type=_size, help=f"of the pictures, WxH (default: the preset's; {'x'.join(map(str, SIZE))})"
+    )
     add = parser.add_argument_group("your own footage").add_argument
     add("--from", dest="clips", action="append", metavar="CLIP", help="a video of a face; may be given again")
     add(
@@ -67,14 +85,16 @@ def main(argv: list[str] | None = None) -> int:
         help=f"mean rate to put in, 40 to 180; may be given again (default: {BPM:g})",
     )
     add("--strength", type=float, help="of it, per cent of green in linear light (default: 0.6)")
-    add("--codec", help=f"{', '.join(CODECS)} (default: h264)")
+    add = parser.add_argument_group("both").add_argument
+    add("--codec", help=f"{', '.join(CODECS)} (default: h264, or the preset's)")
     add("--crf", type=int, help=f"quality, smaller is better (default: {CRF})")
     add("--bitrate", type=float, help="instead, kbit/s")
     add(
         "--pulse_free",
         action="append",
         metavar="KIND",
-        help=f"no pulse; may be given again: {', '.join(KINDS)}, or {ALL_KINDS}",
+        help=f"no pulse; may be given again: {ALL_KINDS}; of people: {', '.join(PULSE_FREE)}; of footage: "
+        f"{', '.join(KINDS)}",
     )
     return common.start(parser, _write, argv)
 
@@ -86,32 +106,53 @@ def _write(args: argparse.Namespace) -> None:
         "workers": args.workers,
         "on_written": lambda line: print(line, flush=True),
     }
-    _refuse(args, OF_PEOPLE if args.clips else OF_FOOTAGE, with_clips=bool(args.clips))
     if args.clips:
+        _refuse(args, OF_PEOPLE, "does not go with --from; leave it out")
         folders = write_footage_recordings(
             args.output,
             args.clips,
             bpm=args.bpm or ([] if args.pulse_free else [BPM]),
             kinds=args.pulse_free or [],
             strength=OF_FOOTAGE["strength"] if args.strength is None else args.strength,
-            encoding=Encoding(args.codec or OF_FOOTAGE["codec"], args.crf, args.bitrate),
+            encoding=Encoding(args.codec or "h264", args.crf, args.bitrate),
             **common_settings,
         )
+        print(f"{args.output}: {len(folders)} recordings")
+        return
+    _refuse(args, OF_FOOTAGE, "needs --from=CLIP; leave it out or name a clip")
+    chosen = {
+        name: default if getattr(args, name) is None else getattr(args, name)
+        for name, default in OF_PEOPLE.items()
+    }
+    if chosen["preset"] in PRESETS:
+        others = f"name a clip by --from, or choose {', '.join(AS_FILMED)}"
+        why = f"does not go with the preset {chosen['preset']}; leave it out, {others}"
+        _refuse(args, {**ENCODED, "split": None}, why)
+        del chosen["split"]
+        folders = write_recordings(
+            args.output, **{**chosen, "size": chosen["size"] or SIZE}, **common_settings
+        )
+    elif chosen["preset"] not in AS_FILMED:
+        raise ConfigError(f"preset {chosen['preset']!r} is none of {', '.join([*AS_FILMED, *PRESETS])}")
     else:
-        chosen = {
-            name: default if getattr(args, name) is None else getattr(args, name)
-            for name, default in OF_PEOPLE.items()
-        }
-        folders = write_recordings(args.output, **chosen, **common_settings)
+        kinds = list(PULSE_FREE) if ALL_KINDS in (args.pulse_free or []) else args.pulse_free or []
+        usual = AS_FILMED[chosen["preset"]].codec
+        own = any(getattr(args, name) is not None for name in ("codec", "crf", "bitrate"))
+        folders = write_people_recordings(
+            args.output,
+            kinds=kinds,
+            encoding=Encoding(args.codec or usual, args.crf, args.bitrate) if own else None,
+            **chosen,
+            **common_settings,
+        )
     print(f"{args.output}: {len(folders)} recordings")
 
 
-def _refuse(args: argparse.Namespace, names: dict, *, with_clips: bool) -> None:
+def _refuse(args: argparse.Namespace, names: dict, why: str) -> None:
     """Refuse what says nothing here: a setting that is silently dropped would be believed."""
     for name in names:
         if getattr(args, name) is not None:
-            why = "does not go with --from" if with_clips else "needs --from=CLIP"
-            raise ConfigError(f"--{name} {why}; leave it out{'' if with_clips else ' or name a clip'}")
+            raise ConfigError(f"--{name} {why}")
 
 
 def _size(text: str) -> tuple[int, int]:

@@ -58,7 +58,8 @@ class Codec:
 CODECS = {
     "h264": Codec("libx264", ".mp4", {}, 51),
     "hevc": Codec("libx265", ".mp4", {"preset": "fast", "x265-params": "log-level=error"}, 51),
-    "vp8": Codec("libvpx", ".webm", {"deadline": "realtime", "cpu-used": "4", "b": "20M"}, 63),
+    # A negative speed does not follow the processor's: the same pictures give the same file.
+    "vp8": Codec("libvpx", ".webm", {"deadline": "realtime", "cpu-used": "-4", "b": "20M"}, 63),
     "vp9": Codec("libvpx-vp9", ".webm", {"deadline": "realtime", "cpu-used": "6", "b": "0"}, 63),
     "mjpeg": Codec("mjpeg", ".mkv", {"qmin": "2", "qmax": "3"}),
     "lossless": Codec("ffv1", ".mkv", {}),
@@ -501,6 +502,15 @@ def _validate(clips, bpm, kinds, strength, seconds, encoding: Encoding, seed, wo
         raise ConfigError(f"the seed {seed} is negative; give 0 or more")
     if workers < 1:
         raise ConfigError(f"{workers} workers cannot film; ask for 1 or more")
+    validate_encoding(encoding)
+
+
+def validate_encoding(encoding: Encoding) -> None:
+    """Check a codec and its quality.
+
+    Raises:
+      ConfigError: There is no such codec, or it has no such quality.
+    """
     if encoding.codec not in CODECS:
         raise ConfigError(f"codec {encoding.codec!r} is none of {', '.join(CODECS)}")
     codec = CODECS[encoding.codec]

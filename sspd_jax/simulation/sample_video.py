@@ -122,7 +122,12 @@ def write_video(
     path = storage.file_behind(path)
     aside = storage.aside(path, path.suffix)
     try:
-        with storage.storing(path, errors=(OSError,)), av.open(str(aside), "w") as container:
+        # Bit-exact: Matroska and WebM would carry a number drawn at random.
+        exact = {"fflags": "+bitexact"}
+        with (
+            storage.storing(path, errors=(OSError,)),
+            av.open(str(aside), "w", container_options=exact) as container,
+        ):
             stream = container.add_stream(codec, rate=rate)
             stream.options = dict(CODEC_OPTIONS.get(codec, {}) if options is None else options)
             stream.pix_fmt = PIXEL_FORMATS.get(codec, "yuv420p")

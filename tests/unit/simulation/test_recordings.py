@@ -127,7 +127,7 @@ def test_a_folder_of_something_else_is_left_alone(easy, tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("flag", "words"),
     [
-        ("--preset=medium", "none of easy, default, hard"),
+        ("--preset=medium", "lamp, easy, default, hard"),
         ("--people=0", "1 or more"),
         ("--seconds=0.1", "too short"),
         ("--seconds=nan", "too short"),
