@@ -14,6 +14,8 @@ from sspd_jax.simulation.random_signals import integral, wander
 PULSE_BAND_HZ = (0.75, 2.4)
 APART_HZ = 0.15  # least distance of a lamp's rate from the pulse: on it, no method could tell
 WRAP = 0.25  # by which light reaches around a surface: skin scatters it
+LAMP = 0.15  # light of a coloured lamp, of the room's
+SCENE_CHANGE = 0.03  # of a screen's light within a scene, relative, standard deviation
 READOUT = 0.7  # of the time between frames, in which a rolling shutter reads a picture
 
 
@@ -97,7 +99,7 @@ def draw_lights(rng: np.random.Generator, settings: LightSettings, times_s: np.n
         hz = _away_from(rng, bpm)
         beat = np.sin(2 * np.pi * integral(hz + 0.02 * wander(rng, 0.02, 0.1)(times_s), times_s))
         tint = rng.permutation([1.0, rng.uniform(0.1, 0.7), rng.uniform(0, 0.3)])
-        shine = np.outer(settings.level * (2.5 * settings.lamp + settings.lamp * beat), tint)
+        shine = np.outer(settings.level * (LAMP + settings.lamp * beat), tint)
         lamps.append(((-side * 0.9, rng.uniform(-0.1, 0.5), 0.4), WRAP, shine))
         behind = behind + 0.3 * shine
     directions = np.array([at for at, _, _ in lamps])
@@ -130,7 +132,7 @@ def _screen(rng: np.random.Generator, times_s: np.ndarray) -> np.ndarray:
         ends = at + rng.exponential(2.5) + 0.4
         colour[(times_s >= at) & (times_s < ends)] = now
         at, now = ends, rng.uniform(0.15, 1) * rng.uniform(0.4, 1, 3)
-    return colour * (1 + 0.08 * wander(rng, 0.5, 3)(times_s)[:, None])
+    return colour * (1 + SCENE_CHANGE * wander(rng, 0.5, 3)(times_s)[:, None])
 
 
 def _away_from(rng: np.random.Generator, bpm: float) -> float:

@@ -141,7 +141,7 @@ PRESETS: dict[str, Preset] = {
         whom="films and games at night",
         scene=dataclasses.replace(
             _WEBCAM,
-            light=LightSettings(level=0.12, key=0.4, slow=0.006, screen=0.8),
+            light=LightSettings(level=0.12, key=0.4, slow=0.006, screen=0.2),
             camera=dataclasses.replace(_WEBCAM.camera, electrons=6000, denoise=0.35),
         ),
     ),
@@ -150,7 +150,7 @@ PRESETS: dict[str, Preset] = {
         hard="hard",
         whom="living rooms with coloured lamps",
         scene=dataclasses.replace(
-            _WEBCAM, light=LightSettings(level=0.45, key=0.3, slow=0.006, lamp=0.02, mains=0.06)
+            _WEBCAM, light=LightSettings(level=0.45, key=0.3, slow=0.006, lamp=0.006, mains=0.06)
         ),
     ),
 }

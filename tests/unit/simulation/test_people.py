@@ -3,6 +3,7 @@
 import dataclasses
 import hashlib
 import json
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -201,7 +202,7 @@ def test_light_keeps_away_from_the_pulse_and_screens_light_the_person_alone():
     times_s = np.arange(900) / 30
     for seed in range(20):
         light = lights.draw_lights(
-            np.random.default_rng(seed), LightSettings(lamp=0.02, slow=0), times_s, 72.0
+            np.random.default_rng(seed), LightSettings(lamp=0.006, slow=0), times_s, 72.0
         )
         beat = light.colours[:, 2].sum(1)
         power = np.abs(np.fft.rfft((beat - beat.mean()) * np.hanning(900)))
@@ -331,3 +332,12 @@ def test_glasses_hair_and_beard_are_seen():
     assert all(darker(name).sum() > 40 for name in rows)
     middle = {name: np.average(np.arange(160), weights=darker(name).sum(1)) for name in rows}
     assert middle["hair"] < middle["glasses"] < middle["beard"]
+
+
+def test_the_page_has_every_preset_s_card():
+    page = (Path(__file__).parents[3] / "docs" / "simulation.md").read_text()
+    for name, preset in PRESETS.items():
+        size = "×".join(map(str, preset.scene.size))
+        card = f"| `{name}` | {preset.says} | {preset.hard} | {preset.whom} | {size}, {preset.fps:g}/s | "
+        assert card in page, name
+    assert all(f"`{kind}`" in page for kind in film.PULSE_FREE)
