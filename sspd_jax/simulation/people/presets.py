@@ -10,7 +10,7 @@ from sspd_jax.simulation.people.head_motion import Habits
 from sspd_jax.simulation.people.lights import LightSettings
 
 VERSION = 1  # of all that decides what is filmed: raise it whenever the same numbers give other pictures
-HEART_RATES_BPM = (45.0, 150.0)  # over which people's rates are spread
+HEART_RATES_BPM = (42.0, 178.0)  # over which people's rates are spread
 
 
 @dataclasses.dataclass(frozen=True)

@@ -13,14 +13,16 @@ from pathlib import Path
 import numpy as np
 
 from sspd_jax.errors import ConfigError, UserError
-from sspd_jax.simulation import footage_recordings, known_pulse, sample_video
+from sspd_jax.simulation import footage_recordings, known_pulse, random_signals, sample_video
 from sspd_jax.simulation.footage_recordings import CODECS, Encoding
+from sspd_jax.simulation.known_pulse import PulseWave
 from sspd_jax.simulation.people import film, looks, paint
 from sspd_jax.simulation.people.presets import HEART_RATES_BPM, PRESETS, VERSION, Preset
 from sspd_jax.simulation.recordings import begin, film_crew
 
 SHEET = "recording.json"
 LEAST_SECONDS, MOST_SECONDS = 1.0, 3600.0
+SWELL = 0.15  # by which a pulse's strength changes in time, relative, standard deviation
 SIDES = (160, 1920)  # of a picture, pixels
 # Talkers, too, are kept apart between the splits.
 TRACKS = {
@@ -149,7 +151,7 @@ def write_people_recording(
     encoded = encoding or _encoding(rng, chosen, size)
     pictures_s = float(rng.uniform(*chosen.pictures_s))
     times_s = _times(rng, chosen, seconds)
-    wave = known_pulse.draw_wave([*seeds, 11], bpm, seconds)
+    wave = _swelling(rng, known_pulse.draw_wave([*seeds, 11], bpm, seconds))
     who = _figure(person)
     tracks = TRACKS[looks.split_of(person)]
     scene = dataclasses.replace(chosen.scene, size=size)
@@ -197,6 +199,14 @@ def draw_rate(seed: int, person: int) -> float:
     low, high = HEART_RATES_BPM
     start = np.random.default_rng([seed, 12]).random()
     return low + (high - low) * ((start + (math.sqrt(5) - 1) / 2 * person) % 1)
+
+
+def _swelling(rng: np.random.Generator, wave: PulseWave) -> PulseWave:
+    """Let a pulse grow and shrink slowly, as vessels open and close and with breath."""
+    times_s = wave.start_s + np.arange(len(wave.ppg)) / known_pulse.GRID_HZ
+    swell = 1 + SWELL * random_signals.wander(rng, 0.03, 0.3, slope=-0.5)(times_s)
+    ppg = wave.ppg * np.clip(swell, 0.4, 1.6)
+    return dataclasses.replace(wave, ppg=ppg / max(1.0, np.abs(ppg).max()))
 
 
 def _encoding(rng: np.random.Generator, preset: Preset, size: tuple[int, int]) -> Encoding:
