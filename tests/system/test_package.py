@@ -203,6 +203,7 @@ def wheel(tmp_path_factory):
 
 @pytest.mark.slow
 def test_the_wheel_holds_what_is_needed_and_nothing_else(wheel):
+    assert wheel.stat().st_size < 6e6
     names = set(zipfile.ZipFile(wheel).namelist())
     modules = {path.relative_to(ROOT).as_posix() for path in (ROOT / "sspd_jax").rglob("*.py")}
     shipped = {f"sspd_jax/configs/{path.name}" for path in (ROOT / "configs").iterdir() if path.is_file()}
@@ -221,6 +222,7 @@ sspd_jax --version
 sspd_jax sample my.mp4 --seconds=11 --bpm=72
 sspd_jax predict my.mp4 --method=pos --json=my.json
 sspd_jax simulator recordings --people=2 --seconds=12 --preset=easy --workers=1
+sspd_jax simulate filmed --preset=webcam --people=1 --seconds=1 --size=160x160 --workers=1
 sspd_jax main --help
 python -m sspd_jax prepare --dataset=ubfc_rppg --source=recordings --data_dir=data/ubfc_rppg_smoke
     --crop_size=68
