@@ -43,14 +43,14 @@ class Preset:
 
 
 _WEBCAM = Scene(
-    habits=Habits(sway_deg=1.2, sway_dm=0.06, talk=0.12, rhythm_deg=0.12, rhythm_dm=0.004),
-    light=LightSettings(level=0.5, key=0.45, slow=0.006, in_band=0.0006, screen=0.015),
-    camera=Camera(electrons=5000, sharpening=0.5, denoise=0.2, exposure_step=0.01, white_wander=0.003),
+    habits=Habits(sway_deg=0.5, sway_dm=0.012, talk=0.03, rhythm_deg=0.03, rhythm_dm=0.001),
+    light=LightSettings(level=0.5, key=0.45, slow=0.003, in_band=0.0004, screen=0.01),
+    camera=Camera(electrons=8000, sharpening=0.5, denoise=0.2, exposure_step=0.01, white_wander=0.003),
 )
 _PHONE = Scene(
     size=(720, 1280),
     face=(0.22, 0.34),
-    habits=Habits(sway_deg=1.5, sway_dm=0.08, talk=0.15, rhythm_deg=0.15, rhythm_dm=0.006, shake_px=0.8),
+    habits=Habits(sway_deg=0.7, sway_dm=0.02, talk=0.06, rhythm_deg=0.06, rhythm_dm=0.002, shake_px=0.8),
     light=LightSettings(level=0.5, key=0.6, slow=0.01, in_band=0.0008),
     camera=Camera(electrons=4500, sharpening=0.8, denoise=0.35, exposure_step=0.015, white_wander=0.004),
 )
@@ -61,7 +61,7 @@ PRESETS: dict[str, Preset] = {
         hard="easy",
         whom="laboratories",
         scene=Scene(
-            habits=Habits(sway_deg=0.4, sway_dm=0.02),
+            habits=Habits(sway_deg=0.3, sway_dm=0.006),
             light=LightSettings(level=0.9, key=0.25, warmth=0.1, slow=0.002),
             camera=Camera(electrons=20_000, read_noise=3, sharpening=0.2),
             busy=0.1,
@@ -99,7 +99,7 @@ PRESETS: dict[str, Preset] = {
         hard="hard",
         whom="calls, interviews",
         scene=dataclasses.replace(
-            _WEBCAM, habits=Habits(sway_deg=1.5, sway_dm=0.08, talk=1.0, rhythm_deg=0.3, rhythm_dm=0.01)
+            _WEBCAM, habits=Habits(sway_deg=0.5, sway_dm=0.02, talk=1.0, rhythm_deg=0.1, rhythm_dm=0.004)
         ),
         kbps=(800, 3000),
     ),
@@ -110,7 +110,7 @@ PRESETS: dict[str, Preset] = {
         scene=dataclasses.replace(
             _PHONE,
             size=(540, 960),
-            habits=Habits(sway_deg=2.5, sway_dm=0.12, talk=0.3, steps_dm=0.10, shake_px=2.0),
+            habits=Habits(sway_deg=1.5, sway_dm=0.06, talk=0.3, steps_dm=0.10, shake_px=2.0),
             light=LightSettings(level=0.6, key=0.6, slow=0.04, in_band=0.004, steps=0.02),
         ),
         kbps=(1800, 5500),
