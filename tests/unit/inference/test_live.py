@@ -37,6 +37,9 @@ from sspd_jax.video import camera, face_stream, face_track, resample
 from sspd_jax.video.face_detection import FaceBox
 from sspd_jax.video.skin_box import SkinBox
 
+# The networks here compile longer than they run.
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
 ROOT = Path(__file__).parents[3]
 WEB_PAGE = ROOT / "sspd_jax" / "inference" / "web_page"
 BOX = FaceBox(50, 40, 110, 100)
@@ -90,7 +93,14 @@ def seen(monkeypatch):
 # A network's wave, as its images come.
 
 
-@pytest.mark.parametrize(("step", "images"), [(2, 61), (30, 46), (30, 47), (30, 165), (64, 210)])
+@pytest.mark.parametrize(
+    ("step", "images"),
+    [
+        (30, 47),
+        (30, 165),
+        *(pytest.param(*sizes, marks=pytest.mark.slow) for sizes in ((2, 61), (30, 46), (64, 210))),
+    ],
+)
 def test_a_stream_gives_the_wave_of_the_whole(network, step, images):
     network = small_training.in_form(network, "matmul")
     rng = np.random.default_rng(step)

@@ -17,7 +17,8 @@ SETTINGS = {"similarity_deviation": {"weight": 1.0, "weight_by_length": True, "d
 EVERY_TERM = {name: SETTINGS.get(name, {"weight": 1.0}) for name in losses.TERMS}
 
 
-@pytest.fixture(scope="module", params=FORMS)
+# What reaches what is the same in both forms by `stop_gradient`; one of them compiles for nine seconds.
+@pytest.fixture(scope="module", params=["paper", pytest.param("released", marks=pytest.mark.slow)])
 def gradients(request, quick_compilation):
     """Gradients of every term, {term: {'online': …, 'target': …, …}}, with respect to all that is float."""
     step_config = small.step_config(FORMS[request.param], ts_kernels=(5,), ts_strides=(1,))

@@ -352,6 +352,7 @@ def test_state_shares_no_buffer_between_its_fields(step_config):
 # --- several devices --------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_eight_devices_equal_one(start, step_config, two_steps, batches):
     assert_equal_but_for_rounding(two_steps[:1], run(start, *compiled(step_config, 8), batches[:1]))
 

@@ -60,7 +60,14 @@ def pool(x, *scale_and_bias):
     return norm_tanh.norm_tanh_pool(x, of_batch(x, *scale_and_bias))
 
 
-@pytest.mark.parametrize(("form", "tanh"), [(form, True) for form in FORMS] + [("matmul", False)])
+@pytest.mark.parametrize(
+    ("form", "tanh"),
+    [
+        ("direct", True),
+        ("matmul", False),
+        *(pytest.param(form, True, marks=pytest.mark.slow) for form in ("matmul", "planes")),
+    ],
+)
 @pytest.mark.usefixtures("way")
 def test_a_convolution_of_norm_and_tanh_is_that_of_their_values(form, tanh):
     def ours(x, scale, bias, kernel):
