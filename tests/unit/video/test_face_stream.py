@@ -20,6 +20,8 @@ from sspd_jax.video.decode import frames, read_facts
 from sspd_jax.video.face_detection import FaceBox, HaarDetector, widen
 from sspd_jax.video.resample import native_rate
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
 FLAT = np.full((256, 256, 3), 120, np.uint8)
 CLASSICAL = ("green", "chrom", "pos")
 

@@ -15,6 +15,8 @@ from sspd_jax.datasets.readers import pure, registry, ubfc_rppg
 from sspd_jax.datasets.recording import Broken, Recording
 from sspd_jax.evaluation import protocol, scoring
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
 SECONDS = 13
 END_S = 12.5
 WRITERS = sorted(dataset_files.WRITERS)
