@@ -31,7 +31,7 @@ from sspd_jax.errors import ConfigError, UserError
 from sspd_jax.heart_rate import host_classical
 from sspd_jax.heart_rate.estimators import OF_RAW_WAVES
 from sspd_jax.heart_rate.wave import Wave
-from sspd_jax.inference import predict, windows
+from sspd_jax.inference import predict, skin_reading, windows
 from sspd_jax.inference.prediction import Failure, Prediction, describe
 from sspd_jax.inference.windows import Segment, Settings, Window
 from sspd_jax.inference.writing import write_csv, write_json
@@ -122,9 +122,10 @@ def test_classical_methods_read_a_known_pulse(face, method):
 
 
 @pytest.mark.parametrize("hr_estimator", OF_RAW_WAVES)
-def test_every_estimator_finds_a_known_pulse(face, hr_estimator):
-    prediction = predict.predict(face, method="pos", settings=Settings(hr_estimator=hr_estimator))
-    assert prediction.heart_rate_bpm == pytest.approx(84, abs=1.5)
+def test_every_estimator_finds_a_known_pulse(read_face, hr_estimator):
+    (segment,) = read_face.segments
+    (window,) = skin_reading.judge(segment.skin, "pos", Settings(hr_estimator=hr_estimator)).windows
+    assert window.heart_rate_bpm == pytest.approx(84, abs=1.5)
 
 
 def test_predict_prints_a_rate_and_writes_wave_and_times(face, tmp_path):
