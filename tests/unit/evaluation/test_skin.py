@@ -94,6 +94,7 @@ def test_rate_confidence_and_reason_are_those_of_predict(samples, name, method):
     assert len({row.confidence for row in rows}) == len(rows)
 
 
+@pytest.mark.slow
 def test_a_file_of_a_dataset_is_read_as_predict_reads_the_file(tmp_path):
     dataset_files.ubfc_rppg(tmp_path / "raw", seconds=11)  # whose times stand in a text, rounded
     listed = registry.read("ubfc_rppg", tmp_path / "raw")[:1]

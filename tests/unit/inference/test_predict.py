@@ -165,7 +165,7 @@ def test_a_gap_makes_two_stretches_and_says_so(tmp_path):
 
 @pytest.mark.parametrize(
     ("fps", "clock"),
-    [(15, 15), (60, 60), *(pytest.param(*rates, marks=pytest.mark.slow) for rates in ((24, 24), (120, 60)))],
+    [(60, 60), *(pytest.param(*rates, marks=pytest.mark.slow) for rates in ((15, 15), (24, 24), (120, 60)))],
 )
 def test_frame_rates_from_15_to_120(tmp_path, fps, clock):
     sample_video.write_face_video(tmp_path / "face.mp4", seconds=6, fps=fps, bpm=84)
@@ -212,7 +212,7 @@ def test_convert_then_predict_reads_a_real_face(tmp_path):
 
 
 @needs(REAL_FACE)
-@pytest.mark.parametrize("method", ["auto", "pos", *slowly("green", "chrom")])
+@pytest.mark.parametrize("method", ["auto", *slowly("green", "chrom", "pos")])
 def test_classical_methods_read_a_real_face(method):
     # Given by all side by side; one alone is right, whether it is given or not.
     settings = Settings() if method == "auto" else Settings(min_confidence=0)
@@ -597,6 +597,7 @@ def test_everybody_in_view_is_read_on_request(tmp_path, capsys):
     assert "face 1 of 2" in said and "face 2 of 2" in said
 
 
+@pytest.mark.slow
 def test_a_face_that_leaves_and_comes_back_is_read_where_it_was(tmp_path):
     times = np.arange(22 * 15) / 15
     pictures = list(sample_video.face_frames(times, 72, 0))
@@ -629,6 +630,7 @@ def test_a_short_clip_is_told_to_be_short(tmp_path, capsys):
     assert "and 6.0 s are too short to be sure: take 10 s or more" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_a_clock_that_is_assumed_is_doubted_until_a_rate_is_given(tmp_path, capsys):
     times_s = np.arange(300) / 30
     pictures = (cv2.imencode(".jpg", p[..., ::-1])[1] for p in sample_video.face_frames(times_s, 72.0, 0))
@@ -669,6 +671,7 @@ def test_a_picture_can_be_drawn_of_any_name(brief, tmp_path, name, capsys):
     assert name.splitlines()[0] in (tmp_path / "a.csv").read_bytes()
 
 
+@pytest.mark.slow
 def test_the_windows_of_auto_say_what_each_estimator_says(face, tmp_path):
     assert cli_predict.main([str(face), f"--json={tmp_path / 'a.json'}"]) == 0
     (window,) = json.loads((tmp_path / "a.json").read_text())["windows"]
@@ -723,7 +726,7 @@ def test_the_network_of_the_package_is_a_voice_of_auto_that_can_be_left_out(brie
     assert "sspd" not in alone.windows[0].estimates_bpm and "no landmarks" in alone.notes
 
 
-@pytest.mark.parametrize("method", ["pos", "green"])
+@pytest.mark.parametrize("method", ["pos", *slowly("green")])
 def test_a_black_and_white_video_gives_no_number(tmp_path, method, monkeypatch, capsys):
     monkeypatch.setitem(sample_video.PIXEL_FORMATS, "libx264", "gray")
     times = np.arange(75) / 15
