@@ -11,6 +11,9 @@ import pytest
 from etils.epath import backend
 from fsspec.implementations.memory import MemoryFileSystem
 
+# Two processes of tests share two cores: in each, a second thread of a matrix product waits more than it
+# works. Those that this process starts read it.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 # The user's own cache is not for tests, nor is what it holds: neither here nor in processes of theirs.
 os.environ["SSPD_JAX_CACHE"] = ""
 # Where tests run in the background interrupts are ignored, in processes of theirs too, which wait for one.

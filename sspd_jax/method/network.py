@@ -11,6 +11,7 @@ defaults.
 """
 
 import dataclasses
+import functools
 import math
 
 import flax.linen as nn
@@ -325,6 +326,12 @@ def abstract_variables(
     Returns:
       Parameters and batch statistics, two nested dicts of `jax.ShapeDtypeStruct`.
     """
+    return jax.tree.map(lambda leaf: leaf, _abstract_variables(settings))  # the caller's own dicts
+
+
+@functools.cache
+def _abstract_variables(settings: NetworkSettings) -> tuple[PyTree, PyTree]:
+    """Trace a network once for all checkpoints of its kind: it takes longer than reading one."""
     # Long enough for every scale; no parameter depends on it.
     n_frames = 2 * sum(settings.ts_kernels) * math.prod(settings.ts_strides)
     video = jax.ShapeDtypeStruct((1, n_frames, settings.input_size, settings.input_size, 3), jnp.float32)
@@ -346,9 +353,16 @@ def init_variables(settings: NetworkSettings, key: PRNGKeyArray) -> tuple[Floats
     Returns:
       Parameters and batch statistics, two nested dicts of float32.
     """
+    params, _ = abstract_variables(settings)
+    size = sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(params))
+    return _cut_variables(settings, jax.random.normal(key, (size,)))
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _cut_variables(settings: NetworkSettings, drawn: Array) -> tuple[Floats, Floats]:
+    """Cut parameters out of one draw: one program, where each array alone would be compiled."""
     params, batch_stats = abstract_variables(settings)
     leaves, treedef = jax.tree_util.tree_flatten_with_path(params)
-    drawn = jax.random.normal(key, (sum(math.prod(leaf.shape) for _, leaf in leaves),))
     values, start = [], 0
     for path, leaf in leaves:
         end = start + math.prod(leaf.shape)

@@ -15,6 +15,8 @@ from sspd_jax.inference.model import RppgModel
 from sspd_jax.method import architecture, network
 from sspd_jax.video.resample import MAX_GAP_S
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
 CROP, INPUT = 28, 25
 """Of 25 pixels both pools drop a row and a column: 19 become 9, and 7 become 3."""
 

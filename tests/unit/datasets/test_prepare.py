@@ -403,7 +403,7 @@ def by_hand(monkeypatch):
 
 def test_the_command_prepares_with_a_progress_bar(tmp_path, by_hand, capsys):
     arguments = ["--dataset=by_hand", "--source=RAW", f"--data_dir={tmp_path / 'out'}", "--crop_size=64"]
-    arguments.append("--workers=1")
+    arguments += ["--workers=1", "--no_skin"]
     assert cli_prepare.main(arguments) == 0
     out, err = capsys.readouterr()
     assert out.endswith("out: 3 recordings of 3 people, 0.2 min, 0.01 GB (3 new)\n")

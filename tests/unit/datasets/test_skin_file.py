@@ -82,7 +82,7 @@ def gone(times_s):
         yield time_s, np.full_like(picture, 90) if 4.5 <= time_s < 6 else picture
 
 
-@pytest.mark.parametrize(("fps", "clock"), [(29.7, 29.7), (20.0, 30.0)])
+@pytest.mark.parametrize(("fps", "clock"), [pytest.param(29.7, 29.7, marks=pytest.mark.slow), (20.0, 30.0)])
 def test_the_networks_waves_are_those_of_the_shipped_one_part_by_part(tmp_path, fps, clock):
     times_s = np.arange(round(10.5 * fps)) / fps
     r = recording("ann", frames=partial(gone, times_s), ppg=False)

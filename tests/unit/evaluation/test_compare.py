@@ -4,6 +4,7 @@ import csv
 import dataclasses
 import json
 import re
+import shutil
 
 import pytest
 from page_tables import read_tables
@@ -20,13 +21,19 @@ def write(folder, samples, p=None):
     return folder
 
 
+@pytest.fixture(scope="module")
+def written(tmp_path_factory):
+    """Two scored runs, `a` the better one."""
+    folder = tmp_path_factory.mktemp("runs")
+    for name, error_bpm in (("a", 1.0), ("b", 4.0)):
+        write(evaluate.epath.Path(folder / name / "report"), people(error_bpm, pos=0.2))
+    return folder
+
+
 @pytest.fixture
-def runs(tmp_path):
-    better, worse = people(1.0, pos=0.2), people(4.0, pos=0.2)
-    return [
-        write(evaluate.epath.Path(tmp_path / name / "report"), s).parent
-        for name, s in (("a", better), ("b", worse))
-    ]
+def runs(written, tmp_path):
+    """A copy of them, which a test may change."""
+    return [evaluate.epath.Path(shutil.copytree(written / name, tmp_path / name)) for name in ("a", "b")]
 
 
 def test_differences_are_of_the_same_windows(runs, tmp_path, capsys):

@@ -17,6 +17,8 @@ from sspd_jax.evaluation import evaluate, protocol, report
 from sspd_jax.simulation import sample_video
 from sspd_jax.training import config as experiments
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
 TIMES = np.arange(330) / 30
 
 

@@ -16,7 +16,7 @@ from sspd_jax.datasets.dataset import PreparedDataset, open_prepared
 from sspd_jax.datasets.prepare import prepare
 from sspd_jax.datasets.readers import registry
 from sspd_jax.datasets.recording import Ppg, Recording
-from sspd_jax.evaluation import protocol, scoring
+from sspd_jax.evaluation import protocol, report, scoring
 from sspd_jax.evaluation.evaluate import over
 from sspd_jax.heart_rate import confidence
 from sspd_jax.heart_rate.wave import Wave
@@ -47,7 +47,16 @@ def frames(name):
 
 @functools.cache
 def predicted(name, method, **settings):
-    return predict_frames(iter(frames(name)), RATE[name], method=method, settings=Settings(**settings))
+    return predict_frames(
+        iter(frames(name)), RATE[name], method=method, settings=Settings(**settings), keep=True
+    )
+
+
+def judged_anew(name, method, learned=True, **settings):
+    """What `predict` says with other settings, of what it has recorded in one part."""
+    (segment,) = predicted(name, method, stride_s=1.0).segments
+    waves = segment.skin if learned else skin_segment.read_waves(segment.skin.traces, RATE[name], method)
+    return skin_reading.judge(waves, method, Settings(**settings))
 
 
 @pytest.fixture(scope="module")
@@ -85,6 +94,7 @@ def test_rate_confidence_and_reason_are_those_of_predict(samples, name, method):
     assert len({row.confidence for row in rows}) == len(rows)
 
 
+@pytest.mark.slow
 def test_a_file_of_a_dataset_is_read_as_predict_reads_the_file(tmp_path):
     dataset_files.ubfc_rppg(tmp_path / "raw", seconds=11)  # whose times stand in a text, rounded
     listed = registry.read("ubfc_rppg", tmp_path / "raw")[:1]
@@ -99,7 +109,7 @@ def test_a_file_of_a_dataset_is_read_as_predict_reads_the_file(tmp_path):
 
 def test_the_wave_is_the_one_that_predict_shows(samples):
     for name, method in (("ann", "omit"), ("bob", "auto")):
-        (segment,) = predicted(name, method).segments
+        segment = judged_anew(name, method)
         wave = samples[name].waves[method]
         times_s = segment.wave.start_s + np.arange(len(segment.wave.values)) / segment.wave.fps
         shown = np.interp(np.arange(len(wave.values)) / 30, times_s, segment.wave.values)
@@ -128,9 +138,9 @@ def test_whole_videos_are_judged_too_and_nobody_is_judged_unasked(samples):
     rows = scoring.score_segment(samples["bob"], whole, "auto")
     assert {row.span for row in rows} == {"video"} and all(0 < row.confidence <= 1 for row in rows)
     (auto,) = (row for row in rows if row.method == "auto")
-    said = predicted("bob", "auto", window_s=auto.duration_s)
-    assert auto.predicted_bpm == pytest.approx(said.segments[0].windows[0].candidate_bpm, abs=1e-6)
-    assert auto.confidence == pytest.approx(said.segments[0].windows[0].confidence, abs=1e-6)
+    window, *_ = judged_anew("bob", "auto", window_s=auto.duration_s).windows
+    assert auto.predicted_bpm == pytest.approx(window.candidate_bpm, abs=1e-6)
+    assert auto.confidence == pytest.approx(window.confidence, abs=1e-6)
     unasked = scoring.score_segment(samples["bob"], whole)
     assert [row.predicted_bpm for row in unasked] == [row.predicted_bpm for row in rows]
     assert all(np.isnan(row.confidence) and row.why == "" for row in unasked)
@@ -148,7 +158,6 @@ def test_auto_alone_hears_the_network(dataset, samples):
 
 
 def test_auto_can_be_read_without_the_network(dataset, samples, tmp_path, capsys):
-    said = predicted("bob", "auto", network=False)
     (deaf,) = scoring.read_segments(dataset.without_network("as asked"), ("bob",), {}, ("auto",), "skin")
     found, heard = (
         {
@@ -158,7 +167,7 @@ def test_auto_can_be_read_without_the_network(dataset, samples, tmp_path, capsys
         }
         for sample in (deaf, samples["bob"])
     )
-    (window, *_) = (w for segment in said.segments for w in segment.windows if w.start_s == 0)
+    window, *_ = judged_anew("bob", "auto", learned=False).windows
     assert (found[0].predicted_bpm, found[0].confidence) == (window.candidate_bpm, window.confidence)
     assert found[0].confidence != heard[0].confidence
     command = [f"--data={dataset.data_dir}", "--people=bob", "--methods=auto", f"--output={tmp_path / 'out'}"]
@@ -237,7 +246,8 @@ def result(out):
     return json.loads((out / "scores.json").read_text())
 
 
-def test_the_command_reads_the_skin_and_can_read_the_crop(dataset, tmp_path, capsys):
+def test_the_command_reads_the_skin_and_can_read_the_crop(dataset, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(report, "render", lambda *_, **__: "")  # its pictures are tested where they are drawn
     asked = "--methods=auto,pos"
     for region, more in (("skin", []), ("crop", ["--region=crop"]), ("asked", ["--region=crop", asked])):
         assert run(dataset.data_dir, tmp_path / region, "--people=bob", *more) == 0

@@ -90,7 +90,7 @@ def test_filters_keep_float32s_digits():
 
 
 @pytest.mark.parametrize("method", METHODS)
-@pytest.mark.parametrize("j", range(3))
+@pytest.mark.parametrize("j", [0, 1, pytest.param(2, marks=pytest.mark.slow)])
 def test_methods_equal_the_toolbox_and_read_the_true_rate(method, j):
     fps = float(GOLDEN[f"{j}/fps"])
     wave = read_trace(method, GOLDEN[f"{j}/rgb"], fps)
@@ -104,7 +104,7 @@ def test_methods_equal_the_toolbox_and_read_the_true_rate(method, j):
 @settings(max_examples=40)
 @given(
     # Ends at, before and after a window's end.
-    clip=st.sampled_from([(20.0, 64), (25.0, 99), (30.0, 300), (59.94, 200)]),
+    clip=st.sampled_from([(20.0, 64), (25.0, 99), (59.94, 200)]),
     seed=st.integers(0, 2**32 - 1),
     light=st.floats(0, 0.1),
     noise=st.floats(1e-3, 1),

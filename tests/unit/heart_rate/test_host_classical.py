@@ -6,10 +6,12 @@ import pytest
 
 from sspd_jax.heart_rate import classical, host_classical
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
 
 def compiled(name, rgb, fps):
     with jax.enable_x64(True):
-        return np.asarray(classical.METHODS[name](np.asarray(rgb), fps))
+        return np.asarray(jax.jit(classical.METHODS[name], static_argnums=1)(np.asarray(rgb), fps))
 
 
 @pytest.mark.parametrize("name", host_classical.METHODS)

@@ -37,6 +37,9 @@ from sspd_jax.video import camera, face_stream, face_track, resample
 from sspd_jax.video.face_detection import FaceBox
 from sspd_jax.video.skin_box import SkinBox
 
+# The networks here compile longer than they run.
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
 ROOT = Path(__file__).parents[3]
 WEB_PAGE = ROOT / "sspd_jax" / "inference" / "web_page"
 BOX = FaceBox(50, 40, 110, 100)
@@ -90,7 +93,14 @@ def seen(monkeypatch):
 # A network's wave, as its images come.
 
 
-@pytest.mark.parametrize(("step", "images"), [(2, 61), (30, 46), (30, 47), (30, 165), (64, 210)])
+@pytest.mark.parametrize(
+    ("step", "images"),
+    [
+        (30, 47),
+        (30, 165),
+        *(pytest.param(*sizes, marks=pytest.mark.slow) for sizes in ((2, 61), (30, 46), (64, 210))),
+    ],
+)
 def test_a_stream_gives_the_wave_of_the_whole(network, step, images):
     network = small_training.in_form(network, "matmul")
     rng = np.random.default_rng(step)
@@ -185,7 +195,8 @@ def test_the_shipped_network_is_asked_beside_the_others(film):
         # The window ends with the network's wave; the clock waits for the next frame.
         wait_s = update.time_s - update.wave.times_s[-1]
         assert wait_s == pytest.approx(lag_s + 1.5 / 30, abs=1.01 / 30)
-    without = list(live.watch(iter(film[:330]), 30, settings=dataclasses.replace(settings, network=False)))
+    settings = Settings(window_s=5, min_confidence=0.3, network=False)
+    without = list(live.watch(iter(film[:160]), 30, settings=settings))
     assert "sspd" not in without[-1].window.estimates_bpm
 
 
@@ -629,7 +640,7 @@ def test_there_is_no_picture_before_the_first_frame():
 @pytest.fixture(scope="module")
 def face(tmp_path_factory):
     path = tmp_path_factory.mktemp("videos") / "face.mp4"
-    sample_video.write_face_video(path, seconds=8, bpm=84)
+    sample_video.write_face_video(path, seconds=8, fps=15, bpm=84)
     return path
 
 

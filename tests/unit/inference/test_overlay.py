@@ -140,7 +140,7 @@ def test_a_turned_video_with_odd_sides_is_written_upright(tmp_path):
     sample_video.write_video(path, pictures, times_s, codec="ffv1", rotation=90)
     facts = decode.read_facts(path)
     assert (facts.width, facts.height) == (241, 251)
-    assert cli_predict.main([str(path), f"--overlay={tmp_path / 'out.mp4'}"]) == 0
+    assert cli_predict.main([str(path), "--method=pos", f"--overlay={tmp_path / 'out.mp4'}"]) == 0
     written = decode.read_facts(tmp_path / "out.mp4")
     assert (written.width, written.height, written.rotation) == (242, 252, 0)
     (_, before), (_, after) = next(decode.frames(path)), next(decode.frames(tmp_path / "out.mp4"))
@@ -179,7 +179,7 @@ def test_what_cannot_be_drawn_is_one_sentence(video, options, words, capsys, tmp
 
 def test_what_was_not_kept_cannot_be_drawn(video, tmp_path):
     with pytest.raises(ConfigError, match="was not kept"):
-        overlay.write(tmp_path / "out.mp4", [predict.predict(video)])
+        overlay.write(tmp_path / "out.mp4", [predict.predict(video, method="green")])
 
 
 @pytest.mark.slow

@@ -31,7 +31,7 @@ from sspd_jax.errors import ConfigError, UserError
 from sspd_jax.heart_rate import host_classical
 from sspd_jax.heart_rate.estimators import OF_RAW_WAVES
 from sspd_jax.heart_rate.wave import Wave
-from sspd_jax.inference import predict, windows
+from sspd_jax.inference import predict, skin_reading, windows
 from sspd_jax.inference.prediction import Failure, Prediction, describe
 from sspd_jax.inference.windows import Segment, Settings, Window
 from sspd_jax.inference.writing import write_csv, write_json
@@ -47,6 +47,11 @@ from sspd_jax.video.skin_box import SkinBox
 ROOT = Path(__file__).parents[3]
 
 
+def slowly(*values):
+    """Parameters for the slow tests."""
+    return [pytest.param(value, marks=pytest.mark.slow) for value in values]
+
+
 def command(name, *arguments, folder, **environment):
     """Run a command as a user would: a process of its own, from another folder."""
     return subprocess.run(
@@ -57,6 +62,13 @@ def command(name, *arguments, folder, **environment):
         text=True,
         check=False,
     )
+
+
+def called(name, *arguments, said):
+    """Run a command in this process, which takes no time to start."""
+    code = {"predict": cli_predict, "convert": cli_convert}[name].main(list(map(str, arguments)))
+    out, err = said.readouterr()
+    return subprocess.CompletedProcess(arguments, code, out, err)
 
 
 def refused(run, *words, code=1):
@@ -76,6 +88,14 @@ def notes_of(prediction):
 
 @pytest.fixture(scope="module")
 def face(tmp_path_factory):
+    """Ten seconds at 84 bpm; 15 frames/s, which are read in half the time of 30."""
+    path = tmp_path_factory.mktemp("videos") / "face.mp4"
+    sample_video.write_face_video(path, seconds=10, fps=15, bpm=84)
+    return path
+
+
+@pytest.fixture(scope="module")
+def face_at_30(tmp_path_factory):
     path = tmp_path_factory.mktemp("videos") / "face.mp4"
     sample_video.write_face_video(path, seconds=10, bpm=84)
     return path
@@ -88,12 +108,13 @@ def published(tmp_path_factory):
     return directory
 
 
-@pytest.mark.parametrize("method", host_classical.NAMES)
+# What each method makes of colours is tested where it is written.
+@pytest.mark.parametrize("method", ["pos", "lgi", *slowly(*sorted({*host_classical.NAMES} - {"pos", "lgi"}))])
 def test_classical_methods_read_a_known_pulse(face, method):
     prediction = predict.predict(face, method=method)
     assert prediction.heart_rate_bpm == pytest.approx(84, abs=1.5)
     assert prediction.confidence > 0.5
-    assert prediction.wave.fps == 30
+    assert prediction.wave.fps == 15
     assert notes_of(prediction) == ()
     assert prediction.checkpoint is None
     (window,) = prediction.windows
@@ -101,9 +122,10 @@ def test_classical_methods_read_a_known_pulse(face, method):
 
 
 @pytest.mark.parametrize("hr_estimator", OF_RAW_WAVES)
-def test_every_estimator_finds_a_known_pulse(face, hr_estimator):
-    prediction = predict.predict(face, method="pos", settings=Settings(hr_estimator=hr_estimator))
-    assert prediction.heart_rate_bpm == pytest.approx(84, abs=1.5)
+def test_every_estimator_finds_a_known_pulse(read_face, hr_estimator):
+    (segment,) = read_face.segments
+    (window,) = skin_reading.judge(segment.skin, "pos", Settings(hr_estimator=hr_estimator)).windows
+    assert window.heart_rate_bpm == pytest.approx(84, abs=1.5)
 
 
 def test_predict_prints_a_rate_and_writes_wave_and_times(face, tmp_path):
@@ -112,37 +134,38 @@ def test_predict_prints_a_rate_and_writes_wave_and_times(face, tmp_path):
     assert run.stderr == ""
     result = json.loads((tmp_path / "out.json").read_text())
     sure = f"{percent(result['confidence'])} sure"
-    assert f"{face}: {result['heart_rate_bpm']:.1f} bpm, {sure} (pos, 10.0 s at 30.00 Hz)" in run.stdout
+    assert f"{face}: {result['heart_rate_bpm']:.1f} bpm, {sure} (pos, 10.0 s at 15.00 Hz)" in run.stdout
     assert result["heart_rate_bpm"] == pytest.approx(84, abs=1.5)
     low, high = result["interval_bpm"]
     assert low < 84 < high < low + 10
     assert result["windows"][0]["interval_bpm"] == [low, high]
-    assert len(result["wave"]) == len(result["times_s"]) == 300
-    np.testing.assert_allclose(np.diff(result["times_s"]), 1 / 30, atol=1e-6)
-    assert (result["method"], result["read_out"], result["fps"]) == ("pos", "levelled_spectrum", 30.0)
+    assert len(result["wave"]) == len(result["times_s"]) == 150
+    np.testing.assert_allclose(np.diff(result["times_s"]), 1 / 15, atol=1e-6)
+    assert (result["method"], result["read_out"], result["fps"]) == ("pos", "levelled_spectrum", 15.0)
     assert len(result["beats_s"]) == pytest.approx(14, abs=1)
-    np.testing.assert_allclose(np.diff(result["beats_s"]), 60 / 84, atol=0.1)
+    np.testing.assert_allclose(np.diff(result["beats_s"]), 60 / 84, atol=2 / 15)  # two frames
     left, top, right, bottom = result["face_box"]
     assert 0 <= left < right and 0 <= top < bottom
     assert list(tmp_path.iterdir()) == [tmp_path / "out.json"]
 
 
 def test_a_gap_makes_two_stretches_and_says_so(tmp_path):
-    times = np.concatenate([np.arange(0, 1.5, 1 / 30), np.arange(4, 10, 1 / 30), np.arange(12, 17, 1 / 30)])
+    times = np.concatenate([np.arange(0, 1.5, 1 / 15), np.arange(4, 10, 1 / 15), np.arange(12, 17, 1 / 15)])
     sample_video.write_face_video(tmp_path / "gaps.mp4", bpm=66, times_s=times)
     prediction = predict.predict(tmp_path / "gaps.mp4", method="pos")
     assert [(w.start_s, w.duration_s) for w in prediction.windows] == [
-        (pytest.approx(4, abs=0.05), pytest.approx(6, abs=0.05)),
-        (pytest.approx(12, abs=0.05), pytest.approx(5, abs=0.05)),
+        (pytest.approx(4, abs=0.1), pytest.approx(6, abs=0.1)),
+        (pytest.approx(12, abs=0.1), pytest.approx(5, abs=0.1)),
     ]
     assert [w.candidate_bpm for w in prediction.windows] == pytest.approx([66, 66], abs=3)
     left_out, first, second = notes_of(prediction)
     assert left_out == "left out 0.0–1.5 s: too short to hold a few beats"
-    assert first == "a gap in time, 1.5–4.0 s" and second == "a gap in time, 10.0–12.0 s"
+    assert first == "a gap in time, 1.5–4.0 s" and second == "a gap in time, 9.9–12.0 s"
 
 
 @pytest.mark.parametrize(
-    ("fps", "clock"), [(15, 15), (24, 24), (60, 60), pytest.param(120, 60, marks=pytest.mark.slow)]
+    ("fps", "clock"),
+    [(60, 60), *(pytest.param(*rates, marks=pytest.mark.slow) for rates in ((15, 15), (24, 24), (120, 60)))],
 )
 def test_frame_rates_from_15_to_120(tmp_path, fps, clock):
     sample_video.write_face_video(tmp_path / "face.mp4", seconds=6, fps=fps, bpm=84)
@@ -152,7 +175,7 @@ def test_frame_rates_from_15_to_120(tmp_path, fps, clock):
 
 
 def test_a_variable_rate_reads_the_same_pulse(tmp_path):
-    times = np.cumsum(np.random.default_rng(0).uniform(0.025, 0.045, 300))
+    times = np.cumsum(np.random.default_rng(0).uniform(0.05, 0.09, 150))
     sample_video.write_face_video(tmp_path / "phone.mp4", bpm=75, times_s=times - times[0])
     assert predict.predict(tmp_path / "phone.mp4", method="pos").heart_rate_bpm == pytest.approx(75, abs=2)
 
@@ -162,13 +185,13 @@ def test_a_variable_rate_reads_the_same_pulse(tmp_path):
 
 @pytest.mark.slow
 @needs(PUBLISHED_WEIGHTS)
-def test_the_published_network_reads_a_known_pulse(face, published):
+def test_the_published_network_reads_a_known_pulse(face_at_30, published):
     model = sspd_jax.load(published)
-    prediction = predict.predict(face, model=model, method="sspd")
+    prediction = predict.predict(face_at_30, model=model, method="sspd")
     assert prediction.heart_rate_bpm == pytest.approx(84, abs=2)
     assert prediction.checkpoint == str(published)
     assert len(prediction.wave.values) == 300  # on the clock of the skin
-    of_crop = predict.predict(face, model=model, method="sspd", settings=Settings(region="crop"))
+    of_crop = predict.predict(face_at_30, model=model, method="sspd", settings=Settings(region="crop"))
     assert len(of_crop.wave.values) == 299  # between the frames
     assert of_crop.wave.start_s == pytest.approx(0.5 / 30)
 
@@ -189,7 +212,7 @@ def test_convert_then_predict_reads_a_real_face(tmp_path):
 
 
 @needs(REAL_FACE)
-@pytest.mark.parametrize("method", ["auto", "green", "chrom", "pos"])
+@pytest.mark.parametrize("method", ["auto", *slowly("green", "chrom", "pos")])
 def test_classical_methods_read_a_real_face(method):
     # Given by all side by side; one alone is right, whether it is given or not.
     settings = Settings() if method == "auto" else Settings(min_confidence=0)
@@ -252,7 +275,7 @@ def test_a_bad_video_is_said_in_one_sentence(tmp_path, capfd):
 
 def test_a_still_picture_gives_no_number(tmp_path, capsys):
     picture = next(iter(sample_video.face_frames(np.arange(1) / 30, 60.0, 0)))
-    sample_video.write_video(tmp_path / "still.avi", iter([picture] * 180), np.arange(180) / 30, codec="ffv1")
+    sample_video.write_video(tmp_path / "still.avi", iter([picture] * 75), np.arange(75) / 15, codec="ffv1")
     for method in ("green", "chrom", "pos"):
         out = tmp_path / f"{method}.json"
         assert cli_predict.main([str(tmp_path / "still.avi"), f"--method={method}", f"--json={out}"]) == 0
@@ -262,12 +285,12 @@ def test_a_still_picture_gives_no_number(tmp_path, capsys):
         assert result["heart_rate_bpm"] is None and result["windows"][0]["heart_rate_bpm"] is None
 
 
-def test_one_bad_video_does_not_stop_the_others(face, tmp_path, capsys):
-    out = tmp_path / "out.json"
+def test_one_bad_video_does_not_stop_the_others(brief, tmp_path, capsys):
+    face, out = brief[0], tmp_path / "out.json"
     code = cli_predict.main([str(tmp_path / "missing.mp4"), str(face), "--method=pos", f"--json={out}"])
     said = capsys.readouterr()
     assert code == 1
-    assert "missing.mp4" in said.err and "bpm" in said.out
+    assert "missing.mp4" in said.err and "face.mp4: " in said.out
     missing, read = json.loads(out.read_text())
     assert missing["file"].endswith("missing.mp4") and "no such file" in missing["error"]
     assert read["file"] == str(face) and "error" not in read
@@ -275,17 +298,17 @@ def test_one_bad_video_does_not_stop_the_others(face, tmp_path, capsys):
     assert [row["method"] for row in json.loads(out.read_text())] == ["green", "green"]
 
 
-def test_three_lines_of_python_read_files_arrays_and_streams(face):
-    by_file = sspd_jax.read(face, stride_s=2, method="pos")
-    assert by_file.heart_rate_bpm == pytest.approx(84, abs=1.5)
+def test_three_lines_of_python_read_files_arrays_and_streams(brief):
+    face, by_file = brief
+    assert by_file.windows[0].candidate_bpm == pytest.approx(84, abs=1.5)
     stream = list(decode.frames(face))
-    by_stream = sspd_jax.read(iter(stream), fps=30, method="pos")
-    by_array = sspd_jax.read(np.stack([picture for _, picture in stream]), fps=30, method="pos")
+    by_stream = sspd_jax.read(iter(stream), fps=15, method="pos")
+    by_array = sspd_jax.read(np.stack([picture for _, picture in stream]), fps=15, method="pos")
     for prediction in (by_stream, by_array):
         np.testing.assert_allclose(prediction.wave.values, by_file.wave.values, atol=1e-9)
         assert prediction.file == "frames"
     with pytest.warns(DeprecationWarning, match="read_out is called hr_estimator now"):
-        by_earlier_name = sspd_jax.read(face, read_out="beats")
+        by_earlier_name = sspd_jax.read(face, read_out="beats", network=False)
     assert (by_earlier_name.method, by_earlier_name.hr_estimator) == ("auto", "beats")
     network = sspd_jax.load(ROOT / "data" / "simulated_faces")
     with pytest.warns(DeprecationWarning, match="model is called checkpoint now"):
@@ -303,7 +326,7 @@ def read_face(face):
 def brief(tmp_path_factory):
     """Five seconds at 84 bpm, and what is read of them."""
     path = tmp_path_factory.mktemp("brief") / "face.mp4"
-    sample_video.write_face_video(path, seconds=5, bpm=84)
+    sample_video.write_face_video(path, seconds=5, fps=15, bpm=84)
     return path, sspd_jax.read(path, method="pos")
 
 
@@ -319,7 +342,7 @@ def test_uploads_and_pictures_of_any_kind_are_read_as_the_file_is(brief, kind):
         "fractions": (pictures / 255).astype(np.float32),
         "channels first": pictures.transpose(0, 3, 1, 2),
     }[kind]
-    fps = None if kind in ("bytes", "stream", "upload") else 30
+    fps = None if kind in ("bytes", "stream", "upload") else 15
     prediction = sspd_jax.read(video, fps=fps, method="pos")
     np.testing.assert_allclose(prediction.wave.values, whole.wave.values, atol=1e-9)
     names = {"bytes": "the upload", "stream": "the upload", "upload": "face.mp4"}
@@ -358,24 +381,25 @@ def test_a_prediction_is_printed_as_the_command_says_it(face, read_face, capsys)
     cli_predict.main([str(face), "--method=pos"])
     assert capsys.readouterr().out == f"{read_face}\n"
     first = str(read_face).splitlines()[0]
-    assert first.startswith(f"{face}: 84") and repr(read_face) == f"<{first}>"
+    assert first.startswith(f"{face}: 83.7 bpm") and repr(read_face) == f"<{first}>"
 
 
-def test_exchanged_channels_are_said(face, read_face):
+def test_exchanged_channels_are_said(brief):
+    face, read_face = brief
     assert not [note for note in read_face.notes if "BGR" in note]
     turned = ((time_s, picture[..., ::-1]) for time_s, picture in decode.frames(face))
-    assert [n for n in sspd_jax.read(turned, fps=30, method="pos").notes if "if the pictures are BGR" in n]
+    assert [n for n in sspd_jax.read(turned, fps=15, method="pos").notes if "if the pictures are BGR" in n]
 
 
-def test_watching_takes_what_reading_takes(face):
-    pictures = [picture for _, picture in decode.frames(face)][:150]
-    timed = [(number / 30, picture) for number, picture in enumerate(pictures)]
+def test_watching_takes_what_reading_takes(brief):
+    pictures = [picture for _, picture in decode.frames(brief[0])]
+    timed = [(number / 15, picture) for number, picture in enumerate(pictures)]
     fractions = [picture.astype(np.float32) / 255 for picture in pictures]
     one, other = (
-        list(sspd_jax.watch(frames, 30, method="pos", window_s=4))[-1].wave.values
+        list(sspd_jax.watch(frames, 15, method="pos", window_s=4))[-1].wave.values
         for frames in (timed, fractions)
     )
-    assert len(one) == 120
+    assert len(one) == 60
     np.testing.assert_array_equal(one, other)
     with pytest.raises(ConfigError, match=r"watch\(\) has no setting 'every'"):
         sspd_jax.watch(pictures, 30, every=2)
@@ -384,9 +408,9 @@ def test_watching_takes_what_reading_takes(face):
 
 
 @pytest.mark.parametrize("option", ["--hr_estimator", "--read_out", "--read-out"])
-def test_the_estimator_is_an_option_with_earlier_names(face, tmp_path, option, capsys):
+def test_the_estimator_is_an_option_with_earlier_names(brief, tmp_path, option, capsys):
     out = tmp_path / "out.json"
-    assert cli_predict.main([str(face), "--method=pos", f"{option}=beats", f"--json={out}"]) == 0
+    assert cli_predict.main([str(brief[0]), "--method=pos", f"{option}=beats", f"--json={out}"]) == 0
     is_earlier = option != "--hr_estimator"
     assert (f"note: {option} is called --hr_estimator now" in capsys.readouterr().err) == is_earlier
     assert json.loads(out.read_text())["read_out"] == "beats"
@@ -431,16 +455,16 @@ def test_an_interruption_ends_the_whole_folder(face, monkeypatch, capsys):
     assert len(asked) == 1 and capsys.readouterr().err == "interrupted\n"
 
 
-def test_a_pipe_gets_its_results_once(face, tmp_path):
+def test_a_pipe_gets_its_results_once(brief, tmp_path):
+    face = brief[0]
     said = command("predict", face, face, "--method=pos", "--csv=/dev/stdout", folder=tmp_path).stdout
     assert said.count("heart_rate_bpm") == 1 and said.count(f"{face},") == 2
 
 
-def test_certainty_is_never_printed(face):
-    prediction = predict.predict(face, method="pos")
-    sure = dataclasses.replace(prediction.windows[0], confidence=1.0)
-    segments = tuple(dataclasses.replace(s, windows=(sure, sure)) for s in prediction.segments)
-    lines = list(describe(dataclasses.replace(prediction, confidence=1.0, segments=segments), "face"))
+def test_certainty_is_never_printed(read_face):
+    sure = dataclasses.replace(read_face.windows[0], confidence=1.0)
+    segments = tuple(dataclasses.replace(s, windows=(sure, sure)) for s in read_face.segments)
+    lines = list(describe(dataclasses.replace(read_face, confidence=1.0, segments=segments), "face"))
     assert all(">99% sure" in line for line in lines[:3]) and not any("100%" in line for line in lines)
 
 
@@ -451,30 +475,31 @@ def test_a_refused_window_says_what_it_is_unsure_of(face, capsys):
     assert re.search(r"0\.0–5\.0 s no reading  .+ \(8\d\.\d bpm would be >?\d+% sure\)$", said), said
 
 
-def test_a_window_longer_than_the_video_is_said(face):
-    (note,) = notes_of(predict.predict(face, method="pos", settings=Settings(window_s=60)))
+def test_a_window_longer_than_the_video_is_said(brief):
+    (note,) = notes_of(predict.predict(brief[0], method="pos", settings=Settings(window_s=60)))
     asked = "windows of 60 s were asked for, and nothing that long is there"
-    assert note == f"{asked}: the longest has 10.0 s"
+    assert note == f"{asked}: the longest has 5.0 s"
 
 
 @pytest.mark.parametrize("region", ["skin", "crop"])
 def test_a_face_that_leaves_for_good_is_said(tmp_path, region):
-    times = np.arange(20 * 15) / 15
+    times = np.arange(15 * 15) / 15
     pictures = list(sample_video.face_frames(times, 72, 0))
-    pictures[8 * 15 :] = [np.full((256, 256, 3), 120, np.uint8)] * (12 * 15)
+    pictures[5 * 15 :] = [np.full((256, 256, 3), 120, np.uint8)] * (10 * 15)
     sample_video.write_video(tmp_path / "left.mp4", pictures, times)
     settings = Settings(region=region)
     prediction = predict.predict(tmp_path / "left.mp4", method="pos", settings=settings)
-    assert prediction.watched_s == pytest.approx(20, abs=0.1)
+    assert prediction.watched_s == pytest.approx(15, abs=0.1)
     (note,) = (note for note in prediction.notes if "nothing is read after" in note)
-    assert re.fullmatch(r"nothing is read after (8|9|1[01])\.\d s of 19\.9 s: the face is out of view", note)
-    assert re.search(r"pos, (8|9|1[01])\.\d of 20\.0 s at 15", next(describe(prediction, "left")))
+    assert re.fullmatch(r"nothing is read after [5-8]\.\d s of 14\.9 s: the face is out of view", note)
+    assert re.search(r"pos, [5-8]\.\d of 15\.0 s at 15", next(describe(prediction, "left")))
 
 
-def test_why_no_variability_is_measured_is_said(face, tmp_path):
-    assert cli_predict.main([str(face), "--method=pos", f"--json={tmp_path / 'a.json'}"]) == 0
+def test_why_no_variability_is_measured_is_said(brief, tmp_path):
+    options = ["--method=pos", "--min_confidence=0", f"--json={tmp_path / 'a.json'}"]
+    assert cli_predict.main([str(brief[0]), *options]) == 0
     result = json.loads((tmp_path / "a.json").read_text())
-    needed = "60 s of readings in a row are needed, the longest run has 10 s"
+    needed = "60 s of readings in a row are needed, the longest run has 5 s"
     assert result["variability"] is None and result["why_no_variability"] == needed
 
 
@@ -518,14 +543,15 @@ def test_no_path_is_not_the_present_folder(face, monkeypatch, capsys):
     assert capsys.readouterr().err.startswith("error: '': is no path")
 
 
-def test_bounds_are_said_and_can_be_raised(face, capsys):
+def test_bounds_are_said_and_can_be_raised(brief, capsys):
+    face = brief[0]
     assert cli_predict.main([str(face), "--max_megapixels=0.01"]) == 1
     assert "256 × 256 pixels are larger than 0.01 megapixels" in capsys.readouterr().err
-    assert cli_predict.main([str(face), "--method=pos", "--max_hours=0.002"]) == 0
+    assert cli_predict.main([str(face), "--method=pos", "--max_hours=0.00125"]) == 0
     said = capsys.readouterr().out
-    assert "(pos, 7.2 s" in said and "only the first 0.002 hours are read: --max_hours allows more" in said
+    assert "(pos, 4.5 s" in said and "only the first 0.00125 hours are read: --max_hours allows more" in said
     assert cli_predict.main([str(face), "--method=pos"]) == 0
-    assert "(pos, 10.0 s" in capsys.readouterr().out
+    assert "(pos, 5.0 s" in capsys.readouterr().out
 
 
 def test_csv_and_picture_hold_every_window(face, tmp_path, capsys):
@@ -553,7 +579,7 @@ def test_settings_out_of_range_end_with_2(face, option, said, capsys):
 
 def two_faces(folder):
     """Write a video of two people, 60 bpm on the left and 96 on the right."""
-    times = np.arange(300) / 30
+    times = np.arange(150) / 15
     pair = zip(sample_video.face_frames(times, 60, 1), sample_video.face_frames(times, 96, 2), strict=True)
     path = folder / "two.mp4"
     sample_video.write_video(path, (np.hstack(pictures) for pictures in pair), times)
@@ -571,6 +597,7 @@ def test_everybody_in_view_is_read_on_request(tmp_path, capsys):
     assert "face 1 of 2" in said and "face 2 of 2" in said
 
 
+@pytest.mark.slow
 def test_a_face_that_leaves_and_comes_back_is_read_where_it_was(tmp_path):
     times = np.arange(22 * 15) / 15
     pictures = list(sample_video.face_frames(times, 72, 0))
@@ -598,11 +625,12 @@ def test_a_video_damaged_in_the_middle_is_read_around_the_damage(face, tmp_path)
 
 
 def test_a_short_clip_is_told_to_be_short(tmp_path, capsys):
-    sample_video.write_face_video(tmp_path / "six.mp4", seconds=6, bpm=84)
+    sample_video.write_face_video(tmp_path / "six.mp4", seconds=6, fps=15, bpm=84)
     assert cli_predict.main([str(tmp_path / "six.mp4"), "--method=pos", "--min_confidence=1"]) == 0
     assert "and 6.0 s are too short to be sure: take 10 s or more" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_a_clock_that_is_assumed_is_doubted_until_a_rate_is_given(tmp_path, capsys):
     times_s = np.arange(300) / 30
     pictures = (cv2.imencode(".jpg", p[..., ::-1])[1] for p in sample_video.face_frames(times_s, 72.0, 0))
@@ -618,22 +646,23 @@ def test_a_clock_that_is_assumed_is_doubted_until_a_rate_is_given(tmp_path, caps
     assert cli_predict.main([str(path), "--fps=-3"]) == 2
 
 
-def test_a_name_that_a_spreadsheet_would_compute_is_no_formula(face, tmp_path):
-    prediction = dataclasses.replace(predict.predict(face), file="=1+1.mp4")
-    write_csv(tmp_path / "a.csv", [prediction])
-    assert (tmp_path / "a.csv").read_text().splitlines()[1].startswith("'=1+1.mp4,1,auto,0")
+def test_a_name_that_a_spreadsheet_would_compute_is_no_formula(read_face, tmp_path):
+    write_csv(tmp_path / "a.csv", [dataclasses.replace(read_face, file="=1+1.mp4")])
+    assert (tmp_path / "a.csv").read_text().splitlines()[1].startswith("'=1+1.mp4,1,pos,0")
 
 
-def test_a_name_does_not_pass_for_a_line_of_its_own(face, tmp_path, capsys):
+def test_a_name_does_not_pass_for_a_line_of_its_own(brief, tmp_path, capsys):
+    face = brief[0]
     for name in ("a\nb.mp4: 72.0 bpm, 99% sure", "c\x1b[2J"):
         (tmp_path / f"{name}.mp4").symlink_to(face)
-    assert cli_predict.main([str(tmp_path), "--method=pos"]) == 0
+    assert cli_predict.main([str(tmp_path), "--method=pos", "--min_confidence=0"]) == 0
     out = capsys.readouterr().out
     assert len(out.splitlines()) == 2 and "\\nb.mp4" in out and "\\x1b" in out and "\x1b" not in out
 
 
 @pytest.mark.parametrize("name", [b"caf\xe9.mp4", b"$x_{^2.mp4", b"a\n\x1b[2J.mp4"])
-def test_a_picture_can_be_drawn_of_any_name(face, tmp_path, name, capsys):
+def test_a_picture_can_be_drawn_of_any_name(brief, tmp_path, name, capsys):
+    face = brief[0]
     path = os.fsencode(tmp_path) + b"/" + name
     Path(os.fsdecode(path)).symlink_to(face)
     options = ["--method=pos", f"--plot={tmp_path / 'a.svg'}", f"--csv={tmp_path / 'a.csv'}"]
@@ -642,14 +671,12 @@ def test_a_picture_can_be_drawn_of_any_name(face, tmp_path, name, capsys):
     assert name.splitlines()[0] in (tmp_path / "a.csv").read_bytes()
 
 
+@pytest.mark.slow
 def test_the_windows_of_auto_say_what_each_estimator_says(face, tmp_path):
     assert cli_predict.main([str(face), f"--json={tmp_path / 'a.json'}"]) == 0
     (window,) = json.loads((tmp_path / "a.json").read_text())["windows"]
     assert set(window["estimates_bpm"]) == {"green", "pos", "chrom", "omit", "sspd"}
     assert all(bpm == pytest.approx(84, abs=3) for bpm in window["estimates_bpm"].values())
-    assert cli_predict.main([str(face), f"--json={tmp_path / 'b.json'}", "--no_network"]) == 0
-    (window,) = json.loads((tmp_path / "b.json").read_text())["windows"]
-    assert set(window["estimates_bpm"]) == {"green", "pos", "chrom", "omit"}
 
 
 @pytest.mark.parametrize("method", ["auto", "pos", "sspd"])
@@ -699,10 +726,10 @@ def test_the_network_of_the_package_is_a_voice_of_auto_that_can_be_left_out(brie
     assert "sspd" not in alone.windows[0].estimates_bpm and "no landmarks" in alone.notes
 
 
-@pytest.mark.parametrize("method", ["pos", "green"])
+@pytest.mark.parametrize("method", ["pos", *slowly("green")])
 def test_a_black_and_white_video_gives_no_number(tmp_path, method, monkeypatch, capsys):
     monkeypatch.setitem(sample_video.PIXEL_FORMATS, "libx264", "gray")
-    times = np.arange(300) / 30
+    times = np.arange(75) / 15
     sample_video.write_video(tmp_path / "grey.mp4", sample_video.face_frames(times, 84, 0), times)
     assert cli_predict.main([str(tmp_path / "grey.mp4"), f"--method={method}"]) == 0
     assert f"grey.mp4: no reading, {windows.NO_COLOUR}" in capsys.readouterr().out
@@ -720,7 +747,7 @@ def test_a_black_and_white_video_gives_no_number(tmp_path, method, monkeypatch, 
     ],
 )
 def test_odd_pictures_are_read(tmp_path, name, codec, pixels, monkeypatch):
-    times = np.arange(180) / 30
+    times = np.arange(90) / 15
     monkeypatch.setitem(sample_video.PIXEL_FORMATS, codec, pixels)
     path, turn = tmp_path / name, 90 if name == "phone.mov" else 0
     pictures = (np.rot90(p, -turn // 90) for p in sample_video.face_frames(times, 84, 0))
@@ -744,14 +771,16 @@ def test_a_reader_of_the_output_may_leave(face, tmp_path):
     assert run.stderr == ""
 
 
-def test_json_that_cannot_be_written_is_said_before_the_work(face, tmp_path):
-    run = command("predict", face, "--method=pos", "--json=nowhere/out.json", folder=tmp_path)
+def test_json_that_cannot_be_written_is_said_before_the_work(face, tmp_path, monkeypatch, capfd):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(cli_predict, "predict", lambda *_, **__: pytest.fail("it began"))
+    run = called("predict", face, "--method=pos", "--json=nowhere/out.json", said=capfd)
     refused(run, "nowhere/out.json", "cannot be written")
 
 
-def test_wrong_arguments_end_with_2(face, tmp_path):
+def test_wrong_arguments_end_with_2(face, capfd):
     for option in ("--no_network", "--box=picture", "--region=crop"):
-        run = command("predict", face, "--method=sspd", option, folder=tmp_path)
+        run = called("predict", face, "--method=sspd", option, said=capfd)
         refused(run, "--checkpoint=DIR", "convert", option.partition("=")[0], code=2)
     for main, arguments in (
         (cli_predict.main, [str(face), "--method=magic"]),
@@ -763,8 +792,9 @@ def test_wrong_arguments_end_with_2(face, tmp_path):
         assert ended.value.code == 2
 
 
-def test_a_missing_checkpoint_is_said(face, tmp_path):
-    run = command("predict", face, "--checkpoint=nowhere", folder=tmp_path)
+def test_a_missing_checkpoint_is_said(face, tmp_path, monkeypatch, capfd):
+    monkeypatch.chdir(tmp_path)
+    run = called("predict", face, "--checkpoint=nowhere", said=capfd)
     refused(run, "nowhere", "no such checkpoint", "python -m sspd_jax convert")
 
 
@@ -805,7 +835,8 @@ def test_convert_does_not_overwrite(published, capsys):
     assert "exists already" in capsys.readouterr().err
 
 
-def test_a_folder_gives_its_videos_and_an_empty_one_a_sentence(face, tmp_path, capsys):
+def test_a_folder_gives_its_videos_and_an_empty_one_a_sentence(brief, tmp_path, capsys):
+    face = brief[0]
     (tmp_path / "week" / "monday").mkdir(parents=True)
     (tmp_path / "empty").mkdir()
     for name in ("b.mp4", "monday/a.mp4", "monday/.hidden.mp4"):
@@ -857,14 +888,14 @@ def test_a_folder_on_several_devices_reads_as_on_one(face, tmp_path):
 def cheek(tmp_path_factory):
     """Another tool's crop, half a face, in which no detector finds one: 54 bpm."""
     path = tmp_path_factory.mktemp("cheek") / "cheek.mp4"
-    times_s = np.arange(300) / 30
+    times_s = np.arange(150) / 15
     pictures = (p[70:214, 62:134] for p in sample_video.face_frames(times_s, 54, 1))
     sample_video.write_video(path, pictures, times_s)
     return path
 
 
-def test_a_crop_without_a_face_is_read_where_a_box_says_so(cheek, tmp_path):
-    refused(command("predict", cheek, folder=tmp_path), cheek, "no face found", "--box")
+def test_a_crop_without_a_face_is_read_where_a_box_says_so(cheek, tmp_path, capfd):
+    refused(called("predict", cheek, said=capfd), cheek, "no face found", "--box")
     run = command("predict", cheek, "--box=picture", "--json=out.json", folder=tmp_path)
     assert run.returncode == 0 and run.stderr == "", run
     result = json.loads((tmp_path / "out.json").read_text())
@@ -891,20 +922,18 @@ def test_a_wrong_box_is_one_sentence(cheek, capsys, options, words, code):
         assert word in said.err
 
 
-def test_an_interval_is_two_columns_and_empty_without_a_reading(face, tmp_path):
-    prediction, unsure = (
-        predict.predict(face, settings=Settings(min_confidence=least, network=False)) for least in (0, 1)
-    )
-    write_csv(tmp_path / "a.csv", [prediction, unsure])
+def test_an_interval_is_two_columns_and_empty_without_a_reading(brief, read_face, tmp_path):
+    unsure = predict.predict(brief[0], method="pos", settings=Settings(min_confidence=1))
+    write_csv(tmp_path / "a.csv", [read_face, unsure])
     given, refused = csv.DictReader((tmp_path / "a.csv").read_text().splitlines())
-    low, high = prediction.windows[0].interval_bpm
+    low, high = read_face.windows[0].interval_bpm
     assert (float(given["lowest_bpm"]), float(given["highest_bpm"])) == pytest.approx((low, high), abs=1e-3)
     assert refused["lowest_bpm"] == refused["highest_bpm"] == ""
 
 
 def test_a_box_is_meant_in_the_upright_picture(tmp_path):
     path = tmp_path / "turned.mp4"
-    times_s = np.arange(150) / 30
+    times_s = np.arange(60) / 15
     frames = (np.rot90(p[100:220, 60:196], -1) for p in sample_video.face_frames(times_s, 84, 1))
     sample_video.write_video(path, frames, times_s, rotation=90)
     assert sspd_jax.read(path, box=(0, 0, 136, 120)).face_box == (0, 0, 136, 120)
@@ -924,16 +953,16 @@ def test_a_light_in_a_box_is_no_pulse(light):
     rng = np.random.default_rng(0)
 
     def frames():
-        for time_s in np.arange(300) / 30:
+        for time_s in np.arange(150) / 15:
             lit = portrait * (1 + 0.01 * np.sin(2 * np.pi * 1.2 * time_s) * np.array(light))
             yield time_s, np.clip(np.rint(lit + rng.normal(0, 1.5, lit.shape)), 0, 255).astype(np.uint8)
 
-    estimate = sspd_jax.read(frames(), fps=30, box=(70, 60, 120, 160))
+    estimate = sspd_jax.read(frames(), fps=15, box=(70, 60, 120, 160))
     assert estimate.heart_rate_bpm is None and estimate.confidence < 0.5
 
 
 def test_a_box_is_watched_live(cheek):
-    updates = list(sspd_jax.watch(decode.frames(cheek), 30, box=SkinBox.of("picture")))
+    updates = list(sspd_jax.watch(decode.frames(cheek), 15, box=SkinBox.of("picture")))
     assert updates[-1].face_box == FaceBox(0, 0, 72, 144)
     assert updates[-1].window.candidate_bpm == pytest.approx(54, abs=2)
 
@@ -959,7 +988,7 @@ def two_rates(times_s, change_s):
 def changing():
     """18 s at 15 frames/s, 60 bpm and from 8 s on 90, then a gap, then 6 s more at 90."""
     times_s = np.concatenate([np.arange(270) / 15, 20 + np.arange(90) / 15])
-    return sspd_jax.read(two_rates(times_s, 8), fps=15)
+    return sspd_jax.read(two_rates(times_s, 8), fps=15, network=False)
 
 
 def test_a_slice_has_its_own_rate(changing):
@@ -973,7 +1002,7 @@ def test_a_slice_has_its_own_rate(changing):
 
 @pytest.mark.parametrize("region", ["skin", "crop"])
 def test_a_slice_that_is_a_window_is_that_window(face, region):
-    estimate = sspd_jax.read(face, region=region, window_s=6, stride_s=2)
+    estimate = sspd_jax.read(face, region=region, window_s=6, stride_s=2, network=False)
     for window in estimate.windows:
         alone = dataclasses.replace(window, smoothed_bpm=None, smoothed_interval_bpm=None)
         assert estimate.hr(window.start_s, window.start_s + window.duration_s) == alone
@@ -981,7 +1010,7 @@ def test_a_slice_that_is_a_window_is_that_window(face, region):
 
 
 def test_a_slice_without_a_reading_says_why(face):
-    window = sspd_jax.read(face, min_confidence=1).hr(2, 8)
+    window = sspd_jax.read(face, method="pos", min_confidence=1).hr(2, 8)
     assert window.heart_rate_bpm is None and window.candidate_bpm == pytest.approx(84, abs=2)
     assert "6.0 s are too short to be sure" in window.why
 
@@ -1003,10 +1032,12 @@ def test_a_wrong_slice_is_one_sentence(changing, slice_s, words):
         changing.hr(*slice_s)
 
 
-def test_the_command_keeps_no_more_than_it_needs(face):
+def test_the_command_keeps_no_more_than_it_needs(brief):
+    face = brief[0]
+    kept = predict.predict(face, method="green")
     with pytest.raises(UserError, match=r"not kept; ask `sspd_jax\.read`"):
-        predict.predict(face).hr(0, 10)
-    assert predict.predict(face, method="green").snapshot is None
+        kept.hr(0, 5)
+    assert kept.snapshot is None
     pictured = predict.predict(face, method="green", photograph=True)
     assert pictured.snapshot is not None and all(segment.skin is None for segment in pictured.segments)
 

@@ -88,7 +88,9 @@ CASES = {
 }
 
 
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize(
+    "case", [pytest.param(n, marks=pytest.mark.slow if n == "25 Hz" else ()) for n in CASES]
+)
 def test_every_term_equals_its_formula(case):
     fps, lengths, rates = CASES[case]
     inputs = random_inputs(24, lengths)

@@ -20,6 +20,8 @@ from sspd_jax.video.decode import frames, read_facts
 from sspd_jax.video.face_detection import FaceBox, HaarDetector, widen
 from sspd_jax.video.resample import native_rate
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
 FLAT = np.full((256, 256, 3), 120, np.uint8)
 CLASSICAL = ("green", "chrom", "pos")
 
@@ -147,7 +149,9 @@ def test_a_known_pulse_is_read_from_h264(tmp_path, bpm):
         assert wavelet_peak_rate(read_trace(name, trace, 30), 30) == pytest.approx(bpm, abs=1.5), name
 
 
-@pytest.mark.parametrize("source", [25, pytest.param(60, marks=pytest.mark.slow), "variable"])
+@pytest.mark.parametrize(
+    "source", [*(pytest.param(fps, marks=pytest.mark.slow) for fps in (25, 60)), "variable"]
+)
 def test_a_known_pulse_is_read_at_other_rates(tmp_path, source):
     path = tmp_path / "face.mp4"
     if source == "variable":

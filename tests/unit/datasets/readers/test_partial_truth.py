@@ -15,12 +15,22 @@ from sspd_jax.datasets.readers import pure, registry, ubfc_rppg
 from sspd_jax.datasets.recording import Broken, Recording
 from sspd_jax.evaluation import protocol, scoring
 
+pytestmark = pytest.mark.usefixtures("quick_compilation")
+
 SECONDS = 13
 END_S = 12.5
 WRITERS = sorted(dataset_files.WRITERS)
-SLOW = ("scamps", "ubfc_phys", "ubfc_rppg_1", "folder", "mmpd")  # of the same kinds as others
+SLOW = (
+    "cohface",
+    "vipl_hr",
+    "scamps",
+    "ubfc_phys",
+    "ubfc_rppg_1",
+    "folder",
+    "mmpd",
+)  # of the same kinds as others
 CASES = [pytest.param(name, 0.004, marks=pytest.mark.slow if name in SLOW else ()) for name in WRITERS]
-CASES += [pytest.param(name, 2.0, marks=() if name == "pure" else pytest.mark.slow) for name in WRITERS]
+CASES += [pytest.param(name, 2.0, marks=() if name == "ubfc_rppg" else pytest.mark.slow) for name in WRITERS]
 FEWER = {"vipl_hr": {"sources": ("source1",)}}  # videos of a person: one is enough here
 
 
