@@ -26,7 +26,7 @@ from sspd_jax.simulation.people.recordings import SHEET, write_people_recordings
 
 HERE = Path(__file__).parent
 RESULTS, REPORT = HERE / "presets.json", HERE / "presets.md"
-METHODS = ("green", "chrom", "pos", "omit", "network", "auto")
+METHODS = ("green", "chrom", "pos", "omit", "sspd", "auto")
 RIGHT_BPM = 3.0
 WINDOW = "10 s windows every 5 s"
 

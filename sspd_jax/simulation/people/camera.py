@@ -15,7 +15,7 @@ import numpy as np
 
 from sspd_jax.simulation.random_signals import wander
 
-GREY = 0.18  # linear light that the middle of a well exposed picture has
+GREY = 0.30  # linear light that the middle of a well exposed picture has
 LEVELS = 4096  # of the tone curve's table
 MOST_GAIN = 12.0  # of the sensor, over daylight
 NOISE_PLANES = 5  # of noise that are drawn once; each frame shifts and mixes two of them

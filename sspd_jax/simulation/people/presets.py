@@ -44,14 +44,14 @@ class Preset:
 
 _WEBCAM = Scene(
     habits=Habits(sway_deg=0.5, sway_dm=0.012, talk=0.03, rhythm_deg=0.03, rhythm_dm=0.001),
-    light=LightSettings(level=0.5, key=0.45, slow=0.003, in_band=0.0004, screen=0.01),
+    light=LightSettings(level=0.5, key=0.5, warmth=0.15, slow=0.003, in_band=0.0004, screen=0.01),
     camera=Camera(electrons=8000, sharpening=0.5, denoise=0.2, exposure_step=0.01, white_wander=0.003),
 )
 _PHONE = Scene(
     size=(720, 1280),
     face=(0.22, 0.34),
     habits=Habits(sway_deg=0.7, sway_dm=0.02, talk=0.06, rhythm_deg=0.06, rhythm_dm=0.002, shake_px=0.8),
-    light=LightSettings(level=0.5, key=0.6, slow=0.01, in_band=0.0008),
+    light=LightSettings(level=0.5, key=0.6, warmth=0.2, slow=0.01, in_band=0.0008),
     camera=Camera(electrons=4500, sharpening=0.8, denoise=0.35, exposure_step=0.015, white_wander=0.004),
 )
 

@@ -9,7 +9,8 @@ References:
   scattering in skin; Prahl's tabulation of haemoglobin (Oregon Medical Laser Center, 1998), every 10 nm;
   Flock et al., IEEE Trans. Biomed. Eng. 36 (1989), 1162–1168, for the diffuse reflectance of a deep medium;
   Wang et al., IEEE Trans. Biomed. Eng. 64 (2017), 1479–1491, for the two reflections of skin; Nowara et al.,
-  CVPR Workshops (2020), for pulses that are weaker in darker skin.
+  CVPR Workshops (2020), for pulses that are weaker in darker skin; de Haan & van Leest, Physiol. Meas. 35
+  (2014), 1913–1926, for the pulse's colour.
 """
 
 from __future__ import annotations
@@ -18,6 +19,8 @@ import dataclasses
 import functools
 
 import numpy as np
+
+from sspd_jax.simulation.person import PULSE_COLOUR
 
 WAVELENGTHS_NM = np.arange(400.0, 701.0, 10.0)
 # Molar extinction of haemoglobin with and without oxygen, 1/(cm·M).
@@ -39,6 +42,7 @@ INDEX = 1.4  # of refraction
 SURFACE = 0.025  # of the light, that the skin's surface reflects to all sides
 MELANIN = (0.015, 0.24)  # volume of melanosomes in the epidermis, lightest to darkest
 BLOOD = (0.002, 0.06)  # volume of blood in the dermis
+LIGHT_SKIN = (0.03, 0.015)  # melanin and blood of those whose pulse's colour was measured
 # What a camera's red, green and blue see: middle and standard deviation, nm.
 SENSORS = ((600.0, 30.0), (540.0, 36.0), (460.0, 26.0))
 # From the sensor's colours to sRGB's; each row sums to 1, so that white stays white.
@@ -73,6 +77,23 @@ def skin(melanin: float, blood: float) -> Skin:
       >>> bool((light.colour > dark.colour).all()), bool(-light.pulse[1] > -dark.pulse[1])
       (True, True)
     """
+    colour, pulse = _seen(melanin, blood)
+    return Skin(colour, pulse * _as_measured())
+
+
+@functools.cache
+def _as_measured() -> np.ndarray:
+    """Return by what red, green and blue pulses are scaled: light skin then beats in the measured colour.
+
+    The vessels that pulse do not lie at one depth, and each colour sees to another one. The dermis is one
+    layer here, which makes blue beat nearly as much as green.
+    """
+    _, pulse = _seen(*LIGHT_SKIN)
+    return PULSE_COLOUR * pulse[1] / pulse
+
+
+def _seen(melanin: float, blood: float) -> tuple[np.ndarray, np.ndarray]:
+    """Return the colour of skin, float64 [3], and what the blood of one layer changes of it, relative."""
     through = _epidermis(melanin) ** 2
     deep = through * _dermis(blood, 0.0)
     step = 0.01
@@ -80,7 +101,7 @@ def skin(melanin: float, blood: float) -> Skin:
     colour = TO_SRGB @ (_sensors() @ (SURFACE + (1 - SURFACE) * deep))
     changed = TO_SRGB @ (_sensors() @ ((1 - SURFACE) * change))
     colour = np.maximum(colour, 1e-3)
-    return Skin(colour, changed / colour)
+    return colour, changed / colour
 
 
 def _epidermis(melanin: float) -> np.ndarray:
