@@ -289,6 +289,17 @@ def test_what_is_put_in_comes_out_of_the_mean_green(figure, monkeypatch):
     assert np.corrcoef(change, -ppg)[0, 1] > 0.99
 
 
+def test_nothing_but_skin_beats(figure):
+    eyes, teeth, long_hair = (
+        (slice(0, 128), slice(576, 704)),
+        (slice(140, 180), slice(622, 660)),
+        slice(600, None),
+    )
+    for place in (eyes, teeth, (long_hair, slice(paint.TILE, None))):
+        assert not figure.beats[place].any()
+    assert (figure.beats[..., 1] <= 0).all()
+
+
 @pytest.mark.parametrize("kind", film.PULSE_FREE)
 def test_twins_have_no_pulse(figure, kind):
     pictures, ppg = filmed(figure, kind, seconds=4.0)
