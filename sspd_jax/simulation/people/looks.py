@@ -151,7 +151,7 @@ def draw_looks(number: int) -> Looks:
         age=age,
         melanin=melanin,
         blood=float(np.exp(rng.uniform(np.log(0.008), np.log(0.03)))),
-        beats=float(rng.uniform(0.012, 0.03)),
+        beats=float(rng.uniform(0.018, 0.036)),
         hair=str(hair),
         hair_colour=np.array(HAIR_COLOURS[colour]) * rng.uniform(0.7, 1.4),
         beard=beard,

@@ -73,6 +73,7 @@ PRESETS: dict[str, Preset] = {
         hard="middling",
         whom="UBFC-rPPG, PURE, COHFACE, most desks",
         scene=_WEBCAM,
+        kbps=(2500, 6000),
     ),
     "phone": Preset(
         says="A person holds a telephone upright; the picture trembles, is sharpened and calmed.",

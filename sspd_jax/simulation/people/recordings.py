@@ -22,7 +22,11 @@ from sspd_jax.simulation.recordings import begin, film_crew
 
 SHEET = "recording.json"
 LEAST_SECONDS, MOST_SECONDS = 1.0, 3600.0
-QUICK = {"h264": "veryfast", "hevc": "superfast"}  # encoders in cameras and phones search little
+# Encoders in cameras and phones search little, keep the order of frames and give all blocks the same quality.
+AS_CAMERAS = {
+    "h264": {"preset": "veryfast", "bf": "0", "aq-mode": "0"},
+    "hevc": {"preset": "superfast", "x265-params": "log-level=error:bframes=0:aq-mode=0"},
+}
 SWELL = 0.15  # by which a pulse's strength changes in time, relative, standard deviation
 SIDES = (160, 1920)  # of a picture, pixels
 # Talkers, too, are kept apart between the splits.
@@ -158,8 +162,7 @@ def write_people_recording(
     scene = dataclasses.replace(chosen.scene, size=size)
     codec = CODECS[encoded.codec]
     options = encoded.options()
-    if encoded.codec in QUICK:
-        options["preset"] = QUICK[encoded.codec]
+    options |= AS_CAMERAS.get(encoded.codec, {})
     if encoded.codec not in ("mjpeg", "lossless"):
         options["g"] = str(max(1, round(pictures_s * chosen.fps)))
     aside = folder.with_name(f".{folder.name}.partial")

@@ -29,6 +29,7 @@ from sspd_jax.simulation.people.recordings import TRACKS
 from sspd_jax.video.face_mesh import load_networks
 
 PERFECT = Camera(electrons=1e12, read_noise=0, softness_px=0, sharpening=0, contrast=0)
+CODEC_NAMES = {"h264": "H.264", "hevc": "HEVC", "vp8": "VP8"}
 STILL = Habits(sway_deg=0, sway_dm=0)
 
 
@@ -352,5 +353,8 @@ def test_the_page_has_every_preset_s_card():
     for name, preset in PRESETS.items():
         size = "×".join(map(str, preset.scene.size))
         card = f"| `{name}` | {preset.says} | {preset.hard} | {preset.whom} | {size}, {preset.fps:g}/s | "
+        area = np.prod(preset.scene.size) / (640 * 480)
+        low, high = (f"{area * kbps / 1000:.1f}" for kbps in preset.kbps)
+        card += f"{CODEC_NAMES[preset.codec]}, {low}–{high} Mbit/s |"
         assert card in page, name
     assert all(f"`{kind}`" in page for kind in film.PULSE_FREE)
