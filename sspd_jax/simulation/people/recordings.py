@@ -22,10 +22,13 @@ from sspd_jax.simulation.recordings import begin, film_crew
 
 SHEET = "recording.json"
 LEAST_SECONDS, MOST_SECONDS = 1.0, 3600.0
-# Encoders in cameras and phones search little, keep the order of frames and give all blocks the same quality.
+# Encoders in cameras and phones search little, do not look ahead, and spend as much on all blocks and pictures.
 AS_CAMERAS = {
-    "h264": {"preset": "veryfast", "bf": "0", "aq-mode": "0"},
-    "hevc": {"preset": "superfast", "x265-params": "log-level=error:bframes=0:aq-mode=0"},
+    "h264": {"preset": "veryfast", "bf": "0", "aq-mode": "0", "mbtree": "0", "weightp": "0", "qcomp": "1.0"},
+    "hevc": {
+        "preset": "superfast",
+        "x265-params": "log-level=error:bframes=0:aq-mode=0:cutree=0:weightp=0:qcomp=1.0",
+    },
 }
 SWELL = 0.15  # by which a pulse's strength changes in time, relative, standard deviation
 SIDES = (160, 1920)  # of a picture, pixels
