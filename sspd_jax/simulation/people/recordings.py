@@ -22,7 +22,7 @@ from sspd_jax.simulation.recordings import begin, film_crew
 
 SHEET = "recording.json"
 LEAST_SECONDS, MOST_SECONDS = 1.0, 3600.0
-# Encoders in cameras and phones search little, do not look ahead, and spend as much on all blocks and pictures.
+# Encoders in cameras and phones search little, do not look ahead, and spend as much on all blocks.
 AS_CAMERAS = {
     "h264": {"preset": "veryfast", "bf": "0", "aq-mode": "0", "mbtree": "0", "weightp": "0", "qcomp": "1.0"},
     "hevc": {
