@@ -11,19 +11,18 @@ import functools
 import hashlib
 import json
 import math
-import shutil
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from sspd_jax.errors import ConfigError, UserError
+from sspd_jax.errors import ConfigError
 from sspd_jax.heart_rate import filters
 from sspd_jax.simulation import footage as footages
 from sspd_jax.simulation import known_pulse, own_pulse, pulse_free, sample_video
 from sspd_jax.simulation.footage import Footage
-from sspd_jax.simulation.recordings import begin, film_crew
+from sspd_jax.simulation.recordings import appearing, film_missing, write_truth
 from sspd_jax.video import decode, skin_traces
 from sspd_jax.video.face_mesh import FaceNetworks, load_networks
 
@@ -164,29 +163,23 @@ def write_footage_recordings(
         **dataclasses.asdict(encoding),
     }
     folders = [out / f"subject{number}" for number in range(1, len(treatments) + 1)]
-    try:
-        begin(out, settings)
-        missing = {}
-        for number, (folder, treatment) in enumerate(zip(folders, treatments, strict=True), 1):
-            if folder.exists():
-                _check_same(folder, treatment, facts[treatment.clip])
-            else:
-                missing[folder] = number
-        one = functools.partial(
-            write_footage_recording,
-            treatments=treatments,
-            strength=strength,
-            seconds=seconds,
-            encoding=encoding,
-            seed=seed,
-        )
-        with film_crew(min(workers, len(missing))) as film_all:
-            for folder in film_all(one, missing):
-                if on_written:
-                    on_written(f"{folder}: {treatments[folders.index(folder)]}{_in_words(folder)}")
-    except OSError as error:
-        why = (error.strerror or str(error)).lower()
-        raise UserError(f"{out}: cannot be written ({why}); free space or choose another folder") from error
+    treatment_of = dict(zip(folders, treatments, strict=True))
+    one = functools.partial(
+        write_footage_recording,
+        treatments=treatments,
+        strength=strength,
+        seconds=seconds,
+        encoding=encoding,
+        seed=seed,
+    )
+
+    def told(folder: Path) -> str:
+        return f"{folder}: {treatment_of[folder]}{_in_words(folder)}"
+
+    def check(folder: Path) -> None:
+        _check_same(folder, treatment_of[folder], facts[treatment_of[folder].clip])
+
+    film_missing(out, settings, folders, one, told, workers=workers, on_written=on_written, check=check)
     return folders
 
 
@@ -217,11 +210,8 @@ def write_footage_recording(
     treatment = treatments[number - 1]
     footage = _studied(treatment.clip, seconds)
     order, times_s = footages.schedule(footage.times_s, seconds)
-    aside = folder.with_name(f".{folder.name}.partial")
-    shutil.rmtree(aside, ignore_errors=True)  # of a run that was killed
-    aside.mkdir()
-    video = aside / f"vid{CODECS[encoding.codec].suffix}"
-    try:
+    with appearing(folder) as aside:
+        video = aside / f"vid{CODECS[encoding.codec].suffix}"
         sheet = {"version": VERSION, "source": _facts(treatment.clip), "seed": seed, "number": number}
         sheet |= {"frames": len(order), "fps": round((len(order) - 1) / times_s[-1], 4)}
         sheet["frames_of_the_clip"] = len(footage.times_s)
@@ -238,12 +228,8 @@ def write_footage_recording(
         if encoding.bitrate_kbps is None and CODECS[encoding.codec].crf:
             coded["crf"] = CRF if encoding.crf is None else encoding.crf
         sheet |= {**told, "encoding": coded}
-        lines = (" ".join(f"{value:.7e}" for value in line) for line in (ppg, rate, times_s))
-        (aside / "ground_truth.txt").write_text("\n".join(lines) + "\n")
+        write_truth(aside, ppg, rate, times_s)
         (aside / SHEET).write_text(json.dumps(sheet, indent=1) + "\n")
-        aside.rename(folder)
-    finally:
-        shutil.rmtree(aside, ignore_errors=True)
 
 
 def _in_words(folder: Path) -> str:

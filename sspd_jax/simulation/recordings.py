@@ -11,7 +11,7 @@ import json
 import math
 import multiprocessing
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from contextlib import contextmanager
 from pathlib import Path
@@ -50,20 +50,13 @@ def write_recording(
       seed: Seed of the list of people.
       size: Width and height of the pictures, pixels.
     """
-    aside = folder.with_name(f".{folder.name}.partial")
-    shutil.rmtree(aside, ignore_errors=True)  # of a run that was killed
-    aside.mkdir()
-    try:
-        times_s = np.arange(round(seconds * FPS)) / FPS
+    times_s = np.arange(round(seconds * FPS)) / FPS
+    with appearing(folder) as aside:
         person = draw_person(seed, number, size)
         ppg, rate = person.pulse(times_s)
         pictures = film(person, PRESETS[preset], times_s, seed, number)
         sample_video.write_video(aside / "vid.avi", pictures, times_s, codec=CODEC, options=CODEC_OPTIONS)
-        lines = (" ".join(f"{value:.7e}" for value in line) for line in (ppg, rate, times_s))
-        (aside / "ground_truth.txt").write_text("\n".join(lines) + "\n")
-        aside.rename(folder)
-    finally:
-        shutil.rmtree(aside, ignore_errors=True)
+        write_truth(aside, ppg, rate, times_s)
 
 
 def write_recordings(
@@ -109,18 +102,80 @@ def write_recordings(
         raise ConfigError(f"{workers} workers cannot film; ask for 1 or more")
     settings = {"version": VERSION, "preset": preset, "seconds": seconds, "seed": seed, "size": list(size)}
     folders = [out / f"subject{number}" for number in range(1, people + 1)]
+    one = functools.partial(write_recording, preset=preset, seconds=seconds, seed=seed, size=size)
+
+    def told(folder: Path) -> str:
+        return f"{folder}: {seconds:g} s, {preset}"
+
+    film_missing(out, settings, folders, one, told, workers=workers, on_written=on_written)
+    return folders
+
+
+def film_missing(
+    out: Path,
+    settings: dict,
+    folders: Sequence[Path],
+    one: Callable[..., None],
+    told: Callable[[Path], str],
+    *,
+    workers: int,
+    on_written: Callable[[str], None] | None,
+    check: Callable[[Path], None] | None = None,
+) -> None:
+    """Write the recordings of a folder that are not there yet.
+
+    Args:
+      out: The folder; it is made if it is not there.
+      settings: What all recordings in it have in common, as JSON has it.
+      folders: The recordings' folders.
+      one: Called as one(folder, number=…) with the number of a folder in `folders`, from 1: writes it.
+      told: Returns a line about a recording that was written.
+      workers: Number of processes that film.
+      on_written: Called with each of these lines.
+      check: Called with each folder that is there; raises ConfigError where it is another recording.
+
+    Raises:
+      ConfigError: The folder was begun with other settings.
+      UserError: The folder holds something else, or cannot be written to.
+    """
     try:
         begin(out, settings)
-        missing = {folder: number for number, folder in enumerate(folders, 1) if not folder.exists()}
-        one = functools.partial(write_recording, preset=preset, seconds=seconds, seed=seed, size=size)
+        missing = {}
+        for number, folder in enumerate(folders, 1):
+            if not folder.exists():
+                missing[folder] = number
+            elif check:
+                check(folder)
         with film_crew(min(workers, len(missing))) as film_all:
             for folder in film_all(one, missing):
                 if on_written:
-                    on_written(f"{folder}: {seconds:g} s, {preset}")
+                    on_written(told(folder))
     except OSError as error:
         why = (error.strerror or str(error)).lower()
         raise UserError(f"{out}: cannot be written ({why}); free space or choose another folder") from error
-    return folders
+
+
+@contextmanager
+def appearing(folder: Path) -> Iterator[Path]:
+    """Yield a folder to write a recording into; it takes its name when it is complete.
+
+    Args:
+      folder: The name; it must not exist yet.
+    """
+    aside = folder.with_name(f".{folder.name}.partial")
+    shutil.rmtree(aside, ignore_errors=True)  # of a run that was killed
+    aside.mkdir()
+    try:
+        yield aside
+        aside.rename(folder)
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+
+
+def write_truth(folder: Path, ppg: np.ndarray, rate: np.ndarray, times_s: np.ndarray) -> None:
+    """Write ground_truth.txt: PPG, heart rate in bpm and time in s, each float64 [t], a line each."""
+    lines = (" ".join(f"{value:.7e}" for value in line) for line in (ppg, rate, times_s))
+    (folder / "ground_truth.txt").write_text("\n".join(lines) + "\n")
 
 
 @contextmanager

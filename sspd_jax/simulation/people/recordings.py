@@ -6,19 +6,18 @@ import dataclasses
 import functools
 import json
 import math
-import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
 
-from sspd_jax.errors import ConfigError, UserError
+from sspd_jax.errors import ConfigError
 from sspd_jax.simulation import footage_recordings, known_pulse, random_signals, sample_video
 from sspd_jax.simulation.footage_recordings import CODECS, Encoding
 from sspd_jax.simulation.known_pulse import PulseWave
 from sspd_jax.simulation.people import film, looks, paint
 from sspd_jax.simulation.people.presets import HEART_RATES_BPM, PRESETS, VERSION, Preset
-from sspd_jax.simulation.recordings import begin, film_crew
+from sspd_jax.simulation.recordings import appearing, film_missing, write_truth
 
 SHEET = "recording.json"
 LEAST_SECONDS, MOST_SECONDS = 1.0, 3600.0
@@ -101,25 +100,16 @@ def write_people_recordings(
     numbers = looks.people_of(split, people)
     films = [(number, kind) for number in numbers for kind in kinds or [None]]
     folders = [out / f"subject{place}" for place in range(1, len(films) + 1)]
-    try:
-        begin(out, settings)
-        missing = {folder: place for place, folder in enumerate(folders, 1) if not folder.exists()}
-        one = functools.partial(
-            write_people_recording,
-            films=films,
-            preset=preset,
-            seconds=seconds,
-            seed=seed,
-            size=size,
-            encoding=encoding,
-        )
-        with film_crew(min(workers, len(missing))) as film_all:
-            for folder in film_all(one, missing):
-                if on_written:
-                    on_written(_told(folder))
-    except OSError as error:
-        why = (error.strerror or str(error)).lower()
-        raise UserError(f"{out}: cannot be written ({why}); free space or choose another folder") from error
+    one = functools.partial(
+        write_people_recording,
+        films=films,
+        preset=preset,
+        seconds=seconds,
+        seed=seed,
+        size=size,
+        encoding=encoding,
+    )
+    film_missing(out, settings, folders, one, _told, workers=workers, on_written=on_written)
     return folders
 
 
@@ -168,10 +158,7 @@ def write_people_recording(
     options |= AS_CAMERAS.get(encoded.codec, {})
     if encoded.codec not in ("mjpeg", "lossless"):
         options["g"] = str(max(1, round(pictures_s * chosen.fps)))
-    aside = folder.with_name(f".{folder.name}.partial")
-    shutil.rmtree(aside, ignore_errors=True)  # of a run that was killed
-    aside.mkdir()
-    try:
+    with appearing(folder) as aside:
         video = aside / f"vid{codec.suffix}"
         pictures = film.film(who, scene, wave, tracks, times_s, seeds, pulse_free=kind)
         sample_video.write_video(video, pictures, times_s, codec=codec.encoder, options=options)
@@ -195,12 +182,8 @@ def write_people_recording(
                 "group_of_pictures_s": round(pictures_s, 2),
             },
         }
-        lines = (" ".join(f"{value:.7e}" for value in line) for line in (ppg, rate, times_s))
-        (aside / "ground_truth.txt").write_text("\n".join(lines) + "\n")
+        write_truth(aside, ppg, rate, times_s)
         (aside / SHEET).write_text(json.dumps(sheet, indent=1) + "\n")
-        aside.rename(folder)
-    finally:
-        shutil.rmtree(aside, ignore_errors=True)
 
 
 def draw_rate(seed: int, person: int) -> float:

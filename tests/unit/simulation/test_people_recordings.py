@@ -3,9 +3,8 @@
 import itertools
 import json
 import signal
-import subprocess
-import sys
 
+import killed_film
 import numpy as np
 import pytest
 
@@ -138,34 +137,10 @@ def test_what_cannot_be_filmed_is_said(tmp_path, monkeypatch):
     assert [path.name for path in (tmp_path / "full").iterdir()] == [simple.SETTINGS_FILE]
 
 
-KILLED_IN_THE_SECOND = """
-import os, signal, sys
-from sspd_jax.cli import simulate
-from sspd_jax.simulation import sample_video
-write_video, begun = sample_video.write_video, []
-
-def write_until_killed(path, pictures, *given, **named):
-    def some():
-        for number, picture in enumerate(pictures, 1):
-            yield picture
-            if len(begun) == 2 and number == 10:
-                os.kill(os.getpid(), signal.SIGKILL)
-
-    begun.append(path)
-    write_video(path, some(), *given, **named)
-
-sample_video.write_video = write_until_killed
-simulate.main(sys.argv[1:])
-"""
-
-
 def test_a_run_that_is_killed_leaves_whole_recordings_and_goes_on(browser, tmp_path, capsys):
     arguments = [str(tmp_path / "out"), "--preset=browser", "--people=2", "--seconds=1.5", "--size=160x160"]
     arguments += ["--seed=3", "--workers=1"]
-    killed = subprocess.run(
-        [sys.executable, "-c", KILLED_IN_THE_SECOND, *arguments], capture_output=True, timeout=300
-    )
-    assert killed.returncode == -signal.SIGKILL
+    assert killed_film.run(10, *arguments) == -signal.SIGKILL
     assert (tmp_path / "out" / "subject1").exists() and not (tmp_path / "out" / "subject2").exists()
     assert simulate.main(arguments) == 0
     assert "2 recordings" in capsys.readouterr().out

@@ -1,9 +1,8 @@
 import json
 import shutil
 import signal
-import subprocess
-import sys
 
+import killed_film
 import numpy as np
 import pytest
 from simulated_face import open_face_clip
@@ -66,34 +65,10 @@ def test_the_same_seed_writes_the_same_bytes_whichever_others_are_written(easy, 
     assert contents(easy / "subject1")["vid.avi"] != contents(easy / "subject2")["vid.avi"]
 
 
-# `simulate`, killed by itself after the hundredth picture of the second recording.
-KILLED_IN_THE_SECOND = """
-import os, signal, sys
-from sspd_jax.cli import simulate
-from sspd_jax.simulation import sample_video
-write_video, begun = sample_video.write_video, []
-
-def write_until_killed(path, pictures, *given, **named):
-    def some():
-        for number, picture in enumerate(pictures, 1):
-            yield picture
-            if len(begun) == 2 and number == 100:
-                os.kill(os.getpid(), signal.SIGKILL)
-
-    begun.append(path)
-    write_video(path, some(), *given, **named)
-
-sample_video.write_video = write_until_killed
-simulate.main(sys.argv[1:])
-"""
-
-
 def test_run_killed_half_way_leaves_whole_subjects_only_and_is_finished_by_a_second(easy, tmp_path):
     out = tmp_path / "out"
     arguments = [str(out), "--preset=easy", "--seconds=10", "--seed=50", "--workers=1"]
-    command = [sys.executable, "-c", KILLED_IN_THE_SECOND, *arguments, "--people=9"]
-    process = subprocess.run(command, stdout=subprocess.DEVNULL, timeout=300)
-    assert process.returncode == -signal.SIGKILL
+    assert killed_film.run(100, *arguments, "--people=9") == -signal.SIGKILL
     assert contents(out / "subject1") == contents(easy / "subject1")
     assert not (out / "subject2").exists()
     assert (out / ".subject2.partial").exists()
