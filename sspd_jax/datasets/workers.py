@@ -10,8 +10,6 @@ from __future__ import annotations
 import multiprocessing
 import os
 import pickle
-import signal
-import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent import futures
 from concurrent.futures.process import BrokenProcessPool
@@ -23,6 +21,7 @@ import cv2
 from sspd_jax.datasets import format, preparation
 from sspd_jax.datasets.progress import fraction_done
 from sspd_jax.errors import ConfigError, UserError
+from sspd_jax.runtime import processes
 from sspd_jax.video import decode
 from sspd_jax.video.face_detection import make_detector
 
@@ -136,18 +135,10 @@ def _begin(shared: _Shared) -> None:
     """Set a worker up."""
     global _shared, _detector
     _shared = shared
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the process that waits
-    threading.Thread(target=_end_with_parent, args=(shared.stopped,), daemon=True).start()
+    processes.serve_parent(shared.stopped)
     cv2.setNumThreads(shared.threads)
     decode.use_threads(shared.threads)
     _detector = make_detector(shared.settings.face_detector, shared.face_model)
-
-
-def _end_with_parent(stopped: Connection) -> None:
-    try:
-        stopped.poll(None)
-    finally:
-        os._exit(1)
 
 
 def _build(place: int, packed: bytes) -> preparation.Outcome:

@@ -47,6 +47,13 @@ ELSEWHERE = {
         "evaluation/figures evaluation/pages evaluation/render evaluation/report evaluation/summary "
         "evaluation/table",
     ),
+    "unit/simulation/test_people.py": (
+        "a person is seen through all of them",
+        "simulation/people/camera simulation/people/film simulation/people/head_motion "
+        "simulation/people/heads simulation/people/lights simulation/people/looks simulation/people/paint "
+        "simulation/people/presets simulation/people/raster simulation/people/skin_optics",
+    ),
+    "unit/simulation/test_people_recordings.py": ("on disk", "simulation/people/recordings"),
     "unit/experiments/test_plan.py": ("with the plan that is made of it", "datasets/listing"),
     "unit/experiments/test_study.py": ("with what it commands", "cli/study"),
     "unit/heart_rate/test_classical.py": ("beside the filters they copy", "heart_rate/jax_filters"),

@@ -2,7 +2,12 @@
 
 import itertools
 import json
+import os
 import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
 
 import killed_film
 import numpy as np
@@ -146,6 +151,40 @@ def test_a_run_that_is_killed_leaves_whole_recordings_and_goes_on(browser, tmp_p
     assert "2 recordings" in capsys.readouterr().out
     for name in ("subject1", "subject2"):
         assert contents(tmp_path / "out" / name) == contents(browser / name)
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="processes are looked up in /proc")
+@pytest.mark.parametrize("blow", ["starter", "worker"])
+def test_processes_that_film_end_with_the_one_that_started_them(tmp_path, blow):
+    out = tmp_path / "out"
+    arguments = [str(out), "--preset=webcam", "--people=2", "--seconds=600", "--size=160x160", "--workers=2"]
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[3])}
+    command = [sys.executable, "-m", "sspd_jax", "simulate", *arguments]
+    with subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True) as started:
+        try:
+            until(lambda: len(list(out.glob(".subject*.partial/.vid*"))) == 2)
+            mine = children(started.pid)
+            assert len(mine) >= 2
+            os.kill(started.pid if blow == "starter" else mine[-1], signal.SIGKILL)
+            said = started.communicate(timeout=60)[1]
+        finally:
+            started.kill()
+    until(lambda: not any(Path(f"/proc/{pid}/fd").exists() for pid in mine))
+    if blow == "worker":
+        assert started.returncode != 0 and "a worker process was killed" in said and "Traceback" not in said
+    assert not list(out.glob("subject*"))
+
+
+def until(it_is, seconds=60):
+    end = time.monotonic() + seconds
+    while not it_is():
+        assert time.monotonic() < end, "it did not come to that"
+        time.sleep(0.05)
+
+
+def children(pid):
+    tasks = Path(f"/proc/{pid}/task").glob("*/children")
+    return sorted(int(child) for task in tasks for child in task.read_text().split())
 
 
 def test_the_command_refuses_what_says_nothing(tmp_path, capsys):
