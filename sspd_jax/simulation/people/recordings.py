@@ -65,7 +65,7 @@ def write_people_recordings(
       size: Width and height of the pictures, pixels; by default the preset's.
       kinds: Names in `film.PULSE_FREE`: instead, every person in each of these kinds, without any pulse.
       encoding: Codec and quality instead of the preset's.
-      workers: Number of processes that film; what they write does not depend on it.
+      workers: Number of processes that film, about 0.5 GB each; what they write does not depend on it.
       on_written: Called with a line about each recording that was written.
 
     Returns:
