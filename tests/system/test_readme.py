@@ -37,6 +37,8 @@ SMALL = {  # what stands in the text → what is at hand, so small that it takes
     "/path/to/videos": "videos",
     "--from=my.mp4": "--from=my.mp4 --seconds=4 --workers=1",
     "recordings --preset=default --people=12": "others --preset=default --people=1 --seconds=3",
+    "recordings --preset=webcam --people=12": "filmed --preset=webcam --people=1 --seconds=2 --size=160x160",
+    "trust --preset=webcam --people=12": "twins --preset=webcam --people=1 --seconds=2 --size=160x160",
 }
 ELSEWHERE = {
     "--runner=beam": "test_datasets_processes.py runs Beam on this machine",
