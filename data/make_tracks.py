@@ -1,4 +1,4 @@
-"""Make `sspd_jax/simulation/people/tracks.npz`: how real heads move, as numbers, from videos of talking people.
+"""Make `sspd_jax/simulation/people/tracks.npz`: how real heads move, as numbers, from videos of talkers.
 
     python data/make_tracks.py CLIP...
 
@@ -20,12 +20,14 @@ from sspd_jax.video.face_mesh import load_networks
 
 LIPS, CORNERS = (13, 14), (61, 291)  # landmarks: inner lips, corners of the mouth
 EYES = ((159, 145), (386, 374))  # upper and lower lid
+MOVED = TRACK_ROWS.index("lips")  # rows before say how the head is turned and placed
 BROWS = ((105, 159), (334, 386))  # brow and upper lid
 
 
 def main() -> int:
     """Run the command."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    plain = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=plain)
     parser.add_argument("clips", nargs="+", type=Path)
     args = parser.parse_args()
     networks, why = load_networks()
@@ -47,7 +49,7 @@ def main() -> int:
         rows, times_s = np.array(rows), np.array(times_s)
         grid_s = np.arange(times_s[0], times_s[-1], 1 / TRACK_HZ)
         even = np.stack([np.interp(grid_s, times_s, row) for row in rows.T])
-        even[: len(TRACK_ROWS) - 4] -= even[: len(TRACK_ROWS) - 4].mean(1, keepdims=True)  # a person's own rest
+        even[:MOVED] -= even[:MOVED].mean(1, keepdims=True)  # a person's own rest
         tracks[clip.stem] = np.rint(even * 1000).astype(np.int16)
         print(f"{clip.name}: {len(grid_s) / TRACK_HZ:.1f} s, turned by {even[:3].std(1).round(3)} rad")
     np.savez_compressed(TRACKS, **tracks)

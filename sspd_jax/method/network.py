@@ -353,16 +353,9 @@ def init_variables(settings: NetworkSettings, key: PRNGKeyArray) -> tuple[Floats
     Returns:
       Parameters and batch statistics, two nested dicts of float32.
     """
-    params, _ = abstract_variables(settings)
-    size = sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(params))
-    return _cut_variables(settings, jax.random.normal(key, (size,)))
-
-
-@functools.partial(jax.jit, static_argnums=0)
-def _cut_variables(settings: NetworkSettings, drawn: Array) -> tuple[Floats, Floats]:
-    """Cut parameters out of one draw: one program, where each array alone would be compiled."""
     params, batch_stats = abstract_variables(settings)
     leaves, treedef = jax.tree_util.tree_flatten_with_path(params)
+    drawn = jax.random.normal(key, (sum(math.prod(leaf.shape) for _, leaf in leaves),))
     values, start = [], 0
     for path, leaf in leaves:
         end = start + math.prod(leaf.shape)
