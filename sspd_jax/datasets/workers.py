@@ -12,16 +12,14 @@ import os
 import pickle
 from collections.abc import Callable, Iterator, Sequence
 from concurrent import futures
-from concurrent.futures.process import BrokenProcessPool
-from multiprocessing.connection import Connection
 from typing import Any, NamedTuple
 
 import cv2
 
 from sspd_jax.datasets import format, preparation
 from sspd_jax.datasets.progress import fraction_done
-from sspd_jax.errors import ConfigError, UserError
-from sspd_jax.runtime import processes
+from sspd_jax.errors import ConfigError
+from sspd_jax.runtime.crew import crew
 from sspd_jax.video import decode
 from sspd_jax.video.face_detection import make_detector
 
@@ -80,31 +78,18 @@ def build_in_processes(
       StorageError: Something cannot be written.
       UserError: A process was killed.
     """
-    context = multiprocessing.get_context("spawn")
-    parts = context.RawArray("d", len(jobs))
-    stopped, stop = context.Pipe(duplex=False)
-    shared = _Shared(stopped, parts, settings, face_model, decoder_threads(count))
-    with stopped, stop, futures.ProcessPoolExecutor(count, context, _begin, (shared,)) as pool:
-        try:
-            pending = {
-                pool.submit(_build, place, _packed(job)): (place, job) for place, job in enumerate(jobs)
-            }
-            while pending:
-                done, _ = futures.wait(pending, REPORT_EVERY_S, futures.FIRST_COMPLETED)
-                for future in done:
-                    place, job = pending.pop(future)
-                    outcome = future.result()
-                    parts[place] = 0
-                    yield job, outcome
-                on_progress(sum(parts))
-        except BrokenProcessPool as error:
-            raise UserError(
-                "a worker process was killed, as a rule for want of memory; run again with fewer --workers: "
-                "what is finished stays"
-            ) from error
-        except BaseException:
-            stop.close()  # the processes end at once, and not with the recordings that they are at
-            raise
+    parts = multiprocessing.get_context("spawn").RawArray("d", len(jobs))
+    shared = _Shared(parts, settings, face_model, decoder_threads(count))
+    with crew(count, _begin, shared) as pool:
+        pending = {pool.submit(_build, place, _packed(job)): (place, job) for place, job in enumerate(jobs)}
+        while pending:
+            done, _ = futures.wait(pending, REPORT_EVERY_S, futures.FIRST_COMPLETED)
+            for future in done:
+                place, job = pending.pop(future)
+                outcome = future.result()
+                parts[place] = 0
+                yield job, outcome
+            on_progress(sum(parts))
 
 
 def _packed(job: preparation.Job) -> bytes:
@@ -120,7 +105,6 @@ def _packed(job: preparation.Job) -> bytes:
 class _Shared(NamedTuple):
     """What every process is given."""
 
-    stopped: Connection  # ends when the process that waits for the work does
     parts: Any  # float64 [jobs], what is done of each
     settings: format.Settings
     face_model: str
@@ -135,7 +119,6 @@ def _begin(shared: _Shared) -> None:
     """Set a worker up."""
     global _shared, _detector
     _shared = shared
-    processes.serve_parent(shared.stopped)
     cv2.setNumThreads(shared.threads)
     decode.use_threads(shared.threads)
     _detector = make_detector(shared.settings.face_detector, shared.face_model)

@@ -8,35 +8,13 @@ from __future__ import annotations
 
 import os
 import re
-import signal
 import sys
-import threading
-from multiprocessing.connection import Connection
 from pathlib import Path
 
 from sspd_jax.errors import UserError
 
 _GUARD = re.compile(r"""__name__\s*==\s*["']__main__["']|["']__main__["']\s*==\s*__name__""")
 _torn = False  # this process was forked from one in which JAX had its threads already
-
-
-def serve_parent(stopped: Connection) -> None:
-    """Make this process one that works for another: it ends when the other does, however that ends.
-
-    An interrupt is for the process that waits for the work.
-
-    Args:
-      stopped: End of a pipe whose other end the process that waits holds, and nobody else.
-    """
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.Thread(target=_end_with_parent, args=(stopped,), daemon=True).start()
-
-
-def _end_with_parent(stopped: Connection) -> None:
-    try:
-        stopped.poll(None)
-    finally:
-        os._exit(1)
 
 
 def jax_has_begun() -> bool:

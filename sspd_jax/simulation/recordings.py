@@ -9,18 +9,17 @@ from __future__ import annotations
 import functools
 import json
 import math
-import multiprocessing
 import shutil
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from concurrent.futures.process import BrokenProcessPool
+from concurrent.futures import as_completed
 from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 
 from sspd_jax.errors import ConfigError, UserError
-from sspd_jax.runtime import processes, storage
+from sspd_jax.runtime import storage
+from sspd_jax.runtime.crew import crew
 from sspd_jax.simulation import sample_video
 from sspd_jax.simulation.person import FPS, SIZE, Person, draw_appearance, draw_pulse
 from sspd_jax.simulation.presets import HEART_RATES_BPM, PRESETS
@@ -198,10 +197,7 @@ def film_crew(workers: int) -> Iterator[Callable[..., Iterator[Path]]]:
 
         yield in_turn
         return
-    # Fresh processes: a forked one could inherit a lock that a thread of ours holds.
-    context = multiprocessing.get_context("spawn")
-    stopped, stop = context.Pipe(duplex=False)
-    with stopped, stop, ProcessPoolExecutor(workers, context, processes.serve_parent, (stopped,)) as pool:
+    with crew(workers) as pool:
 
         def side_by_side(one, missing):
             filmed = {pool.submit(one, folder, number=number): folder for folder, number in missing.items()}
@@ -209,16 +205,7 @@ def film_crew(workers: int) -> Iterator[Callable[..., Iterator[Path]]]:
                 future.result()
                 yield filmed[future]
 
-        try:
-            yield side_by_side
-        except BrokenProcessPool as error:
-            raise UserError(
-                "a worker process was killed, as a rule for want of memory; run again with fewer --workers: "
-                "what is finished stays"
-            ) from error
-        except BaseException:
-            stop.close()  # the processes end at once, and not with the recordings that they are at
-            raise
+        yield side_by_side
 
 
 def _validate(preset, people, seconds, seed, size) -> None:

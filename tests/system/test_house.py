@@ -39,7 +39,7 @@ ELSEWHERE = {
     "unit/datasets/test_dataset.py": ("written and read back", "datasets/format"),
     "unit/datasets/test_inspect.py": ("with what it commands", "cli/inspect"),
     "unit/datasets/test_prepare.py": ("with what it commands", "cli/common cli/prepare datasets/progress"),
-    "unit/datasets/test_workers.py": ("the same bytes whoever works", "datasets/beam"),
+    "unit/datasets/test_workers.py": ("the same bytes whoever works", "datasets/beam runtime/crew"),
     "unit/evaluation/test_compare.py": ("with what it commands", "cli/compare"),
     "unit/evaluation/test_evaluate.py": ("who may be tested on", "cli/evaluate datasets/leakage"),
     "unit/evaluation/test_scoring.py": (

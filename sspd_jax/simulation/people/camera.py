@@ -32,7 +32,6 @@ class Camera:
       sharpening: Share of the detail that is added again.
       denoise: Share of the frame before that is kept where nothing moves, 0 to 1.
       contrast: Of the tone curve, 0 for sRGB's.
-      saturation: Of colours, 1 for as they are.
       exposure_step: By which exposure is corrected at a time, relative; 0: exposure is fixed.
       white_wander: By which the white balance wanders, relative, standard deviation.
       least_mean: Mean of the picture below which no exposure can lift it, times `GREY`; of dark rooms.
@@ -44,7 +43,6 @@ class Camera:
     sharpening: float = 0.3
     denoise: float = 0.0
     contrast: float = 0.15
-    saturation: float = 1.0
     exposure_step: float = 0.0
     white_wander: float = 0.0
     least_mean: float = 1.0
@@ -87,9 +85,6 @@ class Sensor:
         light *= np.float32(gain * (LEVELS - 1))
         np.clip(light, 0, LEVELS - 1, out=light)
         picture = self._tone[light.astype(np.int16)]
-        if camera.saturation != 1:
-            grey = cv2.transform(picture, np.full((3, 3), 1 / 3, np.float32))
-            picture = cv2.addWeighted(picture, camera.saturation, grey, 1 - camera.saturation, 0)
         if camera.denoise:
             picture = self._calm(picture)
         if camera.sharpening:

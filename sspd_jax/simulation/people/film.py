@@ -72,7 +72,7 @@ def film(
     Yields:
       One picture after the other, uint8 [h, w, 3] RGB.
     """
-    rngs = [np.random.default_rng([*seed, part]) for part in range(5)]
+    rngs = [np.random.default_rng([*seed, part]) for part in range(4)]
     ppg = np.zeros(len(times_s)) if pulse_free else wave.at(times_s)
     late = np.zeros(len(times_s)) if pulse_free else np.gradient(wave.at(times_s), times_s)
     motion = draw_motion(rngs[0], scene.habits, tracks, times_s, ppg)
@@ -120,14 +120,16 @@ class _Stage:
         self._centre = np.array([width * rng.uniform(0.44, 0.56), height * rng.uniform(0.42, 0.5)])
         self._faces = figure.corners[figure.triangles]
         self._behind = _room(rng, scene)
+        halfway = light.directions + np.array([0, 0, 1])  # between a lamp and the camera: there skin shines
+        halfway /= np.linalg.norm(halfway, axis=1, keepdims=True)
+        self._halfway = halfway.astype(np.float32)
         colour, beats = figure.colour, figure.beats
+        skin = (np.abs(beats).max(axis=2) > 1e-5)[..., None]
         if kind == "mannequin":
-            covered = (np.abs(beats).max(axis=2) > 1e-5)[..., None]
-            colour = np.where(covered, PLASTIC, colour)
+            colour = np.where(skin, PLASTIC, colour)
         elif kind == "mask":
-            covered = (np.abs(beats).max(axis=2) > 1e-5)[..., None]
             tint = np.array([0.55, 0.5, 0.45]) * rng.uniform(0.3, 1.2, 3)
-            colour = np.where(covered, 0.5 * colour + 0.5 * tint, colour)
+            colour = np.where(skin, 0.5 * colour + 0.5 * tint, colour)
         elif kind == "cartoon":
             colour = np.round(np.sqrt(colour) * 5) ** 2 / 25
         self._colour, self._beats = (np.ascontiguousarray(map_, np.float32) for map_ in (colour, beats))
@@ -160,23 +162,17 @@ class _Stage:
         if self._kind == "empty_chair":
             return picture
         figure, scene = self._figure, self._scene
-        height = scene.size[1]
         if self._kind == "mannequin":
             pose = dict.fromkeys(pose, 0.0) | {"yaw": 0.1}
         points, normal = self._placed(pose)
-        columns = self._centre[0] + self._pixels_per_dm * self._distance * points[:, 0] / (
-            self._distance - points[:, 2]
-        )
-        rows = self._centre[1] - self._pixels_per_dm * self._distance * points[:, 1] / (
-            self._distance - points[:, 2]
-        )
-        shift = shake_px * height / 480
-        at = np.column_stack([columns - shift[0], rows - shift[1], self._distance - points[:, 2]])
+        away = self._distance - points[:, 2]
+        columns = self._centre[0] + self._pixels_per_dm * self._distance * points[:, 0] / away
+        rows = self._centre[1] - self._pixels_per_dm * self._distance * points[:, 1] / away
+        shift = shake_px * scene.size[1] / 480
+        at = np.column_stack([columns - shift[0], rows - shift[1], away])
         seen = raster.rasterise(at[figure.corners], figure.triangles, scene.size)
         lit = lights.shares(self._light, normal) * self._open[:, None]
-        halfway = self._light.directions + np.array([0, 0, 1])
-        halfway /= np.linalg.norm(halfway, axis=1, keepdims=True)
-        glint = np.maximum(normal @ halfway.T.astype(np.float32), 0) ** GLOSS * 0.25
+        glint = np.maximum(normal @ self._halfway.T, 0) ** GLOSS * 0.25
         glint[:, self._light.wrap == 1] *= 0.3
         known = np.hstack([figure.atlas, lit[figure.corners], glint[figure.corners]]).astype(np.float32)
         known = seen.of(known, figure.triangles)
@@ -261,13 +257,8 @@ def _room(rng: np.random.Generator, scene: Scene) -> np.ndarray:
             )
     if scene.light.back:
         left = int(rng.uniform(0.05, 0.6) * width)
-        cv2.rectangle(
-            room,
-            (left, 0),
-            (left + int(0.35 * width), int(0.7 * height)),
-            [2.0 + scene.light.back * 3] * 3,
-            -1,
-        )
+        corner = (left + int(0.35 * width), int(0.7 * height))
+        cv2.rectangle(room, (left, 0), corner, [2.0 + scene.light.back * 3] * 3, cv2.FILLED)
     blur = rng.uniform(0.8, 4) * height / 480
     room = cv2.GaussianBlur(room, (0, 0), blur)
     grain = 1 + 0.02 * smooth_field(rng, (height, width), 1.2) + 0.03 * smooth_field(rng, (height, width), 12)

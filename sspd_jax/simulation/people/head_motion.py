@@ -1,4 +1,4 @@
-"""How heads move: tracks of real talking heads, as numbers, and drawn movements: sway, nods, steps, typing.
+"""How heads move: tracks of real talking heads, as numbers, and sway, nods, rocking, chewing and steps.
 
 `tracks.npz` is made by `data/make_tracks.py`.
 """

@@ -14,8 +14,6 @@ import numpy as np
 FILE = Path(__file__).with_name("heads.npz")
 ATLAS = (720, 1080)  # width and height of the pictures that are laid onto a head, pixels
 ISLAND = 560  # its first columns show the skin of head and neck, the others all else
-NOSE_TO_NECK_DM = 1.35  # of the axis on which a head turns, behind the tip of the nose
-PIVOT_DOWN_DM = 0.75  # and below it
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

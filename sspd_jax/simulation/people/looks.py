@@ -8,7 +8,7 @@ import math
 import numpy as np
 
 from sspd_jax.simulation.people.heads import load_heads
-from sspd_jax.simulation.people.skin_optics import MELANIN
+from sspd_jax.simulation.people.skin_optics import BLOOD, MELANIN
 
 LIST_SEED = 1702  # of the list: another one would be other people
 SPLITS = {"fit": 3, "choose": 1, "test": 2}  # of six people that follow each other
@@ -16,6 +16,7 @@ ALL = "all"
 HAIR = ("none", "shaved", "short", "full", "long")
 GLASSES = ("none", "thin", "thick", "dark")
 FEATURE_SPREAD = 0.65  # of a head's features, of what the model's components spread
+ORIGINS = {"african": 0.85, "asian": 0.4, "caucasian": 0.25}  # of a head's shape: where its skin lies, mostly
 # Melanin for natural hair colours of pheomelanin and eumelanin, linear red, green and blue.
 HAIR_COLOURS = ((0.010, 0.008, 0.007), (0.025, 0.015, 0.010), (0.07, 0.035, 0.017), (0.22, 0.13, 0.06),
                 (0.15, 0.045, 0.018), (0.30, 0.29, 0.28))  # fmt: skip
@@ -122,14 +123,12 @@ def draw_looks(number: int) -> Looks:
     male = rng.random() < 0.5
     age = float(np.clip(rng.beta(1.2, 1.8), 0, 1))
     # Shape and skin go together loosely, as in the world's people.
-    nearness = (
-        np.exp(-(((turn - np.array([0.85, 0.4, 0.25])) / 0.3) ** 2)) + 0.05
-    )  # african, asian, caucasian
+    nearness = np.exp(-(((turn - np.array(list(ORIGINS.values()))) / 0.3) ** 2)) + 0.05
     race = rng.dirichlet(3 * nearness / nearness.sum())
     groups = np.zeros(len(model.groups))
     for i, name in enumerate(model.groups):
         kind, sex, years = name.split("-")
-        share = race[("african", "asian", "caucasian").index(kind)]
+        share = race[list(ORIGINS).index(kind)]
         if (sex == "male") == male:
             groups[i] = share * (age if years == "old" else 1 - age)
     dark_hair = rng.random() < 0.25 + turn
@@ -150,7 +149,7 @@ def draw_looks(number: int) -> Looks:
         components=FEATURE_SPREAD * rng.standard_normal(len(model.components)).clip(-2, 2),
         age=age,
         melanin=melanin,
-        blood=float(np.exp(rng.uniform(np.log(0.008), np.log(0.03)))),
+        blood=float(np.exp(rng.uniform(*np.log(BLOOD)))),
         beats=float(rng.uniform(0.018, 0.036)),
         hair=str(hair),
         hair_colour=np.array(HAIR_COLOURS[colour]) * rng.uniform(0.7, 1.4),

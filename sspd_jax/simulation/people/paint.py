@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 
 import cv2
 import numpy as np
@@ -13,7 +14,6 @@ from sspd_jax.simulation.random_signals import smooth_field
 
 # A head's own unit of length is half the distance of its eyes; of MakeHuman's mean head it is 0.288 dm.
 EYE_DM = 0.288
-TILE = 560  # first column of what is beside the island in the atlas
 FRAME_AT = (700, 160)  # texels of glasses' frames and glass
 GLASS_AT = (600, 200)
 
@@ -169,9 +169,18 @@ def _skin(rng, looks: Looks, model: heads.HeadModel, place: np.ndarray, marks: _
     # What covers skin: its colour and where, 0 to 1.
     strands = 1 + 0.35 * field(1.2) + 0.25 * field(3)
     hair = (looks.hair_colour * strands[..., None].clip(0.2, 2)).astype(np.float32)
-    along = [-1.2, -0.5, -0.1, 0.08, 0.16, 0.35, 0.6, 0.9]  # of z, from the nape over the ear to the forehead
+    back_to_front = [
+        -1.2,
+        -0.5,
+        -0.1,
+        0.08,
+        0.16,
+        0.35,
+        0.6,
+        0.9,
+    ]  # of z, from the nape over the ear to the forehead
     from_eyes = np.array([-1.21, -1.11, -0.56, -0.41, -0.14, 0.09, 0.52, 0.66])
-    line = marks.eye[1] + np.interp(z, along, from_eyes)
+    line = marks.eye[1] + np.interp(z, back_to_front, from_eyes)
     receded = 0.35 * looks.age * (looks.beard > 0) * rng.random()
     scalp = _soft(y - line - receded + 0.03 * field(4), 0.07) * (place[..., 1] > -50)
     scalp *= 1 - _region(model, "ears", shape)
@@ -202,12 +211,11 @@ def _skin(rng, looks: Looks, model: heads.HeadModel, place: np.ndarray, marks: _
         cover.append((np.broadcast_to(looks.lips_colour, colour.shape), lips * 0.8 * looks.make_up))
         lids = _region(model, "eyelids", shape)
         cover.append((np.broadcast_to(rng.uniform(0.02, 0.25, 3), colour.shape), lids * 0.6 * looks.make_up))
-    bare = np.ones(shape, np.float32)
     for what, where in cover:
         where = np.clip(where, 0, 1).astype(np.float32)
-        light = colour * bare[..., None]  # light from below a cover still beats
+        below = colour
         colour = colour * (1 - where[..., None]) + what * where[..., None]
-        beats = beats * ((1 - where)[..., None] * light / np.maximum(colour * bare[..., None], 1e-4))
+        beats = beats * ((1 - where)[..., None] * below / np.maximum(colour, 1e-4))  # what shines through
     covered = np.clip(cover[0][1], 0, 1)
     shine *= 1 - 0.6 * covered
     if looks.age > 0.4:  # lines across the forehead, and beside the mouth
@@ -233,9 +241,7 @@ def _spread(values: np.ndarray, known: np.ndarray, width: float) -> np.ndarray:
 
 def _optics(melanin: np.ndarray, blood: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return colour and relative pulse of every texel, from a table over both pigments."""
-    melanins = np.exp(np.linspace(np.log(0.008), np.log(0.5), 40))
-    bloods = np.exp(np.linspace(np.log(0.001), np.log(0.2), 30))
-    skins = [[skin_optics.skin(m, b) for b in bloods] for m in melanins]
+    melanins, bloods, *tables = _optics_table()
 
     def at(values, table):
         return (
@@ -244,13 +250,20 @@ def _optics(melanin: np.ndarray, blood: np.ndarray) -> tuple[np.ndarray, np.ndar
 
     column, row = at(blood, bloods), at(melanin, melanins)
     colour, pulse = (
-        cv2.remap(
-            np.array([[getattr(s, name) for s in line] for line in skins], np.float32), column, row,
-            cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE,
-        )
-        for name in ("colour", "pulse")
-    )  # fmt: skip
+        cv2.remap(table, column, row, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE) for table in tables
+    )
     return colour, pulse
+
+
+@functools.cache
+def _optics_table() -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Return volumes of melanin [m] and blood [b], and colours and pulses of both, float32 [m, b, 3]."""
+    melanins = np.exp(np.linspace(np.log(0.008), np.log(0.5), 40))
+    bloods = np.exp(np.linspace(np.log(0.001), np.log(0.2), 30))
+    skins = [[skin_optics.skin(m, b) for b in bloods] for m in melanins]
+    colours = np.array([[skin.colour for skin in line] for line in skins], np.float32)
+    pulses = np.array([[skin.pulse for skin in line] for line in skins], np.float32)
+    return melanins, bloods, colours, pulses
 
 
 def _region(model: heads.HeadModel, name: str, shape: tuple[int, int]) -> np.ndarray:
@@ -263,9 +276,9 @@ def _region(model: heads.HeadModel, name: str, shape: tuple[int, int]) -> np.nda
 
 def _beside(rng, looks: Looks, colour, shine, beats) -> None:
     """Paint what is beside the island: eyes, teeth, mouth, clothes and neck, long hair, frames."""
-    beats[:, TILE:] = 0
-    shine[:, TILE:] = 0
-    colour[:, TILE:] = 0.02
+    beats[:, heads.ISLAND :] = 0
+    shine[:, heads.ISLAND :] = 0
+    colour[:, heads.ISLAND :] = 0.02
     # The eye, seen from the front: white, iris, pupil; 44 texels are 0.16 dm.
     down, across = np.mgrid[0:128, 0:128].astype(np.float32) - 64
     out = np.hypot(across, down)
@@ -288,24 +301,24 @@ def _beside(rng, looks: Looks, colour, shine, beats) -> None:
     rows = np.arange(216, 600)
     top = int(rng.integers(262, 285))
     depth = rng.uniform(0, 30)  # of the neckline in front
-    columns = np.arange(TILE, heads.ATLAS[0])
+    columns = np.arange(heads.ISLAND, heads.ATLAS[0])
     line = top + depth * np.exp(-(((columns - 640) / 22) ** 2))
     cloth = looks.clothes[0] * (1 + 0.06 * smooth_field(rng, (len(rows), len(columns)), 2)[..., None])
     if rng.random() < 0.4:
         stripes = (rows[:, None] // int(rng.integers(6, 20))) % 2 == 0
         cloth = np.where(stripes[..., None], cloth, looks.clothes[1])
-    colour[216:600, TILE:] = cloth.clip(0.005, 0.85)
+    colour[216:600, heads.ISLAND :] = cloth.clip(0.005, 0.85)
     skin = (rows[:, None] < line)[..., None]
-    colour[216:600, TILE:] = np.where(skin, neck.colour, colour[216:600, TILE:])
-    beats[216:600, TILE:] = np.where(skin, 0.6 * looks.beats * neck.pulse, 0)
+    colour[216:600, heads.ISLAND :] = np.where(skin, neck.colour, colour[216:600, heads.ISLAND :])
+    beats[216:600, heads.ISLAND :] = np.where(skin, 0.6 * looks.beats * neck.pulse, 0)
     strands = (
         1
         + 0.4
         * cv2.GaussianBlur(rng.standard_normal((480, 160)).astype(np.float32), (0, 0), 0.8, sigmaY=18)
         * 6
     )
-    colour[600:, TILE:] = looks.hair_colour * strands[..., None].clip(0.3, 2.2)
-    shine[600:, TILE:] = 0.5
+    colour[600:, heads.ISLAND :] = looks.hair_colour * strands[..., None].clip(0.3, 2.2)
+    shine[600:, heads.ISLAND :] = 0.5
 
 
 def _with_hair(rng, looks: Looks, model: heads.HeadModel, rest: np.ndarray, scalp, place) -> np.ndarray:

@@ -15,7 +15,7 @@ from sspd_jax.errors import ConfigError
 from sspd_jax.simulation import footage_recordings, known_pulse, random_signals, sample_video
 from sspd_jax.simulation.footage_recordings import CODECS, Encoding
 from sspd_jax.simulation.known_pulse import PulseWave
-from sspd_jax.simulation.people import film, looks, paint
+from sspd_jax.simulation.people import film, heads, looks, paint
 from sspd_jax.simulation.people.presets import HEART_RATES_BPM, PRESETS, VERSION, Preset
 from sspd_jax.simulation.recordings import appearing, film_missing, write_truth
 
@@ -242,7 +242,7 @@ def _person_told(number: int) -> dict:
 
 def _strength(number: int) -> float:
     """Return the amplitude of the pulse in the bare skin's green, per cent, mean over the face."""
-    beats = _figure(number).beats[:, : paint.TILE, 1]
+    beats = _figure(number).beats[:, : heads.ISLAND, 1]
     return round(float(100 * -beats[beats < -1e-4].mean()), 4)
 
 

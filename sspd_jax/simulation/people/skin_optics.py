@@ -41,7 +41,7 @@ PATH = 2.0  # diffuse light crosses a layer on twice its thickness, on average
 INDEX = 1.4  # of refraction
 SURFACE = 0.025  # of the light, that the skin's surface reflects to all sides
 MELANIN = (0.015, 0.24)  # volume of melanosomes in the epidermis, lightest to darkest
-BLOOD = (0.002, 0.06)  # volume of blood in the dermis
+BLOOD = (0.008, 0.03)  # volume of blood in the dermis, least to most
 LIGHT_SKIN = (0.03, 0.015)  # melanin and blood of those whose pulse's colour was measured
 # What a camera's red, green and blue see: middle and standard deviation, nm.
 SENSORS = ((600.0, 30.0), (540.0, 36.0), (460.0, 26.0))

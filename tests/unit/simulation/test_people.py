@@ -296,7 +296,7 @@ def test_nothing_but_skin_beats(figure):
         (slice(140, 180), slice(622, 660)),
         slice(600, None),
     )
-    for place in (eyes, teeth, (long_hair, slice(paint.TILE, None))):
+    for place in (eyes, teeth, (long_hair, slice(heads.ISLAND, None))):
         assert not figure.beats[place].any()
     assert (figure.beats[..., 1] <= 0).all()
 
