@@ -41,6 +41,8 @@ from __future__ import annotations
 
 import argparse
 import os
+from collections.abc import Iterable
+from pathlib import Path
 
 from sspd_jax.cli import common
 from sspd_jax.errors import ConfigError
@@ -55,9 +57,9 @@ from sspd_jax.simulation.pulse_free import KINDS
 from sspd_jax.simulation.recordings import write_recordings
 
 OF_PEOPLE = {"preset": "default", "people": 12, "size": None, "split": ALL}
-OF_FOOTAGE = {"bpm": None, "strength": 0.6}
-ENCODED = {"pulse_free": None, "codec": None, "crf": None, "bitrate": None}
-BPM = 72.0
+OF_FOOTAGE = ("bpm", "strength")
+ENCODED = ("codec", "crf", "bitrate")
+BPM, STRENGTH = 72.0, 0.6
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -84,7 +86,7 @@ def main(argv: list[str] | None = None) -> int:
         action="append",
         help=f"mean rate to put in, 40 to 180; may be given again (default: {BPM:g})",
     )
-    add("--strength", type=float, help="of it, per cent of green in linear light (default: 0.6)")
+    add("--strength", type=float, help=f"of it, per cent of green in linear light (default: {STRENGTH:g})")
     add = parser.add_argument_group("both").add_argument
     add("--codec", help=f"{', '.join(CODECS)} (default: h264, or the preset's)")
     add("--crf", type=int, help=f"quality, smaller is better (default: {CRF})")
@@ -100,55 +102,51 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _write(args: argparse.Namespace) -> None:
-    common_settings = {
+    run = {
         "seconds": args.seconds,
         "seed": args.seed,
         "workers": args.workers,
         "on_written": lambda line: print(line, flush=True),
     }
-    if args.clips:
-        _refuse(args, OF_PEOPLE, "does not go with --from; leave it out")
-        folders = write_footage_recordings(
-            args.output,
-            args.clips,
-            bpm=args.bpm or ([] if args.pulse_free else [BPM]),
-            kinds=args.pulse_free or [],
-            strength=OF_FOOTAGE["strength"] if args.strength is None else args.strength,
-            encoding=Encoding(args.codec or "h264", args.crf, args.bitrate),
-            **common_settings,
-        )
-        print(f"{args.output}: {len(folders)} recordings")
-        return
+    folders = _of_footage(args, run) if args.clips else _of_people(args, run)
+    print(f"{args.output}: {len(folders)} recordings")
+
+
+def _of_footage(args: argparse.Namespace, run: dict) -> list[Path]:
+    _refuse(args, OF_PEOPLE, "does not go with --from; leave it out")
+    return write_footage_recordings(
+        args.output,
+        args.clips,
+        bpm=args.bpm or ([] if args.pulse_free else [BPM]),
+        kinds=args.pulse_free or [],
+        strength=STRENGTH if args.strength is None else args.strength,
+        encoding=Encoding(args.codec or "h264", args.crf, args.bitrate),
+        **run,
+    )
+
+
+def _of_people(args: argparse.Namespace, run: dict) -> list[Path]:
     _refuse(args, OF_FOOTAGE, "needs --from=CLIP; leave it out or name a clip")
     chosen = {
         name: default if getattr(args, name) is None else getattr(args, name)
         for name, default in OF_PEOPLE.items()
     }
-    if chosen["preset"] in PRESETS:
-        others = f"name a clip by --from, or choose {', '.join(AS_FILMED)}"
-        why = f"does not go with the preset {chosen['preset']}; leave it out, {others}"
-        _refuse(args, {**ENCODED, "split": None}, why)
-        del chosen["split"]
-        folders = write_recordings(
-            args.output, **{**chosen, "size": chosen["size"] or SIZE}, **common_settings
-        )
-    elif chosen["preset"] not in AS_FILMED:
-        raise ConfigError(f"preset {chosen['preset']!r} is none of {', '.join([*AS_FILMED, *PRESETS])}")
-    else:
+    if chosen["preset"] in AS_FILMED:
         kinds = list(PULSE_FREE) if ALL_KINDS in (args.pulse_free or []) else args.pulse_free or []
-        usual = AS_FILMED[chosen["preset"]].codec
-        own = any(getattr(args, name) is not None for name in ("codec", "crf", "bitrate"))
-        folders = write_people_recordings(
-            args.output,
-            kinds=kinds,
-            encoding=Encoding(args.codec or usual, args.crf, args.bitrate) if own else None,
-            **chosen,
-            **common_settings,
-        )
-    print(f"{args.output}: {len(folders)} recordings")
+        encoding = None
+        if any(getattr(args, name) is not None for name in ENCODED):
+            encoding = Encoding(args.codec or AS_FILMED[chosen["preset"]].codec, args.crf, args.bitrate)
+        return write_people_recordings(args.output, kinds=kinds, encoding=encoding, **chosen, **run)
+    if chosen["preset"] not in PRESETS:
+        raise ConfigError(f"preset {chosen['preset']!r} is none of {', '.join([*AS_FILMED, *PRESETS])}")
+    others = f"name a clip by --from, or choose {', '.join(AS_FILMED)}"
+    why = f"does not go with the preset {chosen['preset']}; leave it out, {others}"
+    _refuse(args, (*ENCODED, "pulse_free", "split"), why)
+    preset, people, size = chosen["preset"], chosen["people"], chosen["size"] or SIZE
+    return write_recordings(args.output, preset=preset, people=people, size=size, **run)
 
 
-def _refuse(args: argparse.Namespace, names: dict, why: str) -> None:
+def _refuse(args: argparse.Namespace, names: Iterable[str], why: str) -> None:
     """Refuse what says nothing here: a setting that is silently dropped would be believed."""
     for name in names:
         if getattr(args, name) is not None:

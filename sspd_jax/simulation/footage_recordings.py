@@ -22,7 +22,7 @@ from sspd_jax.heart_rate import filters
 from sspd_jax.simulation import footage as footages
 from sspd_jax.simulation import known_pulse, own_pulse, pulse_free, sample_video
 from sspd_jax.simulation.footage import Footage
-from sspd_jax.simulation.recordings import appearing, film_missing, write_truth
+from sspd_jax.simulation.recordings import appearing, check_run, film_missing, write_truth
 from sspd_jax.video import decode, skin_traces
 from sspd_jax.video.face_mesh import FaceNetworks, load_networks
 
@@ -150,7 +150,8 @@ def write_footage_recordings(
     out, clips = Path(out), [Path(clip) for clip in clips]
     encoding = encoding or Encoding()
     kinds = list(pulse_free.KINDS) if ALL_KINDS in kinds else list(kinds)
-    _validate(clips, bpm, kinds, strength, seconds, encoding, seed, workers)
+    check_run(seed, workers)
+    _validate(clips, bpm, kinds, strength, seconds, encoding)
     facts = {clip: _facts(clip) for clip in clips}  # what is broken is said before anything is written
     treatments = [Treatment(clip, rate) for clip in clips for rate in bpm]
     treatments += [Treatment(clip, kind=kind) for clip in clips for kind in kinds]
@@ -461,7 +462,7 @@ def _check_same(folder: Path, treatment: Treatment, facts: dict[str, Any]) -> No
         )
 
 
-def _validate(clips, bpm, kinds, strength, seconds, encoding: Encoding, seed, workers) -> None:
+def _validate(clips, bpm, kinds, strength, seconds, encoding: Encoding) -> None:
     if not clips:
         raise ConfigError("no clip is named; give --from=CLIP")
     if not bpm and not kinds:
@@ -484,10 +485,6 @@ def _validate(clips, bpm, kinds, strength, seconds, encoding: Encoding, seed, wo
         raise ConfigError(
             f"{seconds:g} s are outside {LEAST_SECONDS:g} to {MOST_SECONDS:g}; give a length inside"
         )
-    if seed < 0:
-        raise ConfigError(f"the seed {seed} is negative; give 0 or more")
-    if workers < 1:
-        raise ConfigError(f"{workers} workers cannot film; ask for 1 or more")
     validate_encoding(encoding)
 
 

@@ -97,9 +97,8 @@ def write_recordings(
       ('subject1', ['ground_truth.txt', 'vid.avi'])
     """
     out = Path(out)
-    _validate(preset, people, seconds, seed, size)
-    if workers < 1:
-        raise ConfigError(f"{workers} workers cannot film; ask for 1 or more")
+    check_run(seed, workers)
+    _validate(preset, people, seconds, size)
     settings = {"version": VERSION, "preset": preset, "seconds": seconds, "seed": seed, "size": list(size)}
     folders = [out / f"subject{number}" for number in range(1, people + 1)]
     one = functools.partial(write_recording, preset=preset, seconds=seconds, seed=seed, size=size)
@@ -208,15 +207,25 @@ def film_crew(workers: int) -> Iterator[Callable[..., Iterator[Path]]]:
         yield side_by_side
 
 
-def _validate(preset, people, seconds, seed, size) -> None:
+def check_run(seed: int, workers: int) -> None:
+    """Check what every writer of recordings is asked.
+
+    Raises:
+      ConfigError: The seed is negative, or nobody is to film.
+    """
+    if seed < 0:
+        raise ConfigError(f"the seed {seed} is negative; give 0 or more")
+    if workers < 1:
+        raise ConfigError(f"{workers} workers cannot film; ask for 1 or more")
+
+
+def _validate(preset, people, seconds, size) -> None:
     if preset not in PRESETS:
         raise ConfigError(f"preset {preset!r} is none of {', '.join(PRESETS)}")
     if people < 1:
         raise ConfigError(f"{people} people cannot be filmed; ask for 1 or more")
     if not LEAST_SECONDS <= seconds < math.inf:
         raise ConfigError(f"{seconds:g} s are too short a recording; ask for {LEAST_SECONDS:g} or more")
-    if seed < 0:
-        raise ConfigError(f"the seed {seed} is negative; give 0 or more")
     if min(size) < SMALLEST_SIZE or any(side % 2 for side in size) or not 1 <= size[0] / size[1] <= 2:
         raise ConfigError(
             f"pictures of {size[0]}x{size[1]} cannot be written; both sides must be even and at least "

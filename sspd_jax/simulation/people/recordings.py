@@ -17,7 +17,7 @@ from sspd_jax.simulation.footage_recordings import CODECS, Encoding
 from sspd_jax.simulation.known_pulse import PulseWave
 from sspd_jax.simulation.people import film, heads, looks, paint
 from sspd_jax.simulation.people.presets import HEART_RATES_BPM, PRESETS, VERSION, Preset
-from sspd_jax.simulation.recordings import appearing, film_missing, write_truth
+from sspd_jax.simulation.recordings import appearing, check_run, film_missing, write_truth
 
 SHEET = "recording.json"
 LEAST_SECONDS, MOST_SECONDS = 1.0, 3600.0
@@ -83,7 +83,8 @@ def write_people_recordings(
       ['ground_truth.txt', 'recording.json', 'vid.mp4']
     """
     out, kinds = Path(out), list(kinds)
-    _validate(preset, people, split, seconds, seed, size, kinds, workers)
+    check_run(seed, workers)
+    _validate(preset, people, split, seconds, size, kinds)
     if encoding is not None:
         footage_recordings.validate_encoding(encoding)
     size = size or PRESETS[preset].scene.size
@@ -251,7 +252,7 @@ def _figure(number: int) -> paint.Figure:
     return paint.draw_figure(looks.draw_looks(number))
 
 
-def _validate(preset, people, split, seconds, seed, size, kinds, workers) -> None:
+def _validate(preset, people, split, seconds, size, kinds) -> None:
     if preset not in PRESETS:
         raise ConfigError(f"preset {preset!r} is none of {', '.join(PRESETS)}")
     if people < 1:
@@ -262,8 +263,6 @@ def _validate(preset, people, split, seconds, seed, size, kinds, workers) -> Non
         raise ConfigError(
             f"{seconds:g} s are outside {LEAST_SECONDS:g} to {MOST_SECONDS:g}; give a length inside"
         )
-    if seed < 0:
-        raise ConfigError(f"the seed {seed} is negative; give 0 or more")
     low, high = SIDES
     if size and (any(not low <= side <= high or side % 2 for side in size) or max(size) > 2 * min(size)):
         raise ConfigError(
@@ -273,5 +272,3 @@ def _validate(preset, people, split, seconds, seed, size, kinds, workers) -> Non
     for kind in kinds:
         if kind not in film.PULSE_FREE:
             raise ConfigError(f"pulse-free kind {kind!r} is none of {', '.join(film.PULSE_FREE)}")
-    if workers < 1:
-        raise ConfigError(f"{workers} workers cannot film; ask for 1 or more")
