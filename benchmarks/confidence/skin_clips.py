@@ -2,7 +2,7 @@
 
     python benchmarks/confidence/skin_clips.py --jobs=2       # hours; killed and started again, it goes on
 
-Five sorts, a row of skin_confidence.csv for every window and method:
+Six sorts, a row of skin_confidence.csv for every window and method:
 
 - *frozen*: one frame of a real face in which something that is no pulse beats, or a pulse does, by
   `cases/pulse_free.py`: nods, sway, zoom, lights, screens, flicker; besides these, the track of a talking
@@ -12,7 +12,9 @@ Five sorts, a row of skin_confidence.csv for every window and method:
 - *footage*: real clips without a pulse, by `sspd_jax simulate --from --pulse_free`, all of its kinds;
 - *real*: people with an oximeter, UBFC-rPPG compressed, `real/ubfc_crf23`, and `real/face.mp4`, whose
   pulse is 52.8 bpm by every reader;
-- *simulated*: `clips.py`'s kinds, and the sample video.
+- *simulated*: `clips.py`'s kinds, and the sample video;
+- *people*: people of the part `fit` of `sspd_jax simulate --preset`, each in three presets and one of them
+  again without a pulse.
 
 The real footage lies beside the repository, in ../shared, and belongs to others: rows are kept here, pictures
 are not. H.264 of random quality, strengths and rates drawn by seed.
@@ -49,6 +51,8 @@ from sspd_jax.heart_rate.wave import Wave
 from sspd_jax.inference import skin_reading, skin_segment
 from sspd_jax.runtime import storage
 from sspd_jax.simulation import footage_recordings, sample_video
+from sspd_jax.simulation.people import film, looks, recordings
+from sspd_jax.simulation.people.presets import PRESETS
 from sspd_jax.simulation.pulse_free import KINDS
 from sspd_jax.video import decode
 from sspd_jax.video.face_mesh import load_networks
@@ -72,6 +76,8 @@ FOOTAGE = ("face", "webcam_2", "subject5", "talk_s29")  # in which `simulate --p
 LEARNED_FROM = (  # by the network that travels with the package, see benchmarks/network
     *("face", "speech_2", "speech_5", "talk_d10", "talk_d18", "talk_d3", "talk_s29", "webcam_2"),
 )
+SORTS = ("frozen", "moving", "footage", "real", "simulated", "people")
+UPRIGHT = (480, 854)  # pixels, of what telephones film: as messengers pass it on
 OWN_BPM = 52.8  # of real/face.mp4
 NO_PULSE = "talk_d11"  # a photograph that a machine animated
 
@@ -134,7 +140,7 @@ def faces() -> dict[str, Path]:
     return {path.stem: path for path in files}
 
 
-def listed(frozen: int, moving: int, simulated: int) -> list[Clip]:
+def listed(frozen: int, moving: int, simulated: int, people: int) -> list[Clip]:
     """List the clips to make: so many draws of every kind and face."""
     kinds = [*case("pulse_free").clips(_portrait(), 1.2, 1.0, np.random.default_rng(0)), *MIXED]
     found = [Clip("frozen", kind, person, n) for n in range(frozen) for person in faces() for kind in kinds]
@@ -159,6 +165,10 @@ def listed(frozen: int, moving: int, simulated: int) -> list[Clip]:
         for seed in clips.FITTED
     ]
     found += [Clip("simulated", "sample", "portrait", number) for number in range(len(SAMPLES))]
+    for place, number in enumerate(looks.people_of("fit", people)):
+        names = [list(PRESETS)[(3 * place + k) % len(PRESETS)] for k in range(3)]
+        twin = film.PULSE_FREE[place % len(film.PULSE_FREE)]
+        found += [Clip("people", kind, f"person {number}", 0) for kind in (*names, f"{names[1]}, {twin}")]
     return found
 
 
@@ -169,6 +179,7 @@ def _portrait() -> np.ndarray:
 def record(clip: Clip) -> None:
     """Make a clip, record its skin and keep the traces."""
     makers = {"frozen": _frozen, "moving": _moving, "footage": _footage, "simulated": _simulated}
+    makers["people"] = _people
     with tempfile.TemporaryDirectory() as folder:
         if clip.kind == "own":
             path, times_s = faces()[clip.person], np.arange(round(SECONDS * FPS)) / FPS
@@ -182,6 +193,7 @@ def record(clip: Clip) -> None:
         else:
             path = Path(folder) / "clip.mp4"
             truth = makers[clip.sort](clip, path)
+            path = next(Path(folder).rglob("*.webm"), path)
         networks, sentence = load_networks()
         if sentence:
             raise SystemExit(sentence)
@@ -332,6 +344,26 @@ def _simulated(clip: Clip, path: Path) -> dict[str, np.ndarray]:
     return {"pulse_s": times_s, "pulse": pulse} if kind.alive else {}
 
 
+def _people(clip: Clip, path: Path) -> dict[str, np.ndarray]:
+    preset, _, twin = clip.kind.partition(", ")
+    upright = PRESETS[preset].scene.size[1] > PRESETS[preset].scene.size[0]
+    folder = path.parent / "person"
+    recordings.write_people_recording(
+        folder,
+        number=1,
+        films=[(int(clip.person.split()[1]), twin or None)],
+        preset=preset,
+        seconds=SECONDS,
+        seed=1 + clip.number,
+        size=UPRIGHT if upright else PRESETS[preset].scene.size,
+        encoding=None,
+    )
+    made = next(folder.glob("vid.*"))
+    made.rename(path.with_suffix(made.suffix))
+    pulse, _, times_s = np.loadtxt(folder / "ground_truth.txt")
+    return {} if twin else {"pulse": pulse, "pulse_s": times_s}
+
+
 def weigh(clip: Clip) -> list[Row]:
     """Collect the evidence of a clip's windows, for the fused rate and for each estimator's."""
     with np.load(clip.path) as kept:
@@ -413,11 +445,14 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--frozen", type=int, default=1, help="draws of every kind and face (default: 1)")
     parser.add_argument("--moving", type=int, default=10, help="draws of every face (default: 10)")
     parser.add_argument("--simulated", type=int, default=4, help="people of every kind (default: 4)")
+    parser.add_argument("--people", type=int, default=18, help="people of presets (default: 18)")
+    parser.add_argument("--sorts", nargs="+", default=SORTS, choices=SORTS, help="to make (default: all)")
     parser.add_argument("--jobs", type=int, default=2)
     args = parser.parse_args(argv)
 
     def work() -> None:
-        wanted = listed(args.frozen, args.moving, args.simulated)
+        wanted = listed(args.frozen, args.moving, args.simulated, args.people)
+        wanted = [clip for clip in wanted if clip.sort in args.sorts]
         TRACES.mkdir(parents=True, exist_ok=True)
         with ProcessPoolExecutor(args.jobs, multiprocessing.get_context("spawn")) as pool:
             todo = {pool.submit(record, clip): clip for clip in wanted if not clip.path.exists()}

@@ -20,6 +20,7 @@ FOCAL = 1.15  # of the lens, in heights of the picture
 FACE_DM = 1.9  # height of a face, brows to chin
 MARGIN_PX = 48  # of what is behind, around the picture
 LANES = 512  # columns of the sheet on which samples of the paintings are laid out
+LEAST_BLUR_PX = 0.5  # of a movement while the shutter is open: less is not seen
 GLOSS = 22.0  # exponent of the lobe in which skin shines
 PULSE_FREE = ("photograph", "mannequin", "mask", "cartoon", "frozen", "empty_chair")
 """What is filmed in a pulse-free twin: a printed photograph that is held, a mannequin, a person under a mask,
@@ -140,6 +141,8 @@ class _Stage:
         # What lies under the chin gets less light from above.
         low = figure.rest[:, 1] - (figure.rest[figure.turns > 0.99, 1].min() + 0.1)
         self._open = np.clip(0.75 + 0.25 * np.clip(low / 0.4, 0, 1), 0, 1).astype(np.float32)
+        self._head = figure.turns[figure.corners] > 0.99
+        self._before: np.ndarray | None = None
 
     def behind(self, frame: int, shake_px: np.ndarray) -> np.ndarray:
         """Return what is behind the person, in its light, float32 [h, w, 3]."""
@@ -150,9 +153,8 @@ class _Stage:
             shift = np.array([[1, 0, -dx], [0, 1, -dy]])
             seen = cv2.warpAffine(self._behind, shift, (width, height), flags=cv2.INTER_LINEAR)
         else:
-            seen = self._behind[MARGIN_PX : MARGIN_PX + height, MARGIN_PX : MARGIN_PX + width].copy()
-        seen *= self._light.behind[frame]
-        return seen
+            seen = self._behind[MARGIN_PX : MARGIN_PX + height, MARGIN_PX : MARGIN_PX + width]
+        return cv2.multiply(seen, (*self._light.behind[frame].tolist(), 0))
 
     def show(
         self, frame: int, pose: dict[str, float], shake_px: np.ndarray, blood: float, rising: float
@@ -170,6 +172,9 @@ class _Stage:
         rows = self._centre[1] - self._pixels_per_dm * self._distance * points[:, 1] / away
         shift = shake_px * scene.size[1] / 480
         at = np.column_stack([columns - shift[0], rows - shift[1], away])
+        middle = at[figure.corners][self._head, :2].mean(axis=0)
+        moved = np.zeros(2) if self._before is None else (middle - self._before) * scene.camera.shutter
+        self._before = middle
         seen = raster.rasterise(at[figure.corners], figure.triangles, scene.size)
         lit = lights.shares(self._light, normal) * self._open[:, None]
         glint = np.maximum(normal @ self._halfway.T, 0) ** GLOSS * 0.25
@@ -189,7 +194,7 @@ class _Stage:
             return laid.reshape(places.shape[0] * LANES, -1)[: len(known)]
 
         colours = self._light.colours[frame]
-        light = np.ascontiguousarray(known[:, 2 : 2 + lamps]) @ colours
+        light = _mixed(known[:, 2 : 2 + lamps], colours)
         light *= painted(self._colour)
         if not self._kind:
             # A later pulse is the wave as it was before, by its slope.
@@ -198,10 +203,17 @@ class _Stage:
             beat += 1
             light *= beat
         if self._kind != "cartoon":
-            gloss = np.ascontiguousarray(known[:, 2 + lamps :]) @ colours
+            gloss = _mixed(known[:, 2 + lamps :], colours)
             gloss *= painted(self._shine)
             light += gloss
         picture.reshape(-1, 3)[seen.pixels] = light
+        if np.hypot(*moved) > LEAST_BLUR_PX:
+            person = np.zeros(picture.shape[:2], np.float32)
+            person.reshape(-1)[seen.pixels] = 1
+            along = streak(moved)
+            touched = cv2.filter2D(person, -1, along) > 1e-3  # what lies behind stays sharp
+            blurred = cv2.filter2D(picture, -1, along, borderType=cv2.BORDER_REPLICATE)
+            picture[touched] = blurred[touched]
         return picture
 
     def _placed(self, pose: dict[str, float]) -> tuple[np.ndarray, np.ndarray]:
@@ -217,6 +229,32 @@ class _Stage:
         shape += (0.35 + 0.65 * figure.turns[:, None]) * away
         shape = shape.astype(np.float32)
         return shape, heads.normals(shape, self._faces).astype(np.float32)
+
+
+def _mixed(shares: np.ndarray, colours: np.ndarray) -> np.ndarray:
+    """Return `shares @ colours`, float32 [n, 3] of [n, k] and [k, 3]: quicker where both are so narrow."""
+    return cv2.transform(np.ascontiguousarray(shares)[:, None], colours.T)[:, 0]
+
+
+def streak(moved_px: np.ndarray) -> np.ndarray:
+    """Return the kernel by which what moves is blurred while the shutter is open.
+
+    Args:
+      moved_px: Columns and rows by which it moves in that time, float64 [2].
+
+    Returns:
+      float32 [k, k], k odd, sum 1: a line of that length and direction.
+    """
+    reach = int(np.ceil(np.abs(moved_px).max() / 2)) + 1
+    at = np.linspace(-0.5, 0.5, 4 * reach + 1)[:, None] * moved_px + reach
+    kernel = np.zeros((2 * reach + 1, 2 * reach + 1), np.float32)
+    low = np.floor(at).astype(int)
+    part = at - low
+    for down in (0, 1):
+        for across in (0, 1):
+            share = np.abs(1 - across - part[:, 0]) * np.abs(1 - down - part[:, 1])
+            np.add.at(kernel, (low[:, 1] + down, low[:, 0] + across), share)
+    return kernel / kernel.sum()
 
 
 def _held(still: np.ndarray, motion: Motion, frame: int, light: Lights, behind: np.ndarray) -> np.ndarray:
@@ -255,7 +293,7 @@ def _room(rng: np.random.Generator, scene: Scene) -> np.ndarray:
             cv2.ellipse(
                 room, corners[0], (int(wide / 2), int(high / 2)), 0, 0, 360, colour.tolist(), cv2.FILLED
             )
-    if scene.light.back:
+    if scene.light.back and rng.random() < 1 / 3:
         left = int(rng.uniform(0.05, 0.6) * width)
         corner = (left + int(0.35 * width), int(0.7 * height))
         cv2.rectangle(room, (left, 0), corner, [2.0 + scene.light.back * 3] * 3, cv2.FILLED)

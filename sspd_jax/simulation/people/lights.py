@@ -31,7 +31,7 @@ class LightSettings:
       in_band: Change of all light at rates of a pulse.
       screen: Brightness of a screen before the face, of `level`: it falls on the person alone.
       lamp: Change of a coloured lamp at one side, at a rate of a pulse, amplitude, of `level`.
-      back: Brightness of a window behind.
+      back: Brightness of a window behind; every third person sits before one.
       mains: Change of the lamps with the mains, 100 or 120 Hz, amplitude.
       steps: Change of all light with steps, as of who walks under lamps.
     """

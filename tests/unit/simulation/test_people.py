@@ -232,11 +232,78 @@ def to_light(pictures):
 
 
 def test_noise_grows_with_light_as_electrons_do():
-    settings = Camera(electrons=500, read_noise=5, softness_px=0, sharpening=0, contrast=0)
+    settings = Camera(electrons=2000, read_noise=20, softness_px=0, sharpening=0, contrast=0)
+    planes = camera.sensor_noise(np.random.default_rng(7), 64, 48).std((0, 1))
     for level in (0.05, 0.5):
         light = to_light(shoot(settings, level)) * level / camera.GREY
-        expected = np.sqrt(level / 500 + (5 / 500) ** 2)
-        assert light.std(0).mean() == pytest.approx(expected, rel=0.1), level
+        expected = np.sqrt(level / 2000 + (20 / 2000) ** 2) * planes
+        np.testing.assert_allclose(light.std(0).mean((0, 1)), expected, rtol=0.1)
+
+
+def test_noise_has_the_colour_that_gains_and_matrix_give_it():
+    noise = camera.sensor_noise(np.random.default_rng(1), 400, 301)
+    assert noise.shape == (301, 400, 3) and noise.dtype == np.float32
+    sites = noise @ np.linalg.inv(camera.COLOUR_MATRIX).T / np.sqrt(camera.WHITE_GAINS)
+    spread = sites.reshape(-1, 3).std(0)
+    # Half of green is seen, the rest the mean of four: (1 + 1/4)/2. Red and blue lie 1/4 and 3/4 of the way
+    # between two sites, across and down: (1/16 + 9/16)².
+    np.testing.assert_allclose(spread, [0.625, np.sqrt(0.625), 0.625], rtol=0.03)
+    correlated = np.corrcoef(sites.reshape(-1, 3).T)
+    assert np.abs(correlated - np.eye(3)).max() < 0.02  # sites know nothing of each other
+    # Their colours do: what makes colours purer gives red and green noise of opposite sign.
+    assert np.corrcoef(noise.reshape(-1, 3).T)[0, 1] < -0.3
+    beside = (sites[:, 1:] * sites[:, :-1]).mean((0, 1)) / spread**2
+    assert beside[0] > 0.7 and 0.3 < beside[1] < 0.5  # grains of two pixels; of green smaller ones
+
+
+def test_grey_stays_grey_through_the_colour_matrix():
+    np.testing.assert_allclose(camera.COLOUR_MATRIX.sum(1), 1, atol=1e-6)
+
+
+def test_what_moves_is_blurred_along_its_way():
+    along = film.streak(np.array([4.0, 0.0]))
+    middle = len(along) // 2
+    assert along.sum() == pytest.approx(1) and not np.delete(along, middle, axis=0).any()
+    across = np.arange(len(along)) - middle
+    line = along[middle]
+    assert line @ across == pytest.approx(0, abs=1e-6)
+    assert np.sqrt(line @ across**2) == pytest.approx(4 / np.sqrt(12), rel=0.15)  # of an even line of 4
+    slanted = film.streak(np.array([3.0, -3.0]))
+    down, over = np.indices(slanted.shape) - len(slanted) // 2
+    assert (slanted * down * over).sum() < -0.3 and (slanted * (down + over)).sum() == pytest.approx(
+        0, abs=1e-5
+    )
+
+
+def test_a_head_that_moves_is_blurred_and_the_wall_stays_sharp(figure, monkeypatch):
+    def sharpness(shutter):
+        scene = film.Scene(
+            size=(160, 160), face=(0.6, 0.6), habits=STILL, busy=1,
+            camera=dataclasses.replace(PERFECT, shutter=shutter), light=LightSettings(level=0.5, slow=0),
+        )  # fmt: skip
+        wave = known_pulse.draw_wave(4, 72.0, 1.0)
+        pictures = list(film.film(figure, scene, wave, TRACKS["fit"], np.arange(2) / 30, [1]))
+        rough = np.abs(np.diff(pictures[1][..., 1].astype(float), axis=1))
+        return rough[60:110, 60:100].mean(), rough[:20, :30].mean()
+
+    moved = draw_motion
+
+    def leaping(*given):
+        motion = moved(*given)
+        motion.pose["x"][1] += 0.3
+        return motion
+
+    monkeypatch.setattr(film, "draw_motion", leaping)
+    (face, wall), (blurred, same_wall) = sharpness(0.0), sharpness(0.8)
+    assert blurred < 0.8 * face and same_wall == wall
+
+
+def test_every_third_person_sits_before_a_window():
+    scene = film.Scene(size=(64, 48), light=LightSettings(back=0.3))
+    bright = [film._room(np.random.default_rng(seed), scene).max() > 1.5 for seed in range(120)]
+    assert 25 <= sum(bright) <= 55
+    dark = dataclasses.replace(scene, light=LightSettings())
+    assert not any(film._room(np.random.default_rng(seed), dark).max() > 1.5 for seed in range(20))
 
 
 def test_exposure_makes_pictures_grey_until_its_gain_ends():
