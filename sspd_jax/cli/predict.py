@@ -63,6 +63,11 @@ def main(argv: list[str] | None = None) -> int:
         default=decode.Limits.megapixels,
         help="of a picture, larger ones are refused (default: %(default)g)",
     )
+    add(
+        "--allow_playlist",
+        action="store_true",
+        help="open a list of other files (.m3u8, ffconcat) and what it names: lists of your own alone",
+    )
     add("--all_faces", action="store_true", help="everybody in the picture, left to right")
     add("--face_detector", choices=DETECTORS, help="what finds the face for --region=crop (default: haar)")
     add("--face_model", default="", metavar="FILE", help="YuNet's model file, for --face_detector=yunet")
@@ -91,7 +96,7 @@ def _predict(args: argparse.Namespace) -> int:
         storage.check_name(path)
     if args.explain and Path(args.explain).suffix.lower() not in (".html", ".htm"):
         raise ConfigError(f"{args.explain}: the page is HTML; give a name that ends in .html")
-    decode.use_limits(decode.Limits(args.max_megapixels, args.max_hours))
+    decode.use_limits(decode.Limits(args.max_megapixels, args.max_hours, args.allow_playlist))
     box = estimation.box_of(args)
     if box and args.all_faces:
         raise ConfigError("--box is one place and --all_faces looks for all; give one of them")

@@ -68,6 +68,10 @@ OPENS_OTHERS = frozenset(
 """FFmpeg's names of texts that name other files, addresses or devices, and of devices: none is opened."""
 PLAYLISTS = ("ffconcat", "#EXTM3U", "<MPD", "<?xml", "v=0")
 """How such texts begin."""
+ALLOWED_PLAYLISTS = ("hls", "applehttp", "concat")
+"""What is opened besides where lists are allowed: HLS and FFmpeg's own."""
+PLAYLIST_OPTIONS = {"protocol_whitelist": "file,crypto,data", "max_reload": "1", "live_start_index": "0"}
+"""A list names files of this computer, never an address, and one without an end is not waited for."""
 ADDRESS = re.compile(r"(https?|rtsp|rtmp|ftp|gs|s3):/")
 SQUEEZED = (0.1, 10.0)  # the shape of a pixel, beyond which it is a mistake
 MANY_PIXELS = 3840 * 2160
@@ -82,6 +86,7 @@ class Limits:
     Attributes:
       megapixels: of a picture; a larger one is refused.
       hours: of a video; what comes after them is left out, and said.
+      playlists: whether a list of other files (HLS, `ffconcat`) is opened and they with it.
 
     Raises:
       ConfigError: one is not above 0.
@@ -89,6 +94,7 @@ class Limits:
 
     megapixels: float = 70.0
     hours: float = 12.0
+    playlists: bool = False
 
     def __post_init__(self):
         if not (self.megapixels > 0 and self.hours > 0):
@@ -406,7 +412,8 @@ def _opened(path: str | Path):
 def open_media(path: str | Path):
     """Open a file for FFmpeg: that file alone, whatever it says.
 
-    A playlist that is called a video could name any other file of this computer, or an address.
+    A playlist that is called a video could name any other file of this computer, or an address. Where they
+    are allowed (`Limits.playlists`) the files are opened, and no address is.
 
     Args:
       path: a file.
@@ -434,11 +441,19 @@ def open_media(path: str | Path):
     if not head:
         raise UserError(f"{path}: the file is empty; {PLAY_IT}")
     try:
+        if _limits.playlists:
+            formats = ",".join((_formats(), *ALLOWED_PLAYLISTS))
+            return av.open(str(path.absolute()), options={"format_whitelist": formats, **PLAYLIST_OPTIONS})
         return av.open(str(path.absolute()), options={"format_whitelist": _formats()})
     except (av.FFmpegError, ValueError) as error:
         if head.decode("utf-8", "replace").lstrip("\ufeff \t\r\n").startswith(PLAYLISTS):
+            if _limits.playlists:
+                raise UserError(
+                    f"{path}: is a list, and what it names cannot be read; files beside it are, no addresses"
+                ) from error
             raise UserError(
-                f"{path}: is a list of other files, and what a list names is not opened; give those files"
+                f"{path}: is a list of other files, and what a list names is not opened; give those files, "
+                "or allow it with --allow_playlist"
             ) from error
         raise UserError(f"{path}: not a video that FFmpeg can read; {PLAY_IT}") from error
 

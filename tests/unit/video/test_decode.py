@@ -13,6 +13,7 @@ from simulated_face import write_sound
 
 from sspd_jax.errors import UserError
 from sspd_jax.simulation.sample_video import PORTRAIT, write_face_video, write_video
+from sspd_jax.video import decode
 from sspd_jax.video.crop import crop
 from sspd_jax.video.decode import Damage, frames, read_facts
 from sspd_jax.video.face_detection import FaceBox, HaarDetector, widen
@@ -295,6 +296,26 @@ def test_no_file_opens_another(tmp_path, name):
     for path in (tmp_path / name, tmp_path / "nested.mp4"):
         with pytest.raises(UserError, match="is a list of other files, and what a list names is not opened"):
             next(frames(path))
+
+
+@pytest.mark.parametrize("name", ["list.ffconcat", "live.m3u8", "whole.m3u8"])
+def test_a_list_that_is_allowed_opens_files_alone(tmp_path, name):
+    for part, grey, start in (("a", 40, 0), ("b", 200, 12)):  # one clock runs through both
+        pictures = np.full((10, 64, 64, 3), grey, np.uint8)
+        write_video(tmp_path / f"{part}.ts", pictures, (start + np.arange(10)) / 30)
+    hls = "#EXTM3U\n#EXT-X-VERSION:3\n#EXT-X-TARGETDURATION:1\n#EXTINF:0.3,\na.ts\n#EXTINF:0.3,\nFILE\n"
+    lists = {"live.m3u8": hls, "whole.m3u8": hls + "#EXT-X-ENDLIST\n"}
+    text = lists.get(name, "ffconcat version 1.0\nfile a.ts\nfile FILE\n")
+    decode.use_limits(decode.Limits(playlists=True))
+    try:
+        (tmp_path / name).write_text(text.replace("FILE", "b.ts"))
+        greys = [round(float(picture.mean()), -1) for _, picture in frames(tmp_path / name)]
+        assert len(greys) == 20 and greys[0] == 40 and greys[-1] == 200
+        (tmp_path / name).write_text(text.replace("a.ts", "http://127.0.0.1:9/a.ts"))
+        with pytest.raises(UserError, match="is a list, and what it names cannot be read"):
+            next(frames(tmp_path / name))
+    finally:
+        decode.use_limits(decode.Limits())
 
 
 def test_numbered_pictures_are_not_looked_for(tmp_path):
