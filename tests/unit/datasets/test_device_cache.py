@@ -67,7 +67,7 @@ def test_frames_that_do_not_fit_are_said(three, full, monkeypatch):
         raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: 80 GB" if full else "INTERNAL: cable")
 
     monkeypatch.setattr(device_cache.jax, "make_array_from_callback", fails)
-    monkeypatch.setattr(device_cache, "n_bytes", lambda *_: 12.34e9)
+    monkeypatch.setattr(device_cache, "n_bytes", lambda dataset, choice: 12.34e9)
     where = sharding.frame_sharding(sharding.data_mesh(jax.devices()[:4]))
     said = r"there: 12\.3 GB of frames do not fit into the memory of 4 devices.*on_device=never"
     with pytest.raises(UserError if full else jax.errors.JaxRuntimeError, match=said if full else "cable"):
