@@ -169,7 +169,10 @@ class PreparedDataset:
           recording_ids: Ids of the recordings whose segments stay.
         """
         kept = tuple(segment for segment in self.segments if segment.recording_id in recording_ids)
-        return PreparedDataset(self.data_dir, self.settings, kept, self.left_out, self._skin)
+        other = copy.copy(self)  # heard or not, as it was
+        other.segments = kept
+        other._forget_readers()
+        return other
 
     @property
     def has_skin(self) -> bool:

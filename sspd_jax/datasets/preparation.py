@@ -196,7 +196,8 @@ def _write_segments(
             what = "no face, or a gap in time" if follows else "a gap in time"
             notes.append(f"{what}, {end_s:.1f}–{start_s:.1f} s")
         end_s = float(head.times_s[-1])
-        if len(head.frames) < MIN_SEGMENT_S * settings.fps:
+        # A whole chunk may be a little shorter than that, where a second is no whole number of frames.
+        if len(head.frames) < min(settings.chunk_frames, MIN_SEGMENT_S * settings.fps):
             notes.append(f"left out {start_s:.1f}–{end_s:.1f} s, cut off by a gap in time")
             continue
         first, n_frames, there = writer.count, 0, []

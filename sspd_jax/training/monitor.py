@@ -73,8 +73,8 @@ class RunMetrics:
     pending: list[dict[str, jax.Array]] = dataclasses.field(default_factory=list)
 
     def table(self) -> dict[str, Any]:
-        """Return what a checkpoint holds; nothing must be pending."""
-        return {"line": self.line, "epoch": self.epoch, "trust": self.trust}
+        """Return what a checkpoint holds, written while steps go on; nothing must be pending."""
+        return {"line": [*self.line], "epoch": [*self.epoch], "trust": [*self.trust]}
 
     def best_epoch(self) -> int:
         """Return the number, from 1, of the first epoch whose network was trusted most; 0 before any."""

@@ -254,5 +254,21 @@ def test_a_part_of_a_dataset_keeps_what_is_said_of_the_whole(monkeypatch):
     assert not whole.has_skin
     part = whole.only(("a", "c"))
     assert part.has_skin and part.left_out == {"d": "gone"} and part.people == ("a", "c")
-    assert not whole.only(("b",)).has_skin
+    assert not whole.only(("b",)).has_skin and len(whole.segments) == 3
     assert not dataset_module.PreparedDataset("there", "settings", segments, {}).has_skin
+
+
+def test_a_dataset_that_is_read_without_the_network_says_why_and_so_do_its_parts(monkeypatch):
+    segments = tuple(segment(name) for name in "ab")
+    skin = {"a": {"fallback": "no model"}, "b": {}}
+    monkeypatch.setattr(dataset_module.skin_file, "why_not_learned", lambda facts: facts and "of its own")
+    record = dataset_module.skin_file.SkinRecord("traces", 30.0, "", ("a wave",))
+    monkeypatch.setattr(dataset_module.skin_file, "read", lambda data_dir, facts: record)
+    whole = dataset_module.PreparedDataset("there", "settings", segments, {}, skin)
+    deaf = whole.without_network("as asked")
+    for there, why, learned in ((whole, "of its own", ("a wave",)), (deaf, "as asked", ())):
+        for part in (there, there.only(("a",))):
+            assert part.why_not_learned("a") == why and part.skin("a").learned == learned
+        assert there.skin_fallback("a") == "no model" and there.skin_fallback("b") == ""
+        assert there.skin_fallback("nobody") == ""
+    assert whole.why_not_learned("nobody") == "" and deaf.segments is segments

@@ -216,6 +216,7 @@ def test_people_are_chosen_and_what_is_too_short_is_left_out(dataset):
         dataset.segments[s].person_id for s, _ in drawn(batches(dataset, ["p5", "short"], clip_frames=40))
     }
     assert seen == {"p5"}
+    assert input_pipeline.choose(dataset, ["p5", "short", "broken", "p5"], 40) == choice
     exact = batches(dataset, ["short"], clip_frames=29)
     assert set(drawn(exact)) == {(drawn(exact)[0][0], 0)}
 

@@ -92,6 +92,19 @@ def test_a_changed_video_file_is_noticed_wherever_it_lies(tmp_path):
     assert preparation.fingerprint(here) != preparation.fingerprint(there)
 
 
+def test_what_went_wrong_in_another_process_is_taken_once(tmp_path):
+    (tmp_path / preparation.format.PARTS).mkdir()
+    here, there = (preparation.Job(recording("a"), epath.Path(tmp_path), "shard") for _ in range(2))
+    assert here.take_failure() is None
+    there.note_failure("a.avi: is cut off")
+    assert here.finished() is None  # it is tried again
+    assert here.take_failure() == "a.avi: is cut off" and here.take_failure() is None
+    there.leave_out("no face")
+    assert here.take_failure() is None and here.finished()["left_out"] == "no face"
+    other = preparation.Job(recording("a", seconds=4), epath.Path(tmp_path), "shard")
+    assert other.finished() is None  # it has been mended since
+
+
 class Reached(Exception):
     """What was looked for is known; the rest need not run."""
 
@@ -133,6 +146,48 @@ def test_a_recordings_own_wave_is_put_on_the_clock_by_every_setting(monkeypatch)
     with pytest.raises(Reached):
         preparation._write_segments(one, iter(()), Settings(25.0, 48, "area", 0.7, 33.0), None, None)
     assert told == [(one.ppg, 25.0, 0.7)]
+
+
+def test_segments_are_written_chunk_by_chunk_and_how_far_they_are_is_said(monkeypatch):
+    """Two segments of 60 and 30 frames in chunks of 25, of a wave that ends in the second."""
+    times_s = np.concatenate([1 + np.arange(60) / 25, 4 + np.arange(30) / 25])
+    pictures = np.arange(90)[:, None, None, None] + np.zeros((1, 2, 2, 3))
+    ticks = [(int(n >= 60), t, picture) for n, (t, picture) in enumerate(zip(times_s, pictures, strict=True))]
+    beats = np.arange(0, 4.61, 0.01)
+    written, reached = [], []
+
+    class Writer:
+        count = 7
+
+        def write(self, **facts):
+            written.append((facts["segment"], facts["start"], facts["frames"][:, 0, 0, 0].tolist()))
+            there = np.isfinite(facts["ppg"])
+            np.testing.assert_allclose(facts["ppg"][there], facts["times_s"][there], atol=0.05)
+            Writer.count += 1
+
+    monkeypatch.setattr(Settings, "chunk_frames", 25)
+    settings = Settings(25.0, 48, "area", 0.7, 33.0)
+    one = recording("a", ppg=Ppg(beats, beats))
+    facts, notes = preparation._write_segments(one, iter(ticks), settings, Writer(), reached.append)
+    spans = ((0, 0, 0, 25), (0, 25, 25, 50), (0, 50, 50, 60), (1, 0, 60, 85), (1, 25, 85, 90))
+    assert written == [(segment, start, list(range(a, b))) for segment, start, a, b in spans]
+    assert reached == [times_s[end - 1] for *_, end in spans]
+    keys = ("start_s", "n_frames", "first_record", "n_records", "has_ppg", "truth")
+    assert [[fact[key] for key in keys] for fact in facts] == [
+        [1, 60, 7, 3, True, [[0, 60]]],
+        [4, 30, 10, 2, True, [[0, 16]]],
+    ]
+    assert notes == ["a gap in time, 3.4–4.0 s", "no contact pulse wave at 4.64–5.20 s"]
+
+
+@pytest.mark.parametrize(("fps", "frames", "kept"), [(12.5, 20, True), (12.5, 11, False), (25.0, 24, False)])
+def test_a_segment_is_left_out_for_its_length_whatever_the_clock(fps, frames, kept):
+    """At 12.5 Hz a chunk has twelve frames, a little less than a second: that is no short segment."""
+    ticks = ((0, number / fps, np.zeros((2, 2, 3))) for number in range(frames))
+    writer = SimpleNamespace(count=0, write=lambda **_: None)
+    settings = Settings(fps, 48, "area", 0.7, 33.0)
+    facts, notes = preparation._write_segments(recording("a"), ticks, settings, writer, lambda _: None)
+    assert [fact["n_frames"] for fact in facts] == [frames] * kept and len(notes) == (not kept)
 
 
 @pytest.mark.parametrize(("gap_s", "bridged"), [(0.69, True), (0.71, False)])

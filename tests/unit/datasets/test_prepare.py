@@ -149,6 +149,43 @@ def test_other_settings_and_recordings_are_noticed(tmp_path):
     assert content(tmp_path / "out") == before
 
 
+def test_a_place_can_be_asked_about_before_anything_is_written(tmp_path):
+    settings = command.settings_of(crop_size=64, skin=False)
+
+    def ask(path, recordings=(), **changes):
+        wanted = dataclasses.replace(settings, **changes)
+        command.require_place(path, "faces", wanted, list(recordings) or three())
+
+    ask(tmp_path / "new")
+    assert not list(tmp_path.iterdir())
+    with pytest.raises(UserError, match="is no folder; make it"):
+        ask(tmp_path / "nowhere" / "new")
+    with pytest.raises(ConfigError, match="crop_size"):
+        ask(tmp_path / "new", crop_size=0)
+    (tmp_path / "empty").mkdir()
+    ask(tmp_path / "empty")
+    assert not list((tmp_path / "empty").iterdir())
+    prepare(three(), tmp_path / "out")
+    before = content(tmp_path / "out")
+    ask(tmp_path / "out")
+    with pytest.raises(UserError, match=r"crop_size 64, not 65; choose another --data_dir"):
+        ask(tmp_path / "out", crop_size=65)
+    with pytest.raises(UserError, match="from 3 recordings that are not these 2"):
+        ask(tmp_path / "out", three()[:2])
+    assert content(tmp_path / "out") == before
+
+
+def test_settings_are_what_they_are_called_after():
+    values = {
+        "fps": 25.0, "crop_size": 99, "resize": "area", "max_gap_s": 0.7, "face_search_s": 33.0,
+        "face_detector": "yunet", "follow_every_s": 2.5, "skin": False, "face_crop": "skin",
+    }  # fmt: skip
+    found = command.settings_of(**values)
+    assert {key: getattr(found, key) for key in values} == values
+    plan = command._plan("faces", found, ["a", "b"])
+    assert (plan["name"], plan["recordings"], plan["settings"]["fps"]) == ("faces", ["a", "b"], 25.0)
+
+
 def test_two_at_once_do_not_meet(tmp_path):
     (tmp_path / "out").mkdir()
     holder = os.open(tmp_path / "out", os.O_RDONLY)

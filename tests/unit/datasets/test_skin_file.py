@@ -243,3 +243,18 @@ def test_the_command_can_do_without(tmp_path):
         out.parent.mkdir(exist_ok=True)
         assert cli_prepare.main([*arguments, f"--data_dir={out}", *more]) == 0
         assert open_prepared(out).has_skin == (name == "with")
+
+
+def test_why_a_network_is_not_heard():
+    """Where `predict` has no network either, nothing is missing."""
+    today = host_network.shipped().digest
+    for facts, says in (
+        ({"network": {"digest": today}}, ""),
+        ({"fallback": "no model"}, ""),
+        ({"fallback": "no model", "network": {"digest": "another"}}, ""),
+        ({"network": {"digest": "another", "name": "old"}}, "another network than today's (old); prepare"),
+        ({"network": {}}, "an earlier version prepared it, without a network"),
+        ({}, "an earlier version prepared it, without a network"),
+    ):
+        found = skin_file.why_not_learned(facts)
+        assert says in found and bool(found) == bool(says)

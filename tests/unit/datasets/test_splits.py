@@ -166,3 +166,17 @@ def test_folds_come_from_vipl_hr_itself(tmp_path):
     scipy.io.savemat(tmp_path / "fold" / "fold3.mat", {"fold3": np.array([[1]])})
     with pytest.raises(UserError, match=r"fold3\.mat: person 1 is in another fold too"):
         vipl_hr.read_folds(tmp_path)
+
+
+@pytest.mark.parametrize("recordings", [None, {"r1"}])
+def test_a_run_is_of_the_people_and_the_recordings_of_its_split(recordings, monkeypatch):
+    config = experiments.load(str(Path(__file__).parents[3] / "configs" / "ubfc.py"))
+    before = tuple(config.data.train_people)
+    told = []
+    split = splits.Split(("a",), ("b", "c"), recordings)
+    monkeypatch.setattr(splits, "of_dataset", lambda *args: told.append(args) or split)
+    dataset = SimpleNamespace(only=lambda kept: f"only {sorted(kept)}")
+    found, left = splits.choose_people(config, dataset)
+    assert (tuple(found.data.train_people), tuple(found.data.test_people)) == (("a",), ("b", "c"))
+    assert left == (dataset if recordings is None else "only ['r1']")
+    assert told[0][0] is dataset and tuple(config.data.train_people) == before  # the one given stays

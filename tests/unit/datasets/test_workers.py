@@ -60,13 +60,42 @@ def test_two_at_once_write_what_one_writes_and_say_what_one_says(tmp_path, capsy
     assert content(tmp_path / "1") == content(tmp_path / "2")
 
 
-def test_how_many_there_are():
+def test_how_many_there_are(monkeypatch):
     assert workers.worker_count(3, 100) == 3
     assert workers.worker_count(30, 4) == 4
     assert workers.worker_count(5, 0) == 1
     assert 1 <= workers.worker_count(0, 100) <= 8
+    for cores, here in ((3, 3), (12, 8)):
+        monkeypatch.setattr(workers, "_cores", lambda cores=cores: cores)
+        assert workers.worker_count(0, 100) == here and workers.worker_count(20, 100) == 20
+    # Of twelve cores: four at most for one, and never none.
+    assert [workers.decoder_threads(count) for count in (1, 3, 5, 12, 20)] == [4, 4, 2, 1, 1]
     with pytest.raises(ConfigError, match=r"workers -1 is not 0 \(one for each core\) or more"):
         workers.worker_count(-1, 4)
+
+
+def test_a_worker_has_the_settings_of_the_one_who_asks_and_says_how_far_it_is(monkeypatch, tmp_path):
+    settings = command.settings_of(face_detector="yunet", skin=False)
+    threads, jobs = [], []
+    monkeypatch.setattr(workers.cv2, "setNumThreads", threads.append)
+    monkeypatch.setattr(workers.decode, "use_threads", threads.append)
+    monkeypatch.setattr(workers, "make_detector", lambda *args: args)
+    monkeypatch.setattr(workers, "_shared", None, raising=False)
+    monkeypatch.setattr(workers, "_detector", None, raising=False)
+    monkeypatch.setattr(workers, "fraction_done", lambda recording: lambda time_s: time_s / 10)
+
+    def build(job, settings, detector, on_progress):
+        jobs.append((job.recording_id, settings, detector))
+        on_progress(4.0)
+        return "what came of it"
+
+    monkeypatch.setattr(workers.preparation, "build", build)
+    parts = np.zeros(3)
+    workers._begin(workers._Shared(parts, settings, "model.onnx", 2))
+    job = workers.preparation.Job(recording("ann"), command.epath.Path(tmp_path), "shard")
+    assert workers._build(1, workers._packed(job)) == "what came of it"
+    assert jobs == [("ann", settings, ("yunet", "model.onnx"))]
+    assert parts.tolist() == [0, 0.4, 0] and threads == [2, 2]
 
 
 def test_a_recording_that_cannot_travel_is_refused(tmp_path):

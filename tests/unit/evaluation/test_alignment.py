@@ -49,6 +49,16 @@ def test_alignment_is_the_loop():
     assert (got.r, got.lag_s, got.sign) == pytest.approx((best[0], best[1] / FPS, best[2]))
 
 
+def test_waves_are_never_laid_beside_each_other_by_more_than_half_their_length():
+    """Of two or three samples that overlap, any are alike."""
+    x, y = np.random.default_rng(3).standard_normal((2, 8))
+    lags = range(-4, 5)
+    r = [np.corrcoef(x[max(0, k) : 8 + min(0, k)], y[max(0, -k) : 8 + min(0, -k)])[0, 1] for k in lags]
+    assert alignment.align(x, y, FPS, max_lag_s=10.0).r == pytest.approx(np.abs(r).max())
+    with pytest.raises(ValueError, match="7 and 7"):
+        alignment.align(x[:7], y[:7], FPS)
+
+
 @given(
     scale=st.floats(0.01, 100),
     offset=st.floats(-100, 100),
@@ -65,6 +75,11 @@ def test_alignment_finds_sign_and_lag_and_ignores_amplitude_and_offset(scale, of
 def test_flat_waves_agree_with_nothing():
     got = alignment.align(np.ones(600), pulse(irregular()), FPS)
     assert np.isnan(got.r)
+    # What rounding leaves of a constant is no wave, and nothing at all is none either.
+    rounded = 1e6 + 1e-9 * np.random.default_rng(0).standard_normal(600)
+    for flat in (rounded, np.zeros(600)):
+        for pair in ((flat, pulse(irregular())), (pulse(irregular()), flat)):
+            assert np.isnan(alignment.align(*pair, FPS).r) and np.isnan(alignment.macc(*pair))
     assert len(alignment.both_ways(np.ones(600), FPS)[1]) == 0
     assert len(alignment.both_ways(np.ones(5), FPS)[-1]) == 0
 
@@ -131,6 +146,11 @@ def test_an_interval_that_is_none_counts_for_nothing():
     assert error == (pytest.approx(100 / 4), 1.0)  # of four regular intervals one is read 0.1 s short
     worse = np.array([0, 1, 2, 3.6, 4.6, 6.2])  # two of five
     assert np.isnan(alignment.interval_error(worse, worse)).all()
+
+
+def test_three_intervals_are_enough():
+    assert alignment.interval_error(BEATS[:4], BEATS[:4]) == (0, 1)
+    assert np.isnan(alignment.interval_error(BEATS[:3], BEATS[:3])).all()
 
 
 def test_a_beat_that_is_read_twice_or_between_makes_no_interval():

@@ -11,6 +11,7 @@ from page_tables import read_tables
 from scored_people import people, rows
 
 from sspd_jax.cli import compare as cli_compare
+from sspd_jax.errors import ConfigError, UserError
 from sspd_jax.evaluation import compare, evaluate, figures, pages, protocol, scoring
 
 
@@ -92,6 +93,41 @@ def test_windows_are_the_same_by_recording_start_length_and_true_rate():
         "difference",
         "b: 4 windows are in one of the two only; the difference is of 2",
     ]
+
+
+def test_windows_of_another_length_by_a_fraction_of_a_second_are_others():
+    one, other = rows(2.0), rows(-3.0)
+    other[0] = dataclasses.replace(other[0], duration_s=one[0].duration_s + 0.2)
+    result = compare.compare([compare.Column("a", one), compare.Column("b", other)], "words", {})
+    assert result["paired"]["b"]["rows"][0] == 0
+
+
+def test_runs_are_named_by_as_much_of_their_paths_as_tells_them_apart():
+    assert compare._labels(["x/a/report", "x/b"]) == ["a", "b"]
+    assert compare._labels(["x/a", "y/a/report"]) == ["x/a", "y/a"]
+    assert compare._labels(["."]) == ["."]
+    with pytest.raises(ConfigError, match=r"^x/a/report: is named twice"):
+        compare._labels(["x/a/report", "x/a"])
+
+
+def test_what_differs_in_one_setting_is_not_compared_whatever_the_words_are(runs, tmp_path):
+    other = evaluate.epath.Path(tmp_path / "other")
+    write(other, people(1.0, count=2), protocol.load("ours", stride_s=5.0))
+    path = other / "scores.json"
+    words = json.loads((runs[0] / "report" / "scores.json").read_text())["protocol"]
+    path.write_text(json.dumps({**json.loads(path.read_text()), "protocol": words}))
+    with pytest.raises(UserError, match=r"other: was scored with protocol ours\(stride_s=5\), .* with ours;"):
+        compare.read_columns([runs[0], other])
+
+
+@pytest.mark.parametrize("scores", [None, "{", '{"protocol": "words"}', "[]"])
+def test_an_evaluation_whose_scores_are_damaged_is_said(runs, scores):
+    path = runs[0] / "report" / "scores.json"
+    path.unlink()
+    if scores is not None:
+        path.write_text(scores)
+    with pytest.raises(UserError, match=r"scores\.json: is missing or damaged; evaluate again"):
+        compare.read_columns(runs)
 
 
 def test_the_picture_of_a_comparison_has_its_differences(monkeypatch):

@@ -241,6 +241,20 @@ def test_a_dataset_of_another_face_crop_than_the_networks_is_refused(passed, mon
         evaluate.evaluate_checkpoint(tmp_path / "step7", passed.data, {})
 
 
+def test_crops_of_the_skin_alone_are_not_scored_as_boxes(monkeypatch):
+    there = SimpleNamespace(data_dir="there", face_crop="skin", has_skin=True)
+    work = evaluate._Work(there, ("a",), {}, ("auto",), None)
+    protocols = {region: evaluate.over(evaluate.protocol.load("ours"), region) for region in ("skin", "crop")}
+    with pytest.raises(ConfigError, match=r"crops show the skin alone.*--face_crop=box"):
+        evaluate._score_and_write(work, dict.fromkeys(protocols.values(), "folder"), "page", True, [])
+    monkeypatch.setattr(evaluate, "_read", lambda *_: ([], "auto"))
+    monkeypatch.setattr(evaluate.scoring, "score", lambda *_, **__: SimpleNamespace(result="scored"))
+    monkeypatch.setattr(report, "render", lambda *_: "")
+    monkeypatch.setattr(evaluate, "write", lambda *_: None)
+    found = evaluate._score_and_write(work, {protocols["skin"]: "folder"}, "page", True, [])
+    assert found == {"folder": "scored"}
+
+
 @pytest.mark.parametrize("has_skin", [True, False])
 def test_each_protocol_is_scored_over_its_region_of_what_can_be_read(has_skin, monkeypatch, tmp_path):
     read, scored, written = [], [], []

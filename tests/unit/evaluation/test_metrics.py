@@ -44,6 +44,7 @@ def test_the_truth_scored_against_itself_is_suspicious():
     assert metrics.is_suspicious(metrics.score_rates(true, true))
     assert metrics.is_suspicious(metrics.score_rates(np.full(4, 60.0), np.full(4, 60.0)))  # wide bins, no r
     assert not metrics.is_suspicious(metrics.score_rates(true + 0.01, true))
+    assert metrics.is_suspicious(metrics.score_rates(true[:3], true[:3]))
     assert not metrics.is_suspicious(metrics.score_rates(true[:2], true[:2]))  # may be chance
     assert not metrics.is_suspicious(metrics.score_rates(np.full(4, np.nan), true))
 
@@ -80,6 +81,13 @@ def test_an_interval_covers_what_it_should():
         score = metrics.score_mean(offsets + rng.normal(0, 0.1, 72), np.repeat(np.arange(24), 3))
         inside += score.low <= 5 <= score.high
     assert 0.86 <= inside / 200 <= 0.98
+
+
+def test_an_interval_is_of_as_many_draws_as_it_says(monkeypatch):
+    usual = metrics.score_mean(np.arange(8.0), np.arange(8))
+    monkeypatch.setattr(metrics, "RESAMPLES", 2)
+    two = metrics.score_mean(np.arange(8.0), np.arange(8))
+    assert usual.low < two.low < two.high < usual.high and two.value == usual.value
 
 
 def test_one_person_has_no_interval():
@@ -126,6 +134,25 @@ def test_limits_of_agreement_by_hand():
 )
 def test_rate_ranges(bpm, name):
     assert metrics.rate_range(bpm) == name
+
+
+def test_a_correlation_loses_no_digits_far_from_zero():
+    predicted, true = np.array([61.0, 70, 83, 90]), np.array([60.0, 72, 80, 90])
+    near, far = (metrics.score_rates(predicted + by, true + by)["r"].value for by in (0, 1e8 + 1 / 3))
+    assert far == pytest.approx(near, abs=1e-6)
+
+
+def test_an_snr_is_of_the_bins_of_the_band_and_its_ends_count(monkeypatch):
+    """Bins 6 bpm apart and powers by hand: 72 bpm and 144 bpm are the pulse, each with its neighbours."""
+    hz = np.arange(30) / 10
+    power = np.arange(30) ** 2 + 1.0
+    monkeypatch.setattr(metrics, "hann_periodogram", lambda wave, fps: (hz, power))
+    wave = np.array([1.0, 2.0])
+    inside = power[[11, 12, 13, 23, 24]].sum()  # 25 lies above the band
+    outside = power[[7, 8, 9, 10, 14, 15, 16, 17, 18, 19, 20, 21, 22]].sum()
+    expected = 10 * np.log10(inside / outside)
+    found = metrics.snr_db(wave, 30.0, 72.0, band_hz=(hz[7], hz[24]))
+    assert found == pytest.approx(expected)
 
 
 def test_missing_rates_are_counted_not_hidden():

@@ -108,6 +108,18 @@ def test_nothing_to_read_is_no_rate(preset, wave):
     assert np.isnan(read(wave, 30.0, protocol.load(preset)))
 
 
+def test_a_wave_too_short_for_a_step_and_an_unknown_rate_are_no_numbers(odd):
+    short = pulse(72, 0.3, 30)
+    assert protocol.filtered(short, 30.0, odd) is None  # nine samples: a filter needs more
+    bare = dataclasses.replace(odd, filter=protocol.Filter("none", 0, (0.71, 2.9)))
+    assert protocol.filtered(short[:7], 30.0, bare) is None and len(protocol.filtered(short[:8], 30.0, bare))
+    assert protocol.filtered(pulse(72, 10, 4), 4.0, odd) is None  # its band ends above half the rate
+    assert np.isnan(protocol.read_rate(pulse(72, 10, 5), 5.0, odd))
+    for spectrum in protocol.SPECTRA:
+        p = dataclasses.replace(odd, snr_spectrum=spectrum)
+        assert np.isnan(protocol.read_snr(pulse(72, 10, 30), 30.0, float("nan"), p))
+
+
 def test_detrending_is_the_dense_formula():
     x = np.random.default_rng(0).standard_normal(50).cumsum() + 9
     d = np.diff(np.eye(50), 2, axis=0)
@@ -200,6 +212,11 @@ def test_each_step_of_a_protocol_is_by_its_own_settings(odd):
     assert protocol.read_rate(loud, 30.0, wide) == pytest.approx(198, abs=0.5)
     quiet, disturbed = (protocol.read_snr(loud, 30.0, 60.0, p) for p in (odd, wide))
     assert quiet > 10 > 0 > disturbed
+    for hz in (0.65, 3.0):  # in the band, and beside that of the filter
+        both = np.sin(2 * np.pi * time_s) + 2 * np.sin(2 * np.pi * hz * time_s)
+        for spectrum in protocol.SPECTRA:
+            p = dataclasses.replace(odd, snr_spectrum=spectrum)
+            assert protocol.read_snr(both, 30.0, 60.0, p) < 0, (hz, spectrum)
 
 
 @pytest.mark.parametrize("spectrum", protocol.SPECTRA)
@@ -221,6 +238,16 @@ def test_a_changed_preset_says_so():
     assert p.name == "toolbox(window_s=10,stride_s=5)" and p.facts["protocol"] == p.name
     assert "windows of 10 s every 5 s" in str(p)
     assert protocol.load("ours", window_s=10.0).name == "ours"
+    assert protocol.load("ours", window_s=4.0).window_s == 4  # the shortest
+
+
+def test_a_file_of_an_earlier_version_is_understood(tmp_path):
+    path = tmp_path / "mine.toml"
+    now = (protocol.PRESETS / "sinc.toml").read_text()
+    for earlier, name in protocol.estimators.EARLIER_NAMES.items():
+        lines = [line for line in now.splitlines() if not line.startswith("hr_estimator")]
+        path.write_text("\n".join(lines).replace("[rate]", f'[rate]\nread_out = "{earlier}"'))
+        assert protocol.load(str(path)).hr_estimator == name
 
 
 def test_a_file_of_ones_own(tmp_path):

@@ -192,6 +192,53 @@ def test_a_protocol_without_a_window_of_truth_says_what_there_is():
         scoring.score([spoilt([(0, 90)])], "target", protocol.load("toolbox"))
 
 
+def test_each_stretch_with_a_truth_is_read_on_its_own_and_laid_where_it_was(monkeypatch):
+    """Frame k is of colour k: what is read of it stands at k, and nothing where there is no truth."""
+    truth = np.ones(300, np.float32)
+    truth[:10] = truth[140:150] = np.nan
+    begun, asked = [], []
+
+    def infer(frames, fps, start_s):
+        begun.append((fps, start_s))
+        return scored_people.Wave(np.array([frame[0, 0, 0] for frame in frames], np.float64), fps)
+
+    def read_trace(name, trace, fps):
+        if name == "lgi":
+            raise ValueError("too short")
+        return 1000 + trace[:, 1]
+
+    class Cells:
+        def __init__(self, change):
+            asked.append(change)
+
+        def measure(self, frame):
+            return np.array([frame[0, 0, 0], 7], np.float32)
+
+    frames = np.arange(300)[:, None, None, None] + np.zeros((1, 2, 2, 3))
+    segments = [scored_people.segment(name, 300) for name in ("ann", "bob", "cleo")]
+    dataset = types.SimpleNamespace(
+        fps=FPS, segments=segments, frames=lambda segment: iter(frames),
+        ppg=lambda segment: truth if segment.person_id != "cleo" else None,
+    )  # fmt: skip
+    network = types.SimpleNamespace(infer=infer, network=types.SimpleNamespace(input_transform="steady"))
+    monkeypatch.setattr(scoring.classical, "read_trace", read_trace)
+    monkeypatch.setattr(scoring, "FaceCells", Cells)
+    (one,) = scoring.read_segments(dataset, ("bob", "cleo"), {"target": network}, ("green", "lgi"))
+    assert one.segment.person_id == "bob" and one.fps == FPS and one.truth is truth
+    assert begun == [(FPS, 0.0)] * 2 and asked == ["steady"] * 2
+    there = np.where(np.isfinite(truth), np.arange(300), np.nan)
+    np.testing.assert_array_equal(one.waves["target"].values, there)
+    np.testing.assert_array_equal(one.waves["green"].values, 1000 + there)
+    assert np.isnan(one.waves["lgi"].values).all() and len(one.waves["lgi"].values) == 300
+    np.testing.assert_array_equal(one.cells[:, 0], there)
+    np.testing.assert_array_equal(one.cells[:, 1], np.where(np.isfinite(truth), 7, np.nan))
+
+
+def test_what_is_left_out_of_a_recording_says_when():
+    assert str(scoring.LeftOut("ann/0", "ann", "no wave")) == "ann/0: no wave"
+    assert str(scoring.LeftOut("ann/0", "ann", "no wave", 1.0, 2.5)) == "ann/0: 1.00–2.50 s: no wave"
+
+
 def test_confidence_is_weighed_once_a_second_for_the_reader_alone():
     rows = scoring.score_segment(
         people(0.0, count=1, seconds=12.5, pos=0.0)[0], protocol.load("sinc"), "target"
@@ -507,6 +554,75 @@ def test_a_wave_is_drawn_turned_and_moved_onto_the_contact_wave():
     assert axis.get_title() == f"best: p/0, 66.0 bpm, true 66.0; wave r {row.wave_r:.2f}"
 
 
+def test_pictures_are_of_windows_alone_where_there_are_any():
+    """Whole videos, far off, stand in the same table."""
+    windows = rows(2.0, -4.0)
+    videos = [dataclasses.replace(row, span="video", predicted_bpm=row.true_bpm + 90) for row in windows]
+    both = [*windows, *videos]
+    for draw in (figures.draw_rates, figures.draw_bland_altman):
+        (axis,) = draw(both, ["target"]).axes
+        assert len(axis.collections[0].get_offsets()) == 2
+    (axis,) = figures.draw_by_range(both, ["target"]).axes
+    assert sum(len(one.get_offsets()) for one in axis.collections) == 2
+    ((line, *_), *_) = [axis.lines for axis in figures.draw_over_time(both, "target").axes]
+    assert len(line.get_xdata()) == 1
+
+
+def test_every_seed_of_a_study_is_drawn_at_its_part_and_method():
+    parts = {
+        "faces": {"methods": {"target": {"by_seed": [1.0, None, 3.0]}, "pos": {"by_seed": [5.0]}}},
+        "others": {"methods": {"pos": {"by_seed": [7.0]}}},
+    }
+    (axis,) = figures.draw_seeds({"parts": parts}).axes
+    drawn = [np.asarray(one.get_offsets()).round(9).tolist() for one in axis.collections]
+    assert [one for one in drawn if one] == [
+        [[-0.28, 1], [-0.12, 3]],  # 0.2 to the left, and 0.08 to either side
+        [[0.12, 5]],
+        [[1.12, 7]],
+    ]
+    assert [label.get_text() for label in axis.get_xticklabels()] == list(parts)
+    assert axis.get_yscale() == "log"
+
+
+@pytest.mark.parametrize("has_blocks", [True, False])
+def test_similarity_maps_are_of_clips_as_long_as_those_of_the_training(has_blocks, monkeypatch):
+    given = []
+    params = {"ts": 1} if has_blocks else {}
+    monkeypatch.setattr(report.network, "load_network", lambda name: ({"clip_frames": 90}, params, None))
+    monkeypatch.setattr(figures, "draw_similarities", lambda *args: given.append(args) or "drawn")
+    monkeypatch.setattr(report, "picture", lambda figure, text: f"{figure}: {text}")
+    page = report.Page("t", "dataset", types.SimpleNamespace(name="there"))
+    found = report._similarities("samples", page)
+    if not has_blocks:
+        assert found is None and not given
+        return
+    assert found.startswith("drawn: similarity maps")
+    assert given == [(page.network, params, "dataset", "samples", 90)]
+    monkeypatch.setattr(report.network, "load_network", lambda name: ({}, params, None))
+    report._similarities("samples", page)  # a file of before there was a choice
+    assert given[1][-1] == 300
+    assert report._similarities("samples", report.Page("t", None, None)) is None
+
+
+def test_a_page_says_whether_somebody_was_learned_from_and_why_a_picture_is_absent(scored, monkeypatch):
+    for name in dir(figures):
+        if name.startswith("draw_"):
+            monkeypatch.setattr(figures, name, lambda *_: "")
+    monkeypatch.setattr(report, "picture", lambda figure, text: f"[{text}]")
+    monkeypatch.setattr(report, "_similarities", lambda samples, page: None)
+    monkeypatch.setattr(report.metrics_log, "read_metrics", lambda workdir: [{"step": 1, "terms/a": 0.5}])
+    samples, one = scored
+    network = types.SimpleNamespace(name="there")
+    for page, says in (
+        (report.Page("t", None, network, faces=False), (True, True, False)),
+        (report.Page("t", None, network, faces=False, notes=("unknown",)), (False, True, False)),
+        (report.Page("t", None, None, faces=False, workdir="run"), (False, False, True)),
+    ):
+        text = report.render(one, samples, page)
+        words = ("Nobody here was learned from", "has no similarity blocks", "[losses and health]")
+        assert tuple(word in text for word in words) == says
+
+
 def test_differences_are_drawn_with_their_intervals():
     table = {"a − b": Score(-2.0, 0.5, -3.0, -1.0), "c − b": Score(0.25, 0.5, -1.0, 2.0)}
     (axis,) = figures.draw_differences(table, "windows").axes
@@ -680,6 +796,41 @@ def test_a_damaged_table_is_said(scored, tmp_path, change, words):
     with pytest.raises(UserError, match=words) as caught:
         table.read(path)
     assert str(path) in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [(b"\xff\xfe\xff", "cannot be read"), (None, "cannot be read"), (b'"', "cannot be read|damaged")],
+)
+def test_what_is_no_table_is_said(tmp_path, content, words):
+    path = tmp_path / "windows.csv"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(UserError, match=words):
+        table.read(path)
+
+
+def test_a_table_without_lines_or_of_an_earlier_version_is_understood(scored, tmp_path):
+    path = tmp_path / "windows.csv"
+    text = table.write(scored[1].rows, OURS)
+    path.write_text(text.splitlines()[0] + "\n")
+    with pytest.raises(UserError, match="holds no window; evaluate again"):
+        table.read(path)
+    lines = list(csv.DictReader(io.StringIO(text)))
+    earlier, out = [key for key in lines[0] if key not in ("why", "region")], io.StringIO()
+    writer = csv.DictWriter(out, earlier, extrasaction="ignore")
+    writer.writeheader()
+    writer.writerows(lines)
+    path.write_text(out.getvalue())
+    found, settings = table.read(path)
+    assert {row.why for row in found} == {""} and settings["region"] == "crop"
+    assert set(found[0].facts) == {"meta.light", "meta.serial"}
+
+
+def test_facts_of_a_row_stay_before_those_that_are_added():
+    (row,) = rows(1.0, light="dim", seed=1)
+    (found,) = table.with_facts([row], part="faces", seed=2)
+    assert list(found.facts.items()) == [("part", "faces"), ("seed", 1), ("light", "dim")]
 
 
 def test_what_a_dataset_tells_is_flat():

@@ -1,5 +1,6 @@
 """Whole runs: reproducible, resumable after a kill, tested on people never seen, honest about bad input."""
 
+import contextlib
 import json
 import os
 import shutil
@@ -21,10 +22,11 @@ from sspd_jax.datasets.recording import Ppg, Recording
 from sspd_jax.errors import ConfigError, UserError
 from sspd_jax.evaluation import evaluate
 from sspd_jax.experiments.run import train_and_evaluate
-from sspd_jax.runtime import metrics_log
+from sspd_jax.runtime import metrics_log, preemption
 from sspd_jax.simulation import sample_video
 from sspd_jax.training import config as experiments
-from sspd_jax.training import loop, setup, sharding
+from sspd_jax.training import loop, monitor, setup, sharding
+from sspd_jax.training.checkpoints import Resumed
 
 ROOT = Path(__file__).parents[3]
 SECONDS = 12
@@ -379,3 +381,220 @@ def test_a_run_steps_on_what_it_holds_and_knows_whether_it_sees_one_person(
         assert found.to_devices(drawn) == {"frames": "all frames", "starts": ("cut at", "s", [7])}
     else:
         assert found.to_devices(drawn) == {"clips": "spread"} and spread == [("clips", "mesh of one", 1)]
+
+
+# --- the loop without a network ---------------------------------------------------------------------
+
+
+@pytest.fixture
+def of_seven(monkeypatch):
+    """A run of seven steps, epochs of three of which the last is smaller; it was stopped after the first."""
+    notes = SimpleNamespace(said=[], stages=[], written=[], saved=[], stepped=[], counted=[], losses={})
+
+    class Stream:
+        def __init__(self, batches, first):
+            assert batches == "batches"
+            self.next = first
+
+        def __next__(self):
+            number, self.next = self.next, self.next + 1
+            return {"start": [0] * (2, 2, 1)[number % 3], "number": number}
+
+        def close(self):
+            notes.closed = self.next
+
+    def step_on(size):
+        def step(state, batch):
+            notes.stepped.append((size, batch))
+            taken = state.step + 1
+            row = {"loss": notes.losses.get(taken, float(taken)), "health/score": taken / 10}
+            return SimpleNamespace(step=taken), {k: np.float32(v) for k, v in row.items()}
+
+        return step
+
+    monkeypatch.setattr(loop.input_pipeline, "prefetch", Stream)
+    monkeypatch.setattr(loop.compilation_cache, "sign", lambda: notes.stages.append("signed"))
+    monkeypatch.setattr(loop, "finish", lambda manager: notes.saved.append("on disk"))
+    monkeypatch.setattr(loop.diagnostics, "collapse_warning", lambda *_, **__: None)
+    monkeypatch.setattr(
+        loop, "save", lambda manager, taken, state, *rest: notes.saved.append((taken, state.step, *rest))
+    )
+    log = SimpleNamespace(
+        say=notes.said.append, stage=notes.stages.append, advance=lambda: notes.counted.append(1),
+        write=lambda step, values, epoch: notes.written.append((step, values["loss"], epoch)),
+    )  # fmt: skip
+    made = SimpleNamespace(
+        total_steps=7, batches="batches", probe=None, one_person=False, steps={2: step_on(2), 1: step_on(1)},
+        to_devices=lambda drawn: drawn["number"],
+    )  # fmt: skip
+    config = experiments.load("ubfc", ["log_every=2", "checkpoint.every_steps=5"])
+    manager = SimpleNamespace(latest_step=lambda: 3)
+    notes.run = loop.Run(config, made, 3, manager, monitor.RunMetrics(), log, None)
+    notes.start = SimpleNamespace(step=1)
+    return notes
+
+
+def row(taken):
+    return {"loss": taken, "health/score": pytest.approx(taken / 10)}
+
+
+def test_each_step_is_taken_once_and_what_is_due_after_it_is_done(of_seven):
+    state = loop._take_steps(of_seven.run, of_seven.start)
+    assert state.step == 7 and len(of_seven.counted) == 6 and of_seven.closed == 7
+    assert of_seven.stepped == [(2, 1), (1, 2), (2, 3), (2, 4), (1, 5), (2, 6)]  # size, number of the batch
+    two, one = ([f"compiling for {clips}, once", "signed", ""] for clips in ("2 clips", "1 clip"))
+    assert of_seven.stages == [*two, *one]  # a batch of a size that was seen is not compiled again
+    # Lines are means since the last one, even where an epoch ends between.
+    assert of_seven.written == [(2, 2, 1), (3, 3, 1), (4, 4, 2), (6, 5.5, 2)]
+    assert of_seven.saved == [
+        (3, 3, {"score": pytest.approx(0.25)}, {"line": [], "epoch": [], "trust": []}),
+        (5, 5, {}, {"line": [row(5)], "epoch": [row(4)], "trust": []}),
+        (6, 6, {"score": pytest.approx(0.5)}, {"line": [], "epoch": [], "trust": []}),
+        (7, 7, {}),
+    ]
+
+
+@pytest.mark.parametrize(("at", "stops"), [(4, True), (7, False)])
+def test_a_run_whose_machine_is_taken_away_saves_its_step_and_stops(of_seven, at, stops):
+    run = of_seven.run._replace(watch=SimpleNamespace(reached=lambda taken: taken == at))
+    if stops:
+        with pytest.raises(preemption.Stopped, match="after step 4 of 7"):
+            loop._take_steps(run, of_seven.start)
+        assert of_seven.saved[1:] == [
+            (4, 4, {}, {"line": [], "epoch": [row(4)], "trust": []}), "on disk"
+        ]  # fmt: skip
+        assert of_seven.closed == 4
+    else:  # there is nothing left to stop
+        assert loop._take_steps(run, of_seven.start).step == 7 and "on disk" not in of_seven.saved
+
+
+def test_a_loss_that_is_not_finite_is_said_before_its_step_is_saved(of_seven):
+    of_seven.losses[5] = float("nan")
+    with pytest.raises(UserError, match=r"before step 5 \(loss\); the last good checkpoint is of step 3"):
+        loop._take_steps(of_seven.run, of_seven.start)
+    assert [one if one == "on disk" else one[0] for one in of_seven.saved] == [3, "on disk"]
+    of_seven.run.manager.latest_step = lambda: None
+    with pytest.raises(UserError, match="is of step 0"):
+        loop._require_finite(of_seven.run, 5)
+
+
+@pytest.mark.parametrize("patience", [0, 2])
+def test_a_training_goes_on_from_what_was_measured_and_exports_what_is_kept(patience, monkeypatch, tmp_path):
+    config = experiments.load("ubfc", ["health.clips=2", f"health.patience={patience}"])
+    made = SimpleNamespace(notes=("a device is idle",), total_steps=9)
+    said, runs, exported, asked = [], [], [], []
+
+    @contextlib.contextmanager
+    def opened(workdir, keep):
+        yield "manager"
+
+    class Log(contextlib.nullcontext):
+        say = staticmethod(said.append)
+
+    def taken(run, state):
+        runs.append((run, state.step))
+        return SimpleNamespace(step=9)
+
+    before = Resumed(SimpleNamespace(step=4), {"trust": [0.5], "line": ["a row"]}, ("step 5 is damaged",))
+    monkeypatch.setattr(loop, "set_up", lambda config, dataset: (made, 3))
+    monkeypatch.setattr(loop, "checkpoints", opened)
+    monkeypatch.setattr(loop, "_first_state", lambda *args: asked.append(args) or before)
+    monkeypatch.setattr(loop.metrics_log, "RunLog", lambda *args, **how: asked.append((args, how)) or Log())
+    monkeypatch.setattr(loop, "_take_steps", taken)
+    monkeypatch.setattr(loop, "_most_trusted", lambda run: SimpleNamespace(step=6))
+    monkeypatch.setattr(loop, "export_networks", lambda config, state, workdir: exported.append(state.step))
+    state = loop.train(config, "dataset", tmp_path, progress=False, watch="watch")
+    ((run, first),) = runs
+    assert (run.setup, run.epoch_steps, run.manager, run.watch, first) == (made, 3, "manager", "watch", 4)
+    assert run.metrics.table() == {"trust": [0.5], "line": ["a row"], "epoch": []}
+    assert asked[0] == (config, "dataset", made, "manager", tmp_path)
+    assert asked[1] == ((tmp_path,), {"first_step": 4, "total_steps": 9, "progress": False})
+    assert said == ["note: step 5 is damaged", "note: a device is idle"]
+    assert exported == [state.step] == [6 if patience else 9]
+
+
+def test_only_the_first_process_writes_a_log(monkeypatch, tmp_path):
+    monkeypatch.setattr(loop.distributed, "is_first", lambda: False)
+    log = loop._open_log(tmp_path, 0, SimpleNamespace(total_steps=1), True)
+    assert isinstance(log, metrics_log.Silence) and not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("begun", [True, False])
+def test_what_another_run_learned_is_noted_once_and_a_state_lies_on_the_devices(begun, monkeypatch, tmp_path):
+    config = experiments.load("ubfc", ["init_from=elsewhere", "seed=4"])
+    made = SimpleNamespace(step_config="step", mesh="mesh")
+    manager = SimpleNamespace(latest_step=lambda: 0 if begun else None)  # 0: stopped before the first step
+    before = [{"train_people": ["zoe"]}]
+    found = Resumed("resumed", {"trust": [0.5]}, ("damaged",))
+    monkeypatch.setattr(loop, "init_from", lambda *args: (f"from {args[1:]}", before))
+    monkeypatch.setattr(loop, "resume", lambda *args: found._replace(state=args))
+    monkeypatch.setattr(loop.sharding, "replicated", lambda mesh: f"whole on the {mesh}")
+    monkeypatch.setattr(loop.sharding, "place", lambda state, mesh: (state, mesh))
+    first = loop._first_state(config, "dataset", made, manager, loop.epath.Path(tmp_path))
+    path = tmp_path / "learned_before.json"
+    assert path.exists() != begun
+    if begun:
+        assert first == found._replace(state=((manager, "step", 4, "whole on the mesh"), "mesh"))
+    else:
+        assert first == Resumed(("from ('dataset', 'step')", "mesh"), {}, ())
+        assert json.loads(path.read_text()) == before
+
+
+# --- where things lie -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("fits", "all_fit"), [(True, True), (True, False), (False, False)])
+def test_frames_lie_on_the_devices_where_all_processes_have_room(fits, all_fit, monkeypatch):
+    config = experiments.load("ubfc", ["data.on_device=auto"])
+    mesh = SimpleNamespace(devices=np.array([["a", "b"]]))
+    asked = []
+    monkeypatch.setattr(setup.device_cache, "n_bytes", lambda *args: asked.append(args) or 17)
+    monkeypatch.setattr(setup.device_cache, "should_cache", lambda *args: asked.append(args) or fits)
+    monkeypatch.setattr(setup.device_cache, "load", lambda *args: args)
+    monkeypatch.setattr(setup.distributed, "everywhere", lambda holds: asked.append(holds) or all_fit)
+    monkeypatch.setattr(setup.sharding, "frame_sharding", lambda mesh: "cut along time")
+    found = setup._frames_on_devices(config, "dataset", "choice", mesh)
+    assert found == (("dataset", "choice", "cut along time") if all_fit else None)
+    assert asked == [("dataset", "choice"), ("auto", 17, ["a", "b"]), fits]
+
+
+def test_devices_that_share_no_batch_are_said():
+    total = sharding.jax.device_count()
+    meshes = {12: SimpleNamespace(shape={"data": total, "copy": 1}), 5: SimpleNamespace(shape={"data": 1})}
+    assert list(setup._idle(meshes)) == [f"a step on 5 clips is as fast on these {total} devices as on 1"]
+    made = setup.Setup("step", meshes, {}, range(21), None, None, False, ())
+    assert made.mesh is meshes[12] and made.total_steps == 21
+
+
+def test_every_process_gives_as_many_of_its_devices_in_their_order(monkeypatch):
+    """Process 1 has two devices, process 0 three: two of each, for six clips and for four."""
+    places = ((1, 7), (0, 2), (0, 0), (1, 3), (0, 1))
+    devices = [SimpleNamespace(process_index=process, id=number) for process, number in places]
+    asked = []
+    monkeypatch.setattr(sharding.jax, "devices", lambda: devices)
+    monkeypatch.setattr(
+        sharding, "data_mesh", lambda used, size: ([(one.process_index, one.id) for one in used], size)
+    )
+    monkeypatch.setattr(sharding, "devices_to_use", lambda *args: asked.append(args) or 2)
+    used = [(0, 0), (0, 1), (1, 3), (1, 7)]
+    assert sharding.lay_out("jit", (6, 4)) == {6: (used, 6), 4: (used, 4)}
+    assert asked == [("jit", (6, 4), 2, 2)]
+
+
+def test_a_state_is_laid_where_it_does_not_lie_yet(monkeypatch):
+    """On devices of several processes, each gives its part of what it has whole."""
+    whole = SimpleNamespace(is_fully_addressable=False)
+    there, elsewhere = SimpleNamespace(ndim=2), np.arange(6.0).reshape(2, 3).view(WithSharding)
+    there.sharding = SimpleNamespace(is_equivalent_to=lambda other, ndim: other is whole and ndim == 2)
+    monkeypatch.setattr(sharding, "replicated", lambda mesh: whole)
+    monkeypatch.setattr(
+        sharding.jax, "make_array_from_callback", lambda shape, where, part: (shape, where, part(0).tolist())
+    )
+    placed = sharding.place({"a": there, "b": elsewhere}, "mesh")
+    assert placed == {"a": there, "b": ((2, 3), whole, [0, 1, 2])}
+
+
+class WithSharding(np.ndarray):
+    """An array that lies somewhere else."""
+
+    sharding = SimpleNamespace(is_equivalent_to=lambda *_: False)

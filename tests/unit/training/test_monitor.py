@@ -26,7 +26,20 @@ def test_the_first_of_the_best_epochs_counts_and_patience_from_there():
 
 
 def test_what_was_trusted_goes_into_a_checkpoint_and_back():
-    assert RunMetrics(**RunMetrics(trust=[0.5]).table()).trust == [0.5]
+    found = RunMetrics(line=[{"loss": 2.0}], epoch=[{"loss": 1.0}], trust=[0.5])
+    table = found.table()
+    assert RunMetrics(**table) == found
+    # It is written while steps go on.
+    found.end_line()
+    found.trust.append(0.75)
+    assert table == {"line": [{"loss": 2.0}], "epoch": [{"loss": 1.0}], "trust": [0.5]}
+
+
+def test_what_steps_measured_is_read_once():
+    found = RunMetrics(line=[{"loss": 1.0}], pending=[{"loss": np.float32(2)}, {"loss": np.float32(4)}])
+    found.read()
+    found.read()
+    assert found == RunMetrics(line=[{"loss": 1.0}, {"loss": 2.0}, {"loss": 4.0}])
 
 
 def test_steps_and_waiting_are_timed_and_begin_anew(monkeypatch):
