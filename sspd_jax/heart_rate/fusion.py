@@ -3,6 +3,10 @@
 What moves a face's colour without being its pulse is strongest at low frequencies: breathing, swaying, light
 that drifts, the codec's way of refreshing its blocks. Power falls off there as frequency to the power of
 about −1.5, so each spectrum is multiplied by the opposite before peaks are compared.
+
+Where the skin's brightness changes by more than a pulse can, a head moves or light does. GREEN and OMIT
+follow brightness, and patches slide over the face: they count for less then, and what POS and CHROM say of
+the whole skin for more.
 """
 
 from __future__ import annotations
@@ -21,6 +25,8 @@ FLOOR = 0.15  # of an even spectrum's share: what an estimator may say against a
 PEAK_HZ = 0.1  # half the width of a peak in 10 s
 LOBE = 0.5 / (np.pi**2 / 3 - 2)  # variance of the Hann window's main lobe where it lasts 1 s, Hz²
 LEAST_AREA = 20.0  # pixels of a patch; a smaller one is rounding
+FOLLOW_BRIGHTNESS = ("green", "omit")
+LEAST_OF_PATCHES = 0.2  # of what they say, that counts where everything moves
 
 
 @dataclass(frozen=True, eq=False)
@@ -125,11 +131,14 @@ def fused_rate(
     patch_area: np.ndarray | None = None,
     network: np.ndarray | None = None,
     names: tuple[str, ...] = ESTIMATORS,
+    without_motion: np.ndarray | None = None,
+    steady: float = 1.0,
 ) -> FusedRate:
     """Estimate one heart rate from all that was seen in a window.
 
-    The skin's spectra, the patches' and the network's count alike. A patch counts by how much of its spectrum
-    lies in one peak, estimator by estimator: where the codec leaves little, patches see and say little.
+    The skin's spectra, the patches' and the network's count alike where light and head hold still; else as
+    `steady` says. A patch counts by how much of its spectrum lies in one peak, estimator by estimator: where
+    the codec leaves little, patches see and say little.
 
     Args:
       skin_waves: float [k, t], the estimators' waves of the skin's mean.
@@ -138,6 +147,9 @@ def fused_rate(
       network: float [t], a network's wave, or None.
       patch_area: float [p], pixels that each patch had in the window; below `LEAST_AREA` it is left out.
       names: of the k estimators.
+      without_motion: float [k, t], the skin's waves once more, motion taken out: they are fused in place of
+        `skin_waves`, which give each estimator's own rate. None: nothing moved.
+      steady: 1 where brightness changes no more than a pulse makes it, towards 0 where it does.
 
     Returns:
       The fused rate, its spectrum and what each estimator says alone.
@@ -147,7 +159,9 @@ def fused_rate(
     """
     hz, shares = power_shares(skin_waves, fps)
     duration_s = skin_waves.shape[-1] / fps
-    groups = [fuse_shares(shares)]
+    heard = shares if without_motion is None else power_shares(without_motion, fps)[1]
+    trusted = np.array([steady if name in FOLLOW_BRIGHTNESS else 1.0 for name in names])
+    groups, counts = [fuse_shares(heard, trusted)], [2 - steady]
     if patch_waves is not None and patch_waves.shape[1]:
         _, parts = power_shares(patch_waves, fps)
         weights = concentration(parts, hz)
@@ -155,13 +169,15 @@ def fused_rate(
             weights = weights * (np.asarray(patch_area) >= LEAST_AREA)
         by_estimator = fuse_shares(np.moveaxis(parts, 1, 0), np.moveaxis(weights, 1, 0))
         if (weights > 0).any():
-            groups.append(by_estimator.mean(0))
+            groups.append(trusted @ by_estimator / trusted.sum())
+            counts.append(LEAST_OF_PATCHES + (1 - LEAST_OF_PATCHES) * steady)
     rates = {name: peak_bpm(hz, one, duration_s) for name, one in zip(names, shares, strict=True)}
     if network is not None:
         _, learned = power_shares(network, fps, tilt=0)
         groups.append(fuse_shares(learned[None]))
+        counts.append(1.0)
         rates["sspd"] = peak_bpm(hz, learned, duration_s, tilt=0)
-    fused = sum(groups) / len(groups)
+    fused = np.average(groups, axis=0, weights=counts)
     share = np.exp(fused - fused.max())
     return FusedRate(peak_bpm(hz, share, duration_s), share / share.sum(), hz, rates)
 

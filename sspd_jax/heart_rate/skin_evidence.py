@@ -42,6 +42,7 @@ RIVAL_HZ = 0.2  # what is nearer belongs to the same peak
 # and pose in radians. A regression is held back by it: a head moves with its own pulse by some hundredths of
 # a pixel, and a track scaled to unit variance would take the pulse out.
 TREMBLE = np.array([0.004, 0.004, 0.004, 0.004, 0.01, 0.01, 0.01])
+PULSE_CHANGE = 0.004  # of green, relative, standard deviation in 0.6–3.6 Hz: more is motion or light
 SLOW_S = 1.0  # over which the momentary rate is averaged
 
 
@@ -109,7 +110,10 @@ def track(geometry: np.ndarray, residual: np.ndarray, pose: np.ndarray) -> np.nd
 
 
 def fuse(window: SkinWindow) -> FusedRate:
-    """Estimate one rate from all estimators, all patches and the network; see `fusion.fused_rate`."""
+    """Estimate one rate from all estimators, all patches and the network; see `fusion.fused_rate`.
+
+    What goes with the head's motion is taken out of the estimators' waves first.
+    """
     waves = np.stack([window.waves[name] for name in window.names])
     network = window.waves.get("sspd")
     return fusion.fused_rate(
@@ -119,7 +123,23 @@ def fuse(window: SkinWindow) -> FusedRate:
         patch_area=window.patch_area,
         network=network if network is not None and np.isfinite(network).all() else None,
         names=window.names,
+        without_motion=without_motion(waves.T, window.track, window.fps).T,
+        steady=steadiness(window.skin, window.fps),
     )
+
+
+def steadiness(skin: np.ndarray, fps: float) -> float:
+    """Tell how far a skin's brightness changes as a pulse can change it.
+
+    Args:
+      skin: float [t, 3], mean RGB, 0 to 255.
+      fps: samples per second, Hz.
+
+    Returns:
+      1 for a change that is far below `PULSE_CHANGE`, 0.5 at it, towards 0 above: a squared Lorentzian.
+    """
+    change = in_band(relative_change(skin)[:, 1:2], fps).std()
+    return float(1 / (1 + (change / PULSE_CHANGE) ** 2))
 
 
 def clearest(window: SkinWindow, bpm: float) -> str:

@@ -310,6 +310,8 @@ const PEAK_HZ = 0.1;
 const RIVAL_HZ = 0.2;
 const LOBE = 0.5 / (Math.PI ** 2 / 3 - 2);
 const LEAST_AREA = 20;
+const FOLLOW_BRIGHTNESS = ["green", "omit"];
+const LEAST_OF_PATCHES = 0.2;
 
 const nextPower = (n) => 2 ** Math.ceil(Math.log2(n));
 
@@ -357,13 +359,17 @@ function peakBpm(hz, share, durationS, tilt = TILT) {
   return 60 * (top - (tilt * LOBE) / (durationS ** 2 * top));
 }
 
-/** Fuses the spectra of the skin's waves, of the patches' ([k][p]) and of a network's. */
-function fusedRate(skinWaves, names, fps, { patchWaves = null, patchArea = null, network = null } = {}) {
+/** Fuses the spectra of the skin's waves, of the patches' ([k][p]) and of a network's; see fusion.py. */
+function fusedRate(skinWaves, names, fps, options = {}) {
+  const { patchWaves = null, patchArea = null, network = null, still = null, steady = 1 } = options;
   const spectra = skinWaves.map((wave) => powerShares(wave, fps));
   const { hz } = spectra[0];
   const durationS = skinWaves[0].length / fps;
   const shares = spectra.map(({ share }) => share);
-  const groups = [fuseShares(shares)];
+  const heard = still ? still.map((wave) => powerShares(wave, fps).share) : shares;
+  const trusted = names.map((name) => (FOLLOW_BRIGHTNESS.includes(name) ? steady : 1));
+  const groups = [fuseShares(heard, trusted)];
+  const counts = [2 - steady];
   if (patchWaves && patchWaves[0].length) {
     const parts = patchWaves.map((waves) => waves.map((wave) => powerShares(wave, fps).share));
     const weights = parts.map((ofPatches) =>
@@ -375,16 +381,18 @@ function fusedRate(skinWaves, names, fps, { patchWaves = null, patchArea = null,
     );
     if (weights.some((row) => row.some((weight) => weight > 0))) {
       const fused = parts.map((ofPatches, k) => fuseShares(ofPatches, weights[k]));
-      groups.push(hz.map((_, i) => mean(fused.map((one) => one[i]))));
+      groups.push(hz.map((_, i) => sum(fused.map((one, k) => trusted[k] * one[i])) / sum(trusted)));
+      counts.push(LEAST_OF_PATCHES + (1 - LEAST_OF_PATCHES) * steady);
     }
   }
   const rates = Object.fromEntries(names.map((name, k) => [name, peakBpm(hz, shares[k], durationS)]));
   if (network) {
     const learned = powerShares(network, fps, 0).share;
     groups.push(fuseShares([learned]));
+    counts.push(1);
     rates.sspd = peakBpm(hz, learned, durationS, 0);
   }
-  const fused = hz.map((_, i) => mean(groups.map((group) => group[i])));
+  const fused = hz.map((_, i) => sum(groups.map((group, k) => counts[k] * group[i])) / sum(counts));
   const top = highest(fused);
   const share = fused.map((value) => Math.exp(value - top));
   const total = sum(share);
@@ -424,6 +432,7 @@ const FAINTEST = 1e-6;
 const NEAR_HZ = 0.12;
 const AGREE_BPM = 3;
 const FAR_BPM = 20;
+const PULSE_CHANGE = 0.004;
 const TREMBLE = [0.004, 0.004, 0.004, 0.004, 0.01, 0.01, 0.01];
 const SIDES = [-1, 0, 1, 0, 0, -1, 1, -1, 1, -1, 1, 0, 0];
 
@@ -577,6 +586,11 @@ function ofSurroundings(window, colour, hz) {
     found.behind_colour = log10(tintOf(behind) / tintOf(colour));
   }
   return found;
+}
+
+function steadiness(skin, fps) {
+  const change = std(inBand(relativeChange(skin)[1], fps));
+  return 1 / (1 + (change / PULSE_CHANGE) ** 2);
 }
 
 function withoutMotion(signals, moved, fps) {
@@ -798,7 +812,10 @@ export function judgeWindow(traces, waves, fps, start, end, table, { leastConfid
   const blank = { bpm: null, confidence: 0, why: none, rate: null, interval: null, estimates: {}, wave: "pos" };
   if (window.skin.every((column) => range(column) <= 1e-5 * mean(column))) return blank;
   const learned = window.waves.sspd;
-  const fused = fusedRate(names.map((name) => window.waves[name]), names, fps, {
+  const heard = names.map((name) => window.waves[name]);
+  const fused = fusedRate(heard, names, fps, {
+    still: withoutMotion(heard, window.track, fps),
+    steady: steadiness(window.skin, fps),
     patchWaves: names.map((name) => patchWaves[name].map(cut)),
     patchArea: window.patchArea,
     network: learned && isFinite_(learned) ? learned : null,

@@ -52,6 +52,39 @@ def test_a_patch_of_a_few_pixels_is_left_out():
     assert not np.allclose(heard.share, alone.share)
 
 
+def test_what_follows_brightness_counts_as_far_as_brightness_holds_still():
+    pulse, motion = wave(1.2), wave(2.2, 0.05)
+    skin = np.stack([motion, pulse, pulse, motion])  # GREEN and OMIT follow the head
+    patches = np.repeat(np.stack([motion, pulse, motion, motion])[:, None], 3, axis=1)
+    rates = [fusion.fused_rate(skin, FPS, patch_waves=patches, steady=s).bpm for s in (1.0, 0.0)]
+    assert rates == pytest.approx([132, 72], abs=1.5)
+
+
+def test_groups_are_weighed_as_the_page_says():
+    skin, patches, network = (RNG.standard_normal(shape) for shape in ((4, 300), (4, 2, 300), (300,)))
+    steady, trusted = 0.25, np.array([0.25, 1, 1, 0.25])
+
+    def logs(waves, tilt=fusion.NOISE_TILT):
+        shares = fusion.power_shares(waves, FPS, tilt=tilt)[1]
+        return np.log(shares + fusion.FLOOR / shares.shape[-1])
+
+    hz, parts = fusion.power_shares(patches, FPS)
+    sees = fusion.concentration(parts, hz)[..., None]
+    of_patches = (sees * logs(patches)).sum(1) / sees.sum(1)
+    of_skin = (trusted[:, None] * logs(skin)).sum(0) / 2.5
+    expected = 1.75 * of_skin + 0.4 * trusted @ of_patches / 2.5 + logs(network, 0)
+    expected = np.exp(expected / (1.75 + 0.4 + 1))
+    fused = fusion.fused_rate(skin, FPS, patch_waves=patches, network=network, steady=steady)
+    np.testing.assert_allclose(fused.share, expected / expected.sum(), rtol=1e-9)
+
+
+def test_waves_without_motion_are_fused_and_each_estimator_keeps_its_own_rate():
+    nodding, freed = np.stack([wave(2.0, 0.05)] * 4), np.stack([wave(1.1, 0.05)] * 4)
+    fused = fusion.fused_rate(nodding, FPS, without_motion=freed)
+    assert fused.bpm == pytest.approx(66, abs=1.5)
+    assert list(fused.rates_bpm.values()) == pytest.approx([120] * 4, abs=1.5)
+
+
 def test_nothing_to_read_is_not_a_number():
     for still in (np.zeros((4, 300)), np.full((4, 300), np.nan), np.full((4, 300), 7.0)):
         assert np.isnan(fusion.fused_rate(still, FPS).bpm)

@@ -127,6 +127,26 @@ def test_a_nod_is_in_its_own_track_and_a_shudder_of_the_pulse_is_not_taken_for_o
     assert of_skin(shudder)[0] > 0.9
 
 
+def test_a_skin_holds_still_as_far_as_a_pulse_could_change_it():
+    steady = [skin_evidence.steadiness(seen(of(change * STEADY), noise=0).skin, FPS) for change in (0, 1, 10)]
+    rms = 0.004 * BLOOD[1] / np.sqrt(2)
+    expected = [1 / (1 + (change * rms / 0.004) ** 2) for change in (0, 1, 10)]
+    assert steady == pytest.approx(expected, rel=0.02)
+    breath = seen(of(0.01 * np.sin(2 * np.pi * 0.2 * TIME), GREY), noise=0).skin
+    assert skin_evidence.steadiness(breath, FPS) > 0.9  # below what hearts beat at
+
+
+def test_a_nod_that_drowns_the_pulse_is_taken_out_of_the_rate():
+    nod = np.sin(2 * np.pi * 1.9 * TIME)
+    shaded = of(0.02 * nod, [1.0, 0.5, 0.9])  # not grey: POS follows it, too
+    skin = of(heart()) + shaded
+    window = seen(skin, patches=skin[:, None], track=np.outer(nod, 5 * np.eye(7)[1]))
+    fused = fuse(window)
+    assert [fused.rates_bpm[name] for name in ("green", "pos")] == pytest.approx([114, 114], abs=2)
+    assert fused.bpm == pytest.approx(BPM, abs=2)
+    assert fuse(dataclasses.replace(window, track=np.zeros((FRAMES, 7)))).bpm == pytest.approx(114, abs=2)
+
+
 def test_a_pulse_beside_a_nod_of_another_rate_is_left():
     nod = np.outer(np.sin(2 * np.pi * 1.0 * TIME), [0, 5, 0, 0, 0, 0, 0])
     e = evidence(seen(of(heart()), track=nod))
