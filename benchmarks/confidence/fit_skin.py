@@ -31,7 +31,7 @@ from sspd_jax.heart_rate import confidence
 from sspd_jax.runtime import storage
 
 REPORT = Path(__file__).with_name("skin_confidence.md")
-RIDGE = 0.03
+RIDGE = 0.0175
 REAL = 3.0
 METHODS = ("auto", "pos", "chrom", "green", "omit")
 

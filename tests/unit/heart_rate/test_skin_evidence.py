@@ -578,6 +578,8 @@ def test_nine_of_ten_intervals_of_noisy_pulses_hold_the_rate_and_none_is_wide():
     for number, noise in enumerate(np.linspace(0.1, 0.5, 20)):
         bpm = 55 + 4.3 * number
         window = seen(of(heart(bpm)), noise=noise)
+        still = np.random.default_rng(number).normal(0, 1, (FRAMES, 7)) * TREMBLE  # whatever the colours do
+        window = dataclasses.replace(window, track=still)
         fused = fuse(window)
         low, high = confidence.interval_of_skin(evidence(window, fused.bpm), fused.bpm)
         held.append(low <= bpm <= high)
