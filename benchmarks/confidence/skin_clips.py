@@ -178,8 +178,13 @@ def _portrait() -> np.ndarray:
 
 def record(clip: Clip) -> None:
     """Make a clip, record its skin and keep the traces."""
-    makers = {"frozen": _frozen, "moving": _moving, "footage": _footage, "simulated": _simulated}
-    makers["people"] = _people
+    makers = {
+        "frozen": _frozen,
+        "moving": _moving,
+        "footage": _footage,
+        "simulated": _simulated,
+        "people": _people,
+    }
     with tempfile.TemporaryDirectory() as folder:
         if clip.kind == "own":
             path, times_s = faces()[clip.person], np.arange(round(SECONDS * FPS)) / FPS

@@ -441,10 +441,10 @@ def open_media(path: str | Path):
     if not head:
         raise UserError(f"{path}: the file is empty; {PLAY_IT}")
     try:
+        options = {"format_whitelist": _formats()}
         if _limits.playlists:
-            formats = ",".join((_formats(), *ALLOWED_PLAYLISTS))
-            return av.open(str(path.absolute()), options={"format_whitelist": formats, **PLAYLIST_OPTIONS})
-        return av.open(str(path.absolute()), options={"format_whitelist": _formats()})
+            options = {"format_whitelist": ",".join((_formats(), *ALLOWED_PLAYLISTS)), **PLAYLIST_OPTIONS}
+        return av.open(str(path.absolute()), options=options)
     except (av.FFmpegError, ValueError) as error:
         if head.decode("utf-8", "replace").lstrip("\ufeff \t\r\n").startswith(PLAYLISTS):
             if _limits.playlists:
