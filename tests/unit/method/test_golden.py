@@ -75,13 +75,13 @@ def test_similarity_matrix_is_golden(reading):
 
 @pytest.mark.slow
 def test_what_bfloat16_costs_the_golden_waves(weights):
-    # Stated in `NetworkSettings` and docs/pods.md. A matrix of small differences, as ssm3, loses most.
+    # What `NetworkSettings` and docs/pods.md state, three times over: each processor rounds in an order of its own.
     expected, (_, found) = golden.load("forward"), read(weights, "bfloat16")
-    assert_close_to_largest(found.wave, expected["eval/rppg"], 0.01)
-    for scale, (error, likeness) in enumerate([(0.01, 0.999), (0.04, 0.995), (0.15, 0.99)], 1):
+    assert_close_to_largest(found.wave, expected["eval/rppg"], 0.03)
+    for scale, (error, unlikeness) in enumerate([(0.02, 0.003), (0.09, 0.025), (0.28, 0.03)], 1):
         wave = expected[f"eval/ssw{scale}"]
         assert_close_to_largest(found.ssw[scale - 1], wave, error)
-        assert np.corrcoef(found.ssw[scale - 1].ravel(), wave.ravel())[0, 1] > likeness
+        assert np.corrcoef(found.ssw[scale - 1].ravel(), wave.ravel())[0, 1] > 1 - unlikeness
 
 
 # --- losses -----------------------------------------------------------------------------------------
