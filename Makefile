@@ -5,13 +5,14 @@ BIN := $(VENV)/bin
 # Two test processes; a file stays in one of them, so that what it compiled serves all its tests.
 WORKERS ?= --numprocesses=2 --dist=loadfile
 
-.PHONY: help setup demo test test-slow test-all lint format docs mutation address clean
+.PHONY: help setup demo test test-slow test-all lint format docs mutation coverage address clean
 help:
 	@echo "make demo      set up, simulate people, learn from some without labels, read the others"
 	@echo "make test      set up, run the fast tests (minutes)"
 	@echo "make test-all  the fast tests, then the slow ones"
 	@echo "make lint      the linter, and who may import whom; make format mends what it can"
 	@echo "make mutation  an hour of small faults, put in one at a time: which does no fast test notice?"
+	@echo "make coverage  lines and branches that no fast test runs"
 	@echo "make docs      the documentation, into build/docs; a warning is an error"
 
 # One stamp for what users need, one for what developers need: nothing is installed twice.
@@ -59,6 +60,15 @@ docs: $(VENV)/.dev
 mutation: $(VENV)/.dev
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[mutation]'
 	$(BIN)/python benchmarks/mutation/mutate.py
+
+# Lines and branches that no fast test runs, module by module. Twice as long as `make test`.
+coverage: $(VENV)/.dev
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[mutation]'
+	rm -rf build/coverage
+	$(BIN)/coverage run -m pytest -m "not slow" $(WORKERS)
+	$(BIN)/coverage combine --quiet
+	{ cat benchmarks/mutation/coverage_notes.md; echo; \
+	  $(BIN)/coverage report --format=markdown --show-missing --skip-covered; } > benchmarks/mutation/coverage.md
 
 # The repository's address stands in setup.cfg; what links to it follows: make address URL=https://github.com/you/name
 ADDRESS := $(shell sed -n 's/^url = //p' setup.cfg)

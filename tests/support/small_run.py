@@ -45,13 +45,23 @@ def prepare_people(directory):
     return directory
 
 
+def arguments_of(workdir, data_dir, **overrides):
+    """The arguments of `sspd_jax.main` for a run."""
+    values = {**OVERRIDES, "data.data_dir": data_dir, **overrides}
+    return [
+        *(f"--config={ROOT}/configs/ubfc.py:released", f"--workdir={workdir}", "--no_progress"),
+        *(f"--config.{key}={value}" for key, value in values.items()),
+    ]
+
+
 def start(workdir, data_dir, said, *arguments, environment=None, **overrides):
     """Start a run; `said` is a file for what it prints."""
-    values = {**OVERRIDES, "data.data_dir": data_dir, **overrides}
     command = [
-        *(sys.executable, "-m", "sspd_jax.main", f"--config={ROOT}/configs/ubfc.py:released"),
-        *(f"--workdir={workdir}", "--no_progress", *arguments),
-        *(f"--config.{key}={value}" for key, value in values.items()),
+        sys.executable,
+        "-m",
+        "sspd_jax.main",
+        *arguments_of(workdir, data_dir, **overrides),
+        *arguments,
     ]
     environment = {**os.environ, "PYTHONPATH": str(ROOT), **(environment or {})}
     return subprocess.Popen(command, env=environment, stdout=said, stderr=said)

@@ -2,13 +2,10 @@
 
 import csv
 import json
-import os
 import random
 import re
 import shutil
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -16,6 +13,7 @@ import jax
 import numpy as np
 import pytest
 import small_run
+from killed import Command
 
 from sspd_jax.checkpoints import network
 from sspd_jax.runtime import metrics_log
@@ -23,7 +21,7 @@ from sspd_jax.simulation import sample_video
 
 pytestmark = pytest.mark.slow
 
-KILLS = 20
+KILLS, VIDEOS = 20, 8
 
 
 @pytest.fixture(scope="module")
@@ -120,52 +118,62 @@ def test_sigterm_saves_and_the_same_command_goes_on(data_dir, compiled, undistur
     assert_ends_alike(workdir, undisturbed)
 
 
+def wait_until(command, happened):
+    deadline = time.monotonic() + 300
+    while not happened():
+        assert time.monotonic() < deadline, command.said
+        time.sleep(0.01)
+
+
 def test_twenty_kills_at_random_moments_change_nothing(data_dir, compiled, undisturbed, tmp_path):
     rng = random.Random(0)
     workdir = tmp_path / "run"
-    every_step = {"checkpoint.every_steps": 1}
-    for kill in range(KILLS):
-        process, text = begin(workdir, data_dir, compiled, **every_step)
-        if kill % 5 == 4:  # while it starts, reads or begins
-            time.sleep(rng.uniform(0, 6))
-        else:  # while it learns and saves; every such life gets further
-            goal = small_run.last_step(workdir) + 1
-            wait_for(process, text, lambda goal=goal: small_run.last_step(workdir) >= goal)
-            time.sleep(rng.uniform(0, 0.3))
-        assert process.poll() is None, text.read_text()
-        process.send_signal(signal.SIGKILL)
-        process.wait()
-    assert KILLS * 4 // 5 <= small_run.last_step(workdir) < small_run.STEPS
-    ends_well(*begin(workdir, data_dir, compiled, **every_step))
+    arguments = small_run.arguments_of(workdir, data_dir, **{"checkpoint.every_steps": 1})
+    where = {"cwd": tmp_path, "environment": compiled, "imports": ("sspd_jax.experiments.run", "grain")}
+    with Command("sspd_jax.main", *arguments, **where) as command:
+        for kill in range(KILLS):
+            command.begin()
+            if kill % 5 == 4:  # while it starts, reads or begins
+                time.sleep(rng.uniform(0, 2))
+            else:  # while it learns and saves; every such life gets further
+                goal = small_run.last_step(workdir) + 1
+                wait_until(command, lambda goal=goal: small_run.last_step(workdir) >= goal)
+                time.sleep(rng.uniform(0, 0.3))
+            command.kill()
+            assert command.end()[0] == -signal.SIGKILL, command.said
+        assert KILLS * 4 // 5 <= small_run.last_step(workdir) < small_run.STEPS
+        assert command.run()[0] == 0, command.said
+        assert "Traceback" not in command.said
     assert_ends_alike(workdir, undisturbed)
 
 
 def test_twenty_kills_of_a_folder_lose_no_result(tmp_path):
     """Whatever was said of a video is in files that are whole."""
-    sample_video.write_face_video(tmp_path / "face.mp4", seconds=5, bpm=80)
+    sample_video.write_face_video(tmp_path / "face.mp4", seconds=4, bpm=80)
     (tmp_path / "faces").mkdir()
-    for number in range(12):
+    for number in range(VIDEOS):
         (tmp_path / "faces" / f"{number:02d}.mp4").symlink_to(tmp_path / "face.mp4")
     (tmp_path / "faces" / "03.mp4").unlink()
     (tmp_path / "faces" / "03.mp4").write_text("no video")
-    command = [*(sys.executable, "-m", "sspd_jax", "predict", "faces"), "--json=a.json", "--csv=a.csv"]
-    environment = {**os.environ, "PYTHONPATH": str(small_run.ROOT)}
-    rng, most = random.Random(0), 0
-    for _ in range(KILLS):
-        with (tmp_path / "said").open("w") as said:
-            run = subprocess.Popen(command, cwd=tmp_path, env=environment, stdout=said, stderr=said)
-        told = rng.randrange(12)
-        wait_for(run, tmp_path / "said", lambda told=told: lines_of(tmp_path / "said") >= told)
-        time.sleep(rng.uniform(0, 0.5))
-        run.send_signal(signal.SIGKILL)
-        run.wait()
-        count = lines_of(tmp_path / "said")
-        if count:
-            results = json.loads((tmp_path / "a.json").read_text())
-            rows = list(csv.DictReader((tmp_path / "a.csv").read_text().splitlines()))
-            assert len(results) >= count and len(rows) >= count and rows[-1]["error"] is not None
-            most = max(most, count)
-    assert most >= 6
+    arguments = ("faces", "--json=a.json", "--csv=a.csv")
+    where = {"cwd": tmp_path, "imports": ("sspd_jax.inference.predict", "cv2", "av", "scipy.signal")}
+    rng, most, before = random.Random(0), 0, 0
+    with Command("sspd_jax.cli.predict", *arguments, **where) as command:
+        for _ in range(KILLS):
+            command.begin()
+            told = before + rng.randrange(VIDEOS)
+            wait_until(command, lambda told=told: lines_of(tmp_path / "said") >= told)
+            time.sleep(rng.uniform(0, 0.3))
+            command.kill()
+            assert command.end()[0] == -signal.SIGKILL, command.said
+            count = lines_of(tmp_path / "said") - before
+            before += count
+            if count:
+                results = json.loads((tmp_path / "a.json").read_text())
+                rows = list(csv.DictReader((tmp_path / "a.csv").read_text().splitlines()))
+                assert len(results) >= count and len(rows) >= count and rows[-1]["error"] is not None
+                most = max(most, count)
+    assert most >= VIDEOS // 2
 
 
 def lines_of(said):

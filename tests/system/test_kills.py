@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from golden import recipe
 from killed import Command
+from small_run import NETWORK
 
 from sspd_jax.checkpoints import network, torch_writer
 from sspd_jax.datasets.dataset import open_prepared
@@ -119,15 +120,17 @@ def test_export(tmp_path, form):
 
 STUDY = f"""
 experiment = "{ROOT}/configs/demo.py:smoke"
-overrides = ["epochs=1"]
+overrides = {["epochs=1", *(f"{key}={value}" for key, value in NETWORK.items())]}
 seeds = [3]
 protocols = ["ours"]
+methods = ["green"]
 [data.a]
-simulate = {{ preset = "easy", people = 4, seconds = 10.5, seed = 5 }}
+simulate = {{ preset = "easy", people = 2, seconds = 10.5, seed = 5 }}
 [parts.folds]
 train = "a"
 folds = 2
 """
+IMPORTS = ("sspd_jax.training.loop", "sspd_jax.datasets.prepare", "sspd_jax.evaluation.figures", "grain")
 
 
 def test_study(tmp_path):
@@ -137,7 +140,8 @@ def test_study(tmp_path):
     cache["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
     arguments = [f"--config={tmp_path / 'study.toml'}", "--no_progress"]
     module, report = "sspd_jax.cli.study", "report/ours/scores.json"
-    with Command(module, *arguments, "--workdir=whole", cwd=tmp_path, environment=cache) as whole:
+    where = {"cwd": tmp_path, "environment": cache, "imports": IMPORTS}
+    with Command(module, *arguments, "--workdir=whole", **where) as whole:
         code, lasts_s = whole.run()
         assert code == 0, whole.said
     expected = json.loads((tmp_path / "whole" / report).read_text())
@@ -147,7 +151,7 @@ def test_study(tmp_path):
             assert json.loads((tmp_path / "out" / report).read_text()) == expected
             shutil.rmtree(tmp_path / "out")
 
-    with Command(module, *arguments, "--workdir=out", cwd=tmp_path, environment=cache) as command:
-        kill_often(command, check, lasts_s / 4)
+    with Command(module, *arguments, "--workdir=out", **where) as command:
+        kill_often(command, check, lasts_s / 6)
         assert command.run()[0] == 0, command.said
     assert json.loads((tmp_path / "out" / report).read_text()) == expected

@@ -75,7 +75,7 @@ def test_similarity_matrix_is_golden(reading):
 
 @pytest.mark.slow
 def test_what_bfloat16_costs_the_golden_waves(weights):
-    # What `NetworkSettings` and docs/pods.md state, three times over: each processor rounds in an order of its own.
+    # Three times what `NetworkSettings` and docs/pods.md state: each processor rounds in an order of its own.
     expected, (_, found) = golden.load("forward"), read(weights, "bfloat16")
     assert_close_to_largest(found.wave, expected["eval/rppg"], 0.03)
     for scale, (error, unlikeness) in enumerate([(0.02, 0.003), (0.09, 0.025), (0.28, 0.03)], 1):
