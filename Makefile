@@ -40,7 +40,7 @@ test: $(VENV)/.dev
 	$(BIN)/python -m pytest -m "not slow" $(WORKERS)
 
 test-slow: $(VENV)/.dev
-	$(BIN)/python -m pytest -m slow $(WORKERS)
+	$(BIN)/python -m pytest -m slow --durations=30 $(WORKERS)
 
 test-all: test test-slow
 

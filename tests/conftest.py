@@ -49,6 +49,15 @@ def quick_compilation():
     jax.config.update("jax_disable_most_optimizations", False)
 
 
+@pytest.fixture(scope="module")
+def compiled(tmp_path_factory):
+    """What tells the processes that a module starts to share their compiled programs."""
+    return {
+        "JAX_COMPILATION_CACHE_DIR": str(tmp_path_factory.mktemp("compiled")),
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+    }
+
+
 def pytest_terminal_summary(terminalreporter):
     """Print what the fuzz tests counted, by command."""
     reports = [report for kind in ("passed", "failed") for report in terminalreporter.getreports(kind)]

@@ -30,15 +30,6 @@ def data_dir(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def compiled(tmp_path_factory):
-    """One cache of compiled programs for all runs here."""
-    return {
-        "JAX_COMPILATION_CACHE_DIR": str(tmp_path_factory.mktemp("compiled")),
-        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
-    }
-
-
-@pytest.fixture(scope="module")
 def undisturbed(data_dir, compiled, tmp_path_factory):
     workdir = tmp_path_factory.mktemp("undisturbed") / "run"
     ends_well(*begin(workdir, data_dir, compiled))

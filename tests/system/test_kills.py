@@ -133,14 +133,12 @@ folds = 2
 IMPORTS = ("sspd_jax.training.loop", "sspd_jax.datasets.prepare", "sspd_jax.evaluation.figures", "grain")
 
 
-def test_study(tmp_path):
+def test_study(compiled, tmp_path):
     """It goes on where it was: kills cost time alone. A finished one is put away, and another begun."""
     (tmp_path / "study.toml").write_text(STUDY)
-    cache = {"JAX_COMPILATION_CACHE_DIR": str(tmp_path / "compiled")}
-    cache["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
     arguments = [f"--config={tmp_path / 'study.toml'}", "--no_progress"]
     module, report = "sspd_jax.cli.study", "report/ours/scores.json"
-    where = {"cwd": tmp_path, "environment": cache, "imports": IMPORTS}
+    where = {"cwd": tmp_path, "environment": compiled, "imports": IMPORTS}
     with Command(module, *arguments, "--workdir=whole", **where) as whole:
         code, lasts_s = whole.run()
         assert code == 0, whole.said

@@ -149,6 +149,7 @@ def _module(name):
     return "sspd_jax.main" if name == "main" else f"sspd_jax.cli.{name}"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "statement",
     [

@@ -110,9 +110,17 @@ def test_there_are_commands_and_each_is_run_here_or_elsewhere():
 
 
 @pytest.fixture(scope="module")
-def home(tmp_path_factory):
+def home(tmp_path_factory, compiled):
     """A folder with what the pages take for granted."""
     home = tmp_path_factory.mktemp("home")
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in compiled.items():
+            patch.setenv(name, value)
+        furnish(home)
+        yield home
+
+
+def furnish(home):
     for name in ("configs", "examples"):
         (home / name).symlink_to(ROOT / name)
     (home / "data").mkdir()
@@ -124,7 +132,6 @@ def home(tmp_path_factory):
     np.save(home / "crops.npy", np.random.default_rng(0).integers(0, 256, (61, 151, 151, 3), np.uint8))
     assert type_in(home, "python -m sspd_jax simulate recordings --people=2 --seconds=12")[0] == 0
     (home / "recordings" / "subject2").rename(home / "recordings" / "subject38")  # one to test on
-    return home
 
 
 def type_in(home, command):

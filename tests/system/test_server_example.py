@@ -142,6 +142,7 @@ def free_port():
         return one.getsockname()[1]
 
 
+@pytest.mark.slow
 def test_starlette_reads_a_form_and_says_what_is_none(starlette_port, tmp_path):
     path = tmp_path / "face.mp4"
     sample_video.write_face_video(path, seconds=5, bpm=72)

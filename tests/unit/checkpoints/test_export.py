@@ -162,6 +162,7 @@ def test_parameters_are_in_a_stablehlo_file_once(tmp_path):
     assert parameters < (tmp_path / "wide.stablehlo").stat().st_size < 1.5 * parameters
 
 
+@pytest.mark.slow
 def test_a_stated_form_of_the_convolutions_is_kept(tmp_path):
     directory = save(tmp_path / "direct", small_training.network(conv="direct"))
     export.export(directory, tmp_path / "direct.stablehlo", "stablehlo")
@@ -184,6 +185,7 @@ def test_the_description_says_what_the_file_takes_and_gives(small, stablehlo):
     assert about["source"] == SOURCE
 
 
+@pytest.mark.slow
 def test_the_example_reads_it_without_this_package(small, stablehlo, tmp_path):
     # An odd number of differences, in windows of which the last is moved to end with the clip.
     frames = clip(102)

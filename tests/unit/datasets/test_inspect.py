@@ -33,6 +33,7 @@ def test_an_overview_has_what_is_drawn(tmp_path):
         assert abs(np.mean(columns) - (box.left + box.right) / 2) < 12
 
 
+@pytest.mark.slow
 def test_long_and_broken_up_recordings_stay_small():
     times_s = np.r_[np.arange(100) / 5, 30 + np.arange(50) / 5]
     overview = inspect.make_overview(recording("a", times_s))
@@ -44,6 +45,7 @@ def test_long_and_broken_up_recordings_stay_small():
         assert len(thumbs) <= 16
 
 
+@pytest.mark.slow
 def test_the_command_draws_every_recording(tmp_path, capsys):
     dataset_files.folder(tmp_path / "raw", seconds=5)
     (tmp_path / "raw" / "b.mp4").write_bytes(b"")

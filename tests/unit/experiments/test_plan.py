@@ -115,6 +115,7 @@ def test_a_disk_without_room_is_refused(tmp_path, capsys, raw, monkeypatch):
     assert "needs 0.0 GB and its disk has 0.0 GB; make room" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("quick_compilation")
 def test_the_plan_counts_people_steps_memory_and_time_and_writes_nothing(tmp_path, capsys, raw):
     assert main.main([*arguments(tmp_path, "pure", raw / "pure", **FOLDS), "--check_only"]) == 0

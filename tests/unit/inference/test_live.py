@@ -137,6 +137,7 @@ def test_a_stream_refuses_a_step_that_is_not_even(network, step):
         network.stream(step)
 
 
+@pytest.mark.slow
 def test_watching_with_a_network_shows_its_wave(network, film):
     clip = face_stream.cut_face(iter(film), Path("film"), size=network.crop_size, follow=True)
     whole = network.infer_stream(image for _, _, image in clip.on_clock(30))

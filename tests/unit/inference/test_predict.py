@@ -299,6 +299,7 @@ def test_one_bad_video_does_not_stop_the_others(brief, tmp_path, capsys):
     assert [row["method"] for row in json.loads(out.read_text())] == ["green", "green"]
 
 
+@pytest.mark.slow
 def test_three_lines_of_python_read_files_arrays_and_streams(brief):
     face, by_file = brief
     assert by_file.windows[0].candidate_bpm == pytest.approx(84, abs=1.5)
@@ -456,6 +457,7 @@ def test_an_interruption_ends_the_whole_folder(face, monkeypatch, capsys):
     assert len(asked) == 1 and capsys.readouterr().err == "interrupted\n"
 
 
+@pytest.mark.slow
 def test_a_pipe_gets_its_results_once(brief, tmp_path):
     face = brief[0]
     said = command("predict", face, face, "--method=pos", "--csv=/dev/stdout", folder=tmp_path).stdout
@@ -759,6 +761,7 @@ def test_odd_pictures_are_read(tmp_path, name, codec, pixels, monkeypatch):
     assert window.candidate_bpm == pytest.approx(84, abs=3)
 
 
+@pytest.mark.slow
 def test_a_reader_of_the_output_may_leave(face, tmp_path):
     first = f"{sys.executable} -m sspd_jax predict {face} {face} --method=green --window=4 | true"
     run = subprocess.run(

@@ -57,6 +57,7 @@ def run(**variables):
     )
 
 
+@pytest.mark.slow
 def test_the_next_process_reads_what_the_last_one_compiled(tmp_path):
     first, second = run(SSPD_JAX_CACHE=str(tmp_path)), run(SSPD_JAX_CACHE=str(tmp_path))
     where, result = first.stdout.splitlines()

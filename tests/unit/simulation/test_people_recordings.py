@@ -142,6 +142,7 @@ def test_what_cannot_be_filmed_is_said(tmp_path, monkeypatch):
     assert [path.name for path in (tmp_path / "full").iterdir()] == [simple.SETTINGS_FILE]
 
 
+@pytest.mark.slow
 def test_a_run_that_is_killed_leaves_whole_recordings_and_goes_on(browser, tmp_path, capsys):
     arguments = [str(tmp_path / "out"), "--preset=browser", "--people=2", "--seconds=1.5", "--size=160x160"]
     arguments += ["--seed=3", "--workers=1"]
@@ -153,6 +154,7 @@ def test_a_run_that_is_killed_leaves_whole_recordings_and_goes_on(browser, tmp_p
         assert contents(tmp_path / "out" / name) == contents(browser / name)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="processes are looked up in /proc")
 @pytest.mark.parametrize("blow", ["starter", "worker"])
 def test_processes_that_film_end_with_the_one_that_started_them(tmp_path, blow):

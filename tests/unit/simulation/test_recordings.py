@@ -65,6 +65,7 @@ def test_the_same_seed_writes_the_same_bytes_whichever_others_are_written(easy, 
     assert contents(easy / "subject1")["vid.avi"] != contents(easy / "subject2")["vid.avi"]
 
 
+@pytest.mark.slow
 def test_run_killed_half_way_leaves_whole_subjects_only_and_is_finished_by_a_second(easy, tmp_path):
     out = tmp_path / "out"
     arguments = [str(out), "--preset=easy", "--seconds=10", "--seed=50", "--workers=1"]

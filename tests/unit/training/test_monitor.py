@@ -20,7 +20,7 @@ EPOCHS = 12
 def test_the_first_of_the_best_epochs_counts_and_patience_from_there():
     found = RunMetrics(trust=[0.2, 0.5, 0.5, 0.1])
     assert found.best_epoch() == 2
-    assert found.is_exhausted(2) and not found.is_exhausted(3)
+    assert found.is_exhausted(1) and found.is_exhausted(2) and not found.is_exhausted(3)
     assert not found.is_exhausted(0), "0 is no patience at all: nothing stops"
     assert RunMetrics().best_epoch() == 0 and not RunMetrics().is_exhausted(1)
 
