@@ -10,6 +10,7 @@ import jaxtyping
 import pytest
 from etils.epath import backend
 from fsspec.implementations.memory import MemoryFileSystem
+from jax.experimental.compilation_cache import compilation_cache
 
 # Two processes of tests share two cores: in each, a second thread of a matrix product waits more than it
 # works. Those that this process starts read it.
@@ -56,6 +57,23 @@ def compiled(tmp_path_factory):
         "JAX_COMPILATION_CACHE_DIR": str(tmp_path_factory.mktemp("compiled")),
         "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
     }
+
+
+@pytest.fixture(scope="module")
+def kept_programs(compiled):
+    """Keep what this process compiles, too, where runs of one module compile the same again and again."""
+    settings = {
+        "jax_compilation_cache_dir": compiled["JAX_COMPILATION_CACHE_DIR"],
+        "jax_persistent_cache_min_compile_time_secs": 0.0,
+    }
+    before = {name: getattr(jax.config, name) for name in settings}
+    for name, value in settings.items():
+        jax.config.update(name, value)
+    compilation_cache.reset_cache()  # JAX looks at the settings once
+    yield compiled
+    for name, value in before.items():
+        jax.config.update(name, value)
+    compilation_cache.reset_cache()
 
 
 def pytest_terminal_summary(terminalreporter):

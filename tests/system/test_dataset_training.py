@@ -4,7 +4,6 @@ import json
 from pathlib import Path
 
 import dataset_files
-import jax
 import pytest
 import small_run
 
@@ -44,7 +43,7 @@ SPLIT = {
 
 
 @pytest.fixture(autouse=True, scope="module")
-def compiled_once(tmp_path_factory):
+def compiled_once(kept_programs):
     """All of these trainings compile the same: once. The report's pictures are tested elsewhere."""
     original, steps = compiled.STEP_COMPILERS["jit"], {}
 
@@ -54,11 +53,7 @@ def compiled_once(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(compiled.STEP_COMPILERS, "jit", compile_train_step)
         patch.setattr(report, "render", lambda *_, **__: "")
-        jax.config.update("jax_compilation_cache_dir", str(tmp_path_factory.mktemp("compiled")))
-        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
         yield
-    jax.config.update("jax_compilation_cache_dir", None)
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 1)
 
 
 @pytest.mark.usefixtures("quick_compilation")

@@ -13,6 +13,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import small_run
 
 from sspd_jax import main
 from sspd_jax.cli import evaluate as cli_evaluate
@@ -79,6 +80,7 @@ def small(data_dir, *overrides):
             f"data.data_dir={data_dir}",
             "data.train_people=('ann', 'bob')",
             "data.test_people=('cleo', 'dan')",
+            *(f"{name}={value}" for name, value in small_run.NETWORK.items()),
             *overrides,
         ],
     )
@@ -87,7 +89,7 @@ def small(data_dir, *overrides):
 
 
 @pytest.fixture(scope="module")
-def finished(data_dir, tmp_path_factory):
+def finished(data_dir, kept_programs, tmp_path_factory):
     """An undisturbed run."""
     workdir = tmp_path_factory.mktemp("runs") / "undisturbed"
     config = small(data_dir)
@@ -110,7 +112,7 @@ def final_state(workdir, config):
         return jax.tree.leaves(restore(manager, step_config, config.seed))
 
 
-def starts(workdir, data_dir, said, *, largest_file=None):
+def starts(workdir, data_dir, said, compiled, *, largest_file=None):
     """Start the run of `small` in a process of its own."""
     command = [
         *(sys.executable, "-m", "sspd_jax.main", f"--config={ROOT}/configs/ubfc.py:released,smoke"),
@@ -118,11 +120,12 @@ def starts(workdir, data_dir, said, *, largest_file=None):
         f"--config.data.data_dir={data_dir}",
         "--config.data.train_people=('ann', 'bob')",
         "--config.data.test_people=('cleo', 'dan')",
+        *(f"--config.{name}={value}" for name, value in small_run.NETWORK.items()),
     ]
 
     if largest_file is not None:
         command = ["bash", "-c", f'ulimit -f {largest_file // 1024} && exec "$@"', "bash", *command]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    environment = {**os.environ, **compiled, "PYTHONPATH": str(ROOT)}
     return subprocess.Popen(command, env=environment, stdout=said, stderr=said)
 
 
@@ -220,11 +223,11 @@ def test_a_finished_run_is_not_trained_again(finished, data_dir):
 
 
 @pytest.mark.slow
-def test_a_killed_run_ends_as_an_undisturbed_one(data_dir, tmp_path):
+def test_a_killed_run_ends_as_an_undisturbed_one(data_dir, compiled, tmp_path):
     killed, undisturbed = tmp_path / "killed", tmp_path / "undisturbed"
     with (tmp_path / "said").open("w") as said:
-        assert starts(undisturbed, data_dir, said).wait(500) == 0, (tmp_path / "said").read_text()
-        process = starts(killed, data_dir, said)
+        assert starts(undisturbed, data_dir, said, compiled).wait(500) == 0, (tmp_path / "said").read_text()
+        process = starts(killed, data_dir, said, compiled)
         deadline = time.monotonic() + 500
         while not list((killed / "checkpoints").glob("2*/commit_success.txt")):
             assert process.poll() is None and time.monotonic() < deadline, (tmp_path / "said").read_text()
@@ -232,7 +235,7 @@ def test_a_killed_run_ends_as_an_undisturbed_one(data_dir, tmp_path):
         process.send_signal(signal.SIGKILL)
         process.wait()
         assert not (killed / "report").exists()
-        assert starts(killed, data_dir, said).wait(500) == 0, (tmp_path / "said").read_text()
+        assert starts(killed, data_dir, said, compiled).wait(500) == 0, (tmp_path / "said").read_text()
 
     assert untimed(killed) == untimed(undisturbed)
     config = small(data_dir)
@@ -243,14 +246,14 @@ def test_a_killed_run_ends_as_an_undisturbed_one(data_dir, tmp_path):
 
 
 @pytest.mark.slow
-def test_a_full_disk_is_one_sentence_and_the_last_checkpoint_stays(finished, data_dir, tmp_path):
+def test_a_full_disk_is_one_sentence_and_the_last_checkpoint_stays(finished, data_dir, compiled, tmp_path):
     _, undisturbed, _ = finished
     workdir, text = tmp_path / "run", tmp_path / "said"
     shutil.copytree(undisturbed, workdir)
     for name in ("report", "network", "checkpoints/3", "checkpoints/4"):
         shutil.rmtree(workdir / name)  # as if it had been stopped after step 2
     with text.open("w") as said:
-        assert starts(workdir, data_dir, said, largest_file=20_000).wait(500) == 1
+        assert starts(workdir, data_dir, said, compiled, largest_file=20_000).wait(500) == 1
     (line,) = [line for line in text.read_text().splitlines() if not line.startswith("note:")]
     assert line == (
         f"error: {workdir / 'checkpoints'}: cannot be written (file too large); "
@@ -258,7 +261,7 @@ def test_a_full_disk_is_one_sentence_and_the_last_checkpoint_stays(finished, dat
     )
     assert not (workdir / "report").exists()
     with text.open("w") as said:
-        assert starts(workdir, data_dir, said).wait(500) == 0, text.read_text()
+        assert starts(workdir, data_dir, said, compiled).wait(500) == 0, text.read_text()
     rows = untimed(workdir)
     assert [row["step"] for row in rows] == [1, 2, 3, 4]
     # Not equal to the last digit: these tests compute on eight devices, the process on one.
