@@ -45,7 +45,6 @@ def test_long_and_broken_up_recordings_stay_small():
         assert len(thumbs) <= 16
 
 
-@pytest.mark.slow
 def test_the_command_draws_every_recording(tmp_path, capsys):
     dataset_files.folder(tmp_path / "raw", seconds=5)
     (tmp_path / "raw" / "b.mp4").write_bytes(b"")
