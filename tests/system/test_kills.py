@@ -150,6 +150,6 @@ def test_study(compiled, tmp_path):
             shutil.rmtree(tmp_path / "out")
 
     with Command(module, *arguments, "--workdir=out", **where) as command:
-        kill_often(command, check, lasts_s / 6)
+        kill_often(command, check, lasts_s / 4)
         assert command.run()[0] == 0, command.said
     assert json.loads((tmp_path / "out" / report).read_text()) == expected
